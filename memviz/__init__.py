@@ -1,0 +1,93 @@
+"""memviz: see, find and switch off memorization in neural networks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from memviz import _torchvision
+
+_torchvision.install()
+
+from memviz.demos import demo  # noqa: E402
+from memviz.engine.ablate import ablate  # noqa: E402
+from memviz.engine.curve import AblationCurve, ablation_curve  # noqa: E402
+from memviz.engine.effects import Effects  # noqa: E402
+from memviz.engine.estimate import estimate  # noqa: E402
+from memviz.engine.interventions import (  # noqa: E402
+    Constant,
+    Filter,
+    Intervention,
+    Mean,
+    Resample,
+    Scale,
+    Zero,
+)
+from memviz.engine.readout import Readout, readout  # noqa: E402
+from memviz.engine.runner import CancelledError, Replay, layers  # noqa: E402
+from memviz.engine.sweep import sweep  # noqa: E402
+from memviz.probes.attribution import (  # noqa: E402
+    attribute_inputs,
+    attribute_layers,
+    attribute_unit,
+)
+from memviz.scores import Null, Scores  # noqa: E402
+from memviz.session import Session  # noqa: E402
+from memviz.study import Classification, Study, Task  # noqa: E402
+from memviz.units import Layer, Unit, UnitSet  # noqa: E402
+
+if TYPE_CHECKING:
+    from memviz.widgets import example_gallery, layer_list, readout_view, unit_map, workbench
+
+__version__ = "0.1.0"
+__all__ = [
+    "AblationCurve",
+    "CancelledError",
+    "Classification",
+    "Constant",
+    "Effects",
+    "Filter",
+    "Intervention",
+    "Layer",
+    "Mean",
+    "Null",
+    "Readout",
+    "Replay",
+    "Resample",
+    "Scale",
+    "Scores",
+    "Session",
+    "Study",
+    "Task",
+    "Unit",
+    "UnitSet",
+    "Zero",
+    "ablate",
+    "ablation_curve",
+    "attribute_inputs",
+    "attribute_layers",
+    "attribute_unit",
+    "demo",
+    "estimate",
+    "example_gallery",
+    "layer_list",
+    "layers",
+    "readout",
+    "readout_view",
+    "sweep",
+    "unit_map",
+    "workbench",
+]
+_WIDGETS = {"example_gallery", "layer_list", "readout_view", "unit_map", "workbench"}
+
+
+def __getattr__(name: str) -> Any:
+    # A script on a cluster should not need a notebook's packages.
+    if name in _WIDGETS:
+        from memviz import widgets
+
+        return getattr(widgets, name)
+    raise AttributeError(f"module 'memviz' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_WIDGETS])

@@ -1,0 +1,164 @@
+"""The command line: ``python -m memviz lab | demo | prepare | doctor``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+START = "00_start_here.ipynb"
+
+ABOUT = """\
+See, find and switch off memorization in neural networks.
+
+  python -m memviz lab        opens JupyterLab at the first notebook: start here
+  python -m memviz demo       the same without a browser: a table and a figure
+  python -m memviz prepare    trains the ready study's networks again
+  python -m memviz doctor     says what is installed, what is missing and how to mend it
+"""
+
+LAB = """\
+examples:
+  python -m memviz lab                                the first notebook
+  python -m memviz lab 01_bring_your_own_model        another shipped notebook, by name
+  python -m memviz lab ~/work/mine.ipynb              a notebook of yours
+  python -m memviz lab --no-browser --port 8899       on a server: open the printed address
+  python -m memviz lab -- --log-level=DEBUG           all after -- goes to JupyterLab as it is
+"""
+
+DEMO = """\
+A small network has learned 1,200 handwritten digits, 120 of them with wrong labels, by heart. Every
+unit is ablated alone (its activation set to zero) to measure its exact effect: how much the margin
+falls on memorized examples, minus how much it falls on clean ones. The units with the largest
+effect are then ablated together, and as many random units of the same layers beside them.
+
+examples:
+  python -m memviz demo                               5 % of the units, mean of three seeds
+  python -m memviz demo --units 8 --seeds 0           8 units, one network
+  python -m memviz demo --figure curve.pdf            the figure elsewhere, in another format
+  python -m memviz demo --json                        one JSON object, and no figure unless named
+"""
+
+PREPARE = """\
+Weights for these networks ship with memviz. This trains them again from the recipe, about half a
+minute each on two cores, and replaces the shipped ones unless a folder is named.
+
+examples:
+  python -m memviz prepare
+  python -m memviz prepare --seeds 0 --folder trained
+"""
+
+DOCTOR = """\
+Exit status 0: everything that memviz needs is here. 1: something is missing; the line below it says
+which command mends it. JupyterLab and Chromium are not needed by the library itself.
+
+examples:
+  python -m memviz doctor
+  python -m memviz doctor --json
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    Parameters
+    ----------
+    argv : the arguments after ``python -m memviz``; those of the process by default.
+
+    Raises
+    ------
+    SystemExit
+        With one sentence, if an argument is wrong or something needed is missing.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    # Split here: argparse would mix what follows "--" with the command's own arguments.
+    cut = given.index("--") if "--" in given else len(given)
+    parser = _parser()
+    arguments = parser.parse_args(given[:cut])
+    if given[cut + 1 :] and arguments.command != "lab":
+        parser.error("only the command lab takes arguments after --.")
+
+    # Each command brings in what it needs: --help and doctor must not wait for pandas and plots.
+    if arguments.command == "lab":
+        from memviz.cli.lab import lab
+
+        return lab(
+            arguments.notebook,
+            browser=not arguments.no_browser,
+            port=arguments.port,
+            extra=given[cut + 1 :],
+        )
+    if arguments.command == "demo":
+        from memviz.cli.demo import demo
+
+        return demo(
+            arguments.seeds,
+            units=arguments.units,
+            draws=arguments.draws,
+            figure=arguments.figure,
+            as_json=arguments.json,
+        )
+    if arguments.command == "prepare":
+        from memviz.cli.prepare import prepare
+
+        return prepare(arguments.seeds, folder=arguments.folder)
+    from memviz.cli.doctor import doctor
+
+    return doctor(as_json=arguments.json)
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m memviz", description=ABOUT, formatter_class=raw)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    def command(name: str, summary: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=text,
+            formatter_class=raw,
+        )  # fmt: skip
+
+    lab = command("lab", "open JupyterLab at a notebook", LAB)
+    lab.add_argument(
+        "notebook", nargs="?", default=START, help=f"a path or a shipped notebook's name ({START})"
+    )
+    lab.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
+    lab.add_argument("--port", type=int, help="port to listen on (JupyterLab's own: 8888)")
+
+    demo = command(
+        "demo", "ablate the units that hold what was memorized, print what is lost", DEMO
+    )
+    _seeds(demo)
+    demo.add_argument("--units", type=_whole(1), help="how many units to ablate (5 %% of them all)")
+    demo.add_argument("--draws", type=_whole(1), default=20, help="draws of random units (20)")
+    demo.add_argument("--figure", type=Path, help="where to write it (memviz-demo.png)")
+    demo.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+
+    prepare = command("prepare", "train the ready study's networks again", PREPARE)
+    _seeds(prepare)
+    prepare.add_argument("--folder", type=Path, help="where to write (over the shipped weights)")
+
+    doctor = command("doctor", "say what is installed, what is missing and how to mend it", DOCTOR)
+    doctor.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    return parser
+
+
+def _seeds(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--seeds", type=_whole(0), nargs="+", default=[0, 1, 2], metavar="SEED",
+        help="one network each (0 1 2)",
+    )  # fmt: skip
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} up.")
+        return int(text)
+
+    return parse
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What the commands of ``python -m memviz`` do, one file a command."""

@@ -1,0 +1,111 @@
+"""``python -m memviz demo``: the main job without a browser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from memviz import AblationCurve
+
+# At most one unit in twenty: few enough to say that what was memorized sits in few places.
+SHARE = 20
+
+
+def demo(
+    seeds: Sequence[int],
+    *,
+    units: int | None,
+    draws: int,
+    figure: Path | None,
+    as_json: bool,
+) -> int:
+    """Measure the ablation curve of each seed's network, print the mean, draw the figure."""
+    curves = []
+    of = 0
+    for seed in seeds:
+        curve, of = measure(seed, units=units, draws=draws, progress=not as_json)
+        curves.append(curve)
+    if figure is None and not as_json:
+        figure = Path("memviz-demo.png")
+    if figure is not None:
+        from memviz.plots import ablation_curves
+
+        ablation_curves(curves).savefig(figure, dpi=150)
+    if as_json:
+        print(json.dumps(summary(curves, of)))
+        return 0
+    print(table(curves, of, seeds, draws))
+    print(f"\nThe curve against the number of units is in {figure}.")
+    print("Do it yourself, unit by unit, with the mouse: python -m memviz lab")
+    return 0
+
+
+def measure(
+    seed: int, *, units: int | None, draws: int, progress: bool
+) -> tuple[AblationCurve, int]:
+    """The ablation curve of one ready study, and how many units it has."""
+    import memviz as mv
+
+    study = mv.demo("digits", seed=seed)
+    of = sum(layer.units for layer in mv.layers(study) if not layer.is_output)
+    n = max(1, of // SHARE) if units is None else units
+    if n >= of:
+        raise SystemExit(f"--units {n} is too many: this network has {of}; give fewer than that.")
+    effects = mv.sweep(study, progress=progress)
+    ranking = effects.scores(group="memorized", against="clean")
+    curve = mv.ablation_curve(study, ranking, counts=counts_to(n), random_draws=draws, seed=seed)
+    return curve, of
+
+
+def counts_to(n: int) -> list[int]:
+    """0, the powers of two below `n`, and `n`."""
+    return [0, *(2**k for k in range(n.bit_length()) if 2**k < n), n]
+
+
+def summary(curves: Sequence[AblationCurve], of: int) -> dict[str, object]:
+    """What ``--json`` prints: means of the accuracies before, after, and with random units."""
+    found: dict[str, object] = {"units": curves[0].counts[-1], "of": of}
+    for column, group in enumerate(curves[0].groups):
+        before, after, random = accuracies(curves, column)
+        found[group] = {
+            "before": round(float(before.mean()), 4),
+            "after": round(float(after.mean()), 4),
+            "random": round(float(random.mean()), 4),
+        }
+    return found
+
+
+def table(curves: Sequence[AblationCurve], of: int, seeds: Sequence[int], draws: int) -> str:
+    """The same for a person, with the range over the seeds behind each mean."""
+    n = curves[0].counts[-1]
+    many = len(curves) > 1
+    about = f"mean (range) of {len(curves)} networks" if many else f"seed {seeds[0]}"
+    lines = [
+        f"Digits: {n} of {of} units ablated, those with the largest exact effect.",
+        f"Accuracy, {about}:",
+        "",
+        f"{'':10}{'before':>18}{'after':>18}{f'{n} random units':>20}",
+    ]
+    for column, group in enumerate(curves[0].groups):
+        cells = []
+        for values in accuracies(curves, column):
+            spread = f" ({values.min():.2f}-{values.max():.2f})" if many else ""
+            cells.append(f"{values.mean():.2f}{spread}")
+        lines.append(f"{group:10}{cells[0]:>18}{cells[1]:>18}{cells[2]:>20}")
+    return "\n".join([*lines, "", f"Random units: of the same layers, mean of {draws} draws."])
+
+
+def accuracies(
+    curves: Sequence[AblationCurve], column: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of one group, one value a curve: before, after, and with random units instead."""
+    return (
+        np.array([curve.chosen[0, column] for curve in curves]),
+        np.array([curve.chosen[-1, column] for curve in curves]),
+        np.array([curve.random_mean[-1, column] for curve in curves]),
+    )

@@ -1,0 +1,160 @@
+"""``python -m memviz doctor``: what is installed, what is missing, how to mend it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from packaging.requirements import Requirement
+
+from memviz import _torchvision
+from memviz.cli.lab import PACKAGE, install_command, notebooks
+
+DISTRIBUTION = "memviz-torch"
+# Distribution that brings it: folder among JupyterLab's extensions.
+EXTENSIONS = {
+    "anywidget": "anywidget",
+    "jupyterlab-widgets": "@jupyter-widgets/jupyterlab-manager",
+}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report; `status` is "optional" where something useful is missing."""
+
+    name: str
+    value: str
+    status: Literal["ok", "optional", "missing"] = "ok"
+    cure: str = ""
+
+
+def doctor(*, as_json: bool) -> int:
+    """Print every check; the exit status is 1 if something that memviz needs is missing."""
+    checks = [*_python(), *_packages(), *_torch(), *_front_end(), *_files(), *_machine()]
+    missing = [check.name for check in checks if check.status == "missing"]
+    if as_json:
+        print(json.dumps({"ok": not missing, "checks": [asdict(check) for check in checks]}))
+        return int(bool(missing))
+    for check in checks:
+        print(f"{check.status:9} {check.name:26} {check.value}".rstrip())
+        if check.cure:
+            print(f"{'':26} to mend it: {check.cure}")
+    print()
+    print(f"Missing: {', '.join(missing)}." if missing else "Everything that memviz needs is here.")
+    return int(bool(missing))
+
+
+def find_chromium() -> Path | None:
+    """The browser for the browser tests: ``$MEMVIZ_CHROMIUM``, else the first on the PATH."""
+    named = os.environ.get("MEMVIZ_CHROMIUM")
+    found = next(filter(None, map(shutil.which, [named] if named else BROWSERS)), None)
+    return Path(found) if found else None
+
+
+def _python() -> Iterator[Check]:
+    good = sys.version_info >= (3, 11)
+    yield Check(
+        "python",
+        f"{platform.python_version()}, {platform.system()} {platform.machine()}",
+        "ok" if good else "missing",
+        "" if good else "install Python 3.11 or newer",
+    )
+
+
+def _packages() -> Iterator[Check]:
+    try:
+        wanted = [Requirement(text) for text in metadata.requires(DISTRIBUTION) or []]
+        yield Check("memviz", f"{metadata.version(DISTRIBUTION)} in {PACKAGE}")
+    except metadata.PackageNotFoundError:
+        yield Check(
+            "memviz", f"not installed, runs from {PACKAGE}", "missing", install_command("lab")
+        )
+        return
+    for requirement in wanted:
+        if requirement.marker is None:
+            yield _package(requirement, "missing", install_command("lab"))
+        elif requirement.marker.evaluate({"extra": "lab"}):
+            yield _package(requirement, "optional", install_command("lab"))
+
+
+def _package(
+    requirement: Requirement, otherwise: Literal["optional", "missing"], cure: str
+) -> Check:
+    try:
+        version = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return Check(requirement.name, "not installed", otherwise, cure)
+    if requirement.specifier.contains(version, prereleases=True):
+        return Check(requirement.name, version)
+    return Check(
+        requirement.name, f"{version}, but memviz needs {requirement.specifier}", otherwise, cure
+    )
+
+
+def _torch() -> Iterator[Check]:
+    import torch
+
+    if torch.cuda.is_available():
+        device = ", ".join(map(torch.cuda.get_device_name, range(torch.cuda.device_count())))
+    else:
+        device = "Apple GPU (mps)" if torch.backends.mps.is_available() else "CPU"
+    yield Check("torch device", f"{device}; {torch.get_num_threads()} threads")
+    try:
+        import torchvision
+    except Exception as error:  # whatever it is, it belongs in the report
+        yield Check("import torchvision", str(error), "missing", install_command("lab"))
+        return
+    how = f"{torchvision.__version__} imports"
+    if _torchvision.mended():
+        how += "; its compiled operators (nms, roi_align) are off: CUDA build, CPU-only torch"
+    yield Check("import torchvision", how)
+
+
+def _front_end() -> Iterator[Check]:
+    # Without JupyterLab its own line above says what to do.
+    if importlib.util.find_spec("jupyterlab") is not None:
+        from jupyter_core.paths import jupyter_path
+
+        for package, name in EXTENSIONS.items():
+            places = [Path(folder) / name for folder in jupyter_path("labextensions")]
+            found = next((place for place in places if place.is_dir()), None)
+            if found:
+                yield Check(f"{package} in Lab", str(found))
+            else:
+                cure = f"python -m pip install --force-reinstall --no-deps {package}"
+                yield Check(f"{package} in Lab", "no JupyterLab extension", "optional", cure)
+    browser = find_chromium()
+    if browser is None:
+        cure = "apt-get install chromium, or set MEMVIZ_CHROMIUM (for the browser tests only)"
+        yield Check("Chromium", "not found", "optional", cure)
+    else:
+        yield Check("Chromium", str(browser))
+
+
+def _files() -> Iterator[Check]:
+    weights = sorted((PACKAGE / "demos" / "weights").glob("*.safetensors"))
+    yield Check(
+        "demo weights",
+        f"{len(weights)} files",
+        "ok" if weights else "optional",
+        "" if weights else "python -m memviz prepare",
+    )
+    found = len(list(notebooks().glob("*.ipynb")))
+    yield Check("notebooks", f"{found} in {notebooks()}", "ok" if found else "optional")
+
+
+def _machine() -> Iterator[Check]:
+    memory = "unknown"
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB"
+    yield Check("memory", f"{memory}; {os.cpu_count()} cores")

@@ -1,0 +1,75 @@
+"""``python -m memviz lab``: JupyterLab, opened at a notebook."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def lab(notebook: str, *, browser: bool, port: int | None, extra: Sequence[str]) -> int:
+    """Start JupyterLab at `notebook`: a path, or the name of one that ships with memviz."""
+    # Before the notebook is looked up: that may copy a file.
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise SystemExit(f"JupyterLab is not installed; install it with: {install_command('lab')}")
+    command = [sys.executable, "-m", "jupyterlab", str(find_notebook(notebook))]
+    if not browser:
+        command.append("--no-browser")
+    if port is not None:
+        command.append(f"--ServerApp.port={port}")
+    # In a container one often is root, and Jupyter then stops unless it is told to go on.
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")
+    command += extra
+    if os.name == "nt":
+        return subprocess.call(command)
+    # Become JupyterLab: Ctrl+C and signals reach it, and no second Python keeps torch in memory.
+    sys.stdout.flush()
+    os.execv(sys.executable, command)
+
+
+def find_notebook(notebook: str) -> Path:
+    """The file to open; one from an installed wheel is first copied to the current folder."""
+    own = Path(notebook).expanduser()
+    if own.is_file():
+        return own.resolve()
+    folder = notebooks()
+    shipped = folder / (notebook if notebook.endswith(".ipynb") else f"{notebook}.ipynb")
+    if shipped.parent != folder or not shipped.is_file():
+        names = ", ".join(sorted(path.stem for path in folder.glob("*.ipynb"))) or "none"
+        raise SystemExit(
+            f"There is no notebook {notebook!r}; give the path of one, or the name of one that "
+            f"ships with memviz: {names}."
+        )
+    if folder.parent != PACKAGE:
+        return shipped
+    copy = Path.cwd() / shipped.name
+    if copy.exists():
+        print(f"Opening {copy}, which was already there.")
+    else:
+        shutil.copyfile(shipped, copy)
+        print(f"Copied {shipped.name} to {copy.parent}, so that you can change it.")
+    return copy
+
+
+def notebooks() -> Path:
+    """Folder of the shipped notebooks: in a checkout beside the package, in a wheel within it."""
+    return PACKAGE.parent / "notebooks" if is_checkout() else PACKAGE / "notebooks"
+
+
+def is_checkout() -> bool:
+    """Whether memviz runs from its source folder rather than from an installed wheel."""
+    return (PACKAGE.parent / "constraints.txt").is_file()
+
+
+def install_command(extra: str) -> str:
+    """The pip command that installs memviz with `extra` ("lab" or "test")."""
+    if is_checkout():
+        return f'python -m pip install -c constraints.txt -e ".[{extra}]"'
+    return f'python -m pip install "memviz-torch[{extra}]"'

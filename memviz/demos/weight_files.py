@@ -1,0 +1,108 @@
+"""Weights on disk: one safetensors file an epoch, written whole and checked on reading."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+State = dict[str, Tensor]
+
+
+class DamagedWeights(ValueError):
+    """A weight file that can't be used, with the reason."""
+
+
+def cache_folder() -> Path:
+    """Where trained weights are kept: ``MEMVIZ_CACHE`` if set, else the user's cache folder."""
+    chosen = os.environ.get("MEMVIZ_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    try:
+        from platformdirs import user_cache_path
+    except ImportError:
+        return Path.home() / ".cache" / "memviz"
+    return user_cache_path("memviz", appauthor=False)
+
+
+def write(path: Path, state: Mapping[str, Tensor], facts: Mapping[str, str], half: bool) -> None:
+    """Write a state dict and its facts; a reader sees the whole file or none.
+
+    With ``half``, kernels and matrices are kept in half precision. All else stays as it is:
+    batch-norm statistics can be too small for half precision, and take little room.
+    """
+    kept = {
+        name: (tensor.half() if half and tensor.ndim > 1 else tensor).cpu().contiguous()
+        for name, tensor in state.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
+    os.close(handle)
+    try:
+        save_file(kept, part, metadata={**facts, "sha256": _digest(kept)})
+        os.chmod(part, 0o644)
+        os.replace(part, path)
+    finally:
+        Path(part).unlink(missing_ok=True)
+
+
+def read(path: Path, expected: Mapping[str, str]) -> tuple[State, dict[str, str]]:
+    """Read a state dict in full precision, and its facts.
+
+    Raises
+    ------
+    DamagedWeights : the file is cut, altered, or not the one that ``expected`` describes.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = dict(file.metadata() or {})
+            kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise DamagedWeights(f"{path.name} can't be read ({error})") from error
+    for key, value in expected.items():
+        if facts.get(key) != value:
+            raise DamagedWeights(
+                f"{path.name} has {key} {facts.get(key)!r}, but {value!r} is needed"
+            )
+    if facts.get("sha256") != _digest(kept):
+        raise DamagedWeights(f"{path.name} was altered after it was written")
+    state = {
+        name: tensor.float() if tensor.dtype == torch.float16 else tensor
+        for name, tensor in kept.items()
+    }
+    return state, facts
+
+
+def _digest(state: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(f"{name} {state[name].dtype} {tuple(state[name].shape)}".encode())
+        digest.update(state[name].numpy().tobytes())
+    return digest.hexdigest()
+
+
+class StoredCheckpoints(Mapping[int, State]):
+    """Epoch to state dict, each read from its file when it is asked for."""
+
+    def __init__(self, paths: Mapping[int, Path], expected: Mapping[str, str]) -> None:
+        self._paths = dict(sorted(paths.items()))
+        self._expected = dict(expected)
+
+    def __getitem__(self, epoch: int) -> State:
+        return read(self._paths[epoch], {**self._expected, "epoch": str(epoch)})[0]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __repr__(self) -> str:
+        return f"StoredCheckpoints(epochs {', '.join(map(str, self._paths))})"

@@ -1,0 +1,1 @@
+"""The one ablation engine: record a forward pass, re-run what lies downstream of a change."""

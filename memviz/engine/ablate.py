@@ -1,0 +1,161 @@
+"""ablate(): a model with units ablated, for as long as a with-block runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memviz.engine.interventions import Intervention, intervention
+from memviz.engine.layers import locate
+from memviz.engine.replay import DivergedError, Edit, run_edited
+from memviz.engine.runner import Replay, edit, filter_reference
+from memviz.engine.trace import Trace, tensors_in, trace
+from memviz.study import Inputs, Study, check_ready
+from memviz.units import UnitSet, UnitsLike, UnknownLayerError, check_units
+
+
+@contextmanager
+def ablate(
+    model: nn.Module | Study,
+    units: UnitsLike,
+    how: str | Intervention = "zero",
+    *,
+    reference: Inputs | None = None,
+) -> Iterator[nn.Module]:
+    """Call the model as usual inside the block; the units are ablated. No trace is left.
+
+    Parameters
+    ----------
+    model : nn.Module or Study
+        In eval mode. Gradients flow, so Captum works inside the block.
+    units : UnitSet or text
+    how : str or Intervention
+    reference : Tensor or dict of Tensors, optional
+        Examples that ``mean`` and ``resample`` take their values from; a Study's own unless given.
+
+    Raises
+    ------
+    KeyError, IndexError, ValueError
+        On an unknown layer or unit, train mode, or a reference that is needed and missing.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1, bias=False)).eval()
+    >>> with ablate(model, "0:0-2"):
+    ...     model(torch.ones(1, 2))
+    tensor([[0.]], grad_fn=<MmBackward0>)
+    """
+    study = model if isinstance(model, Study) else None
+    module = model.model if isinstance(model, Study) else model
+    kind, chosen = intervention(how), UnitSet.of(units)
+    check_ready(module)
+    names = dict(module.named_modules())
+    for name in chosen.layers:
+        if name not in names:
+            raise UnknownLayerError(name, [known for known in names if known])
+    source = _source(module, study, reference, kind)
+    patched = _Patched(module, chosen, kind, source)
+    before = module.__dict__.get("forward")
+    module.__dict__["forward"] = patched
+    try:
+        yield module
+    finally:
+        if before is None:
+            module.__dict__.pop("forward", None)
+        else:
+            module.__dict__["forward"] = before
+
+
+class _Anything:
+    """A task for models whose output is not judged."""
+
+    def outputs(self, raw: Any) -> Tensor:
+        return tensors_in(raw)[0]
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        return torch.zeros(len(outputs), dtype=torch.int64)
+
+    def margin(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return torch.zeros(len(outputs))
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return torch.zeros(len(outputs))
+
+
+def _source(
+    module: nn.Module, study: Study | None, reference: Inputs | None, kind: Intervention
+) -> Replay | None:
+    if kind.needs == "nothing":
+        return None
+    if reference is None and study is None:
+        raise ValueError(
+            f"{kind.name!r} takes its values from examples; give a Study, or reference=inputs."
+        )
+    if reference is not None:
+        first = reference if isinstance(reference, Tensor) else next(iter(reference.values()))
+        n = len(first)
+        everything = {"reference": torch.ones(n, dtype=torch.bool)}
+        study = Study(module, reference, torch.zeros(n), everything, task=_Anything())
+    assert study is not None
+    return Replay(study, memory=0)
+
+
+class _Patched:
+    """Stands in for ``forward`` while the block runs."""
+
+    def __init__(
+        self, module: nn.Module, units: UnitSet, kind: Intervention, source: Replay | None
+    ) -> None:
+        self.module, self.units, self.kind, self.source = module, units, kind, source
+        self.original = module.forward
+        self.trace: Trace | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.units:
+            return self.original(*args, **kwargs)
+        first_call = self.trace is None
+        if self.trace is None:
+            self.learn(args, kwargs)
+        try:
+            return self.run(args, kwargs)
+        except DivergedError:
+            if first_call:
+                raise
+        self.learn(args, kwargs)  # another batch may take another path
+        return self.run(args, kwargs)
+
+    def learn(self, args: Any, kwargs: Any) -> None:
+        copies = [_copied(value) for value in args]
+        named = {key: _copied(value) for key, value in kwargs.items()}
+        self.trace = trace(self.module, lambda: self.original(*copies, **named))
+        self.located = locate(self.module, self.trace)
+        check_units(self.units, [located.layer for located in self.located.values()])
+
+    def run(self, args: Any, kwargs: Any) -> Any:
+        assert self.trace is not None
+        batch = len(next(iter(tensors_in([*args, kwargs])), ()))
+        return run_edited(self.trace, self.edits(batch), lambda: self.original(*args, **kwargs))
+
+    def edits(self, batch: int) -> list[Edit]:
+        assert self.trace is not None
+        found = []
+        for name, indices in self.units.layers.items():
+            located = self.located[name]
+            at_filter = self.kind.at == "filter"
+            sites = located.filter_sites if at_filter else located.unit_sites
+            for k, site in enumerate(sites):
+                value = None
+                if at_filter and located.bias is not None:
+                    value = filter_reference(located, site, self.trace)
+                elif self.source is not None:
+                    value = self.source.reference_for(name, k, self.kind, batch)
+                found.append(edit(site, indices, self.kind, value))
+        return found
+
+
+def _copied(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) else value

@@ -1,0 +1,73 @@
+"""Memory: how many examples at a time, and what to do when they are too many."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+# Big enough that Python's share is small, small enough to stay near the cache.
+_CHUNK_BYTES = 24 * 2**20
+_LARGEST = 512
+
+R = TypeVar("R")
+
+
+def chunk_size(bytes_per_example: int, device: torch.device) -> int:
+    """Examples a chunk so that one recorded pass stays near the cache (on a GPU: in memory)."""
+    budget = _CHUNK_BYTES if device.type == "cpu" else default_memory(device) // 8
+    return max(1, min(_LARGEST, budget // max(bytes_per_example, 1)))
+
+
+def default_memory(device: torch.device) -> int:
+    """Bytes the engine may keep: 1 GiB on a CPU, half of what is free on a GPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] // 2)
+    return 2**30
+
+
+def split(n: int, size: int) -> list[Tensor]:
+    """Indices 0 to n-1 in chunks.
+
+    Examples
+    --------
+    >>> [len(chunk) for chunk in split(10, 4)]
+    [4, 4, 2]
+    """
+    return list(torch.arange(n).split(size))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is a GPU's or the CPU allocator's cry for memory."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    )
+
+
+def halving(run: Callable[[], R], size: Callable[[], int], resize: Callable[[int], None]) -> R:
+    """Run; when memory is out, halve the chunk, say so and run again.
+
+    Raises
+    ------
+    MemoryError
+        If one example alone is too much.
+    """
+    while True:
+        try:
+            return run()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if size() == 1:
+                raise MemoryError(
+                    "out of memory with a single example; use a smaller model, "
+                    "a larger device, or smaller inputs."
+                ) from error
+        warnings.warn(
+            f"out of memory with chunks of {size()} examples; going on with {size() // 2}.",
+            stacklevel=3,
+        )
+        resize(size() // 2)

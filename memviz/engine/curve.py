@@ -1,0 +1,127 @@
+"""The ablation curve: accuracy of each group against the number of ablated units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from memviz.engine.interventions import Intervention, intervention
+from memviz.engine.readout import random_reading, random_units
+from memviz.engine.runner import Replay
+from memviz.scores import Scores
+from memviz.study import Study
+from memviz.units import UnitSet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(eq=False)
+class AblationCurve:
+    """Accuracy of each group when the k highest units are ablated together, k along the curve.
+
+    Attributes
+    ----------
+    counts : list of int, ``K`` of them
+    groups : list of str, ``G`` of them
+    chosen : float ``[K, G]``
+        Accuracy with the k highest units ablated.
+    random : float ``[draws, K, G]``
+        Accuracy with as many random units of the same layers ablated: the null.
+    """
+
+    counts: list[int]
+    groups: list[str]
+    chosen: np.ndarray
+    random: np.ndarray
+    name: str
+
+    @property
+    def random_mean(self) -> np.ndarray:
+        """Mean over the draws, ``[K, G]``."""
+        return np.asarray(self.random.mean(0))
+
+    @property
+    def random_low(self) -> np.ndarray:
+        """2.5th percentile over the draws, ``[K, G]``."""
+        return np.asarray(np.percentile(self.random, 2.5, axis=0))
+
+    @property
+    def random_high(self) -> np.ndarray:
+        """97.5th percentile over the draws, ``[K, G]``."""
+        return np.asarray(np.percentile(self.random, 97.5, axis=0))
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a count and group."""
+        import pandas as pd
+
+        shape = (len(self.counts), len(self.groups))
+        return pd.DataFrame(
+            {
+                "units": np.repeat(self.counts, shape[1]),
+                "group": self.groups * shape[0],
+                "accuracy": self.chosen.ravel(),
+                "random_mean": self.random_mean.ravel(),
+                "random_low": self.random_low.ravel(),
+                "random_high": self.random_high.ravel(),
+            }
+        )
+
+    def __repr__(self) -> str:
+        return f"ablation curve by {self.name}\n{self.frame.round(3).to_string(index=False)}"
+
+
+def ablation_curve(
+    study: Study,
+    ranking: Scores,
+    counts: Sequence[int] = (0, 1, 2, 4, 8, 16),
+    how: str | Intervention = "zero",
+    *,
+    random_draws: int = 20,
+    seed: int = 0,
+) -> AblationCurve:
+    """Ablate the highest units of a ranking together, more and more of them.
+
+    Parameters
+    ----------
+    study : Study
+    ranking : Scores
+        Over units; for example ``sweep(study).scores("memorized", "clean")``.
+    counts : sequence of int
+        How many units at each point.
+    how : str or Intervention
+    random_draws, seed : int
+        Of random units in the same layers at each point.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from memviz.engine.sweep import sweep
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    >>> groups = {"memorized": range(2), "clean": range(2, 6)}
+    >>> study = Study(model.eval(), torch.randn(6, 4), torch.zeros(6), groups)
+    >>> ranking = sweep(study, progress=False).scores()
+    >>> ablation_curve(study, ranking, [0, 2], random_draws=3).chosen.shape
+    (2, 2)
+    """
+    replay, kind = Replay(study), intervention(how)
+    groups = list(study.groups)
+    chosen, null = [], []
+    for point, count in enumerate(counts):
+        units: UnitSet = ranking.top(count)
+        reading = random_reading(replay, units, kind)
+        chosen.append([reading[name][0] for name in groups])
+        draws = []
+        for draw in range(random_draws):
+            others = random_units(replay.layers, units, seed + point * random_draws + draw)
+            reading = random_reading(replay, others, kind) if count else reading
+            draws.append([reading[name][0] for name in groups])
+        null.append(draws)
+    random = np.array(null, float).reshape(len(counts), random_draws, len(groups))
+    return AblationCurve(
+        list(counts), groups, np.array(chosen), random.transpose(1, 0, 2), ranking.name
+    )

@@ -1,0 +1,253 @@
+"""Readout: what a set of ablated units does to each group, beside random units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memviz.engine.interventions import Intervention, intervention
+from memviz.engine.runner import Replay
+from memviz.study import Study
+from memviz.units import Layer, UnitSet, UnitsLike
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_NORMAL = 1.959964  # 97.5th percentile of the standard normal
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Accuracy and mean margin of one group, each with its 95 % interval.
+
+    The accuracy's is Wilson's; the margin's is the mean ± 1.96 standard errors.
+    """
+
+    n: int
+    correct: int
+    accuracy: float
+    low: float
+    high: float
+    margin: float
+    margin_low: float
+    margin_high: float
+
+    @classmethod
+    def of(cls, margin: Tensor) -> Reading:
+        """Read a group's margins ``[n]``; right where above 0."""
+        n, correct = len(margin), int((margin > 0).sum())
+        low, high = wilson(correct, n)
+        mean = float(margin.mean())
+        error = float(margin.std() / n**0.5) * _NORMAL if n > 1 else 0.0
+        return cls(n, correct, correct / n, low, high, mean, mean - error, mean + error)
+
+
+def wilson(correct: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share.
+
+    Examples
+    --------
+    >>> [round(end, 3) for end in wilson(8, 10)]
+    [0.49, 0.943]
+    """
+    share, z = correct / n, _NORMAL
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True)
+class GroupReading:
+    """One group before and after, and how its predictions changed sides."""
+
+    before: Reading
+    after: Reading
+    right_to_wrong: int
+    wrong_to_right: int
+    now_true: int
+
+
+@dataclass(eq=False)
+class Readout:
+    """What a set of ablated units does to each group of a study.
+
+    Attributes
+    ----------
+    units : UnitSet
+    of : int
+        Units in the model, the output layer left out.
+    how : str
+        The intervention.
+    groups : dict of name to GroupReading
+    before, after : int64 ``[n]``
+        Predictions of all examples.
+    margin_change : float32 ``[n]``
+    random : dict of name to ``[draws, 2]``
+        Accuracy and mean margin with as many random units of the same layers: the null.
+    """
+
+    units: UnitSet
+    of: int
+    how: str
+    groups: dict[str, GroupReading]
+    before: Tensor
+    after: Tensor
+    margin_change: Tensor
+    random: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def sentence(self) -> str:
+        """What changed, in words."""
+        if not self.units:
+            parts = [f"{name} {g.before.accuracy:.0%}" for name, g in self.groups.items()]
+            return f"No unit is ablated: {', '.join(parts)}."
+        if len(self.units) == 1:
+            unit = next(iter(self.units))
+            what = f"{unit.layer} unit {unit.index} ablated"
+        else:
+            what = f"{len(self.units)} of {self.of} units ablated"
+        changes = [
+            f"{name} {g.before.accuracy:.0%} → {g.after.accuracy:.0%}"
+            for name, g in self.groups.items()
+        ]
+        return f"{what}: {', '.join(changes)}."
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a group."""
+        import pandas as pd
+
+        rows = []
+        for name, g in self.groups.items():
+            row = {"group": name, "n": g.before.n, "before": g.before.accuracy}
+            row |= {"after": g.after.accuracy, "low": g.after.low, "high": g.after.high}
+            row |= {"margin_before": g.before.margin, "margin_after": g.after.margin}
+            row |= {"right_to_wrong": g.right_to_wrong, "wrong_to_right": g.wrong_to_right}
+            if name in self.random:
+                draws = self.random[name]
+                row |= {"random": draws[:, 0].mean(), "random_margin": draws[:, 1].mean()}
+            rows.append(row)
+        return pd.DataFrame(rows).set_index("group")
+
+    def __repr__(self) -> str:
+        return f"{self.sentence}\n{self.frame.round(3).to_string()}"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p>{escape(self.sentence)}</p>{self.frame.round(3).to_html()}"
+
+
+def readout(
+    study: Study,
+    units: UnitsLike,
+    how: str | Intervention = "zero",
+    *,
+    random_draws: int = 20,
+    seed: int = 0,
+) -> Readout:
+    """Accuracy and margin of each group before and after, and with random units.
+
+    Parameters
+    ----------
+    study : Study
+    units : UnitSet or text
+    how : str or Intervention
+    random_draws : int
+        Draws of as many random units in the same layers: the null.
+    seed : int
+        Of these draws.
+
+    Examples
+    --------
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    >>> study = Study(model.eval(), torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    >>> len(readout(study, "0:1,2", random_draws=5).random["test"])
+    5
+    """
+    replay = Replay(study)
+    kind = intervention(how)
+    chosen = replay.check(units)
+    found = read(replay, chosen, replay.outputs(chosen, kind), kind)
+    if chosen:
+        draws = [
+            random_reading(replay, random_units(replay.layers, chosen, seed + draw), kind)
+            for draw in range(random_draws)
+        ]
+        found.random = {name: np.array([draw[name] for draw in draws]) for name in found.groups}
+    return found
+
+
+def read(replay: Replay, units: UnitSet, outputs: Tensor, kind: Intervention) -> Readout:
+    """The readout of outputs that were already made, without its null."""
+    study = replay.study
+    labels = study.labels[replay.examples].to(outputs.device)
+    before, after = replay.clean, outputs
+    margins = [study.task.margin(o, labels).float().cpu() for o in (before, after)]
+    predicted = [study.task.predictions(o).cpu() for o in (before, after)]
+    right = [margin > 0 for margin in margins]
+    groups = {}
+    for name, mask in study.groups.items():
+        mine = mask[replay.examples]
+        if not mine.any():
+            continue
+        now_true = 0
+        if study.true_labels is not None:
+            true = study.true_labels[replay.examples]
+            given = study.labels[replay.examples]
+            now_true = int(
+                (mine & right[0] & ~right[1] & (predicted[1] == true) & (given != true)).sum()
+            )
+        groups[name] = GroupReading(
+            Reading.of(margins[0][mine]),
+            Reading.of(margins[1][mine]),
+            int((mine & right[0] & ~right[1]).sum()),
+            int((mine & ~right[0] & right[1]).sum()),
+            now_true,
+        )
+    of = sum(layer.units for layer in replay.layers if not layer.is_output)
+    change = margins[1] - margins[0]
+    return Readout(units, of, str(kind), groups, predicted[0], predicted[1], change)
+
+
+def random_units(layers: Sequence[Layer], units: UnitSet, seed: int) -> UnitSet:
+    """As many units of the same layers, drawn at random.
+
+    Examples
+    --------
+    >>> layer = Layer("fc", "linear", 10, "linear")
+    >>> len(random_units([layer], UnitSet.parse("fc:1,2"), seed=0))
+    2
+    """
+    generator = torch.Generator().manual_seed(seed)
+    sizes = {layer.name: layer.units for layer in layers}
+    return UnitSet(
+        {
+            name: torch.randperm(sizes[name], generator=generator)[: len(indices)].tolist()
+            for name, indices in units.layers.items()
+        }
+    )
+
+
+def random_reading(
+    replay: Replay,
+    units: UnitSet,
+    kind: Intervention,
+    stop: Callable[[], bool] | None = None,
+) -> dict[str, tuple[float, float]]:
+    """Accuracy and mean margin of each group with these units ablated."""
+    study = replay.study
+    outputs = replay.outputs(units, kind, stop=stop)
+    labels = study.labels[replay.examples].to(outputs.device)
+    margin = study.task.margin(outputs, labels).float().cpu()
+    found = {}
+    for name, mask in study.groups.items():
+        mine = margin[mask[replay.examples]]
+        if len(mine):
+            found[name] = (float((mine > 0).float().mean()), float(mine.mean()))
+    return found

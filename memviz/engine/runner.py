@@ -1,0 +1,333 @@
+"""A study's forward passes, recorded, and their outputs with any units ablated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from memviz.engine.chunks import chunk_size, default_memory, halving, split
+from memviz.engine.interventions import Intervention, Zero, intervention
+from memviz.engine.layers import Located, Site, locate
+from memviz.engine.replay import DivergedError, Edit, Tape, record, run_edited
+from memviz.engine.trace import Trace, trace, undisturbed
+from memviz.study import Inputs, Study, check_ready
+from memviz.units import Layer, UnitSet, UnitsLike, check_units
+
+R = TypeVar("R")
+
+
+class CancelledError(RuntimeError):
+    """The work was cancelled between two steps; nothing has changed."""
+
+
+class Replay:
+    """The engine on one study: clean outputs, and outputs with units ablated.
+
+    Parameters
+    ----------
+    study : Study
+    examples : int64 ``[n]``, optional
+        Which examples to run, all unless given.
+    memory : int, optional
+        Bytes of recorded results to keep; what does not fit is run whole each time.
+
+    Attributes
+    ----------
+    clean : Tensor ``[n, ...]``
+        What the task takes from the model's outputs, nothing ablated.
+    path : str
+        ``"replay"`` where every chunk is recorded, else ``"hook"``.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    >>> study = Study(model, torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    >>> Replay(study).outputs("0:3,5").shape
+    torch.Size([6, 3])
+    """
+
+    def __init__(
+        self, study: Study, examples: Tensor | None = None, *, memory: int | None = None
+    ) -> None:
+        check_ready(study.model)
+        self.study = study
+        self.examples = torch.arange(len(study)) if examples is None else examples
+        self.memory = default_memory(study.device) if memory is None else memory
+        if len(self.examples) == 0:
+            raise ValueError("no examples to run; name at least one.")
+        first = self._inputs(torch.arange(min(2, len(self.examples))))
+        self.trace = trace(study.model, study.call(_cloned(first)))
+        study.task.outputs(self.trace.raw)
+        self.located = locate(study.model, self.trace)
+        per_example = self.trace.bytes // min(2, len(self.examples))
+        self._size = min(chunk_size(per_example, study.device), len(self.examples))
+        self._tapes: list[Tape | None] = []
+        self._means: dict[Site, Tensor] = {}
+        self._donors: dict[tuple[int, Site, Intervention], Tensor] = {}
+        self.guard(self._record)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers with units, in the order the forward pass reaches them."""
+        return [located.layer for located in self.located.values()]
+
+    @property
+    def path(self) -> str:
+        """Which way the outputs are made."""
+        return "replay" if all(tape is not None for tape in self._tapes) else "hook"
+
+    @property
+    def steps(self) -> int:
+        """Chunks that one set of units takes."""
+        return len(self._chunks)
+
+    def check(self, units: UnitsLike) -> UnitSet:
+        """The units as a set that this model has, else one clear sentence."""
+        found = UnitSet.of(units)
+        modules = dict(self.study.model.named_modules())
+        for name in found.layers:
+            if name in modules and name not in self.located:
+                if next(modules[name].parameters(), None) is None or name == "":
+                    why = "has no units of its own; name a conv, linear or attention layer"
+                else:
+                    why = "is never reached as a layer with units in the forward pass"
+                raise ValueError(f"layer {name!r} ({type(modules[name]).__name__}) {why}.")
+        return check_units(found, self.layers)
+
+    def outputs(
+        self,
+        units: UnitsLike,
+        how: str | Intervention = "zero",
+        *,
+        stop: Callable[[], bool] | None = None,
+    ) -> Tensor:
+        """Outputs of every example with the units ablated, ``[n, ...]``.
+
+        Raises
+        ------
+        CancelledError
+            If ``stop()`` says so between two chunks.
+        """
+        chosen, kind = self.check(units), intervention(how)
+        self.refresh()
+        if not chosen:
+            return self.clean
+
+        def run() -> Tensor:
+            parts = []
+            for step in range(self.steps):
+                if stop is not None and stop():
+                    raise CancelledError("cancelled; nothing has changed.")
+                parts.append(self.chunk_outputs(step, chosen, kind))
+            return torch.cat(parts)
+
+        return self.guard(run)
+
+    def guard(self, run: Callable[[], R]) -> R:
+        """Run; when memory is out, halve the chunks, say so and run again."""
+        return halving(run, lambda: self._size, self._resize)
+
+    def chunk_outputs(self, step: int, units: UnitSet, kind: Intervention) -> Tensor:
+        """Outputs of one chunk; the units must be checked."""
+        raw = self._raw(step, self.edits(step, units, kind))
+        return self.study.task.outputs(raw)
+
+    def chunk(self, step: int) -> Tensor:
+        """Positions (within ``examples``) that a chunk covers."""
+        return self._chunks[step]
+
+    def edits(self, step: int, units: UnitSet, kind: Intervention) -> list[Edit]:
+        """The changes that ablate these units in one chunk."""
+        found = []
+        for name, indices in units.layers.items():
+            located = self.located[name]
+            sites = located.filter_sites if kind.at == "filter" else located.unit_sites
+            for site in sites:
+                reference = self._reference(step, located, site, kind)
+                found.append(edit(site, indices, kind, reference))
+        return found
+
+    def refresh(self) -> None:
+        """Record anew if the weights were changed since."""
+        if self._weights != _weights(self.study.model):
+            check_ready(self.study.model)
+            self._means.clear()
+            self.guard(self._record)
+
+    @contextmanager
+    def recorded(self, step: int) -> Iterator[None]:
+        """Keep one chunk's record for as long as the block runs, whatever the memory."""
+        kept = self._tapes[step]
+        if kept is None:
+            self._tapes[step] = self._tape(self._inputs(self._chunks[step]))
+        try:
+            yield
+        finally:
+            self._tapes[step] = kept
+
+    def capture(self, step: int, site: Site) -> Tensor:
+        """The activation that passes a site in one chunk."""
+        return self._captured(self._raw, step, site)
+
+    def _captured(self, run: Callable[..., Any], where: Any, site: Site) -> Tensor:
+        seen: list[Tensor] = []
+
+        def look(value: Tensor) -> Tensor:
+            seen.append(value)
+            return value
+
+        run(where, [Edit(site, look)])
+        return seen[0]
+
+    def reference_for(self, name: str, k: int, kind: Intervention, batch: int) -> Tensor | None:
+        """What a layer's k-th site is replaced by in a batch of other inputs."""
+        site = self.located[name].unit_sites[k]
+        if kind.needs == "mean":
+            return self._mean(site)
+        donors = self._order(kind)[torch.arange(batch) % len(self.study)]
+        return self._captured(self._whole, self.study.batch(donors), site)
+
+    def _reference(
+        self, step: int, located: Located, site: Site, kind: Intervention
+    ) -> Tensor | None:
+        if kind.at == "filter":
+            return filter_reference(located, site, self.trace)
+        if kind.needs == "mean":
+            return self._mean(site)
+        if kind.needs == "donor":
+            return self._donor(step, site, kind)
+        return None
+
+    def _order(self, kind: Intervention) -> Tensor:
+        generator = torch.Generator().manual_seed(getattr(kind, "seed", 0))
+        return torch.randperm(len(self.study), generator=generator)
+
+    def _mean(self, site: Site) -> Tensor:
+        if site not in self._means:
+            total, count, rank = torch.zeros(()), 0, 0
+            for step in range(self.steps):
+                value = self.capture(step, site).transpose(site.axis, -1)
+                rank = value.dim()
+                rows = value.reshape(-1, value.shape[-1]).double()
+                total = total.to(rows.device) + rows.sum(0)
+                count += len(rows)
+            self._means[site] = _along((total / count).float(), site, rank)
+        return self._means[site]
+
+    def _donor(self, step: int, site: Site, kind: Intervention) -> Tensor:
+        key = (step, site, kind)
+        if key not in self._donors:
+            if len(self._donors) >= 4 * self.steps:
+                self._donors.clear()
+            donors = self._order(kind)[self.examples[self.chunk(step)]]
+            self._donors[key] = self._captured(self._whole, self.study.batch(donors), site)
+        return self._donors[key]
+
+    def _raw(self, step: int, edits: Sequence[Edit]) -> Any:
+        tape = self._tapes[step]
+        try:
+            if tape is not None:
+                return tape.replay(edits)
+            return self._whole(self._inputs(self._chunks[step]), edits)
+        except DivergedError as error:
+            raise RuntimeError(
+                "the forward pass takes another path when these units are ablated, and more units "
+                "lie behind the fork; ablate them one layer at a time."
+            ) from error
+
+    def _whole(self, inputs: Inputs, edits: Sequence[Edit]) -> Any:
+        with undisturbed(random=self.trace.random):
+            return run_edited(self.trace, edits, self.study.call(inputs))
+
+    def _inputs(self, positions: Tensor) -> Inputs:
+        return self.study.batch(self.examples[positions])
+
+    def _resize(self, size: int) -> None:
+        self._size = size
+        self._donors.clear()
+        self._tapes = []  # free before recording anew
+        self._record()
+
+    def _record(self) -> None:
+        self._weights = _weights(self.study.model)
+        self._donors.clear()
+        self._chunks = split(len(self.examples), self._size)
+        self._tapes = []
+        outputs, kept = [], 0
+        for positions in self._chunks:
+            tape = self._tape(self._inputs(positions))
+            outputs.append(self.study.task.outputs(tape.raw))
+            kept += tape.bytes
+            self._tapes.append(tape if kept <= self.memory else None)
+        self.clean = torch.cat(outputs)
+
+    def _tape(self, inputs: Inputs) -> Tape:
+        forward = self.study.call(inputs)
+        try:
+            return record(self.trace, forward)
+        except DivergedError as error:
+            raise RuntimeError(
+                "the model's forward pass takes different paths for different examples; memviz "
+                "needs one path: split the study, or wrap the model so that it takes one."
+            ) from error
+
+
+def edit(site: Site, units: Sequence[int], kind: Intervention, reference: Tensor | None) -> Edit:
+    """The change that ablates some units at a site."""
+    features = [unit * site.width + k for unit in units for k in range(site.width)]
+
+    def change(value: Tensor) -> Tensor:
+        axis = site.axis % value.dim()
+        chosen = torch.tensor(features, device=value.device)
+        if isinstance(kind, Zero):
+            return value.index_fill(axis, chosen, 0)
+        part = None
+        if reference is not None:
+            part = reference.to(value.device).index_select(site.axis, chosen)
+        new = kind.replace(value.index_select(axis, chosen), part)
+        return value.index_copy(axis, chosen, new.to(value.dtype))
+
+    return Edit(site, change)
+
+
+def layers(study: Study) -> list[Layer]:
+    """The layers of a study's model that have units, in the order the forward pass reaches them.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    >>> study = Study(model, torch.randn(2, 4), torch.zeros(2), {"test": range(2)})
+    >>> [(layer.name, layer.units, layer.site) for layer in layers(study)]
+    [('0', 8, 'linear > relu'), ('2', 3, 'linear')]
+    """
+    two = study.batch(torch.arange(min(2, len(study))))
+    found = locate(study.model, trace(study.model, study.call(_cloned(two))))
+    return [located.layer for located in found.values()]
+
+
+def filter_reference(located: Located, site: Site, trace: Trace) -> Tensor | None:
+    """The bias that filter ablation leaves, shaped along the site's axis."""
+    if located.bias is None:
+        return None
+    return _along(located.bias.detach(), site, trace.calls[site.call].output.dim())
+
+
+def _along(values: Tensor, site: Site, rank: int) -> Tensor:
+    shape = [1] * rank
+    shape[site.axis] = -1
+    return values.view(shape)
+
+
+def _cloned(inputs: Inputs) -> Inputs:
+    if isinstance(inputs, Tensor):
+        return inputs.clone()
+    return {key: value.clone() for key, value in inputs.items()}
+
+
+def _weights(model: nn.Module) -> list[tuple[int, int]]:
+    tensors = [*model.parameters(), *model.buffers()]
+    return [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]

@@ -1,0 +1,242 @@
+"""What a model calls: every torch function of one forward pass, seen from outside.
+
+A torch function mode sees each call whether a module made it or the user's own code, works in any
+model, is local to the thread and leaves nothing on the model. Three passes share the code here:
+*trace* learns which calls change a tensor in place, *record* keeps every result, *replay* (in
+``replay.py``) hands results back until something has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+Key = tuple[int, int]  # (id, version): the same tensor before and after an in-place call
+
+_T = Tensor
+# These only read metadata: neither recorded nor replayed.
+METADATA: frozenset[Any] = frozenset(
+    [
+        *(_T.size, _T.dim, _T.stride, _T.numel, _T.is_contiguous, _T.is_floating_point),
+        *(_T.is_complex, _T.element_size, _T.ndimension, _T.__len__, _T.nelement),
+        *(torch.is_floating_point, torch.is_complex, torch.numel, _T.get_device),
+        *(
+            getattr(_T, name).__get__
+            for name in (
+                *("shape", "dtype", "device", "ndim", "layout", "is_cuda", "is_mps", "is_sparse"),
+                *("is_quantized", "is_meta", "requires_grad", "is_nested", "itemsize"),
+            )
+        ),
+    ]
+)
+
+
+@dataclass(slots=True)
+class Call:
+    """One recorded call: what went in, what came out, what it changed in place."""
+
+    function: Callable[..., Any]
+    inputs: list[Tensor]
+    constants: list[Any]
+    output: Any
+    replaced: dict[int, Tensor] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Traced:
+    """One call of the trace, with keys that follow a tensor through in-place changes."""
+
+    name: str
+    function: Callable[..., Any]
+    inputs: list[Tensor]
+    input_keys: list[Key]
+    output: Any
+    output_keys: list[Key]
+    mutates: tuple[int, ...]
+
+
+@dataclass
+class Trace:
+    """The calls of one forward pass, and which of them may be cached.
+
+    ``volatile`` calls touch memory that is changed through an alias (a view, say); they are run
+    for real each time, so whatever depends on them is right without being cached.
+    """
+
+    calls: list[Traced]
+    volatile: frozenset[int]
+    raw: Any
+    random: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the results of all calls take, views counted once."""
+        return storage_bytes(call.output for call in self.calls)
+
+
+def leaves(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], list[Any]]:
+    """Tensors and everything else among the arguments, in a fixed order."""
+    tensors: list[Tensor] = []
+    constants: list[Any] = []
+    _gather(args, tensors, constants)
+    if kwargs:
+        _gather(kwargs, tensors, constants)
+    return tensors, constants
+
+
+def _gather(value: Any, tensors: list[Tensor], constants: list[Any]) -> None:
+    if isinstance(value, Tensor):
+        tensors.append(value)
+    elif isinstance(value, tuple | list):
+        constants.append(len(value))
+        for item in value:
+            _gather(item, tensors, constants)
+    elif isinstance(value, dict):
+        constants.extend(value)
+        for item in value.values():
+            _gather(item, tensors, constants)
+    elif isinstance(value, slice):
+        _gather((value.start, value.stop, value.step), tensors, constants)
+    else:
+        constants.append(value)
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """The tensors of a result: one, several in a tuple, a dict or a model output object."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, tuple | list):
+        return [tensor for item in value for tensor in tensors_in(item)]
+    if isinstance(value, dict):
+        return [tensor for item in value.values() for tensor in tensors_in(item)]
+    return []
+
+
+def swap(value: Any, new: dict[int, Tensor]) -> Any:
+    """The same arguments with some tensors (by id) exchanged."""
+    if isinstance(value, Tensor):
+        while id(value) in new:
+            value = new[id(value)]
+        return value
+    if isinstance(value, tuple | list):
+        items = [swap(item, new) for item in value]
+        if isinstance(value, list):
+            return items
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if isinstance(value, dict):
+        for key, item in list(value.items()):
+            fresh = swap(item, new)
+            if fresh is not item:
+                value = {**value, key: fresh} if type(value) is dict else _set(value, key, fresh)
+        return value
+    if isinstance(value, slice):
+        return slice(swap(value.start, new), swap(value.stop, new), swap(value.step, new))
+    return value
+
+
+def _set(mapping: Any, key: Any, item: Any) -> Any:
+    mapping[key] = item
+    return mapping
+
+
+def storage_bytes(values: Any) -> int:
+    """Bytes behind the tensors of these results, shared storages counted once."""
+    sizes = {}
+    for value in values:
+        for tensor in tensors_in(value):
+            storage = tensor.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+    return sum(sizes.values())
+
+
+def version(tensor: Tensor) -> int:
+    """In-place changes so far; inference tensors keep no count and cannot be changed here."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+class _Tracing(TorchFunctionMode):
+    def __init__(self) -> None:
+        self.calls: list[Traced] = []
+        self.seen: dict[int, tuple[Tensor, int]] = {}
+        self.aliased: list[Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in METADATA:
+            return func(*args, **kwargs)
+        tensors, _ = leaves(args, kwargs)
+        before = [(id(t), version(t)) for t in tensors]
+        for tensor in tensors:
+            self.seen.setdefault(id(tensor), (tensor, version(tensor)))
+        output = func(*args, **kwargs)
+        mutates = tuple(k for k, t in enumerate(tensors) if version(t) != before[k][1])
+        if mutates:
+            changed = {id(tensors[k]) for k in mutates}
+            for key, (tensor, old) in self.seen.items():
+                if version(tensor) != old:
+                    if key not in changed:
+                        self.aliased.append(tensor)
+                    self.seen[key] = (tensor, version(tensor))
+        outputs = tensors_in(output)
+        for tensor in outputs:
+            self.seen[id(tensor)] = (tensor, version(tensor))
+        name = getattr(func, "__name__", str(func))
+        keys = [(id(t), version(t)) for t in outputs]
+        self.calls.append(Traced(name, func, tensors, before, output, keys, mutates))
+        return output
+
+
+@contextmanager
+def undisturbed(*, random: bool) -> Iterator[None]:
+    """No gradients; where the model draws random numbers, the random state as it was before.
+
+    The state is the process's own, so it is left alone where the model draws none: another thread
+    may be drawing.
+    """
+    with torch.no_grad():
+        if not random:
+            yield
+            return
+        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+        with torch.random.fork_rng(devices=devices):
+            yield
+
+
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Put back what a forward pass writes into buffers (a counter, say)."""
+    kept = [(buffer, version(buffer), buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, before, value in kept:
+                if version(buffer) != before:
+                    buffer.copy_(value)
+
+
+def trace(model: nn.Module, call: Callable[[], Any]) -> Trace:
+    """Run a forward pass once and learn what it calls."""
+    mode = _Tracing()
+    with undisturbed(random=True), buffers_kept(model):
+        state = torch.get_rng_state()
+        with mode:
+            raw = call()
+        random = not torch.equal(state, torch.get_rng_state())
+    families = {tensor.untyped_storage().data_ptr() for tensor in mode.aliased}
+    volatile = frozenset(
+        index
+        for index, traced in enumerate(mode.calls)
+        if families
+        and any(
+            tensor.untyped_storage().data_ptr() in families
+            for tensor in [*tensors_in(traced.output), *(traced.inputs[k] for k in traced.mutates)]
+        )
+    )
+    return Trace(mode.calls, volatile, raw, random)

@@ -1,0 +1,94 @@
+"""A page that shows a session without a kernel and without a network."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memviz.widgets.assets import script, style
+
+if TYPE_CHECKING:
+    from memviz.widgets.messages import Message
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; script-src 'unsafe-inline' data:; style-src 'unsafe-inline';
+ img-src data: blob:">
+<title>{title}</title><style>body {{ margin: 16px; }}
+@media (prefers-color-scheme: dark) {{ body {{ background: #111; }} }}
+{style}</style></head>
+<body><div id="memviz"></div>
+<script type="application/json" id="snapshot">{snapshot}</script>
+<script type="module">{script}
+mount(document.getElementById("memviz"), {part},
+  JSON.parse(document.getElementById("snapshot").textContent));
+</script></body></html>
+"""
+
+
+def page(path: str | Path, title: str, part: str, snapshot: Iterable[Message]) -> None:
+    """Write the page; whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+    title : str
+        Shown as text, whatever it holds.
+    part : str
+        Which regions: ``"workbench"``, ``"layers"``, ``"units"``, ``"examples"``, ``"readout"``.
+    snapshot : messages
+        What a view was told.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     page(Path(folder) / "a.html", "<b>", "workbench", [])
+    ...     "<title>&lt;b&gt;</title>" in (Path(folder) / "a.html").read_text()
+    True
+    """
+    saved = [
+        {"msg": content, "buffers": [base64.b64encode(buffer).decode() for buffer in buffers]}
+        for content, buffers in snapshot
+    ]
+    text = _PAGE.format(
+        title=escape(title),
+        style=style(),
+        script=script().replace("</script", "<\\/script"),
+        part=json.dumps(part),
+        snapshot=_inert(saved),
+    )
+    path = Path(path)
+    handle, part_file = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(part_file, path)
+
+
+def _inert(value: Any) -> str:
+    # Inside a script element only "<" could end it or open another.
+    return json.dumps(value).replace("<", "\\u003c")
+
+
+def free_path(name: str) -> Path:
+    """The name made safe for a file, numbered where it is taken.
+
+    Examples
+    --------
+    >>> free_path("a/b: <c>.html").name
+    'a-b---c-.html'
+    """
+    stem, suffix = os.path.splitext(name)
+    safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in stem) or "memviz"
+    path, number = Path(safe + suffix), 2
+    while path.exists():
+        path, number = Path(f"{safe}-{number}{suffix}"), number + 1
+    return path

@@ -1,0 +1,3 @@
+"""Networks small enough to be trained, and taken apart, on a laptop."""
+
+from memviz.models.convnet import ConvNet as ConvNet

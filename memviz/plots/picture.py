@@ -1,0 +1,79 @@
+"""The workbench as a still picture, for where there is no kernel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from memviz.plots.style import NULL, group_style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from memviz.engine.readout import Readout
+    from memviz.units import Layer
+
+
+def picture(layers: list[Layer], values: np.ndarray, off: np.ndarray, readout: Readout) -> Figure:
+    """Unit maps of the layers (white to dark by value, × where ablated) over the accuracies.
+
+    Parameters
+    ----------
+    layers : list of Layer
+    values : float ``[units]``
+        Of all layers in order; NaN where none is known.
+    off : bool ``[units]``
+    readout : Readout
+    """
+    from matplotlib.figure import Figure
+
+    shown = layers[:12]
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    grid = figure.add_gridspec(2, len(shown), height_ratios=[1.5, 1])
+    maps = [figure.add_subplot(grid[0, column]) for column in range(len(shown))]
+    top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
+    start = 0
+    for axes, layer in zip(maps, shown, strict=True):
+        stop = start + layer.units
+        _map(axes, layer, values[start:stop], off[start:stop], max(top, 1e-12))
+        start = stop
+    _accuracies(figure.add_subplot(grid[1, :]), readout)
+    return figure
+
+
+def _map(axes: Axes, layer: Layer, values: np.ndarray, off: np.ndarray, top: float) -> None:
+    columns = int(np.ceil(np.sqrt(layer.units)))
+    rows = -(-layer.units // columns)
+    cells = np.full(rows * columns, np.nan)
+    cells[: layer.units] = np.sqrt(np.clip(values, 0, None) / top)
+    axes.imshow(cells.reshape(rows, columns), cmap="cividis_r", vmin=0, vmax=1)
+    units = np.flatnonzero(off)
+    axes.plot(units % columns, units // columns, "x", color="#D55E00", ms=4, mew=1.4)
+    axes.set_title(f"{layer.name} · {layer.units}", fontsize=8, loc="left", parse_math=False)
+    axes.set_axis_off()
+
+
+def _accuracies(axes: Axes, readout: Readout) -> None:
+    names = list(readout.groups)
+    for place, name in enumerate(names):
+        group, style = readout.groups[name], group_style(name)
+        axes.plot(
+            [group.before.accuracy, group.after.accuracy], [place] * 2, lw=1, c=style["color"]
+        )
+        axes.plot(
+            [group.after.low, group.after.high], [place] * 2, lw=5, alpha=0.3, c=style["color"]
+        )
+        axes.plot(group.before.accuracy, place, mfc="white", ms=7, ls="", **style)
+        axes.plot(group.after.accuracy, place, ms=7, ls="", **style)
+        if name in readout.random:
+            axes.plot(readout.random[name][:, 0].mean(), place + 0.3, "D", color=NULL, ms=4)
+    words = [
+        f"{n}  {g.before.accuracy:.2f} → {g.after.accuracy:.2f}" for n, g in readout.groups.items()
+    ]
+    axes.set_yticks(range(len(names)), words, fontsize=8, parse_math=False)
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(names) - 0.4, -0.6))
+    axes.set_title(readout.sentence, fontsize=9, loc="left", parse_math=False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(labelsize=8)

@@ -1,0 +1,26 @@
+"""Colours and marks shared by figures and widgets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe-Ito, each with its own mark: colour is never alone.
+COLOURS = {"memorized": "#D55E00", "clean": "#0072B2", "test": "#00805E"}
+MARKS = {"memorized": "o", "clean": "s", "test": "^"}
+NULL = "#9A9A9A"
+OTHER = ("#4A4A4A", "D")
+
+
+def group_style(name: str) -> dict[str, Any]:
+    """Colour and mark of a group's line."""
+    return {"color": COLOURS.get(name, OTHER[0]), "marker": MARKS.get(name, OTHER[1])}
+
+
+def quiet(axes: Axes) -> None:
+    """No box and a light grid: the data are the loudest marks."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)

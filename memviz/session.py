@@ -1,0 +1,263 @@
+"""A Session: what the user is looking at, with its history; no widget code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from memviz.engine.interventions import Intervention, intervention
+from memviz.engine.runner import Replay
+from memviz.study import Study
+from memviz.units import Layer, UnitSet, UnitsLike, UnknownLayerError
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class State:
+    """One moment of a session; undo and redo move between these."""
+
+    layers: tuple[str, ...]
+    units: UnitSet = UnitSet()
+    how: str = "zero"
+
+
+class Session:
+    """Chosen layers, units and examples, the active ablation, undo and redo.
+
+    Parameters
+    ----------
+    study : Study
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    >>> study = Study(model.eval(), torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    >>> session = Session(study)
+    >>> session.toggle("0:1,2")
+    >>> session.undo()
+    >>> str(session.units), session.can_redo
+    ('', True)
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.replay = Replay(study)
+        self.known = [layer for layer in self.replay.layers if not layer.is_output]
+        if not self.known:
+            raise ValueError(
+                "no layer of this model has units that can be ablated (conv, linear or attention)."
+            )
+        self._start = State(tuple(layer.name for layer in self.known))
+        self._state = self._start
+        self._past: list[State] = []
+        self._future: list[State] = []
+        self._watchers: list[Callable[[str], None]] = []
+        self._lock = threading.RLock()
+        self.examples: tuple[int, ...] = ()
+        self.opened: int | None = None
+        self.version = 0
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers shown."""
+        return self._state.layers
+
+    @property
+    def units(self) -> UnitSet:
+        """The ablated units."""
+        return self._state.units
+
+    @property
+    def how(self) -> str:
+        """The intervention, by name."""
+        return self._state.how
+
+    @property
+    def state(self) -> State:
+        """Layers, units and intervention at once."""
+        return self._state
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a step back."""
+        return bool(self._past)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is a step forward."""
+        return bool(self._future)
+
+    def watch(self, watcher: Callable[[str], None]) -> Callable[[], None]:
+        """Call ``watcher(what)`` after each change; returns a function that ends it.
+
+        ``what`` is ``"state"`` (layers, units, intervention) or ``"examples"``.
+        """
+        self._watchers.append(watcher)
+        return lambda: self._watchers.remove(watcher)
+
+    def ablate(self, units: UnitsLike, how: str | Intervention | None = None) -> None:
+        """Make exactly these the ablated units."""
+        chosen = self.replay.check(units)
+        kind = self.how if how is None else str(intervention(how))
+        self._move(lambda state: replace(state, units=chosen, how=kind))
+
+    def toggle(self, units: UnitsLike) -> None:
+        """Ablate those that are not, restore those that are."""
+        chosen = self.replay.check(units)
+        self._move(lambda state: replace(state, units=state.units ^ chosen))
+
+    def use(self, how: str | Intervention) -> None:
+        """Change the intervention."""
+        kind = str(intervention(how))
+        self._move(lambda state: replace(state, how=kind))
+
+    def show_layers(self, names: Sequence[str]) -> None:
+        """Show these layers."""
+        known = [layer.name for layer in self.known]
+        for name in names:
+            if name not in known:
+                raise UnknownLayerError(name, known)
+        shown = tuple(name for name in known if name in names)
+        self._move(lambda state: replace(state, layers=shown))
+
+    def select(self, examples: Iterable[int]) -> None:
+        """Select examples by the study's indices."""
+        chosen = tuple(int(example) for example in examples)
+        for example in chosen:
+            self._check_example(example)
+        with self._lock:
+            self.examples = chosen
+        self._tell("examples")
+
+    def open(self, example: int | None) -> None:
+        """Open one example, or close it with None."""
+        if example is not None:
+            self._check_example(example)
+        with self._lock:
+            self.opened = example
+        self._tell("examples")
+
+    def undo(self) -> None:
+        """One step back; nothing where there is none."""
+        self._travel(self._past, self._future)
+
+    def redo(self) -> None:
+        """One step forward; nothing where there is none."""
+        self._travel(self._future, self._past)
+
+    def reset(self) -> None:
+        """Back to the beginning: every layer shown, nothing ablated (can be undone)."""
+        self._move(lambda _: self._start)
+
+    def to_code(self) -> str:
+        """A few lines that rebuild this state with the plain functions."""
+        origin = self.study.origin or "...  # your Study"
+        lines = ["import memviz as mv", "", f"study = {origin}", "session = mv.Session(study)"]
+        if self.layers != self._start.layers:
+            lines.append(f"session.show_layers({list(self.layers)!r})")
+        if self.units or self.how != self._start.how:
+            lines.append(f"session.ablate({str(self.units)!r}, how={self.how!r})")
+        if self.examples:
+            lines.append(f"session.select({list(self.examples)!r})")
+        if self.opened is not None:
+            lines.append(f"session.open({self.opened})")
+        lines.append(f"print(mv.readout(study, {str(self.units)!r}, {self.how!r}))")
+        return "\n".join(lines) + "\n"
+
+    def save(self, path: str | Path) -> None:
+        """Write the state as JSON, with the weights' hash; whole or not at all."""
+        with self._lock:
+            content = {
+                "format": _FORMAT,
+                "study": self.study.name,
+                "weights": _weights_hash(self.study),
+                "layers": list(self.layers),
+                "units": str(self.units),
+                "how": self.how,
+                "examples": list(self.examples),
+                "opened": self.opened,
+            }
+        path = Path(path)
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        with os.fdopen(handle, "w") as file:
+            json.dump(content, file, indent=1)
+        os.replace(part, path)
+
+    def load(self, path: str | Path) -> None:
+        """Take up a saved state.
+
+        Raises
+        ------
+        ValueError
+            If the file is not a saved session, or of other weights; nothing is changed.
+        """
+        try:
+            content = json.loads(Path(path).read_text())
+            wanted = {key: content[key] for key in ("format", "weights", "layers", "units", "how")}
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{str(path)!r} is not a saved session; write one with session.save."
+            ) from error
+        if wanted["format"] != _FORMAT:
+            raise ValueError(f"{str(path)!r} has format {wanted['format']}; this is {_FORMAT}.")
+        if wanted["weights"] != _weights_hash(self.study):
+            raise ValueError(
+                f"{str(path)!r} was saved with other weights than this study's model has; "
+                "load the model it belongs to."
+            )
+        units, kind = self.replay.check(wanted["units"]), str(intervention(wanted["how"]))
+        names = [layer.name for layer in self.known]
+        shown = tuple(name for name in names if name in wanted["layers"])
+        self._move(lambda _: State(shown, units, kind))
+        self.select(content.get("examples", ()))
+        self.open(content.get("opened"))
+
+    def _check_example(self, example: int) -> None:
+        if not 0 <= example < len(self.study):
+            raise IndexError(
+                f"example {example} is not in this study; it has 0 to {len(self.study) - 1}."
+            )
+
+    def _move(self, change: Callable[[State], State]) -> None:
+        with self._lock:
+            after = change(self._state)
+            if after == self._state:
+                return
+            self._past.append(self._state)
+            self._future.clear()
+            self._state = after
+            self.version += 1
+        self._tell("state")
+
+    def _travel(self, source: list[State], target: list[State]) -> None:
+        with self._lock:
+            if not source:
+                return
+            target.append(self._state)
+            self._state = source.pop()
+            self.version += 1
+        self._tell("state")
+
+    def _tell(self, what: str) -> None:
+        for watcher in list(self._watchers):
+            watcher(what)
+
+    def layer(self, name: str) -> Layer:
+        """A layer by name."""
+        return self.replay.located[name].layer
+
+
+def _weights_hash(study: Study) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in study.model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,12 @@
+"""Linked widgets on one Session: layer list, unit map, example gallery, readout, workbench."""
+
+from memviz.widgets.view import (
+    View,
+    example_gallery,
+    layer_list,
+    readout_view,
+    unit_map,
+    workbench,
+)
+
+__all__ = ["View", "example_gallery", "layer_list", "readout_view", "unit_map", "workbench"]

@@ -1,0 +1,209 @@
+"""The messages to the browser: a small dict each, arrays as binary buffers beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from memviz.engine.effects import Effects
+from memviz.engine.readout import GroupReading, Reading, Readout
+from memviz.session import Session
+from memviz.study import Study
+from memviz.widgets.pictures import COLUMNS, Pictures
+
+UNKNOWN = 65535
+
+
+class Message(NamedTuple):
+    """What goes over the wire."""
+
+    content: dict[str, Any]
+    buffers: list[bytes]
+
+
+def pack(content: dict[str, Any], **arrays: np.ndarray) -> Message:
+    """A message whose arrays travel as little-endian buffers in the order given."""
+    specs, buffers = [], []
+    for name, array in arrays.items():
+        flat = np.ascontiguousarray(array)
+        specs.append({"name": name, "dtype": flat.dtype.name, "shape": list(flat.shape)})
+        buffers.append(flat.tobytes())
+    return Message({**content, "arrays": specs}, buffers)
+
+
+def study_message(
+    session: Session,
+    pictures: Pictures,
+    scores: Sequence[dict[str, str]],
+    interventions: Sequence[dict[str, str]],
+    methods: Sequence[dict[str, str]],
+) -> Message:
+    """What never changes: layers, groups, classes, labels, what can be picked."""
+    study, start, layers = session.study, 0, []
+    for layer in session.known:
+        layers.append(
+            {"name": layer.name, "kind": layer.kind, "units": layer.units, "start": start}
+        )
+        start += layer.units
+    group = np.full(len(study), 255, np.uint8)
+    for index, mask in enumerate(study.groups.values()):
+        group[mask.numpy()] = index
+    truth = study.true_labels
+    height, width, channels = pictures.shape
+    content = {
+        "type": "study",
+        "name": study.name,
+        "summary": study.summary,
+        "classes": class_names(study),
+        "groups": [{"name": n, "count": int(m.sum())} for n, m in study.groups.items()],
+        "layers": layers,
+        "units": start,
+        "of_words": f"{start:,} units",
+        "scores": list(scores),
+        "interventions": list(interventions),
+        "image": {"height": height, "width": width, "channels": channels, "ink": pictures.ink},
+        "examples": len(study),
+        "methods": list(methods),
+    }
+    return pack(
+        content,
+        label=study.labels.numpy().astype(np.uint16),
+        truth=np.full(len(study), UNKNOWN, np.uint16)
+        if truth is None
+        else truth.numpy().astype(np.uint16),
+        group=group,
+    )
+
+
+def class_names(study: Study) -> list[str]:
+    """A name for every class that a label or the names go up to."""
+    count = int(study.labels.max()) + 1
+    if study.class_names is not None:
+        count = max(count, len(study.class_names))
+    return [study.class_name(label) for label in range(count)]
+
+
+def sprite_messages(pictures: Pictures) -> Iterator[Message]:
+    """The thumbnails, a sheet a message."""
+    sheets = -(-len(pictures.study) // 512)
+    for index, (first, count, png) in enumerate(pictures.sheets()):
+        content = {"type": "sprites", "tile": list(pictures.tile), "columns": COLUMNS}
+        content |= {"first": first, "count": count, "index": index, "of": sheets}
+        yield pack(content, png=np.frombuffer(png, np.uint8))
+
+
+def readout_message(readout: Readout, version: int) -> Message:
+    """The figures of the readout column, the live sentence and each example's prediction."""
+    content = {
+        "type": "readout",
+        "version": version,
+        "sentence": readout.sentence,
+        "intervention_words": _WORDS.get(readout.how, readout.how),
+        "units": len(readout.units),
+        "of": readout.of,
+        "groups": [_group(name, group) for name, group in readout.groups.items()],
+    }
+    return pack(
+        content,
+        before=readout.before.numpy().astype(np.uint16),
+        after=readout.after.numpy().astype(np.uint16),
+        change=readout.margin_change.numpy().astype(np.float32),
+    )
+
+
+_WORDS = {
+    "zero": "unit ablation: activations set to 0",
+    "mean": "unit ablation: activations set to their mean",
+    "filter": "filter ablation: weights set to 0",
+}
+
+
+def _group(name: str, group: GroupReading) -> dict[str, Any]:
+    return {
+        "name": name,
+        "n": group.before.n,
+        "before": _reading(group.before),
+        "after": _reading(group.after),
+        "right_to_wrong": group.right_to_wrong,
+        "wrong_to_right": group.wrong_to_right,
+        "now_true": group.now_true,
+    }
+
+
+def _reading(reading: Reading) -> dict[str, float]:
+    found = {"accuracy": reading.accuracy, "low": reading.low, "high": reading.high}
+    found |= {"correct": reading.correct, "margin": reading.margin}
+    return found | {"margin_low": reading.margin_low, "margin_high": reading.margin_high}
+
+
+def random_message(
+    draws: Sequence[dict[str, tuple[float, float]]], version: int, units: int, of: int
+) -> Message:
+    """The null so far: mean and range of the middle 95 % of the draws."""
+    groups = []
+    for name in draws[0]:
+        values = np.array([draw[name] for draw in draws])
+        low, high = np.percentile(values[:, 0], [2.5, 97.5])
+        groups.append(
+            {
+                "name": name,
+                "accuracy": float(values[:, 0].mean()),
+                "low": float(low),
+                "high": float(high),
+                "margin": float(values[:, 1].mean()),
+            }
+        )
+    words = f"{units} random unit{'s' if units != 1 else ''} of the same layers"
+    content: dict[str, Any] = {
+        "type": "random",
+        "version": version,
+        "units": units,
+        "draws": len(draws),
+        "of": of,
+    }
+    return Message({**content, "words": words, "groups": groups}, [])
+
+
+def effects_message(
+    key: str, label: str, exact: Effects | None, estimate: Effects, measure: str, note: str
+) -> Message:
+    """Exact values where they are done, estimates where they are not."""
+    names = list(estimate.study.groups)
+    values = contrast(estimate)
+    state = np.ones(len(values), np.uint8)
+    arrays: dict[str, np.ndarray] = {}
+    done = 0
+    if exact is not None:
+        mask = exact.done.numpy()
+        done = int(mask.sum())
+        values = np.where(mask, contrast(exact), values)
+        state[mask] = 2
+        lost = torch.stack([exact.lost(name) for name in names], 1)
+        arrays["lost"] = lost.numpy().astype(np.uint16)
+        most = np.full((len(values), 6), 2**32 - 1, np.uint32)
+        found = exact.most_lost(6).numpy()
+        most[mask, : found.shape[1]] = found[mask]
+        arrays["most"] = most
+    content: dict[str, Any] = {
+        "type": "scores",
+        "key": key,
+        "label": label,
+        "measure": measure,
+        "note": note,
+    }
+    content |= {"kind": "estimate" if exact is None else "exact", "done": done}
+    content |= {"total": len(values)}
+    return pack(content, value=values.astype(np.float32), state=state, **arrays)
+
+
+def contrast(effects: Effects) -> np.ndarray:
+    """Mean margin drop on the first group minus on the second, as ``Effects.scores`` has it."""
+    names = list(effects.study.groups)
+    drop = -effects.margin_change
+    values = drop[:, effects.members(names[0])].mean(1)
+    if len(names) > 1:
+        values = values - drop[:, effects.members(names[1])].mean(1)
+    return np.asarray(values.numpy())

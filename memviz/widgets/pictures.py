@@ -1,0 +1,97 @@
+"""Pictures of a study's examples, and the sprite sheets that carry them to the browser."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from memviz.study import Study
+
+SHEET = 512  # tiles a message
+COLUMNS = 32
+_SIDE = 64  # px: a larger thumbnail is not seen
+_SAMPLE = 512  # examples that set the grey levels
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """How a study's examples are shown.
+
+    ``ink`` marks stroke intensity (a light stroke on nothing), which follows the theme;
+    photographs never do.
+    """
+
+    study: Study
+    low: float
+    high: float
+    shape: tuple[int, int, int]
+    ink: bool
+
+    @classmethod
+    def of(cls, study: Study) -> Pictures:
+        """Find out from the images given, or from a sample of the inputs."""
+        sample = _raw(study, torch.arange(min(_SAMPLE, len(study))))
+        low, high = (0.0, 255.0) if sample.dtype == np.uint8 else _range(sample)
+        empty = float((sample <= low + 0.02 * (high - low)).mean())
+        shape = (sample.shape[1], sample.shape[2], sample.shape[3])
+        return cls(study, low, high, shape, shape[2] == 1 and empty > 0.3)
+
+    def full(self, examples: Tensor) -> np.ndarray:
+        """uint8 ``[n, h, w, channels]``."""
+        raw = _raw(self.study, examples)
+        if raw.dtype == np.uint8:
+            return np.asarray(raw)
+        scaled = (raw - self.low) / max(self.high - self.low, 1e-12)
+        return np.asarray((scaled.clip(0, 1) * 255).round(), np.uint8)
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """Height and width of a thumbnail."""
+        factor = max(1.0, max(self.shape[:2]) / _SIDE)
+        return max(1, round(self.shape[0] / factor)), max(1, round(self.shape[1] / factor))
+
+    def sheets(self) -> Iterator[tuple[int, int, bytes]]:
+        """First example, count and PNG of each sprite sheet."""
+        height, width = self.tile
+        for first in range(0, len(self.study), SHEET):
+            examples = torch.arange(first, min(first + SHEET, len(self.study)))
+            rows = -(-len(examples) // COLUMNS)
+            grey = self.shape[2] == 1
+            sheet = Image.new("L" if grey else "RGB", (COLUMNS * width, rows * height))
+            for j, picture in enumerate(self.full(examples)):
+                tile = Image.fromarray(picture[..., 0] if grey else picture)
+                if tile.size != (width, height):
+                    tile = tile.resize((width, height), Image.Resampling.BOX)
+                sheet.paste(tile, (j % COLUMNS * width, j // COLUMNS * height))
+            out = io.BytesIO()
+            sheet.save(out, "PNG")
+            yield first, len(examples), out.getvalue()
+
+
+def _raw(study: Study, examples: Tensor) -> np.ndarray:
+    """``[n, h, w, channels]``; what is not an image becomes a strip of values, near square."""
+    if study.images is not None:
+        images = np.asarray(study.images)[examples.numpy()]
+        return images[..., None] if images.ndim == 3 else images
+    inputs = study.inputs
+    tensor = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
+    values = tensor[examples].detach().cpu().float().numpy()
+    if values.ndim == 4 and values.shape[1] in (1, 3):
+        return np.moveaxis(values, 1, -1)
+    flat = values.reshape(len(values), -1)[:, :4096]
+    side = int(np.ceil(np.sqrt(flat.shape[1])))
+    rows = -(-flat.shape[1] // side)
+    padded = np.zeros((len(flat), rows * side), np.float32)
+    padded[:, : flat.shape[1]] = flat
+    return np.asarray(padded.reshape(len(flat), rows, side, 1))
+
+
+def _range(sample: np.ndarray) -> tuple[float, float]:
+    low, high = np.nanpercentile(sample, [0.1, 99.9])
+    return float(low), float(high)

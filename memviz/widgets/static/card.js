@@ -1,0 +1,91 @@
+// @ts-check
+/** A unit in words, in counts: the hover card and what a screen reader hears. */
+import { count, el, figure, put, say } from "./dom.js";
+
+/** [["4 of 120", " memorized examples with it, "], …]: numbers apart from words. */
+function lostWords(store, row) {
+  const groups = store.study.groups;
+  const lost = groups.map((g, i) => ({ ...g, n: store.lost[row * groups.length + i] }));
+  const first = lost[0];
+  const parts = [[`${count(first.n)} of ${count(first.count)}`, ` ${first.name} examples with it`]];
+  const others = lost.slice(1);
+  const hit = others.filter((g) => g.n > 0);
+  const spared = others.filter((g) => g.n === 0).map((g) => g.name);
+  hit.forEach((g, i) => {
+    const and = i === hit.length - 1 && !spared.length ? ", and " : ", ";
+    parts[parts.length - 1][1] += and;
+    parts.push([`${count(g.n)} of ${count(g.count)}`, ` ${g.name} ones`]);
+  });
+  parts[parts.length - 1][1] += spared.length ? `, and no ${spared.join(" or ")} ones.` : ".";
+  return parts;
+}
+
+/** @returns {{name: string, rank: string, on: string, parts: string[][], score: string}} */
+export function unitWords(store, row) {
+  const layer = store.layer(row);
+  const score = store.score();
+  const state = score ? score.state[row] : 0;
+  const off = Boolean(store.off[row]);
+  const known = store.lost && store.study.groups.length && (!store.lostState || store.lostState[row] === 2);
+  const parts = known ? [["", off ? "On its own it takes " : "Taken out on its own, it takes "], ...lostWords(store, row)] : [];
+  const rank = score && score.rank[row] ? `rank ${count(score.rank[row])} of ${count(score.order.length)}` : state === 1 ? "estimate" : "";
+  const value = score && state ? `${figure(score.value[row])} ${score.measure || score.label}${state === 1 ? ", estimated" : ""}` : "no score yet";
+  return { name: `${layer.name} unit ${row - layer.start}`, rank, on: off ? "Off. " : "On. ", parts, score: value };
+}
+
+/** The same as one line of text. */
+export function unitLine(store, row) {
+  const { name, rank, on, parts, score } = unitWords(store, row);
+  return `${name}, ${on.trim().toLowerCase()} ${score}${rank ? `, ${rank}` : ""}. ${parts.map((p) => p.join("")).join("")}`.trim();
+}
+
+export function hoverCard(view) {
+  const { store } = view;
+  const name = el("span");
+  const rank = el("span", { class: "mv-soft mv-rank" });
+  const words = el("p", { class: "mv-words" });
+  const score = el("p", { class: "mv-note" });
+  const thumbs = el("div", { class: "mv-thumbs" });
+  const most = el("div", {}, el("p", { class: "mv-note" }, "Most lost"), thumbs);
+  const key = (text) => el("span", { class: "mv-kbd" }, text);
+  const verb = el("span");
+  const hold = el("span");
+  const hint = el("p", { class: "mv-note mv-hint" }, key("Space"), " ", verb, "\u2002", key("Enter"), " ", hold);
+  const root = el("div", { class: "mv-tip", role: "tooltip", hidden: true }, el("h3", {}, name, rank), words, score, most, hint);
+
+  function fill(row, pinned) {
+    const w = unitWords(store, row);
+    say(name, w.name);
+    say(rank, w.rank);
+    words.replaceChildren(w.on, ...w.parts.flatMap(([n, text]) => [el("b", {}, n), text]));
+    say(score, w.score);
+    say(verb, store.off[row] ? "on" : "off");
+    say(hold, pinned ? "let go" : "keep open");
+    hint.hidden = store.saved;
+    const worst = store.most && w.parts.length ? Array.from(store.most.subarray(row * 6, row * 6 + 6)).filter((i) => i < store.study.examples) : [];
+    most.hidden = !worst.length;
+    thumbs.replaceChildren(...worst.map((i) => {
+      const canvas = el("canvas", { "aria-hidden": "true" });
+      view.picture(canvas, i);
+      return el("button", { type: "button", tabindex: pinned ? 0 : -1, title: `example ${i}, given ${store.className(store.label[i])}`, onclick: () => store.choose("open", i) }, canvas);
+    }));
+    root.classList.toggle("mv-pinned", pinned);
+  }
+
+  /** Show the card of `row` beside the cell at (x, y, size) of the maps' area. */
+  function show(row, x, y, size, pinned) {
+    root.hidden = false;
+    fill(row, pinned);
+    const area = root.parentElement;
+    const left = Math.max(0, Math.min(x + size / 2 - 100, area.clientWidth - root.offsetWidth));
+    const below = y + size + 9;
+    const above = y - root.offsetHeight - 9;
+    const room = view.root.getBoundingClientRect().bottom - area.getBoundingClientRect().top;
+    const flip = below + root.offsetHeight > room && above > -40;
+    root.style.left = `${left}px`;
+    root.style.top = `${flip ? above : below}px`;
+    root.style.setProperty("--mv-tip", `${x + size / 2 - left}px`);
+    put(root, { "data-flip": flip });
+  }
+  return { root, show, hide: () => (root.hidden = true) };
+}

@@ -1,0 +1,130 @@
+// @ts-check
+/** The lines above the regions: title and tools, the live sentence, the choices and the busy bar. */
+import { count, el, icon, put, say, segment } from "./dom.js";
+import { scorePicker } from "./layers.js";
+
+export function toolbar(view) {
+  const { store } = view;
+  const button = (name, words, title, type) => el("button", { class: `mv-btn mv-${name}`, type: "button", title, onclick: () => store.ask({ type }) }, icon(name), words);
+  const undo = button("undo", "Undo", "Undo (Ctrl+Z)", "undo");
+  const redo = button("redo", "Redo", "Redo (Ctrl+Shift+Z)", "redo");
+  const reset = button("reset", "Reset", "Switch every unit on again", "reset");
+  const code = button("code", "Copy code", "Copy the lines that rebuild this view", "code");
+  const save = button("export", "Export", "Save as a page that works without a kernel", "export");
+  const name = el("b");
+  const summary = el("small");
+  const tools = el("div", { class: "mv-tools", role: "toolbar", "aria-label": "History and export" }, undo, redo, reset, el("span", { class: "mv-sep" }), code, save);
+  const root = el("div", { class: "mv-head" }, el("h2", {}, name, " ", summary), tools);
+  function update() {
+    const { study, state } = store;
+    say(name, study ? study.name : "memviz");
+    say(summary, study && study.summary ? `· ${study.summary}` : "");
+    tools.hidden = store.saved;
+    undo.disabled = !state || !state.undo;
+    redo.disabled = !state || !state.redo;
+    reset.disabled = !state || !store.off.includes(1);
+    code.disabled = save.disabled = !state;
+  }
+  return { root, update };
+}
+
+/** The sentence: seen at once, spoken once it has settled for 300 ms. */
+export function liveLine(view) {
+  const { store } = view;
+  const seen = el("p", { class: "mv-say", "aria-hidden": "true" });
+  const spoken = el("output", { class: "mv-sentence mv-sr", "aria-live": "polite" });
+  const error = el("p", { class: "mv-error", role: "alert" });
+  const hint = el("p", { class: "mv-note mv-savednote" }, "Saved picture: switching units needs a running kernel.");
+  const pre = el("pre", { tabindex: 0, "aria-label": "Code that rebuilds this view" });
+  const copied = el("span", { class: "mv-note", role: "status" });
+  const shut = () => {
+    panel.hidden = true;
+    view.root.querySelector(".mv-code")?.focus();
+  };
+  const panel = el("div", { class: "mv-codebox", hidden: true }, pre, copied, el("button", { class: "mv-btn mv-codeclose", type: "button", onclick: shut }, "close"));
+  panel.addEventListener("keydown", (event) => event.key === "Escape" && shut());
+  const root = el("div", { class: "mv-live" }, seen, spoken, error, store.saved ? hint : null, panel);
+  let text = "";
+  let timer = 0;
+
+  function write(sentence) {
+    if (sentence === text) return;
+    text = sentence;
+    // Every other piece of the split is a figure such as "100 % → 43 %".
+    const pieces = sentence.split(/(\d[\d.,]*\s?%?\s→\s\d[\d.,]*(?:\s?%)?)/);
+    seen.replaceChildren(...pieces.map((piece, i) => (i % 2 ? el("span", { class: "mv-num" }, piece) : piece)));
+    clearTimeout(timer);
+    timer = setTimeout(() => say(spoken, sentence), 300);
+  }
+
+  async function copy() {
+    panel.hidden = false;
+    say(pre, store.code);
+    try {
+      await navigator.clipboard.writeText(store.code);
+      say(copied, "Copied.");
+    } catch {
+      say(copied, "The browser refused the clipboard: select the lines and copy them.");
+      getSelection()?.selectAllChildren(pre);
+    }
+  }
+
+  /** @param {Set<string>} dirty */
+  function update(dirty) {
+    write(store.note || (store.readout ? store.readout.sentence : store.study ? "Reading the model …" : "Waiting for the kernel …"));
+    say(error, store.error ? (store.error.startsWith("!") ? store.error : `! ${store.error}`) : "");
+    seen.hidden = Boolean(store.error);
+    error.hidden = !store.error;
+    if (dirty.has("code") && store.code !== null && view.main) copy();
+  }
+  return { root, update, destroy: () => clearTimeout(timer) };
+}
+
+/** Slim bar with words, count and cancel; it keeps its place while idle. */
+export function busyBar(view) {
+  const { store } = view;
+  const words = el("span", { class: "mv-cut" });
+  const bar = el("i");
+  const cancel = el("button", { class: "mv-cancel", type: "button", onclick: () => store.ask({ type: "cancel" }) }, "cancel");
+  const meter = el("span", { class: "mv-meter", role: "progressbar", "aria-valuemin": 0 }, bar);
+  const root = el("span", { class: "mv-busy" }, words, meter, cancel);
+  function update() {
+    const job = store.progress;
+    root.classList.toggle("mv-idle", !job);
+    cancel.disabled = !job;
+    if (!job) return;
+    const text = /\d/.test(job.words) ? job.words : `${job.words} ${count(job.done)} of ${count(job.total)}`;
+    say(words, text);
+    words.title = text;
+    put(meter, { "aria-valuenow": job.done, "aria-valuemax": job.total, "aria-label": text });
+    bar.style.width = `${Math.min(100, (100 * job.done) / job.total)}%`;
+  }
+  return { root, update };
+}
+
+/** Score, what is taken out, what stands in its place; the busy bar at the end. */
+export function controls(view) {
+  const { store } = view;
+  const score = scorePicker(view);
+  let kept = ""; // what replaced units before "filter" was chosen
+  const pick = (key) => store.choose("intervention", key);
+  const others = () => store.study.interventions.filter((i) => i.key !== "filter");
+  const what = segment("mv-what", "Take out", (key) => pick(key === "filter" ? "filter" : kept || others()[0].key));
+  const by = segment("mv-by", "Replace by", pick);
+  const busy = busyBar(view);
+  const takeOut = el("span", { class: "mv-field" }, "Take out", what.root);
+  const replace = el("span", { class: "mv-field" }, "replace by", by.root);
+  const root = el("div", { class: "mv-controls" }, score.root, takeOut, replace, busy.root);
+  function update() {
+    busy.update();
+    if (!store.study || !store.state) return;
+    score.update();
+    const key = store.state.intervention;
+    if (key !== "filter") kept = key;
+    takeOut.hidden = !store.study.interventions.some((i) => i.key === "filter");
+    what.show([{ key: "unit", label: "unit" }, { key: "filter", label: "filter" }], key === "filter" ? "filter" : "unit", store.saved);
+    by.show(others(), key === "filter" ? kept || others()[0]?.key : key, store.saved || key === "filter");
+    replace.classList.toggle("mv-inert", key === "filter");
+  }
+  return { root, update };
+}

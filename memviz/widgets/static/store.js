@@ -1,0 +1,274 @@
+// @ts-check
+/** What all views of one model share: messages decoded, the newest state, and what is asked of Python. */
+
+const TYPES = { uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, float32: Float32Array };
+export const UNKNOWN = 65535; // a label or prediction that is not there
+const SETTLE = 400; // ms for which a click outlives an older state that crosses it on the way
+
+/** Copy each buffer into an aligned typed array. */
+export function decode(msg, buffers) {
+  const arrays = {};
+  for (const [i, { name, dtype }] of (msg.arrays || []).entries()) {
+    const view = buffers[i];
+    if (!view || !TYPES[dtype]) continue;
+    const bytes = view.buffer ? new Uint8Array(view.buffer, view.byteOffset, view.byteLength) : new Uint8Array(view);
+    arrays[name] = new TYPES[dtype](bytes.slice().buffer);
+  }
+  return arrays;
+}
+
+/** "conv4:5,17-19 fc:0" → unit rows. Unknown layers and units are left out. */
+export function parseUnits(text, layers) {
+  const rows = [];
+  for (const part of (text || "").split(/\s+/)) {
+    const at = part.lastIndexOf(":");
+    const layer = at > 0 && layers.find((l) => l.name === part.slice(0, at));
+    if (!layer) continue;
+    for (const range of part.slice(at + 1).split(",")) {
+      const [from, to = from] = range.split("-").map(Number);
+      for (let u = from; u <= Math.min(to, layer.units - 1); u++) rows.push(layer.start + u);
+    }
+  }
+  return rows;
+}
+
+/** Unit rows → "conv4:5,17-19 fc:0", in the order of the layers. */
+export function formatUnits(rows, layers) {
+  const sorted = Uint32Array.from(rows).sort();
+  const words = [];
+  let i = 0;
+  for (const { name, start, units } of layers) {
+    const parts = [];
+    while (i < sorted.length && sorted[i] < start + units) {
+      const from = sorted[i];
+      while (i + 1 < sorted.length && sorted[i + 1] === sorted[i] + 1 && sorted[i + 1] < start + units) i++;
+      const to = sorted[i++];
+      parts.push(from === to ? `${from - start}` : `${from - start}-${to - start}`);
+    }
+    if (parts.length) words.push(`${name}:${parts.join(",")}`);
+  }
+  return words.join(" ");
+}
+
+/** Largest value, the ranked rows and each row's rank. An estimate is never ranked among exact values. */
+function rankScores(score) {
+  const { value, state } = score;
+  const rows = [];
+  let max = 0;
+  for (let i = 0; i < value.length; i++) {
+    if (state[i] === 0 || !Number.isFinite(value[i])) continue;
+    if (value[i] > max) max = value[i];
+    if (state[i] === 2 || score.kind !== "exact") rows.push(i);
+  }
+  score.max = max;
+  score.order = Uint32Array.from(rows.sort((a, b) => value[b] - value[a] || a - b));
+  score.rank = new Uint32Array(value.length);
+  score.order.forEach((row, i) => (score.rank[row] = i + 1));
+  return score;
+}
+
+/** @param {(msg: object) => void} send @param {boolean} [saved] true in a page without a kernel */
+export function createStore(send, saved = false) {
+  const listeners = new Set();
+  let asked = -Infinity;
+  let settle = 0;
+  const pending = new Map(); // unit row → [wanted, time]
+  let wanted = null; // {k, when} of the last top-k asked for
+  let truth = null; // the newest state, as Python sent it
+  const store = {
+    saved,
+    study: null, label: null, truth: null, group: null, layerOf: null,
+    sheets: [], state: null, off: null, preview: null,
+    readout: null, random: null, before: null, after: null, change: null, flips: 0,
+    scores: new Map(), lost: null, lostState: null, most: null,
+    examples: new Map(), progress: null, code: null, error: "", note: "",
+
+    subscribe(fn) {
+      listeners.add(fn);
+      return () => listeners.delete(fn);
+    },
+    emit(...kinds) {
+      for (const fn of listeners) fn(kinds);
+    },
+    hello() {
+      if (store.study || performance.now() - asked < 2000) return;
+      asked = performance.now();
+      send({ type: "hello" });
+    },
+    /** Ask Python; a saved page has nobody to ask. */
+    ask(msg) {
+      if (saved) return;
+      if (["undo", "redo", "reset"].includes(msg.type)) forget();
+      send(msg);
+    },
+    close() {
+      clearTimeout(settle);
+      listeners.clear();
+    },
+
+    score() {
+      return (store.state && store.scores.get(store.state.score)) || null;
+    },
+    example() {
+      const state = store.state;
+      if (!state || state.opened === null) return null;
+      return store.examples.get(saved ? `${state.opened} ${state.method}` : `${state.opened}`) || null;
+    },
+    layer(row) {
+      return store.study.layers[store.layerOf[row]];
+    },
+    offCount(layer) {
+      const off = store.preview || store.off;
+      let n = 0;
+      if (off) for (let i = layer.start; i < layer.start + layer.units; i++) n += off[i];
+      return n;
+    },
+    className(index) {
+      const name = store.study.classes[index];
+      return name === undefined ? String(index) : String(name);
+    },
+    groupName(example) {
+      const group = store.study.groups[store.group[example]];
+      return group ? group.name : "";
+    },
+    /** Did the last change move this example's prediction to the other side of its given label? */
+    flipped(i) {
+      return store.after !== null && (store.before[i] === store.label[i]) !== (store.after[i] === store.label[i]);
+    },
+
+    // ── what the user does; drawn at once, put right by the state that comes back ──
+    toggle(rows) {
+      if (saved || !rows.length) return;
+      for (const row of rows) {
+        store.off[row] ^= 1;
+        pending.set(row, [store.off[row], performance.now()]);
+      }
+      if (store.state) store.state.top = null;
+      send({ type: "toggle", units: formatUnits(rows, store.study.layers) });
+      store.emit("state");
+    },
+    top(k) {
+      const score = store.score();
+      if (saved || !score) return;
+      forget();
+      wanted = { k, when: performance.now() };
+      store.preview = null;
+      store.off = topRows(score, k);
+      store.state.top = k;
+      send({ type: "top", k });
+      store.emit("state", "preview");
+    },
+    peek(k) {
+      const score = store.score();
+      store.preview = k === null || !score ? null : topRows(score, k);
+      store.emit("preview");
+    },
+    choose(key, value) {
+      if (!store.state) return;
+      const field = { layers: "names", open: "example" }[key] || "key";
+      store.state[key === "open" ? "opened" : key] = value;
+      store.ask({ type: key, [field]: value });
+      store.emit("state");
+    },
+
+    receive(msg, buffers = []) {
+      const arrays = decode(msg, buffers);
+      const take = takers[msg.type];
+      if (take && take(msg, arrays) !== false) store.emit(msg.type);
+    },
+  };
+
+  function topRows(score, k) {
+    const off = new Uint8Array(store.study.units);
+    for (let i = 0; i < Math.min(k, score.order.length); i++) off[score.order[i]] = 1;
+    return off;
+  }
+
+  /** From here on the next state counts as it is. */
+  function forget() {
+    pending.clear();
+    wanted = null;
+  }
+
+  function readUnits() {
+    clearTimeout(settle);
+    const off = new Uint8Array(store.study.units);
+    store.state.top = truth.top;
+    for (const row of parseUnits(truth.units, store.study.layers)) off[row] = 1;
+    store.off = off;
+    if (wanted && (truth.top === wanted.k || performance.now() - wanted.when > SETTLE)) wanted = null;
+    if (wanted && store.score()) {
+      store.state.top = wanted.k;
+      store.off = topRows(store.score(), wanted.k);
+    }
+    for (const [row, [want, when]] of pending) {
+      if (off[row] === want || performance.now() - when > SETTLE) pending.delete(row);
+      else store.off[row] = want;
+    }
+    if (pending.size || wanted) settle = setTimeout(() => (readUnits(), store.emit("state")), SETTLE);
+  }
+
+  const takers = {
+    study(msg, arrays) {
+      truth = null;
+      Object.assign(store, { study: msg, sheets: [], scores: new Map(), examples: new Map(), ...arrays });
+      Object.assign(store, { state: null, off: new Uint8Array(msg.units), readout: null, random: null, before: null, after: null, change: null, lost: null, most: null });
+      store.layerOf = new Uint16Array(msg.units);
+      msg.layers.forEach((layer, i) => store.layerOf.fill(i, layer.start, layer.start + layer.units));
+      forget();
+    },
+    sprites(msg, { png }) {
+      const sheet = { tile: msg.tile, columns: msg.columns, first: msg.first, count: msg.count, bitmap: null };
+      store.sheets.push(sheet);
+      createImageBitmap(new Blob([png], { type: "image/png" })).then(
+        (bitmap) => {
+          sheet.bitmap = bitmap;
+          store.emit("sprites");
+        },
+        () => undefined, // a picture that cannot be read leaves its frame empty
+      );
+    },
+    state(msg) {
+      if (!store.study || (truth && msg.version < truth.version)) return false;
+      truth = msg;
+      store.state = { ...msg };
+      readUnits();
+    },
+    readout(msg, arrays) {
+      if (!store.study || (store.readout && msg.version < store.readout.version)) return false;
+      Object.assign(store, { readout: msg, error: "", note: "", ...arrays });
+      if (store.random && store.random.version !== msg.version) store.random = null;
+    },
+    random(msg) {
+      if (!store.readout || msg.version !== store.readout.version) return false;
+      store.random = msg;
+    },
+    scores(msg, arrays) {
+      if (!store.study || !arrays.value) return false;
+      store.scores.set(msg.key, rankScores({ ...msg, value: arrays.value, state: arrays.state }));
+      if (arrays.lost) Object.assign(store, { lost: arrays.lost, lostState: arrays.state });
+      if (arrays.most) store.most = arrays.most;
+    },
+    example(msg, arrays) {
+      const key = saved ? `${msg.index} ${msg.method}` : `${msg.index}`;
+      const old = store.examples.get(key);
+      if (!saved && (!store.state || msg.index !== store.state.opened)) return false;
+      if (old && msg.version < old.version) return false;
+      if (!saved) store.examples.clear();
+      store.examples.set(key, { ...msg, ...arrays });
+    },
+    progress(msg) {
+      store.progress = msg.total ? msg : null;
+    },
+    code(msg) {
+      store.code = msg.text;
+    },
+    error(msg) {
+      store.error = msg.text;
+    },
+    exported(msg) {
+      store.note = msg.text;
+    },
+  };
+  return store;
+}

@@ -1,0 +1,113 @@
+// @ts-check
+/** One view: the regions that its part asks for, the keys, the theme, and when to draw. */
+import { el } from "./dom.js";
+import { isDark, readPalette, watchTheme } from "./palette.js";
+import { createPictures } from "./pictures.js";
+import { layerList, marksLegend } from "./layers.js";
+import { unitMaps } from "./units.js";
+import { topSlider } from "./top.js";
+import { readoutColumn } from "./readout.js";
+import { gallery } from "./gallery.js";
+import { openedExample } from "./opened.js";
+import { controls, liveLine, toolbar } from "./header.js";
+
+let views = 0; // only numbers the ids, so that two views on a page never share one
+
+const NAMES = { workbench: "workbench", layers: "layers", units: "unit map", examples: "examples", readout: "readout" };
+
+/** Draw one part of the store in `host`. @returns {() => void} clean-up */
+export function createView(store, host, wanted) {
+  const part = NAMES[wanted] ? wanted : "workbench";
+  const root = el("section", { class: `mv mv-part-${part}${store.saved ? " mv-saved" : ""}`, "aria-label": `memviz ${NAMES[part]}`, "data-lm-suppress-shortcuts": "true" });
+  const view = { store, root, part, main: part === "workbench", uid: `mv${++views}`, palette: null, picture: null };
+  view.palette = { steps: [], key: "" };
+  view.picture = createPictures(view);
+  const regions = build(view);
+  host.replaceChildren(root);
+
+  const dirty = new Set(["study", "state", "scores", "readout", "random", "progress"]);
+  let frame = 0;
+  let stopTheme = () => {};
+  let placed = false;
+  let widths = "";
+
+  function schedule(kinds) {
+    for (const kind of kinds) dirty.add(kind);
+    if (!frame) frame = requestAnimationFrame(draw);
+  }
+  function draw() {
+    frame = 0;
+    if (!placed) return; // the first ResizeObserver call draws
+    const kinds = new Set(dirty);
+    dirty.clear();
+    for (const region of regions) region.update(kinds);
+  }
+  function retheme() {
+    root.dataset.mvTheme = isDark(root) ? "dark" : "light";
+    view.palette = readPalette(root);
+    schedule(["theme"]);
+  }
+  // An output is often drawn before it is attached, and moved or hidden later.
+  const sizes = new ResizeObserver(() => {
+    if (!root.isConnected) return;
+    if (!placed) {
+      placed = true;
+      stopTheme = watchTheme(root, retheme);
+      retheme();
+    }
+    const now = watched.map((node) => node.clientWidth).join();
+    if (now !== widths) schedule(["size"]);
+    widths = now;
+  });
+  const watched = [root, ...regions.map((region) => region.watch).filter(Boolean)];
+  for (const node of watched) sizes.observe(node);
+  root.addEventListener("keydown", (event) => keys(view, event));
+  root.addEventListener("keyup", (event) => event.stopPropagation());
+  const stop = store.subscribe(schedule);
+  store.hello();
+
+  return () => {
+    stop();
+    stopTheme();
+    sizes.disconnect();
+    cancelAnimationFrame(frame);
+    for (const region of regions) if (region.destroy) region.destroy();
+    root.remove();
+  };
+}
+
+/** Undo, redo and "/" act here; no key leaves the widget, so that the notebook's shortcuts stay out. */
+function keys({ store, root }, event) {
+  event.stopPropagation();
+  const writing = event.target instanceof HTMLInputElement && event.target.type === "search";
+  const command = (event.ctrlKey || event.metaKey) && !event.altKey;
+  const key = event.key.toLowerCase();
+  const find = root.querySelector(".mv-find");
+  if (command && !writing && (key === "z" || key === "y")) store.ask({ type: key === "y" || event.shiftKey ? "redo" : "undo" });
+  else if (event.key === "/" && find && !(event.target instanceof HTMLInputElement)) find.focus();
+  else if (event.key === "Escape" && !event.defaultPrevented && store.progress && !writing) store.ask({ type: "cancel" });
+  else return;
+  event.preventDefault();
+}
+
+function build(view) {
+  const { root, part } = view;
+  const live = liveLine(view);
+  const on = (...parts) => part === "workbench" || parts.includes(part);
+  const regions = [];
+  const use = (region) => (regions.push(region), region);
+  const head = part === "workbench" ? use(toolbar(view)) : null;
+  use(live);
+  const bar = on("units") ? use(controls(view)) : null;
+  const layers = on("layers") ? use(layerList(view)) : null;
+  const top = on("units") ? use(topSlider(view)) : null;
+  const maps = on("units") ? use(unitMaps(view)) : null;
+  const read = on("readout") ? use(readoutColumn(view)) : null;
+  const tiles = on("examples") ? use(gallery(view)) : null;
+  const opened = tiles ? use(openedExample(view, () => tiles.focusTile())) : null;
+  const middle = maps ? el("div", { class: "mv-middle" }, top.root, maps.root, layers ? null : marksLegend()) : null;
+  const grid = middle || layers || read ? el("div", { class: "mv-grid" }, layers && layers.root, middle, read && read.root) : null;
+  const examples = tiles ? el("div", { class: "mv-examples" }, tiles.bar, el("div", { class: "mv-split" }, tiles.root, opened.root)) : null;
+  for (const node of [head && head.root, live.root, bar && bar.root, grid, examples]) if (node) root.append(node);
+  return regions;
+}

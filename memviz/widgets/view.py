@@ -1,0 +1,151 @@
+"""The widgets: thin views of one Session."""
+
+from __future__ import annotations
+
+import base64
+import io
+import uuid
+import weakref
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets
+
+from memviz.plots import picture
+from memviz.scores import Scores
+from memviz.session import Session
+from memviz.study import Study
+from memviz.widgets.assets import script, style
+from memviz.widgets.controller import Controller
+from memviz.widgets.messages import Message, contrast
+
+_CONTROLLERS: weakref.WeakKeyDictionary[Session, Controller] = weakref.WeakKeyDictionary()
+
+
+class View(anywidget.AnyWidget):
+    """One view of a session: the whole workbench, or one of its parts.
+
+    Attributes
+    ----------
+    part : str
+        ``"workbench"``, ``"layers"``, ``"units"``, ``"examples"`` or ``"readout"``.
+    session : Session
+        Shared by all views made from it; a click in one moves all.
+    """
+
+    _esm = traitlets.Unicode(script()).tag(sync=True)
+    _css = traitlets.Unicode(style()).tag(sync=True)
+    part = traitlets.Unicode("workbench").tag(sync=True)
+    uid = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, controller: Controller, part: str) -> None:
+        super().__init__(part=part, uid=uuid.uuid4().hex)
+        self.controller = controller
+        self.session = controller.session
+        controller.sinks.append(self)
+        self.on_msg(lambda _widget, content, _buffers: controller.receive(content, self))
+
+    def tell(self, message: Message) -> None:
+        """Send a message to the browser."""
+        self.send(message.content, message.buffers)
+
+    def export(self, path: str) -> None:
+        """Write a page that shows the present state without a kernel or a network."""
+        self.controller.export(path)
+
+    def close(self) -> None:
+        """Take the view away; its session goes on."""
+        if self in self.controller.sinks:
+            self.controller.sinks.remove(self)
+        super().close()
+
+    def __repr__(self) -> str:
+        sentence = self.controller.readout.sentence if self.controller.readout else "starting"
+        return f"memviz {self.part} of {self.session.study.name!r}. {sentence}"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is None:
+            return None
+        data, metadata = bundle
+        return {**data, "text/html": self._still(), "text/plain": repr(self)}, metadata
+
+    def _still(self) -> str:
+        """The present state as a picture and a line of text."""
+        controller, known = self.controller, self.session.known
+        if controller.readout is None:
+            return f"<p>{escape(repr(self))}</p>"
+        effects = controller.effects.get(self.session.how)
+        effects = effects or controller.estimates.get(self.session.how)
+        total = sum(layer.units for layer in known)
+        values = contrast(effects) if effects is not None else np.full(total, np.nan)
+        ablated = self.session.units
+        off = np.array([unit in ablated for layer in known for unit in layer.all()])
+        out = io.BytesIO()
+        picture(known, values, off, controller.readout).savefig(out, format="png", dpi=110)
+        image = base64.b64encode(out.getvalue()).decode()
+        return (
+            f'<p>{escape(repr(self))}</p><img alt="{escape(repr(self), quote=True)}" '
+            f'src="data:image/png;base64,{image}" style="max-width:100%">'
+        )
+
+
+def workbench(study: Study | Session, scores: Mapping[str, Scores] | Sequence[Scores] = ()) -> View:
+    """Pick units, ablate them, and watch what the model forgets: all parts together.
+
+    Parameters
+    ----------
+    study : Study or Session
+        A session is shared: views made from the same one move together.
+    scores : Scores over units, optional
+        Further scores that the unit map can wear.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    >>> study = Study(model.eval(), torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    >>> workbench(study)
+    memviz workbench of 'study'. starting
+    """
+    return _view(study, "workbench", scores)
+
+
+def layer_list(session: Session | Study) -> View:
+    """Every layer with its number of units and a bar of the chosen score."""
+    return _view(session, "layers")
+
+
+def unit_map(
+    session: Session | Study, scores: Mapping[str, Scores] | Sequence[Scores] = ()
+) -> View:
+    """All units of the chosen layers, coloured by a score; click to ablate."""
+    return _view(session, "units", scores)
+
+
+def example_gallery(session: Session | Study) -> View:
+    """The examples with label, prediction and mark; open one for its attribution."""
+    return _view(session, "examples")
+
+
+def readout_view(session: Session | Study) -> View:
+    """Accuracy and margin of each group before and after, beside random units."""
+    return _view(session, "readout")
+
+
+def _view(
+    given: Session | Study, part: str, scores: Mapping[str, Scores] | Sequence[Scores] = ()
+) -> View:
+    session = given if isinstance(given, Session) else Session(given)
+    if session not in _CONTROLLERS:
+        _CONTROLLERS[session] = Controller(session)
+    controller = _CONTROLLERS[session]
+    named = scores if isinstance(scores, Mapping) else {score.name: score for score in scores}
+    for score in named.values():
+        if score.units is None:
+            raise ValueError(f"{score.name!r} is over examples; the unit map wears unit scores.")
+    controller.extra.update(named)
+    return View(controller, part)

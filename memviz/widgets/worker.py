@@ -1,0 +1,102 @@
+"""One thread for all of a session's computing: the newest answer first, long work in between."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+
+class Worker:
+    """Runs answers (newest wins) and background work (one step at a time, by rank).
+
+    An answer replaces one that has not begun; work of the same name replaces the older. Between
+    two steps of work a waiting answer goes first, so a click never waits for a sweep.
+
+    Parameters
+    ----------
+    failed : callable
+        Given each exception that an answer or a step raises.
+    threaded : bool
+        False runs nothing until ``run_until_idle``, for tests and scripts.
+    """
+
+    def __init__(self, failed: Callable[[Exception], None], *, threaded: bool = True) -> None:
+        self._failed = failed
+        self._threaded = threaded
+        self._wake = threading.Condition()
+        self._answer: Callable[[], None] | None = None
+        self._work: dict[str, tuple[int, Iterator[object]]] = {}
+        self._running: tuple[str, Iterator[object]] | None = None
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def answer(self, job: Callable[[], None]) -> None:
+        """Run this next, in place of any answer still waiting."""
+        with self._wake:
+            self._answer = job
+            self._start()
+
+    def work(self, name: str, steps: Iterator[object], rank: int) -> None:
+        """Step through this when nothing of a lower rank is left."""
+        with self._wake:
+            self._work[name] = (rank, steps)
+            self._start()
+
+    def drop(self, name: str) -> bool:
+        """Give up some work; whether there was any."""
+        with self._wake:
+            return self._work.pop(name, None) is not None
+
+    @property
+    def answer_waits(self) -> bool:
+        """Whether a newer answer waits: what is being made is stale."""
+        return self._answer is not None
+
+    def close(self) -> None:
+        """End the thread after the current step."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify_all()
+
+    def run_until_idle(self) -> None:
+        """Do everything there is to do, here and now."""
+        while self._step():
+            pass
+
+    def _start(self) -> None:
+        self._wake.notify_all()
+        if self._threaded and self._thread is None:
+            self._thread = threading.Thread(target=self._loop, name="memviz", daemon=True)
+            self._thread.start()
+
+    def _loop(self) -> None:
+        while not self._closed:
+            if not self._step():
+                with self._wake:
+                    self._wake.wait_for(lambda: self._closed or self._answer or self._work)
+
+    def _step(self) -> bool:
+        with self._wake:
+            job, self._answer = self._answer, None
+            name = min(self._work, key=lambda key: self._work[key][0], default=None)
+            steps = self._work[name][1] if name is not None else None
+        try:
+            if job is not None:
+                job()
+            elif name is not None and steps is not None:
+                try:
+                    next(steps)
+                except StopIteration:
+                    self._forget(name, steps)
+            else:
+                return False
+        except Exception as error:
+            if job is None and name is not None and steps is not None:
+                self._forget(name, steps)
+            self._failed(error)
+        return True
+
+    def _forget(self, name: str, steps: Iterator[object]) -> None:
+        with self._wake:
+            if name in self._work and self._work[name][1] is steps:
+                del self._work[name]

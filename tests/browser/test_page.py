@@ -1,0 +1,708 @@
+"""The front end in a real browser, with a fake model in place of a kernel."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PAGE = Path(__file__).parent / "page"
+sys.path.insert(0, str(PAGE))
+
+from fake_study import LAYERS, OFF, STATIC, FakeStudy, bundle, pack  # noqa: E402
+
+pytestmark = pytest.mark.browser
+EVIL = '<img src=x onerror="window.pwned=1">'
+CONV4 = "canvas.mv-units[data-layer=conv4]"
+
+
+def serve(route):
+    """The harness, the joined module and the single files, from this checkout."""
+    name = route.request.url.split("?")[0].rsplit("/", 1)[1]
+    if name == "harness.html":
+        route.fulfill(body=(PAGE / name).read_text(), content_type="text/html")
+    elif name == "bundle.js":
+        route.fulfill(body=bundle(), content_type="text/javascript")
+    elif (STATIC / name).is_file():
+        kind = "text/css" if name.endswith(".css") else "text/javascript"
+        route.fulfill(body=(STATIC / name).read_text(), content_type=kind)
+    else:
+        route.abort()
+
+
+@pytest.fixture
+def open_page(browser):
+    """A function that opens the harness; at the end no page may have thrown an error."""
+    contexts, errors = [], []
+
+    def open_one(query="", **options):
+        context = browser.new_context(viewport={"width": 1040, "height": 1200}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(8000)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.route("**/*", serve)
+        page.goto(f"http://memviz.test/harness.html{query}")
+        page.wait_for_function("window.ready")
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+@pytest.fixture(scope="module")
+def fake():
+    return FakeStudy()
+
+
+def play(page, *messages):
+    page.evaluate("list => model.play(list)", list(messages))
+
+
+def settle(page):
+    page.evaluate(
+        "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
+
+
+def begin(page, fake, part="workbench", **state):
+    page.evaluate("part => start(part)", part)
+    play(page, *fake.messages(**state))
+    settle(page)
+    return page
+
+
+@pytest.fixture
+def bench(open_page, fake):
+    return begin(open_page(), fake)
+
+
+def sent(page, kind=None):
+    messages = page.evaluate("model.sent")
+    return [m for m in messages if kind in (None, m["type"])]
+
+
+def cell(page, unit, layer="conv4"):
+    """The middle of a unit's cell, on the screen."""
+    canvas = page.locator(f"canvas.mv-units[data-layer={layer}]")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    columns, pitch = (int(canvas.get_attribute(f"data-{name}")) for name in ("columns", "pitch"))
+    return box["x"] + unit % columns * pitch + pitch * 0.4, box[
+        "y"
+    ] + unit // columns * pitch + pitch * 0.4
+
+
+def middle(page, unit, layer="conv4"):
+    """The colour in the middle of a unit's cell: paper and ink only where it is off."""
+    return page.evaluate(
+        """([name, unit]) => {
+          const canvas = document.querySelector(`canvas.mv-units[data-layer="${name}"]`);
+          const pitch = +canvas.dataset.pitch, columns = +canvas.dataset.columns;
+          const scale = devicePixelRatio;
+          const at = (n, f) => Math.round((n * pitch + f * (pitch - 2)) * scale);
+          const x = at(unit % columns, .5), y = at(Math.floor(unit / columns), .25);
+          return [...canvas.getContext("2d").getImageData(x, y, 1, 1).data].slice(0, 3);
+        }""",
+        [layer, unit],
+    )
+
+
+def is_off(page, unit, layer="conv4"):
+    return min(middle(page, unit, layer)) > 250  # white paper between the arms of the ×
+
+
+def focus_by_keys(page, selector):
+    """Focus as the keyboard gives it, so that the ring shows."""
+    page.locator(selector).focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    settle(page)
+
+
+def test_draws_every_region(bench):
+    assert sent(bench) == [{"type": "hello"}]
+    assert "digits" in bench.locator(".mv h2").inner_text()
+    assert [c.get_attribute("data-layer") for c in bench.locator("canvas.mv-units").all()] == [
+        "conv2",
+        "conv3",
+        "conv4",
+        "fc",
+    ]
+    memorized = bench.locator(".mv-acc[data-group=memorized]")
+    assert memorized.locator(".mv-before").inner_text() == "1.00"
+    assert memorized.locator(".mv-now").inner_text() == ".43"
+    assert "52 of 120" in memorized.inner_text()
+    assert "random 8: .99" in memorized.inner_text()
+    assert "All 1,797" in " ".join(bench.locator("[data-filter=all]").inner_text().split())
+    assert bench.locator(".mv-undo").is_enabled()
+    assert bench.locator(".mv-redo").is_disabled()
+    assert is_off(bench, 59)
+    assert not is_off(bench, 60)
+
+
+def test_the_single_files_work_as_the_joined_module_does(open_page, fake):
+    page = begin(open_page("?source=/index.js"), fake)
+    assert page.locator(".mv-now").first.inner_text() == ".43"
+
+
+def test_live_line_is_seen_at_once_and_spoken_when_settled(bench, fake):
+    bench.wait_for_function(
+        "document.querySelector('.mv-sentence').textContent.startsWith('8 of 320')"
+    )
+    play(bench, fake.readout(version=2, sentence="9 of 320 units ablated: memorized 100 % → 40 %."))
+    settle(bench)
+    assert bench.locator(".mv-say").inner_text().startswith("9 of 320")
+    assert bench.locator(".mv-num").inner_text() == "100 % → 40 %"
+    assert bench.locator(".mv-sentence").text_content().startswith("8 of 320")
+    bench.wait_for_function(
+        "document.querySelector('.mv-sentence').textContent.startsWith('9 of 320')"
+    )
+    assert bench.locator(".mv-sentence").get_attribute("aria-live") == "polite"
+
+
+def test_click_toggles_at_once_and_the_state_is_the_truth(bench, fake):
+    bench.mouse.click(*cell(bench, 60))
+    settle(bench)
+    assert sent(bench)[-1] == {"type": "toggle", "units": "conv4:60"}
+    assert is_off(bench, 60)
+    play(bench, fake.state(version=1))  # an answer that crossed the click
+    settle(bench)
+    assert is_off(bench, 60)
+    play(bench, fake.state(version=2, units=f"{OFF} conv4:60"))
+    settle(bench)
+    assert is_off(bench, 60)
+    play(bench, fake.state(version=3, units=""))
+    settle(bench)
+    assert not is_off(bench, 60)
+    assert not is_off(bench, 59)
+
+
+def test_shift_click_extends_and_a_band_takes_many(bench):
+    bench.mouse.click(*cell(bench, 16))
+    bench.keyboard.down("Shift")
+    bench.mouse.click(*cell(bench, 19))
+    bench.keyboard.up("Shift")
+    assert [m["units"] for m in sent(bench, "toggle")] == ["conv4:16", "conv4:17-19"]
+    for _ in range(2):  # all on → off; all off → on again
+        x, y = cell(bench, 32)
+        bench.mouse.move(x, y)
+        bench.mouse.down()
+        bench.mouse.move(x + 30, y + 15, steps=3)
+        bench.mouse.move(x + 44, y + 22, steps=3)
+        assert bench.locator(".mv-band:visible").count() == 1
+        bench.mouse.up()
+    assert [m["units"] for m in sent(bench, "toggle")][2:] == ["conv4:32-34,40-42"] * 2
+
+
+def test_keyboard_alone(bench):
+    focus_by_keys(bench, CONV4)
+    for key in ["ArrowDown", "ArrowRight", "Space"]:
+        bench.keyboard.press(key)
+    settle(bench)
+    assert sent(bench)[-1] == {"type": "toggle", "units": "conv4:9"}
+    canvas = bench.locator(CONV4)
+    described = bench.locator(f"[id='{canvas.get_attribute('aria-activedescendant')}']")
+    assert described.text_content().startswith("conv4 unit 9, off.")
+    assert described.get_attribute("aria-pressed") == "true"
+    assert bench.locator(".mv-ring:visible").count() == 1
+    for key in ["Home", "Shift+ArrowRight", "Shift+ArrowRight", "Space"]:
+        bench.keyboard.press(key)
+    assert sent(bench)[-1] == {"type": "toggle", "units": "conv4:8,10"}  # 9 is off already
+    bench.keyboard.press("PageUp")
+    assert bench.evaluate("document.activeElement.dataset.layer") == "conv3"
+    bench.keyboard.press("Control+a")
+    bench.keyboard.press("Space")
+    assert sent(bench)[-1] == {"type": "toggle", "units": "conv3:0-63"}
+
+
+def test_enter_pins_the_card_and_escape_closes_it(bench):
+    focus_by_keys(bench, CONV4)
+    bench.keyboard.press("Enter")
+    assert bench.locator(".mv-tip.mv-pinned").count() == 1
+    bench.mouse.move(*cell(bench, 3, "conv2"))
+    assert "conv4 unit 0" in bench.locator(".mv-tip").inner_text()
+    bench.keyboard.press("Escape")
+    assert bench.locator(".mv-tip:visible").count() == 0
+
+
+def test_hover_card_speaks_in_counts(open_page, fake):
+    page = begin(open_page(), fake)
+    scores = fake.scores()
+    lost = np.zeros((fake.units, 3), np.uint16)
+    lost[32 + 32 + 64 + 59] = [4, 1, 0]
+    most = np.full((fake.units, 6), 0xFFFFFFFF, np.uint32)
+    most[32 + 32 + 64 + 59, :3] = [54, 541, 105]
+    play(page, pack(scores["msg"], value=fake.value, state=fake.state_of, lost=lost, most=most))
+    settle(page)
+    page.mouse.move(*cell(page, 59))
+    words = " ".join(page.locator(".mv-tip").inner_text().split())
+    assert "conv4 unit 59" in words
+    assert "of 288" in words
+    assert "Off. On its own it takes 4 of 120 memorized examples with it, " in words
+    assert "1 of 1,080 clean ones, and no test ones." in words
+    assert page.locator(".mv-thumbs canvas").count() == 3
+    page.mouse.move(*cell(page, 127, "fc"))
+    words = page.locator(".mv-tip").inner_text()
+    assert "estimate" in words
+    assert "rank" not in words
+    page.mouse.move(5, 5)
+    assert page.locator(".mv-tip:visible").count() == 0
+
+
+def test_undo_redo_and_keys_stay_inside(bench):
+    focus_by_keys(bench, CONV4)
+    bench.evaluate("escaped.length = 0")
+    for key in ["Control+z", "Control+Shift+z", "Control+y", "ArrowDown", "Escape", "a"]:
+        bench.keyboard.press(key)
+    assert [m["type"] for m in sent(bench)[1:]] == ["undo", "redo", "redo"]
+    assert bench.evaluate("escaped") == []
+    assert bench.locator(".mv").get_attribute("data-lm-suppress-shortcuts") == "true"
+    bench.keyboard.press("/")
+    assert bench.evaluate("document.activeElement.classList.contains('mv-find')")
+    bench.evaluate("document.activeElement.blur()")
+    bench.keyboard.press("x")
+    assert bench.evaluate("escaped") == ["x"]
+
+
+def test_tools_controls_and_layers_send_what_they_say(bench, fake):
+    for name in ["undo", "reset", "code", "export"]:
+        bench.locator(f".mv-{name}").click()
+    bench.locator(".mv-score").select_option("grad")
+    bench.locator(".mv-by [data-key=mean]").click()
+    bench.locator(".mv-what [data-key=filter]").click()
+    settle(bench)
+    assert bench.locator(".mv-by [data-key=zero]").is_disabled()
+    bench.locator(".mv-what [data-key=unit]").click()
+    bench.locator(".mv-layers [data-layer=conv1]").click()
+    assert sent(bench)[1:] == [
+        {"type": "undo"},
+        {"type": "reset"},
+        {"type": "code"},
+        {"type": "export"},
+        {"type": "score", "key": "grad"},
+        {"type": "intervention", "key": "mean"},
+        {"type": "intervention", "key": "filter"},
+        {"type": "intervention", "key": "mean"},
+        {"type": "layers", "names": ["conv1", "conv2", "conv3", "conv4", "fc"]},
+    ]
+    settle(bench)
+    assert bench.locator("canvas.mv-units").count() == 5
+    bench.locator(".mv-find").fill("conv")
+    assert bench.locator(".mv-layers [role=option]:visible").count() == 4
+
+
+def test_no_layer_says_what_to_do(open_page, fake):
+    page = begin(open_page(), fake, layers=[])
+    assert page.get_by_text("Choose a layer.").is_visible()
+
+
+def test_top_ranks_exact_scores_only(bench, fake):
+    slider = bench.locator(".mv-top")
+    assert slider.get_attribute("aria-valuemax") == "288"
+    bench.locator(".mv-k").fill("8")
+    bench.locator(".mv-k").press("Enter")
+    settle(bench)
+    assert sent(bench)[-1] == {"type": "top", "k": 8}
+    ranked = [i for i in np.argsort(-fake.value, kind="stable") if fake.state_of[i] == 2]
+    starts = np.cumsum([0] + [n for _, n in LAYERS])
+    first = ranked[0]
+    layer = int(np.searchsorted(starts, first, side="right")) - 1
+    name = LAYERS[layer][0]
+    assert is_off(bench, int(first - starts[layer]), name)
+    slider.focus()
+    bench.keyboard.press("ArrowRight")
+    bench.wait_for_function("model.sent.at(-1).k === 9")
+    assert slider.get_attribute("aria-valuenow") == "9"
+    bench.keyboard.press("End")
+    bench.wait_for_function("model.sent.at(-1).k === 288")
+    play(bench, fake.scores("grad", "estimate"), fake.state(version=5, score="grad"))
+    settle(bench)
+    assert slider.get_attribute("aria-valuemax") == "320"
+
+
+def test_slider_shows_a_preview_and_sends_on_release(bench):
+    box = bench.locator(".mv-top").bounding_box()
+    bench.mouse.move(box["x"] + 2, box["y"] + 20)
+    bench.mouse.down()
+    bench.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20, steps=4)
+    settle(bench)
+    assert bench.locator(".mv-k").input_value() == "36"
+    assert sent(bench, "top") == []
+    bench.mouse.up()
+    assert sent(bench, "top") == [{"type": "top", "k": 36}]
+
+
+def test_stale_readout_state_and_random_are_ignored(bench, fake):
+    play(
+        bench,
+        fake.readout(version=5, sentence="the new one"),
+        fake.readout(version=4, sentence="the old one"),
+        fake.random(version=4),
+    )
+    settle(bench)
+    assert bench.locator(".mv-say").inner_text() == "the new one"
+    memorized = bench.locator(".mv-acc[data-group=memorized]").inner_text()
+    assert "random 8: …" in memorized
+    assert ".43" in memorized
+    play(bench, fake.random(version=5), fake.state(version=7), fake.state(version=6, units=""))
+    settle(bench)
+    assert "random 8: .99" in bench.locator(".mv-acc[data-group=memorized]").inner_text()
+    assert is_off(bench, 59)
+
+
+def test_error_busy_and_code(bench, fake):
+    play(bench, pack({"type": "error", "text": "No such layer."}))
+    settle(bench)
+    assert bench.locator("[role=alert].mv-error").inner_text() == "! No such layer."
+    height = bench.locator(".mv-controls").bounding_box()
+    play(
+        bench,
+        pack({"type": "progress", "job": "sweep", "words": "exact for", "done": 288, "total": 320}),
+    )
+    settle(bench)
+    assert "exact for 288 of 320" in bench.locator(".mv-busy").inner_text()
+    assert bench.locator(".mv-controls").bounding_box() == height
+    bench.locator(".mv-cancel").click()
+    assert sent(bench)[-1] == {"type": "cancel"}
+    play(
+        bench,
+        fake.readout(version=2),
+        pack({"type": "code", "text": "import memviz as mv"}),
+        pack({"type": "progress", "job": "", "words": "", "done": 0, "total": 0}),
+    )
+    settle(bench)
+    assert bench.locator(".mv-error:visible").count() == 0
+    assert bench.locator(".mv-busy").is_hidden()
+    assert bench.locator(".mv-codebox pre").inner_text() == "import memviz as mv"
+    bench.locator(".mv-codeclose").click()
+    assert bench.locator(".mv-codebox").is_hidden()
+
+
+def test_gallery_filters_sorts_and_opens(bench, fake):
+    flips = (fake.before == fake.label) != (fake.after == fake.label)
+    chip = bench.locator("[data-filter=flipped]")
+    assert chip.inner_text().split()[-1] == str(flips.sum())
+    first = int(bench.locator(".mv-tile").first.get_attribute("data-example"))
+    assert first == int(np.argmax(np.abs(fake.change)))
+    chip.click()
+    settle(bench)
+    assert chip.get_attribute("aria-pressed") == "true"
+    bench.locator(".mv-sort").select_option("index")
+    settle(bench)
+    first = bench.locator(".mv-tile[aria-posinset='1']")
+    assert int(first.get_attribute("data-example")) == int(np.flatnonzero(flips)[0])
+    assert "just flipped" in first.get_attribute("aria-label")
+    first.focus()
+    bench.keyboard.press("ArrowRight")
+    bench.keyboard.press("Enter")
+    second = int(np.flatnonzero(flips)[1])
+    assert sent(bench)[-1] == {"type": "open", "example": second}
+    settle(bench)
+    assert f"Example {second}" in bench.locator(".mv-open").inner_text()
+    play(bench, fake.example(second))
+    settle(bench)
+    assert bench.locator(".mv-open .mv-probs circle").count() == 20
+    bench.locator(".mv-method").select_option("saliency")
+    assert sent(bench)[-1] == {"type": "method", "key": "saliency"}
+    bench.keyboard.press("Escape")
+    assert sent(bench)[-1] == {"type": "open", "example": None}
+    settle(bench)
+    assert bench.locator(".mv-open").is_hidden()
+
+
+def test_an_example_that_is_not_open_is_ignored(open_page, fake):
+    page = begin(open_page(), fake, opened=3)
+    play(page, fake.example(4))
+    settle(page)
+    assert page.locator(".mv-probs circle").count() == 0
+    assert page.locator(".mv-waiting").count() == 2
+
+
+def test_pictures_follow_the_theme(bench):
+    pen = "document.querySelector('.mv-tile canvas').getContext('2d')"
+    corner = f"[...{pen}.getImageData(0, 0, 1, 1).data]"
+    bench.wait_for_function(f"{corner}[3] > 0")
+    light = bench.evaluate(corner)
+    bench.evaluate("document.body.dataset.jpThemeLight = 'false'")
+    bench.wait_for_function("document.querySelector('.mv').dataset.mvTheme === 'dark'")
+    settle(bench)
+    assert light == [255] * 4
+    assert bench.evaluate(corner) == [17, 17, 17, 255]
+    assert max(middle(bench, 59)) < 30
+
+
+@pytest.mark.parametrize(
+    ("mark", "theme"), [("dark", "dark"), ("vscode-dark", "dark"), ("light", "light")]
+)
+def test_other_hosts_say_their_theme(open_page, fake, mark, theme):
+    page = open_page(color_scheme="light" if theme == "dark" else "dark")
+    page.evaluate(
+        "mark => { delete document.body.dataset.jpThemeLight; document.body.className = mark; }",
+        mark,
+    )
+    begin(page, fake)
+    assert page.locator(".mv").get_attribute("data-mv-theme") == theme
+
+
+def test_with_no_host_the_system_decides(open_page, fake):
+    page = open_page(color_scheme="dark")
+    page.evaluate("delete document.body.dataset.jpThemeLight")
+    begin(page, fake)
+    assert page.locator(".mv").get_attribute("data-mv-theme") == "dark"
+
+
+@pytest.mark.parametrize("light", ["true", "false"])
+@pytest.mark.parametrize("host", [True, False])
+def test_text_has_contrast(open_page, fake, light, host):
+    page = open_page(color_scheme="light" if light == "true" else "dark")
+    page.evaluate("light => { document.body.dataset.jpThemeLight = light; }", light)
+    if not host:
+        page.evaluate(
+            """() => {
+              delete document.body.dataset.jpThemeLight;
+              document.querySelector("style").remove();
+            }"""
+        )
+    begin(page, fake)
+    ratios = page.evaluate(
+        """() => {
+          const pen = document.createElement("canvas").getContext("2d");
+          const style = getComputedStyle(document.querySelector(".mv"));
+          const seen = (colour, under) => {
+            pen.fillStyle = under; pen.fillRect(0, 0, 1, 1);
+            pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1);
+            const [r, g, b] = pen.getImageData(0, 0, 1, 1).data;
+            const lin = [r, g, b].map((v) => v / 255)
+              .map((v) => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+            return .2126 * lin[0] + .7152 * lin[1] + .0722 * lin[2];
+          };
+          const get = (name) => style.getPropertyValue(`--mv-${name}`).trim();
+          const pairs = (text) => ["paper", "card"].map((under) => {
+            const [front, back] = [text, under].map((name) => seen(get(name), get(under)));
+            const [a, b] = [front, back].sort((p, q) => q - p);
+            return [`${text} on ${under}`, (a + .05) / (b + .05)];
+          });
+          return Object.fromEntries(["ink", "soft", "alert"].flatMap(pairs));
+        }"""
+    )
+    assert {k: v for k, v in ratios.items() if v < 4.5} == {}
+
+
+@pytest.mark.parametrize("width", [760, 420])
+def test_narrow_cells_do_not_overflow(open_page, fake, width):
+    page = open_page()
+    page.set_viewport_size({"width": width, "height": 900})
+    begin(page, fake, opened=5)
+    play(page, fake.example(5))
+    settle(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_two_views_share_one_model(bench):
+    bench.evaluate("show('b')")
+    settle(bench)
+    assert len(sent(bench, "hello")) == 1
+    assert bench.locator("#b .mv-now").first.inner_text() == ".43"
+    bench.mouse.click(*first_cell(bench, 60))
+    settle(bench)
+    words = [h.inner_text() for h in bench.locator(".mv-map h3", has_text="conv4").all()]
+    assert words == ["conv4 64 units · 6 off"] * 2
+    ids = bench.evaluate("[...document.querySelectorAll('[id]')].map(n => n.id)")
+    assert len(ids) == len(set(ids))
+
+
+def first_cell(page, unit):
+    box = page.locator(f"#a {CONV4}").bounding_box()
+    return box["x"] + unit % 8 * 22 + 8, box["y"] + unit // 8 * 22 + 8
+
+
+def test_two_models_of_one_module_stay_apart(open_page, fake):
+    page = open_page()
+    page.evaluate("start('readout', 'a', 'one')")
+    play(page, *fake.messages())
+    page.evaluate("start('readout', 'b', 'two')")
+    settle(page)
+    assert sent(page) == [{"type": "hello"}]
+    assert page.locator("#b .mv-now").count() == 0
+    assert page.locator("#a .mv-now").count() == 3
+
+
+def test_clean_up_leaves_nothing(open_page, fake):
+    page = open_page()
+    page.evaluate("""() => {
+      window.held = 0;
+      const media = matchMedia("all").constructor.prototype;
+      for (const target of [document, window, document.body, media]) {
+        const { addEventListener: add, removeEventListener: drop } = target;
+        target.addEventListener = function (...args) { held++; return add.apply(this, args); };
+        target.removeEventListener = function (...args) { held--; return drop.apply(this, args); };
+      }
+    }""")
+    for _ in range(3):
+        begin(page, fake)
+        page.evaluate("show('b')")
+        settle(page)
+        assert page.evaluate("model.listeners()") == 1
+        page.evaluate("cleanups.splice(0).reverse().forEach(fn => fn())")
+        assert page.evaluate("model.listeners()") == 0
+        assert page.evaluate("document.querySelectorAll('#a *, #b *').length") == 0
+    assert page.evaluate("held") == 0
+
+
+def test_a_view_drawn_before_it_is_attached(open_page, fake):
+    page = open_page()
+    page.evaluate("""async () => {
+      const host = document.getElementById("a");
+      host.remove();
+      document.getElementById = (id) => host;
+      await start("workbench");
+      document.getElementById = Document.prototype.getElementById;
+      window.host = host;
+    }""")
+    play(page, *fake.messages())
+    page.evaluate("document.body.append(host)")
+    page.locator(".mv-units").first.wait_for()
+    settle(page)
+    assert is_off(page, 59)
+
+
+def test_untrusted_text_stays_text(open_page):
+    fake = FakeStudy(
+        layers=[(EVIL.replace(" ", "\u00a0"), 32), ("conv4", 64)], examples=60, classes=[EVIL] * 10
+    )
+    page = open_page()
+    page.evaluate("start('workbench')")
+    groups = [
+        {"name": EVIL, "count": 4},
+        {"name": "clean", "count": 30},
+        {"name": "test", "count": 26},
+    ]
+    over = {
+        "name": EVIL,
+        "summary": EVIL,
+        "groups": groups,
+        "interventions": [{"key": "zero", "label": EVIL}, {"key": "filter", "label": "f"}],
+        "methods": [{"key": "ig", "label": EVIL}],
+        "scores": [{"key": "effect", "label": EVIL, "kind": "exact", "measure": EVIL}],
+    }
+    readout = fake.readout(sentence=EVIL)
+    readout["msg"]["groups"][0]["name"] = readout["msg"]["intervention_words"] = EVIL
+    random = fake.random()
+    random["msg"]["words"] = EVIL
+    scores = fake.scores()
+    scores["msg"]["measure"] = EVIL
+    example = fake.example(2)
+    example["msg"]["words"] = EVIL
+    play(
+        page,
+        fake.study(**over),
+        *fake.sprites(),
+        fake.state(opened=2, layers=[n for n, _ in fake.layers], units="conv4:3"),
+        scores,
+        readout,
+        random,
+        example,
+        pack({"type": "code", "text": EVIL}),
+        pack({"type": "progress", "words": EVIL, "job": "", "done": 1, "total": 2}),
+    )
+    settle(page)
+    page.mouse.move(*cell(page, 3))
+    play(page, pack({"type": "error", "text": EVIL}))
+    page.wait_for_timeout(400)
+    assert EVIL in page.locator(".mv-tip").inner_text()
+    assert page.locator(".mv img").count() == 0
+    assert page.evaluate("window.pwned") is None
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1040
+
+
+def test_25_000_units_and_50_000_examples(open_page):
+    fake = FakeStudy(layers=[(f"layer{i}", 500) for i in range(50)], examples=50_000)
+    messages = [
+        fake.study(),
+        *fake.sprites(),
+        fake.state(units="layer0:0-9"),
+        fake.scores(),
+        fake.readout(),
+        fake.random(),
+    ]
+    page = open_page()
+    page.evaluate("start('workbench')")
+    page.evaluate("text => { window.many = JSON.parse(text); }", json.dumps(messages))
+    began = time.perf_counter()
+    page.evaluate("model.play(many)")
+    page.locator(".mv-tile").first.wait_for()
+    settle(page)
+    assert time.perf_counter() - began < 6  # about 1 s on a quiet machine
+    assert page.locator("canvas.mv-units").count() == 50
+    assert page.locator(".mv-tile").count() < 120
+    page.evaluate("document.querySelector('.mv-tiles').scrollTop = 200000")
+    page.wait_for_function(
+        "+document.querySelector('.mv-tile:last-child').getAttribute('aria-posinset') > 5000"
+    )
+    assert page.locator(".mv-tile").count() < 120
+    began = time.perf_counter()
+    page.mouse.click(*cell(page, 20, "layer0"))
+    settle(page)
+    assert sent(page)[-1] == {"type": "toggle", "units": "layer0:20"}
+    assert time.perf_counter() - began < 3
+
+
+@pytest.mark.parametrize(
+    ("part", "inside", "outside"),
+    [
+        ("layers", ".mv-layers", ".mv-units"),
+        ("units", ".mv-top", ".mv-tiles"),
+        ("examples", ".mv-tiles", ".mv-read"),
+        ("readout", ".mv-read", ".mv-layers"),
+    ],
+)
+def test_a_part_draws_its_region_and_the_live_line(open_page, fake, part, inside, outside):
+    page = begin(open_page(), fake, part)
+    assert page.locator(inside).count() == 1
+    assert page.locator(outside).count() == 0
+    assert page.locator(".mv-say").inner_text().startswith("8 of 320")
+
+
+def test_a_saved_page_needs_no_kernel(open_page, fake):
+    page = open_page()
+    snapshot = [*fake.messages(opened=7), fake.example(7), fake.example(9)]
+    page.evaluate(
+        "list => { window.cleanups.push(mount(document.getElementById('a'), 'workbench', list)); }",
+        snapshot,
+    )
+    page.locator(".mv-tile").first.wait_for()
+    settle(page)
+    assert page.get_by_text("Saved picture: switching units needs a running kernel.").is_visible()
+    assert page.locator(".mv-tools").is_hidden()
+    assert page.locator(".mv-by button").first.is_disabled()
+    assert page.locator(".mv-k").is_disabled()
+    page.mouse.click(*cell(page, 60))
+    settle(page)
+    assert not is_off(page, 60)
+    assert is_off(page, 59)
+    assert "conv4 unit 60" in page.locator(".mv-tip").inner_text()
+    page.locator(".mv-sort").select_option("index")
+    settle(page)
+    page.locator(".mv-tile[data-example='9']").click()
+    settle(page)
+    assert "Example 9" in page.locator(".mv-open").inner_text()
+    assert page.locator(".mv-probs circle").count() == 20
+    page.locator(".mv-layers [data-layer=conv1]").click()
+    settle(page)
+    assert page.locator("canvas.mv-units").count() == 5
+
+
+def test_the_module_exports_what_anywidget_wants():
+    text = bundle()
+    assert "import " not in [line[:7] for line in text.splitlines()]
+    assert text.count("export default") == 1
+    assert "export { mount };" in text
+    assert not any(
+        word in text
+        for word in ("innerHTML", "eval(", "fetch(", "XMLHttpRequest", "http:" + "//memviz")
+    )

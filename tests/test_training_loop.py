@@ -1,0 +1,171 @@
+"""The training loop: equal to a loop written out, reproducible, and safe to interrupt."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from memviz.training.loop import predict, train
+
+
+@pytest.fixture
+def data():
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(50, 6, generator=generator)
+    return inputs, torch.randint(0, 3, (50,), generator=generator)
+
+
+def small_model():
+    model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
+    return model
+
+
+SETTINGS = {
+    "epochs": 6,
+    "batch_size": 16,
+    "learning_rate": 0.05,
+    "weight_decay": 1e-3,
+    "seed": 3,
+    "progress": False,
+}
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_equals_momentum_sgd_written_out(data):
+    inputs, labels = data
+    trained, model = small_model(), small_model()
+    run = train(trained, inputs, labels, **SETTINGS)
+
+    generator = torch.Generator().manual_seed(3)
+    velocity = [torch.zeros_like(p) for p in model.parameters()]
+    step, steps, correct = 0, 6 * 4, []
+    for _ in range(6):
+        model.train()
+        order = torch.randperm(50, generator=generator)
+        for start in range(0, 50, 16):
+            batch = order[start : start + 16]
+            loss = cross_entropy(model(inputs[batch]), labels[batch])
+            slopes = torch.autograd.grad(loss, list(model.parameters()))
+            rate = 0.05 * (1 + torch.cos(torch.tensor(torch.pi * step / steps))) / 2
+            with torch.no_grad():
+                for p, slope, v in zip(model.parameters(), slopes, velocity, strict=True):
+                    v.mul_(0.9).add_(slope + 1e-3 * p)
+                    p.sub_(rate * v)
+            step += 1
+        model.eval()
+        correct.append(model(inputs).argmax(1) == labels)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(trained.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+    assert torch.equal(run.correct, torch.stack(correct))
+
+
+def test_same_seed_same_run_and_the_global_generator_is_untouched(data):
+    first, second, other = small_model(), small_model(), small_model()
+    torch.manual_seed(9)
+    before = torch.get_rng_state()
+    train(first, *data, **SETTINGS)
+    train(second, *data, **SETTINGS)
+    train(other, *data, **{**SETTINGS, "seed": 4})
+    assert torch.equal(torch.get_rng_state(), before)
+    assert same(first.state_dict(), second.state_dict())
+    assert not same(first.state_dict(), other.state_dict())
+
+
+def test_checkpoints_are_copies_from_the_start_to_the_end_with_their_buffers(data):
+    model = small_model()
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    run = train(model, *data, **SETTINGS, checkpoint_epochs=(0, 2, 6))
+    assert list(run.checkpoints) == [0, 2, 6]
+    assert same(run.checkpoints[0], start)
+    assert same(run.checkpoints[6], model.state_dict())
+    assert run.checkpoints[2]["1.num_batches_tracked"] == 8
+    again = small_model()
+    again.load_state_dict(run.checkpoints[2])
+    assert torch.equal(predict(again, data[0]) == data[1], run.correct[1])
+
+
+def test_record_ends_with_the_final_model(data):
+    model = small_model()
+    run = train(model, *data, **SETTINGS)
+    assert not model.training
+    assert run.correct.shape == (6, 50)
+    assert run.correct.dtype == torch.bool
+    assert torch.equal(run.correct[-1], predict(model, data[0]) == data[1])
+    assert run.accuracy[-1] == run.correct[-1].float().mean()
+    assert run.loss.shape == (6,)
+    assert run.loss[-1] < run.loss[0]
+
+
+def test_on_epoch_is_told_each_epoch_and_progress_goes_to_the_error_stream(data, capsys):
+    epochs = []
+    train(
+        small_model(),
+        *data,
+        **{**SETTINGS, "progress": True},
+        on_epoch=lambda epoch, model: epochs.append((epoch, model.training)),
+    )
+    assert epochs == [(epoch, False) for epoch in range(1, 7)]
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "6/6" in shown.err
+
+
+def test_an_interrupt_in_the_middle_of_an_epoch_leaves_the_last_finished_one(data):
+    kept = {}
+
+    class Interrupted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.steps = small_model(), 0
+
+        def forward(self, x):
+            if self.training:
+                self.steps += 1
+                if self.steps == 11:  # Third epoch of four steps, after two of its updates.
+                    raise KeyboardInterrupt
+            return self.inner(x)
+
+    def keep(epoch, model):
+        kept[epoch] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    model = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        train(model, *data, **SETTINGS, on_epoch=keep)
+    assert list(kept) == [1, 2]
+    assert same(model.state_dict(), kept[2])
+    assert not model.training
+
+
+def test_a_loss_that_explodes_is_said_and_the_weights_stay_finite(data):
+    model = nn.Linear(6, 3)
+    with pytest.raises(FloatingPointError, match=r"stopped being finite in epoch .* below 1e"):
+        train(model, *data, **{**SETTINGS, "learning_rate": 1e38, "epochs": 50})
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"labels": torch.zeros(49, dtype=torch.long)}, r"shape \[49\] for 50 inputs"),
+        ({"labels": torch.zeros(50)}, "must be integers"),
+        ({"inputs": torch.zeros(0, 6), "labels": torch.zeros(0, dtype=torch.long)}, "no examples"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"weight_decay": -1.0}, "weight_decay not below 0"),
+        ({"checkpoint_epochs": (0, 7)}, r"between 0 and epochs=6, but got \[7\]"),
+    ],
+)
+def test_bad_input_gets_one_clear_sentence(data, wrong, said):
+    given = {"inputs": data[0], "labels": data[1], **SETTINGS, **wrong}
+    model = small_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match=said):
+        train(model, **given)
+    assert same(model.state_dict(), before)
