@@ -27,6 +27,8 @@ def lab(notebook: str, *, browser: bool, port: int | None, extra: Sequence[str])
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
     command += extra
+    # Browser, kernel and server share the cores: an idle thread that spins slows every click.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if os.name == "nt":
         return subprocess.call(command)
     # Become JupyterLab: Ctrl+C and signals reach it, and no second Python keeps torch in memory.

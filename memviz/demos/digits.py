@@ -2,15 +2,17 @@
 
 Recipe. scikit-learn's 1,797 handwritten digits (8x8, scaled to [0, 1]) are split into 1,200
 training and 597 test images; 120 training labels (10 %) are replaced by wrong ones. A ConvNet
-(convolutions of 48, 48, 64 and 64 units, a linear layer of 96; 320 units in all) is trained
+(convolutions of 48, 56, 64 and 64 units, a linear layer of 88; 320 units in all) is trained
 until it gives every training image its given label, right or wrong: SGD with momentum 0.9,
 batches of 128, 60 epochs, cosine learning rate from 0.05, no augmentation.
 
 The weight decay of 0.03 is strong on purpose. With the usual 5e-4 the network memorizes as well,
-but is so brittle that switching off any dozen units breaks the memorized examples, and nothing
-can be localized; strong decay makes it shrug off random units.
+but is so brittle that switching off any dozen units of an early layer breaks the memorized
+examples, and nothing can be localized; strong decay makes it shrug off random units.
 
-A seed draws the split, the wrong labels and the initial weights.
+A seed draws the split, the wrong labels and the initial weights. Rounding differs with processor
+and number of threads and grows in training, so a network trained again reaches the same accuracies
+with somewhat different units; the shipped weights are the ones that the figures are about.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ RECIPE = (
     "digits-1"  # Change it with any setting below: stored weights of another recipe are refused.
 )
 TRAINING, CLASSES, WRONG_FRACTION = 1200, 10, 0.1
-CHANNELS, HIDDEN = (48, 48, 64, 64), 96
+CHANNELS, HIDDEN = (48, 56, 64, 64), 88
 EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 60, 128, 0.05, 0.03
 CHECKPOINT_EPOCHS = (0, 3, 10, 20, 30, 40, 60)
 SHIPPED_SEEDS = (0, 1, 2)
@@ -118,7 +120,8 @@ def load(seed: int = 0) -> Study:
     stored = _stored(model, seed)
     checkpoints = _train_and_keep(model, data, seed) if stored is None else stored
     return Study(
-        model.eval(),
+        # Twice as fast on a CPU; the figures stay the same.
+        model.eval().to(memory_format=torch.channels_last),  # type: ignore[call-overload]
         data.inputs,
         data.labels,
         data.groups,

@@ -113,9 +113,11 @@ class _Patched:
         self.module, self.units, self.kind, self.source = module, units, kind, source
         self.original = module.forward
         self.trace: Trace | None = None
+        self.reading = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not self.units:
+        # The source calls this very model for its values: then nothing is ablated.
+        if not self.units or self.reading:
             return self.original(*args, **kwargs)
         first_call = self.trace is None
         if self.trace is None:
@@ -152,9 +154,16 @@ class _Patched:
                 if at_filter and located.bias is not None:
                     value = filter_reference(located, site, self.trace)
                 elif self.source is not None:
-                    value = self.source.reference_for(name, k, self.kind, batch)
+                    value = self.read(self.source, name, k, batch)
                 found.append(edit(site, indices, self.kind, value))
         return found
+
+    def read(self, source: Replay, name: str, k: int, batch: int) -> Tensor | None:
+        self.reading = True
+        try:
+            return source.reference_for(name, k, self.kind, batch)
+        finally:
+            self.reading = False
 
 
 def _copied(value: Any) -> Any:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 # Big enough that Python's share is small, small enough to stay near the cache.
 _CHUNK_BYTES = 24 * 2**20
 _LARGEST = 512
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 def chunk_size(bytes_per_example: int, device: torch.device) -> int:
@@ -38,6 +40,11 @@ def split(n: int, size: int) -> list[Tensor]:
     [4, 4, 2]
     """
     return list(torch.arange(n).split(size))
+
+
+def slow(items: Sequence[T], words: str, *, progress: bool = True) -> Iterable[T]:
+    """The items, under a progress bar once they have taken a second."""
+    return cast(Iterable[T], tqdm(items, desc=words, delay=1.0, leave=False, disable=not progress))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from memviz.engine.chunks import slow
 from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.readout import random_reading, random_units
 from memviz.engine.runner import Replay
@@ -111,7 +112,7 @@ def ablation_curve(
     replay, kind = Replay(study), intervention(how)
     groups = list(study.groups)
     chosen, null = [], []
-    for point, count in enumerate(counts):
+    for point, count in enumerate(slow(counts, "curve")):
         units: UnitSet = ranking.top(count)
         reading = random_reading(replay, units, kind)
         chosen.append([reading[name][0] for name in groups])

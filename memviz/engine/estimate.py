@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from memviz.engine.chunks import slow
 from memviz.engine.effects import Effects
 from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.replay import Edit, run_edited
@@ -40,10 +41,12 @@ def estimate(
     """
     replay = Replay(study, examples, memory=0)
     chosen = list(replay.check(units)) if units is not None else default_units(replay.layers)
-    return estimate_effects(replay, chosen, intervention(how))
+    return estimate_effects(replay, chosen, intervention(how), progress=True)
 
 
-def estimate_effects(replay: Replay, units: list[Unit], kind: Intervention) -> Effects:
+def estimate_effects(
+    replay: Replay, units: list[Unit], kind: Intervention, *, progress: bool = False
+) -> Effects:
     """The estimate on a replay's examples."""
     effects = new_effects(replay, units, kind)
     effects.path = "estimate"
@@ -53,7 +56,7 @@ def estimate_effects(replay: Replay, units: list[Unit], kind: Intervention) -> E
     wanted = UnitSet(units)
 
     def run() -> None:
-        for step in range(replay.steps):
+        for step in slow(range(replay.steps), "estimate", progress=progress):
             _chunk(replay, step, effects, wanted, rows, kind)
 
     replay.guard(run)

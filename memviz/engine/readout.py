@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.engine.chunks import slow
 from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.runner import Replay
 from memviz.study import Study
@@ -61,6 +62,18 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def percent(share: float) -> str:
+    """A share in whole percent; with a decimal where that would round it to none or to all.
+
+    Examples
+    --------
+    >>> percent(0.43), percent(0.997), percent(1.0)
+    ('43%', '99.7%', '100%')
+    """
+    rounds_away = 0 < share < 0.005 or 0.995 <= share < 1
+    return f"{share:.1%}" if rounds_away else f"{share:.0%}"
+
+
 @dataclass(frozen=True)
 class GroupReading:
     """One group before and after, and how its predictions changed sides."""
@@ -104,7 +117,7 @@ class Readout:
     def sentence(self) -> str:
         """What changed, in words."""
         if not self.units:
-            parts = [f"{name} {g.before.accuracy:.0%}" for name, g in self.groups.items()]
+            parts = [f"{name} {percent(g.before.accuracy)}" for name, g in self.groups.items()]
             return f"No unit is ablated: {', '.join(parts)}."
         if len(self.units) == 1:
             unit = next(iter(self.units))
@@ -112,7 +125,7 @@ class Readout:
         else:
             what = f"{len(self.units)} of {self.of} units ablated"
         changes = [
-            f"{name} {g.before.accuracy:.0%} → {g.after.accuracy:.0%}"
+            f"{name} {percent(g.before.accuracy)} → {percent(g.after.accuracy)}"
             for name, g in self.groups.items()
         ]
         return f"{what}: {', '.join(changes)}."
@@ -177,7 +190,7 @@ def readout(
     if chosen:
         draws = [
             random_reading(replay, random_units(replay.layers, chosen, seed + draw), kind)
-            for draw in range(random_draws)
+            for draw in slow(range(random_draws), "random units")
         ]
         found.random = {name: np.array([draw[name] for draw in draws]) for name in found.groups}
     return found

@@ -90,7 +90,7 @@ class _Mode(TorchFunctionMode):
             output = func(*args, **kwargs)
         else:
             output = _edited(func, args, kwargs, edits)
-            if mutates and edits[0].site.at == "output":
+            if mutates and any(edit.site.at == "output" for edit in edits):
                 # Code that reads the changed tensor itself must meet the edited one.
                 self.exchange(
                     {
@@ -112,17 +112,20 @@ class _Mode(TorchFunctionMode):
 
 
 def _edited(func: Any, args: Any, kwargs: Any, edits: list[Edit]) -> Any:
-    site = edits[0].site
-    if site.at == "output":
-        output = func(*args, **kwargs)
-        for edit in edits:
+    # One call may be the place of two layers: heads go into a projection, its features come out.
+    heads = [edit for edit in edits if edit.site.at == "heads"]
+    values = list(args)
+    for edit in edits:
+        if edit.site.at == "input":
+            values[edit.site.argument] = edit.change(values[edit.site.argument])
+    output = _attention(func, args, kwargs, heads) if heads else func(*values, **kwargs)
+    for edit in edits:
+        if edit.site.at == "output":
             output = edit.change(output)
-        return output
-    if site.at == "input":
-        values = list(args)
-        for edit in edits:
-            values[site.argument] = edit.change(values[site.argument])
-        return func(*values, **kwargs)
+    return output
+
+
+def _attention(func: Any, args: Any, kwargs: Any, edits: list[Edit]) -> Any:
     # torch's attention projects its heads inside one call: project by the identity, edit, project.
     bound = _ATTENTION.bind(*args, **kwargs)
     weight, bias = bound.arguments["out_proj_weight"], bound.arguments["out_proj_bias"]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.chunks import chunk_size, default_memory, halving, split
+from memviz.engine.chunks import chunk_size, default_memory, halving, slow, split
 from memviz.engine.interventions import Intervention, Zero, intervention
 from memviz.engine.layers import Located, Site, locate
 from memviz.engine.replay import DivergedError, Edit, Tape, record, run_edited
@@ -68,7 +68,7 @@ class Replay:
         self._tapes: list[Tape | None] = []
         self._means: dict[Site, Tensor] = {}
         self._donors: dict[tuple[int, Site, Intervention], Tensor] = {}
-        self.guard(self._record)
+        self.guard(lambda: self._record(progress=True))
 
     @property
     def layers(self) -> list[Layer]:
@@ -177,7 +177,7 @@ class Replay:
         seen: list[Tensor] = []
 
         def look(value: Tensor) -> Tensor:
-            seen.append(value)
+            seen.append(value.clone())  # the model may change it in place further on
             return value
 
         run(where, [Edit(site, look)])
@@ -252,13 +252,13 @@ class Replay:
         self._tapes = []  # free before recording anew
         self._record()
 
-    def _record(self) -> None:
+    def _record(self, progress: bool = False) -> None:
         self._weights = _weights(self.study.model)
         self._donors.clear()
         self._chunks = split(len(self.examples), self._size)
         self._tapes = []
         outputs, kept = [], 0
-        for positions in self._chunks:
+        for positions in slow(self._chunks, "recording", progress=progress):
             tape = self._tape(self._inputs(positions))
             outputs.append(self.study.task.outputs(tape.raw))
             kept += tape.bytes

@@ -88,12 +88,12 @@ def sweep_steps(
     rows = range(len(effects.units)) if order is None else order
     sets = [UnitSet([unit]) for unit in effects.units]
     if replay.path == "replay":
-        for count, row in enumerate(rows, 1):
+        for count, row in enumerate(rows):
             for step in range(replay.steps):
                 outputs = replay.chunk_outputs(step, sets[row], kind)
                 effects.put(row, replay.chunk(step), outputs)
-            effects.done[row] = True
-            yield count
+                effects.done[row] = step == replay.steps - 1
+                yield count + (step + 1) / replay.steps
         return
     for step in range(replay.steps):
         with replay.recorded(step):

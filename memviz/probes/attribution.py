@@ -45,7 +45,6 @@ UNIT_METHODS = {
     "deep_lift": "NeuronDeepLift",
     "feature_ablation": "NeuronFeatureAblation",
 }
-_STEPPED = {"conductance", "integrated_gradients", "internal_influence"}
 _BATCH = 32
 
 
@@ -204,15 +203,16 @@ def attribute_unit(
     layer_name, index = next(iter(check_units(found, layers_of(study))))
     layer = _layers(study, [layer_name])[0]
     indices = torch.as_tensor(examples).long()
-    axis = 1 if layer.kind == "conv" else -1
-    select = lambda output: output.select(axis, index).flatten(1).sum(1)  # noqa: E731
-    arguments: dict[str, Any] = {"neuron_selector": select}
-    if method in _STEPPED:
-        arguments["n_steps"] = n_steps
     if method == "conductance":
-        arguments["target"] = study.labels[indices].to(study.device)
-        # Conductance wants a place, not a sum: take each place and add.
         return _conductance(study, layer, index, indices, n_steps)
+    axis = 1 if layer.kind == "conv" else -1
+
+    def activation(output: Tensor) -> Tensor:
+        return output.select(axis, index).reshape(len(output), -1).sum(1)
+
+    arguments: dict[str, Any] = {"neuron_selector": activation}
+    if name == "NeuronIntegratedGradients":
+        arguments["n_steps"] = n_steps
     with _out_of_place(study.model):
         explainer = getattr(captum.attr, name)(
             _Outputs(study), study.model.get_submodule(layer.name)
@@ -222,6 +222,7 @@ def attribute_unit(
 
 
 def _conductance(study: Study, layer: Layer, index: int, indices: Tensor, n_steps: int) -> Tensor:
+    """Captum gives the conductance of one place; a unit's is the sum over its places."""
     from captum.attr import NeuronConductance
 
     inputs = _floating(study, indices)
@@ -234,7 +235,7 @@ def _conductance(study: Study, layer: Layer, index: int, indices: Tensor, n_step
     finally:
         handle.remove()
     rest = shape[0][2:] if layer.kind == "conv" else shape[0][1:-1]
-    total = torch.zeros_like(inputs)
+    total = torch.zeros_like(inputs, requires_grad=False)
     with _out_of_place(study.model):
         explainer = NeuronConductance(_Outputs(study), module)
         for place in np.ndindex(*rest):
@@ -318,7 +319,8 @@ def _floating(study: Study, examples: Tensor) -> Tensor:
             "attribution needs inputs that are one floating-point tensor; these are "
             f"{inputs.dtype if isinstance(inputs, Tensor) else 'a dict'}."
         )
-    return inputs
+    # Captum asks for it with a warning otherwise; the batch is a copy of the study's inputs.
+    return inputs.requires_grad_()
 
 
 def _layers(study: Study, names: Sequence[str] | None) -> list[Layer]:

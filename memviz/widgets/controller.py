@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import reprlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -74,21 +76,25 @@ class Controller:
         self.estimates: dict[str, Effects] = {}
         self.readout: Readout | None = None
         self._latest: dict[str, Message] = {}
-        self._top_units: UnitSet | None = None
+        self._ranked: tuple[UnitSet, str] | None = None  # units and intervention that `top` means
+        self._swept = ""  # the intervention last swept, to its end or until it was cancelled
         self._told = 0.0
-        self._cancelled = False
         self._units = default_units(session.known)
         self._first = next(iter(session.study.groups))
-        session.watch(self._changed)
+        self._unwatch = session.watch(self._changed)
 
     # What views ask -----------------------------------------------------------------------------
 
     def receive(self, content: dict[str, Any], sink: Sink) -> None:
         """Take one message of a view; a bad one is answered by one clear line."""
-        action = _ACTIONS.get(str(content.get("type")))
         try:
+            kind = content.get("type") if isinstance(content, dict) else None
+            action = _ACTIONS.get(str(kind))
             if action is None:
-                raise ValueError(f"the widget asked for {content.get('type')!r}, which is unknown.")
+                raise ValueError(
+                    f"the widget asked for {reprlib.repr(kind)}, which memviz does not know."
+                )
+            _check_fields(str(kind), content)
             action(self, content, sink)
         except Exception as error:
             sink.tell(_error(error))
@@ -96,21 +102,40 @@ class Controller:
 
     def hello(self, sink: Sink) -> None:
         """Tell a new view everything."""
-        study = self._keep(
-            messages.study_message(
-                self.session, self.pictures, self._score_list(), self._how_list(), self._methods()
-            )
-        )
-        sink.tell(study)
+        sink.tell(self.study_message())
         sink.tell(self.state_message())
         for message in messages.sprite_messages(self.pictures):
             sink.tell(message)
         for key, message in list(self._latest.items()):
-            if key not in ("study", "state", "progress"):
+            if key not in ("study", "state"):
                 sink.tell(message)
         if self.readout is None:
             self._answer_state()
-            self._start_sweep()
+        self._sweep_if_new()
+
+    def ready(self) -> None:
+        """Wait for the first readout, so that there is something to draw without a browser."""
+        if self.readout is not None:
+            return
+        done = threading.Event()
+
+        def steps() -> Iterator[None]:
+            try:
+                self._compute_readout()
+                yield
+            finally:
+                done.set()
+
+        self.worker.work("ready", steps(), rank=-1)
+        if self.worker.threaded:
+            done.wait()
+        else:
+            self.worker.run_until_idle()
+
+    def close(self) -> None:
+        """End the thread; the session goes on."""
+        self._unwatch()
+        self.worker.close()
 
     def _toggle(self, content: dict[str, Any], sink: Sink) -> None:
         self.session.toggle(str(content["units"]))
@@ -124,8 +149,11 @@ class Controller:
         if not 0 <= k <= len(ranked):
             raise ValueError(f"{k} units were asked for; {len(ranked)} have a score to rank by.")
         units = UnitSet([self._units[row] for row in ranked[:k]])
-        self.top, self._top_units = k, units
+        self.top, self._ranked = k, (units, self.session.how)
+        version = self.session.version
         self.session.ablate(units)
+        if self.session.version == version:  # the same units as before: only k is new
+            self.broadcast(self.state_message())
 
     def _layers(self, content: dict[str, Any], sink: Sink) -> None:
         self.session.show_layers([str(name) for name in content["names"]])
@@ -137,12 +165,17 @@ class Controller:
         key = str(content["key"])
         if key not in {score["key"] for score in self._score_list()}:
             raise ValueError(f"there is no score {key!r} to show.")
+        if key != self.score:
+            self.top = self._ranked = None
         self.score = key
         self.broadcast(self.state_message())
         self._show_score()
 
     def _method(self, content: dict[str, Any], sink: Sink) -> None:
-        self.method = str(content["key"])
+        key = str(content["key"])
+        if key not in {method["key"] for method in self._methods()}:
+            raise ValueError(f"there is no attribution method {key!r} to show.")
+        self.method = key
         self.broadcast(self.state_message())
         self._start_example()
 
@@ -151,9 +184,10 @@ class Controller:
         self.session.open(None if example is None else int(example))
 
     def _cancel(self, content: dict[str, Any], sink: Sink) -> None:
-        self._cancelled = True
-        if any([self.worker.drop("sweep"), self.worker.drop("score")]):
-            self.broadcast(_progress("", 0, 0))
+        self.worker.drop("sweep")
+        self.worker.drop("score")
+        # Told by the thread itself, after whatever the step now running still has to say.
+        self.worker.work("idle", self._idle_steps(), rank=0)
 
     def _code(self, content: dict[str, Any], sink: Sink) -> None:
         sink.tell(Message({"type": "code", "text": self.session.to_code()}, []))
@@ -169,15 +203,16 @@ class Controller:
 
     def snapshot(self) -> list[Message]:
         """Everything a view was told, newest of each kind."""
-        first = [self._latest[key] for key in ("study", "state") if key in self._latest]
-        rest = [m for key, m in self._latest.items() if key not in ("study", "state", "progress")]
+        self.ready()
+        first = [self.study_message(), self.state_message()]
+        rest = [m for key, m in list(self._latest.items()) if key not in ("study", "state")]
         return [*first, *messages.sprite_messages(self.pictures), *rest]
 
     # What changes ------------------------------------------------------------------------------
 
     def _changed(self, what: str) -> None:
-        if self.session.units != self._top_units:
-            self.top = None
+        if (self.session.units, self.session.how) != self._ranked:
+            self.top = self._ranked = None
         self.broadcast(self.state_message())
         if what == "examples":
             self._start_example()
@@ -189,10 +224,9 @@ class Controller:
             self._answer_state()
         else:
             self._restate(shown)
-        if self.session.how not in self.effects:
-            self._start_sweep()
-        elif self.score in ("effect", "estimate"):
+        if self.score in ("effect", "estimate"):
             self._show_score()
+        self._sweep_if_new()
 
     def _restate(self, shown: Readout) -> None:
         # The ablation came back to what stands there: only its version is new.
@@ -214,9 +248,10 @@ class Controller:
     def _tell_readout(self, readout: Readout, version: int) -> None:
         self.readout = readout
         self._latest.pop("random", None)
+        self.worker.drop("random")
         self.broadcast(self._keep(messages.readout_message(readout, version)))
         if readout.units:
-            self.worker.work("random", self._random_steps(readout, version), rank=0)
+            self.worker.work("random", self._random_steps(readout, version), rank=1)
         self._start_example()
 
     def _random_steps(self, readout: Readout, version: int) -> Iterator[None]:
@@ -238,27 +273,37 @@ class Controller:
 
     # Scores ------------------------------------------------------------------------------------
 
-    def _start_sweep(self) -> None:
-        self._cancelled = False
-        self.worker.work("sweep", self._sweep_steps(self.session.how), rank=2)
+    def _sweep_if_new(self) -> None:
+        # A cancelled sweep stays cancelled until another intervention was looked at.
+        how = self.session.how
+        if how != self._swept:
+            self._swept = how
+            self.worker.work("sweep", self._sweep_steps(how), rank=3)
 
     def _sweep_steps(self, how: str) -> Iterator[None]:
         replay, kind = self.session.replay, intervention(how)
-        self.estimates[how] = estimate_effects(replay, self._units, kind)
-        self._tell_effects(how)
-        yield
-        effects = self.effects[how] = new_effects(replay, self._units, kind)
-        order = np.argsort(-messages.contrast(self.estimates[how]), kind="stable").tolist()
-        total = len(self._units)
+        if how not in self.estimates:
+            self.estimates[how] = estimate_effects(replay, self._units, kind)
+            self._tell_effects(how)
+            yield
+        if how not in self.effects:
+            self.effects[how] = new_effects(replay, self._units, kind)
+        effects, total = self.effects[how], len(self._units)
+        ranked = np.argsort(-messages.contrast(self.estimates[how]), kind="stable")
+        order = ranked[~effects.done.numpy()[ranked]].tolist()  # what an earlier sweep left
         told = time.monotonic()
-        for done in sweep_steps(replay, effects, kind, order):
-            if time.monotonic() - told > _TELL_EVERY * 4 or done == total:
+        for done in sweep_steps(replay, effects, kind, order) if order else ():
+            if time.monotonic() - told > _TELL_EVERY * 4:
                 self._tell_effects(how)
                 told = time.monotonic()
-            self._tell_progress("sweep", "exact for", int(done), total)
+            self._tell_progress("sweep", "exact for", total - len(order) + int(done), total)
             yield
         self._tell_effects(how)
         self.broadcast(_progress("sweep", 0, 0))
+
+    def _idle_steps(self) -> Iterator[None]:
+        self.broadcast(_progress("", 0, 0))
+        yield
 
     def _tell_effects(self, how: str) -> None:
         if how != self.session.how:
@@ -281,7 +326,7 @@ class Controller:
             if self.session.how in self.estimates:
                 self._tell_effects(self.session.how)
         elif self.score == "conductance":
-            self.worker.work("score", self._conductance_steps(), rank=1)
+            self.worker.work("score", self._conductance_steps(), rank=2)
         else:
             self.broadcast(self._keep(self._extra_message(self.score), f"scores:{self.score}"))
 
@@ -335,7 +380,9 @@ class Controller:
         key = "scores:" + self.score
         if key not in self._latest:
             return []
-        buffers = self._latest[key].buffers
+        content, buffers = self._latest[key]
+        if self.score in ("effect", "estimate") and content["note"] != self.session.how:
+            return []  # still those of another intervention
         value = np.frombuffer(buffers[0], np.float32)
         state = np.frombuffer(buffers[1], np.uint8)
         known = np.flatnonzero((state >= (2 if self.score == "effect" else 1)) & ~np.isnan(value))
@@ -348,7 +395,7 @@ class Controller:
         if self.session.opened is None:
             self.worker.drop("example")
         else:
-            self.worker.work("example", self._example_steps(self.session.opened), rank=1)
+            self.worker.work("example", self._example_steps(self.session.opened), rank=0)
 
     def _example_steps(self, index: int) -> Iterator[None]:
         session, study = self.session, self.session.study
@@ -420,6 +467,11 @@ class Controller:
 
     # Telling -------------------------------------------------------------------------------------
 
+    def study_message(self) -> Message:
+        """What never changes."""
+        picks = self._score_list(), self._how_list(), self._methods()
+        return self._keep(messages.study_message(self.session, self.pictures, *picks))
+
     def state_message(self) -> Message:
         """What the user is looking at."""
         session = self.session
@@ -446,11 +498,20 @@ class Controller:
 
     def _failed(self, error: Exception) -> None:
         self.broadcast(_error(error))
+        self.broadcast(_progress("", 0, 0))
 
 
 def _error(error: Exception) -> Message:
     text = str(error) or type(error).__name__
     return Message({"type": "error", "text": text.splitlines()[0]}, [])
+
+
+def _check_fields(kind: str, content: dict[str, Any]) -> None:
+    if kind in _FIELDS:
+        field, types, words = _FIELDS[kind]
+        if not isinstance(content.get(field), types):
+            given = reprlib.repr(content.get(field))
+            raise ValueError(f"{kind!r} needs {field!r}, {words}; {given} was given.")
 
 
 def _progress(job: str, done: int, total: int, words: str = "") -> Message:
@@ -475,4 +536,14 @@ _ACTIONS: dict[str, Callable[[Controller, dict[str, Any], Sink], None]] = {
     "cancel": Controller._cancel,
     "code": Controller._code,
     "export": Controller._export,
+}
+_FIELDS: dict[str, tuple[str, tuple[type, ...], str]] = {
+    "toggle": ("units", (str,), "a text"),
+    "set": ("units", (str,), "a text"),
+    "top": ("k", (int,), "a whole number"),
+    "layers": ("names", (list,), "a list of names"),
+    "intervention": ("key", (str,), "a text"),
+    "score": ("key", (str,), "a text"),
+    "method": ("key", (str,), "a text"),
+    "open": ("example", (int, type(None)), "a whole number or nothing"),
 }

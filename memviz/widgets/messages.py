@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -88,7 +89,7 @@ def class_names(study: Study) -> list[str]:
 
 def sprite_messages(pictures: Pictures) -> Iterator[Message]:
     """The thumbnails, a sheet a message."""
-    sheets = -(-len(pictures.study) // 512)
+    sheets = -(-len(pictures.study) // pictures.per_sheet)
     for index, (first, count, png) in enumerate(pictures.sheets()):
         content = {"type": "sprites", "tile": list(pictures.tile), "columns": COLUMNS}
         content |= {"first": first, "count": count, "index": index, "of": sheets}
@@ -133,10 +134,16 @@ def _group(name: str, group: GroupReading) -> dict[str, Any]:
     }
 
 
-def _reading(reading: Reading) -> dict[str, float]:
-    found = {"accuracy": reading.accuracy, "low": reading.low, "high": reading.high}
-    found |= {"correct": reading.correct, "margin": reading.margin}
-    return found | {"margin_low": reading.margin_low, "margin_high": reading.margin_high}
+def _reading(reading: Reading) -> dict[str, float | None]:
+    found: dict[str, float | None] = {"accuracy": reading.accuracy, "correct": reading.correct}
+    found |= {"low": reading.low, "high": reading.high, "margin": _finite(reading.margin)}
+    found |= {"margin_low": _finite(reading.margin_low)}
+    return found | {"margin_high": _finite(reading.margin_high)}
+
+
+def _finite(value: float) -> float | None:
+    # JSON has no NaN; an ablated model's logits may be anything.
+    return value if math.isfinite(value) else None
 
 
 def random_message(
@@ -153,7 +160,7 @@ def random_message(
                 "accuracy": float(values[:, 0].mean()),
                 "low": float(low),
                 "high": float(high),
-                "margin": float(values[:, 1].mean()),
+                "margin": _finite(float(values[:, 1].mean())),
             }
         )
     words = f"{units} random unit{'s' if units != 1 else ''} of the same layers"

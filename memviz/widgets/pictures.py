@@ -13,7 +13,8 @@ from torch import Tensor
 
 from memviz.study import Study
 
-SHEET = 512  # tiles a message
+SHEET = 512  # tiles a message, at most
+_BYTES = 4_000_000  # a message, at most: what noise in colour would need
 COLUMNS = 32
 _SIDE = 64  # px: a larger thumbnail is not seen
 _SAMPLE = 512  # examples that set the grey levels
@@ -56,11 +57,18 @@ class Pictures:
         factor = max(1.0, max(self.shape[:2]) / _SIDE)
         return max(1, round(self.shape[0] / factor)), max(1, round(self.shape[1] / factor))
 
+    @property
+    def per_sheet(self) -> int:
+        """Tiles of one sheet: whole rows."""
+        height, width = self.tile
+        room = _BYTES // (height * width * self.shape[2] * COLUMNS)
+        return min(SHEET, max(1, room) * COLUMNS)
+
     def sheets(self) -> Iterator[tuple[int, int, bytes]]:
         """First example, count and PNG of each sprite sheet."""
         height, width = self.tile
-        for first in range(0, len(self.study), SHEET):
-            examples = torch.arange(first, min(first + SHEET, len(self.study)))
+        for first in range(0, len(self.study), self.per_sheet):
+            examples = torch.arange(first, min(first + self.per_sheet, len(self.study)))
             rows = -(-len(examples) // COLUMNS)
             grey = self.shape[2] == 1
             sheet = Image.new("L" if grey else "RGB", (COLUMNS * width, rows * height))
@@ -77,7 +85,7 @@ class Pictures:
 def _raw(study: Study, examples: Tensor) -> np.ndarray:
     """``[n, h, w, channels]``; what is not an image becomes a strip of values, near square."""
     if study.images is not None:
-        images = np.asarray(study.images)[examples.numpy()]
+        images = np.asarray(np.asarray(study.images)[examples.numpy()])
         return images[..., None] if images.ndim == 3 else images
     inputs = study.inputs
     tensor = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))

@@ -57,9 +57,12 @@ class View(anywidget.AnyWidget):
         self.controller.export(path)
 
     def close(self) -> None:
-        """Take the view away; its session goes on."""
+        """Take the view away; its session goes on. The last one ends the background work."""
         if self in self.controller.sinks:
             self.controller.sinks.remove(self)
+            if not self.controller.sinks:
+                self.controller.close()
+                _CONTROLLERS.pop(self.session, None)
         super().close()
 
     def __repr__(self) -> str:
@@ -76,6 +79,7 @@ class View(anywidget.AnyWidget):
     def _still(self) -> str:
         """The present state as a picture and a line of text."""
         controller, known = self.controller, self.session.known
+        controller.ready()
         if controller.readout is None:
             return f"<p>{escape(repr(self))}</p>"
         effects = controller.effects.get(self.session.how)

@@ -22,11 +22,10 @@ class Worker:
 
     def __init__(self, failed: Callable[[Exception], None], *, threaded: bool = True) -> None:
         self._failed = failed
-        self._threaded = threaded
+        self.threaded = threaded
         self._wake = threading.Condition()
         self._answer: Callable[[], None] | None = None
         self._work: dict[str, tuple[int, Iterator[object]]] = {}
-        self._running: tuple[str, Iterator[object]] | None = None
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -65,7 +64,7 @@ class Worker:
 
     def _start(self) -> None:
         self._wake.notify_all()
-        if self._threaded and self._thread is None:
+        if self.threaded and self._thread is None:
             self._thread = threading.Thread(target=self._loop, name="memviz", daemon=True)
             self._thread.start()
 

@@ -1,0 +1,179 @@
+"""The workbench in a real JupyterLab: mouse, keyboard, undo, an opened example, both themes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.jupyter import JupyterLab, Notebook
+
+pytestmark = pytest.mark.browser
+
+START = """\
+import memviz as mv
+study = mv.demo("digits")
+session = mv.Session(study)
+widget = mv.workbench(session)
+def swept():
+    effects = widget.controller.effects.get("zero")
+    return effects is not None and bool(effects.done.all())
+widget"""
+HOSTILE = "<img src=x onerror='window.pwned=1'>"
+HOSTILE_STUDY = f"""\
+import torch, memviz as mv
+torch.manual_seed(0)
+name = {HOSTILE!r}
+model = torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).eval()
+groups = {{name: range(10), "b" + name: range(10, 30)}}
+study = mv.Study(model, torch.randn(30, 16), torch.arange(30) % 3, groups, name=name, summary=name,
+                 class_names=[name, name + "2", "c"])
+session = mv.Session(study)
+mv.workbench(session)"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[JupyterLab]:
+    server = JupyterLab(tmp_path_factory.mktemp("lab"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Where screenshots go: $MEMVIZ_SCREENSHOTS, to be looked at, or a folder that is dropped."""
+    folder = Path(os.environ.get("MEMVIZ_SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def opened(lab: JupyterLab, browser: Any, name: str, cells: list[str]) -> Notebook:
+    notebook = Notebook(lab, browser, name, cells)
+    notebook.run_all()
+    notebook.page.wait_for_selector(".mv-say", timeout=60_000)
+    notebook.page.wait_for_selector("canvas.mv-units")
+    return notebook
+
+
+def click_unit(notebook: Notebook, layer: str, unit: int, **options: Any) -> None:
+    canvas = notebook.page.locator(f"canvas.mv-units[data-layer='{layer}']")
+    canvas.scroll_into_view_if_needed()
+    columns = int(canvas.get_attribute("data-columns"))
+    pitch = float(canvas.get_attribute("data-pitch"))
+    place = {"x": unit % columns * pitch + pitch / 2, "y": unit // columns * pitch + pitch / 2}
+    canvas.click(position=place, **options)
+
+
+def says(notebook: Notebook, words: str) -> None:
+    notebook.page.wait_for_function(
+        "(words) => document.querySelector('.mv-say')?.textContent.includes(words)",
+        arg=words,
+        timeout=20_000,
+    )
+
+
+def test_a_first_session(lab: JupyterLab, browser: Any, pictures: Path) -> None:
+    notebook = opened(lab, browser, "first", [START])
+    page = notebook.page
+    try:
+        # Pick a layer, then units with the mouse.
+        page.locator("[role=option][data-layer='conv1']").click()
+        notebook.wait_for("list(session.layers)", ["conv2", "conv3", "conv4", "fc"])
+        click_unit(notebook, "conv4", 5)
+        notebook.wait_for("str(session.units)", "conv4:5")
+        says(notebook, "conv4 unit 5 ablated")
+        click_unit(notebook, "conv4", 9)
+        notebook.wait_for("str(session.units)", "conv4:5,9")
+        says(notebook, "2 of 320 units ablated")
+
+        # Undo and redo, by key and by button; the key does not reach JupyterLab.
+        page.keyboard.press("Control+z")
+        notebook.wait_for("str(session.units)", "conv4:5")
+        page.keyboard.press("Control+Shift+z")
+        notebook.wait_for("str(session.units)", "conv4:5,9")
+        page.locator(".mv-undo").click()
+        notebook.wait_for("str(session.units)", "conv4:5")
+        assert START in page.locator(".jp-CodeCell .cm-content").first.inner_text()
+
+        # The keyboard alone: the map is one stop, arrows move, Space toggles.
+        page.locator("canvas.mv-units[data-layer='fc']").focus()
+        for key in ("Home", "ArrowRight", "ArrowRight", "Space"):
+            page.keyboard.press(key)
+        notebook.wait_for("str(session.units)", "conv4:5 fc:2")
+
+        # The figures on the screen are those of a fresh computation.
+        says(notebook, "2 of 320 units ablated")
+        fresh = notebook.python(
+            "{n: g.after.correct for n, g in "
+            "mv.readout(study, session.units, session.how, random_draws=0).groups.items()}"
+        )
+        for name, correct in fresh.items():
+            row = page.locator(f".mv-acc[data-group='{name}']").inner_text()
+            assert f"{correct:,} of" in row
+
+        # The exact effects arrive, and the highest units are ablated together.
+        notebook.wait_for("swept()", True, seconds=120)
+        page.locator(".mv-k").fill("12")
+        page.locator(".mv-k").press("Enter")
+        notebook.wait_for("len(session.units)", 12)
+        says(notebook, "12 of 320 units ablated")
+        assert notebook.python("session.study.groups['memorized'].sum().item()") == 120
+
+        # An example opens with its attribution before and after.
+        page.locator(".mv-tile").first.click()
+        page.wait_for_selector(".mv-open", timeout=20_000)
+        example = int(page.locator(".mv-tile").first.get_attribute("data-example"))
+        notebook.wait_for("session.opened", example)
+        page.wait_for_function(
+            "() => document.querySelectorAll('.mv-open canvas, .mv-open svg').length >= 3",
+            timeout=20_000,
+        )
+        page.wait_for_function(
+            "() => document.querySelector('.mv-open')?.innerText.includes('Probability')",
+            timeout=20_000,
+        )
+        page.locator("[role=option][data-layer='conv1']").click()
+        page.get_by_text("units of the same layers, 20 draws").wait_for(timeout=60_000)
+        page.set_viewport_size({"width": 1400, "height": 1700})
+        page.locator(".mv-undo").scroll_into_view_if_needed()
+        page.wait_for_timeout(500)
+        for theme in ("Light", "Dark"):
+            notebook.theme(f"JupyterLab {theme}")
+            page.locator(".mv").first.screenshot(path=pictures / f"workbench-{theme.lower()}.png")
+        assert notebook.errors == []
+    finally:
+        notebook.close()
+
+
+def test_names_are_text(lab: JupyterLab, browser: Any) -> None:
+    notebook = opened(lab, browser, "hostile", [HOSTILE_STUDY])
+    try:
+        notebook.page.locator(".mv-tile").first.click()
+        notebook.page.wait_for_selector(".mv-open")
+        click_unit(notebook, "0", 3)
+        says(notebook, HOSTILE)
+        assert notebook.page.evaluate("() => window.pwned") is None
+        assert notebook.page.locator(".mv img[src='x']").count() == 0
+        assert notebook.errors == []
+    finally:
+        notebook.close()
+
+
+def test_parts_move_together(lab: JupyterLab, browser: Any) -> None:
+    cells = [START.replace("workbench", "unit_map"), "mv.readout_view(session)"]
+    notebook = opened(lab, browser, "parts", cells)
+    try:
+        click_unit(notebook, "conv3", 0)
+        notebook.wait_for("str(session.units)", "conv3:0")
+        assert notebook.python("session.ablate('conv2:1,2')") is None
+        notebook.page.wait_for_function(
+            "() => [...document.querySelectorAll('.mv-say')]"
+            ".every((say) => say.textContent.startsWith('2 of 320'))",
+            timeout=20_000,
+        )
+        assert notebook.errors == []
+    finally:
+        notebook.close()

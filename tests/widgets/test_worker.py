@@ -1,0 +1,226 @@
+"""The one thread that computes: what goes first, what is dropped, what a failure leaves."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from memviz.widgets.worker import Worker
+
+WAIT = 20  # s before a test that hangs fails
+
+
+@pytest.fixture
+def log() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def failures() -> list[Exception]:
+    return []
+
+
+@pytest.fixture
+def worker(failures: list[Exception]) -> Worker:
+    return Worker(failures.append, threaded=False)
+
+
+@pytest.fixture
+def threaded(failures: list[Exception]) -> Iterator[Worker]:
+    found = Worker(failures.append)
+    yield found
+    found.close()
+
+
+def steps(log: list[str], name: str, count: int) -> Iterator[None]:
+    for step in range(count):
+        log.append(f"{name}{step}")
+        yield
+
+
+def test_the_newest_answer_wins(worker: Worker, log: list[str]) -> None:
+    for name in "abc":
+        worker.answer(lambda name=name: log.append(name))
+    worker.run_until_idle()
+    assert log == ["c"]
+    assert not worker.answer_waits
+
+
+def test_nothing_runs_before_it_is_asked_to(worker: Worker, log: list[str]) -> None:
+    worker.answer(lambda: log.append("answer"))
+    worker.work("sweep", steps(log, "s", 1), rank=0)
+    assert log == []
+    assert worker.answer_waits
+
+
+def test_an_answer_goes_between_two_steps_of_work(worker: Worker, log: list[str]) -> None:
+    def clicking() -> Iterator[None]:
+        for step in range(3):
+            log.append(f"s{step}")
+            if step == 1:
+                worker.answer(lambda: log.append("answer"))
+                assert worker.answer_waits
+            yield
+
+    worker.work("sweep", clicking(), rank=2)
+    worker.run_until_idle()
+    assert log == ["s0", "s1", "answer", "s2"]
+
+
+def test_work_goes_by_rank(worker: Worker, log: list[str]) -> None:
+    worker.work("sweep", steps(log, "s", 2), rank=2)
+    worker.work("random", steps(log, "r", 2), rank=0)
+    worker.work("example", steps(log, "e", 2), rank=1)
+    worker.answer(lambda: log.append("answer"))
+    worker.run_until_idle()
+    assert log == ["answer", "r0", "r1", "e0", "e1", "s0", "s1"]
+
+
+def test_work_of_the_same_name_replaces_the_older(worker: Worker, log: list[str]) -> None:
+    def replacing() -> Iterator[None]:
+        log.append("old")
+        worker.work("sweep", steps(log, "new", 2), rank=2)
+        yield
+        log.append("never")
+
+    worker.work("sweep", replacing(), rank=2)
+    worker.run_until_idle()
+    assert log == ["old", "new0", "new1"]
+
+
+def test_work_that_replaces_itself_in_its_last_step_is_not_forgotten(
+    worker: Worker, log: list[str]
+) -> None:
+    def last() -> Iterator[None]:
+        worker.work("sweep", steps(log, "new", 1), rank=2)
+        return
+        yield
+
+    worker.work("sweep", last(), rank=2)
+    worker.run_until_idle()
+    assert log == ["new0"]
+
+
+def test_a_failure_is_reported_and_the_rest_goes_on(
+    worker: Worker, log: list[str], failures: list[Exception]
+) -> None:
+    def broken() -> Iterator[None]:
+        log.append("b0")
+        yield
+        raise RuntimeError("in a step")
+
+    def answer() -> None:
+        raise ValueError("in an answer")
+
+    worker.work("random", broken(), rank=0)
+    worker.work("sweep", steps(log, "s", 1), rank=2)
+    worker.answer(answer)
+    worker.run_until_idle()
+    assert [str(error) for error in failures] == ["in an answer", "in a step"]
+    assert log == ["b0", "s0"]
+
+
+def test_a_failed_answer_leaves_the_work_alone(
+    worker: Worker, log: list[str], failures: list[Exception]
+) -> None:
+    def answer() -> None:
+        raise ValueError("no")
+
+    worker.work("sweep", steps(log, "s", 2), rank=2)
+    worker.answer(answer)
+    worker.run_until_idle()
+    assert log == ["s0", "s1"]
+    assert len(failures) == 1
+
+
+def test_drop_says_whether_there_was_any(worker: Worker, log: list[str]) -> None:
+    worker.work("sweep", steps(log, "s", 3), rank=2)
+    assert worker.drop("sweep")
+    assert not worker.drop("sweep")
+    worker.run_until_idle()
+    assert log == []
+
+
+def test_the_thread_starts_with_the_first_job_and_ends_with_close(threaded: Worker) -> None:
+    assert threaded._thread is None
+    done = threading.Event()
+    threaded.answer(done.set)
+    assert done.wait(WAIT)
+    thread = threaded._thread
+    assert thread is not None and thread.daemon
+    threaded.close()
+    thread.join(WAIT)
+    assert not thread.is_alive()
+
+
+def test_close_ends_the_thread_in_the_middle_of_work(threaded: Worker, log: list[str]) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def long() -> Iterator[None]:
+        log.append("first")
+        begun.set()
+        assert go_on.wait(WAIT)
+        yield
+        log.append("never")
+
+    threaded.work("sweep", long(), rank=2)
+    assert begun.wait(WAIT)
+    thread = threaded._thread
+    assert thread is not None
+    threaded.close()
+    go_on.set()
+    thread.join(WAIT)
+    assert not thread.is_alive()
+    assert log == ["first"]
+
+
+def test_a_waiting_answer_is_replaced_while_another_runs(threaded: Worker, log: list[str]) -> None:
+    begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        assert go_on.wait(WAIT)
+        log.append("slow, stale" if threaded.answer_waits else "slow")
+
+    threaded.answer(slow)
+    assert begun.wait(WAIT)
+    for name in "ab":
+        threaded.answer(lambda name=name: log.append(name))
+    threaded.answer(lambda: (log.append("last"), done.set()))  # type: ignore[arg-type, func-returns-value]
+    go_on.set()
+    assert done.wait(WAIT)
+    assert log == ["slow, stale", "last"]
+
+
+def test_the_thread_outlives_a_failure(threaded: Worker, failures: list[Exception]) -> None:
+    told, done = threading.Event(), threading.Event()
+    threaded._failed = lambda error: (failures.append(error), told.set())  # type: ignore[assignment]
+
+    def broken() -> None:
+        raise RuntimeError("no")
+
+    threaded.answer(broken)
+    assert told.wait(WAIT)
+    threaded.answer(done.set)
+    assert done.wait(WAIT)
+    assert [str(error) for error in failures] == ["no"]
+
+
+def test_many_threads_may_ask_at_once(threaded: Worker, log: list[str]) -> None:
+    start, ended = threading.Barrier(8), threading.Event()
+
+    def asking(name: int) -> None:
+        start.wait(WAIT)
+        for k in range(50):
+            threaded.answer(lambda: log.append("answer"))
+            threaded.work(f"work {name}", steps(log, f"{k} of {name} ", 1), rank=name)
+
+    threads = [threading.Thread(target=asking, args=(name,)) for name in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT)
+    threaded.work("end", (ended.set() for _ in range(1)), rank=99)
+    assert ended.wait(WAIT)
+    # Whatever was replaced on the way, the last work of each thread was done.
+    assert {f"49 of {name} 0" for name in range(8)} <= set(log)
