@@ -37,7 +37,8 @@ CLICKS = """async ([each]) => {
       const box = map.getBoundingClientRect();
       const pitch = Number(map.dataset.pitch);
       const place = { clientX: box.left + pitch * (1.5 + (i % 4)), clientY: box.top + pitch / 2 };
-      const event = { ...place, bubbles: true, pointerId: 1, isPrimary: true, pointerType: "mouse" };
+      const mouse = { bubbles: true, pointerId: 1, isPrimary: true, pointerType: "mouse" };
+      const event = { ...place, ...mouse };
       const before = say.textContent;
       const start = performance.now();
       const changed = new Promise((resolve) => {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
@@ -56,7 +56,7 @@ def page(path: str | Path, title: str, part: str, snapshot: Iterable[Message]) -
     True
     """
     saved = [
-        {"msg": content, "buffers": [base64.b64encode(buffer).decode() for buffer in buffers]}
+        {"msg": _jsonable(content), "buffers": [base64.b64encode(b).decode() for b in buffers]}
         for content, buffers in snapshot
     ]
     text = _PAGE.format(
@@ -67,10 +67,18 @@ def page(path: str | Path, title: str, part: str, snapshot: Iterable[Message]) -
         snapshot=_inert(saved),
     )
     path = Path(path)
-    handle, part_file = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(part_file, path)
+    part_file = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        # A file name may hold bytes that are no text; the title shows "?" for them.
+        part_file.write_bytes(text.encode("utf-8", "replace"))
+        os.replace(part_file, path)
+    finally:
+        part_file.unlink(missing_ok=True)
+
+
+def _jsonable(content: dict[str, Any]) -> Any:
+    # A browser's JSON has no NaN and no infinity.
+    return json.loads(json.dumps(content), parse_constant=lambda _: None)
 
 
 def _inert(value: Any) -> str:
@@ -88,6 +96,7 @@ def free_path(name: str) -> Path:
     """
     stem, suffix = os.path.splitext(name)
     safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in stem) or "memviz"
+    safe = safe.encode()[:150].decode(errors="ignore")  # file systems take 255 bytes
     path, number = Path(safe + suffix), 2
     while path.exists():
         path, number = Path(f"{safe}-{number}{suffix}"), number + 1

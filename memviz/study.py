@@ -47,7 +47,8 @@ class Classification:
             found = raw.get("logits")
         elif not isinstance(raw, Tensor):
             found = getattr(raw, "logits", raw[0] if isinstance(raw, tuple | list) and raw else raw)
-        if not isinstance(found, Tensor) or found.dim() != 2 or not found.is_floating_point():
+        is_right = isinstance(found, Tensor) and found.dim() == 2 and found.shape[1] > 1
+        if not is_right or not found.is_floating_point():
             shape = (
                 f"{found.dtype} of shape {tuple(found.shape)}"
                 if isinstance(found, Tensor)
@@ -65,6 +66,12 @@ class Classification:
 
     def margin(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Logit of the label minus the largest other logit."""
+        classes = outputs.shape[1]
+        if len(labels) and not (0 <= labels.min() and labels.max() < classes):
+            outside = next(int(label) for label in labels if not 0 <= label < classes)
+            raise ValueError(
+                f"the model gives {classes} classes, 0 to {classes - 1}; there is no label {outside}."
+            )
         given = outputs.gather(1, labels[:, None])
         others = outputs.scatter(1, labels[:, None], -torch.inf)
         return given[:, 0] - others.amax(1)
@@ -182,7 +189,8 @@ class Study:
     def group(self, name: str) -> Tensor:
         """Examples of a group, int64; an unknown name gets the names there are."""
         if name not in self.groups:
-            raise KeyError(f"there is no group {name!r}; this study has {', '.join(self.groups)}.")
+            known = ", ".join(self.groups)
+            raise ValueError(f"there is no group {name!r}; this study has {known}.")
         return self.groups[name].nonzero()[:, 0]
 
     def class_name(self, label: int) -> str:

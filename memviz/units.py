@@ -228,7 +228,8 @@ class UnknownLayerError(KeyError):
         known = list(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
         if near:
-            words = "the nearest names are " + ", ".join(map(repr, near))
+            listed = ", ".join(map(repr, near))
+            words = f"the nearest name{'s are' if len(near) > 1 else ' is'} {listed}"
         else:
             words = "the model has no layer with units"
         self.sentence = f"there is no layer {name!r} with units in this model; {words}."

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 # Big enough that Python's share is small, small enough to stay near the cache.
 _CHUNK_BYTES = 24 * 2**20
@@ -62,8 +62,11 @@ def halving(run: Callable[[], R], size: Callable[[], int], resize: Callable[[int
     MemoryError
         If one example alone is too much.
     """
+    smaller = 0
     while True:
         try:
+            if smaller:
+                resize(smaller)
             return run()
         except Exception as error:
             if not is_out_of_memory(error):
@@ -73,8 +76,8 @@ def halving(run: Callable[[], R], size: Callable[[], int], resize: Callable[[int
                     "out of memory with a single example; use a smaller model, "
                     "a larger device, or smaller inputs."
                 ) from error
+        smaller = size() // 2
         warnings.warn(
-            f"out of memory with chunks of {size()} examples; going on with {size() // 2}.",
+            f"out of memory with chunks of {size()} examples; going on with {smaller}.",
             stacklevel=3,
         )
-        resize(size() // 2)

@@ -18,6 +18,7 @@ from memviz.units import UnitSet
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @dataclass(eq=False)
@@ -71,6 +72,12 @@ class AblationCurve:
                 "random_high": self.random_high.ravel(),
             }
         )
+
+    def plot(self) -> Figure:
+        """Accuracy of each group against the number of units, random units beside."""
+        from memviz.plots import ablation_curve
+
+        return ablation_curve(self)
 
     def __repr__(self) -> str:
         return f"ablation curve by {self.name}\n{self.frame.round(3).to_string(index=False)}"

@@ -8,9 +8,11 @@ from torch import Tensor
 from memviz.engine.chunks import slow
 from memviz.engine.effects import Effects
 from memviz.engine.interventions import Intervention, intervention
+from memviz.engine.layers import Site
 from memviz.engine.replay import Edit, run_edited
 from memviz.engine.runner import Replay
 from memviz.engine.sweep import default_units, new_effects
+from memviz.engine.trace import Trace, tensors_in, trace, undisturbed
 from memviz.study import Study
 from memviz.units import Unit, UnitSet, UnitsLike
 
@@ -54,10 +56,11 @@ def estimate_effects(
     for row, unit in enumerate(units):
         rows.setdefault(unit.layer, []).append(row)
     wanted = UnitSet(units)
+    one = trace(replay.study.model, replay.study.call(replay.study.batch(replay.examples[:1])))
 
     def run() -> None:
         for step in slow(range(replay.steps), "estimate", progress=progress):
-            _chunk(replay, step, effects, wanted, rows, kind)
+            _chunk(replay, step, effects, wanted, rows, kind, one)
 
     replay.guard(run)
     effects.correct = effects.margin[None] + effects.margin_change > 0
@@ -72,6 +75,7 @@ def _chunk(
     wanted: UnitSet,
     rows: dict[str, list[int]],
     kind: Intervention,
+    one: Trace,
 ) -> None:
     study, positions = replay.study, replay.chunk(step)
     changes = replay.edits(step, wanted, kind)
@@ -89,9 +93,10 @@ def _chunk(
 
         return Edit(edit.site, change)
 
-    with torch.enable_grad():
+    two = replay.trace
+    with undisturbed(random=two.random, counting=two.counting), torch.enable_grad():
         call = study.call(study.batch(replay.examples[positions]))
-        raw = run_edited(replay.trace, [keep(edit) for _, edit in sites], call)
+        raw = run_edited(two, [keep(edit) for _, edit in sites], call)
         outputs = study.task.outputs(raw)
         labels = study.labels[replay.examples[positions]].to(outputs.device)
         values = [passed[edit] for _, edit in sites]
@@ -111,15 +116,28 @@ def _chunk(
                 if gradient is not None:
                     product = (edit.change(value) - value) * gradient
                     indices = wanted.layers[name]
-                    part = _by_unit(product, edit, len(positions), indices)
+                    lead = _example_axis(edit.site, one, two)
+                    part = _by_unit(product, edit, lead, len(positions), indices)
                     table[torch.tensor(rows[name])[:, None], positions] += part.cpu()
 
 
-def _by_unit(product: Tensor, edit: Edit, examples: int, indices: tuple[int, ...]) -> Tensor:
+def _example_axis(site: Site, one: Trace, two: Trace) -> int:
+    """The axis that grows with the examples: seen from a pass of one and a pass of two."""
+    small, large = (_shape(site, trace) for trace in (one, two))
+    return next((k for k, size in enumerate(large) if small[k : k + 1] != (size,)), 0)
+
+
+def _shape(site: Site, trace: Trace) -> tuple[int, ...]:
+    call = trace.calls[site.call]
+    passed = call.inputs[site.argument] if site.at == "input" else tensors_in(call.output)[0]
+    return tuple(passed.shape)
+
+
+def _by_unit(
+    product: Tensor, edit: Edit, lead: int, examples: int, indices: tuple[int, ...]
+) -> Tensor:
     """Sum over positions and a head's features, ``[units, examples]``."""
     site, axis = edit.site, edit.site.axis % product.dim()
-    # torch's own attention runs positions first; elsewhere examples (or their windows) lead.
-    lead = 1 if site.at == "heads" and product.dim() == 3 else 0
     moved = product.movedim((lead, axis), (0, -1))
     grouped = moved.reshape(examples, -1, product.shape[axis] // site.width, site.width)
     return grouped.sum((1, 3)).T[list(indices)].float()

@@ -175,7 +175,7 @@ def intervention(given: str | Intervention) -> Intervention:
     """
     if isinstance(given, Intervention):
         return given
-    name, *numbers = str(given).split()
+    name, *numbers = str(given).split() or [""]
     kind = _BY_NAME.get(name)
     try:
         if kind is not None:

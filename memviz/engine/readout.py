@@ -138,12 +138,15 @@ class Readout:
         rows = []
         for name, g in self.groups.items():
             row = {"group": name, "n": g.before.n, "before": g.before.accuracy}
-            row |= {"after": g.after.accuracy, "low": g.after.low, "high": g.after.high}
+            row |= {"after": g.after.accuracy}
+            draws = self.random.get(name)
+            if draws is not None:
+                row |= {"random": draws[:, 0].mean()}
+            row |= {"low": g.after.low, "high": g.after.high}
             row |= {"margin_before": g.before.margin, "margin_after": g.after.margin}
+            if draws is not None:
+                row |= {"random_margin": draws[:, 1].mean()}
             row |= {"right_to_wrong": g.right_to_wrong, "wrong_to_right": g.wrong_to_right}
-            if name in self.random:
-                draws = self.random[name]
-                row |= {"random": draws[:, 0].mean(), "random_margin": draws[:, 1].mean()}
             rows.append(row)
         return pd.DataFrame(rows).set_index("group")
 

@@ -8,9 +8,10 @@ nothing about the model's structure is assumed.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -35,10 +36,20 @@ _ATTENTION = inspect.signature(F.multi_head_attention_forward)
 
 @dataclass(frozen=True)
 class Edit:
-    """A change of the activation that passes a site."""
+    """A change of the activation that passes a site.
+
+    Edits of one site and one ``key`` make the same change; without a key none is like another.
+    """
 
     site: Site
     change: Callable[[Tensor], Tensor]
+    key: tuple[Any, ...] = ()
+
+    def same(self, other: Edit) -> bool:
+        """Whether both make the same change, so that a recorded result still holds."""
+        return self is other or (
+            bool(self.key) and (self.site, self.key) == (other.site, other.key)
+        )
 
 
 class DivergedError(RuntimeError):
@@ -54,6 +65,7 @@ class _Mode(TorchFunctionMode):
         self.new: dict[int, Tensor] = {}
         self.kept: list[Tensor] = []
         self.produced: set[int] = set()
+        self.diverged = False
         self.edits: dict[int, list[Edit]] = {}
         for edit in edits:
             self.edits.setdefault(edit.site.call, []).append(edit)
@@ -71,15 +83,15 @@ class _Mode(TorchFunctionMode):
     def call(self, index: int, func: Any, args: Any, kwargs: Any) -> Any:
         raise AssertionError("each mode says what a call does")
 
-    def aligned(self, index: int, func: Any) -> bool:
-        return index < len(self.trace.calls) and self.trace.calls[index].function == func
+    def aligned(self, index: int, func: Any, tensors: list[Tensor]) -> bool:
+        calls = self.trace.calls
+        return index < len(calls) and calls[index].is_call_of(func, tensors)
 
     def compute(
         self, index: int, func: Any, args: Any, kwargs: Any, tensors: list[Tensor]
     ) -> tuple[Any, dict[int, Tensor]]:
-        """Make the call; what it would change in place is copied first, unless it is ours."""
-        aligned = self.aligned(index, func) and index not in self.trace.volatile
-        mutates = self.trace.calls[index].mutates if aligned else ()
+        """Make an aligned call; what it changes in place is copied first, unless it is ours."""
+        mutates = () if index in self.trace.volatile else self.trace.calls[index].mutates
         copies = {k: tensors[k].clone() for k in mutates if not self.owns(tensors[k])}
         if copies:
             exchanged = {id(tensors[k]): copy for k, copy in copies.items()}
@@ -92,13 +104,9 @@ class _Mode(TorchFunctionMode):
             output = _edited(func, args, kwargs, edits)
             if mutates and any(edit.site.at == "output" for edit in edits):
                 # Code that reads the changed tensor itself must meet the edited one.
-                self.exchange(
-                    {
-                        id(t): (t, output)
-                        for t in map(tensors.__getitem__, mutates)
-                        if t is not output
-                    }
-                )
+                changed = {k: tensors[k] for k in mutates if tensors[k] is not output}
+                self.exchange({id(t): (t, output) for t in changed.values()})
+                copies = dict.fromkeys(changed, output)
         self.produced.update(id(tensor) for tensor in tensors_in(output))
         return output, copies
 
@@ -149,30 +157,40 @@ class _Recording(_Mode):
         return False  # everything is kept
 
     def call(self, index: int, func: Any, args: Any, kwargs: Any) -> Any:
-        if not self.aligned(index, func):
-            raise DivergedError
         tensors, constants = leaves(args, kwargs)
+        if not self.aligned(index, func, tensors):
+            raise DivergedError
         output, replaced = self.compute(index, func, args, kwargs, tensors)
         self.calls.append(Call(func, tensors, constants, output, replaced))
         return output
 
 
 class _Replaying(_Mode):
-    def __init__(self, tape: Tape, edits: Sequence[Edit]) -> None:
+    """Hands back what was recorded until something differs; keeps a new record if asked to."""
+
+    def __init__(self, tape: Tape, edits: Sequence[Edit], *, keep: bool = False) -> None:
         super().__init__(tape.trace, edits)
         self.recorded = tape.calls
-        self.diverged = False
+        self.calls: list[Call] | None = [] if keep else None
+        self.changed = {
+            index
+            for index in {*self.edits, *tape.edits}
+            if not _alike(self.edits.get(index, []), tape.edits.get(index, []))
+        }
+
+    def owns(self, tensor: Tensor) -> bool:
+        return self.calls is None and super().owns(tensor)
 
     def call(self, index: int, func: Any, args: Any, kwargs: Any) -> Any:
         tensors, constants = leaves(args, kwargs)
-        if self.diverged or not self.aligned(index, func):
+        if self.diverged or not self.aligned(index, func, tensors):
             self.diverged = True
             if index <= self.last_edit:
                 raise DivergedError
             return func(*args, **kwargs)
         record = self.recorded[index]
         if (
-            index not in self.edits
+            index not in self.changed
             and index not in self.trace.volatile
             and len(tensors) == len(record.inputs)
             and all(a is b for a, b in zip(tensors, record.inputs, strict=True))
@@ -180,19 +198,32 @@ class _Replaying(_Mode):
         ):
             for k, copy in record.replaced.items():
                 self.new[id(tensors[k])] = copy
+            if self.calls is not None:
+                self.calls.append(record)
             return record.output
-        return self.compute(index, func, args, kwargs, tensors)[0]
+        output, replaced = self.compute(index, func, args, kwargs, tensors)
+        if self.calls is not None:
+            self.calls.append(Call(func, tensors, constants, output, replaced))
+        return output
+
+
+def _alike(mine: list[Edit], theirs: list[Edit]) -> bool:
+    return len(mine) == len(theirs) and all(map(Edit.same, mine, theirs))
 
 
 class _Editing(_Mode):
     """The whole forward pass with edits and no record: what there is no memory to keep."""
 
+    def owns(self, tensor: Tensor) -> bool:
+        return True  # nothing is kept, so the model may change what it likes
+
     def call(self, index: int, func: Any, args: Any, kwargs: Any) -> Any:
-        if not self.aligned(index, func):
+        tensors, _ = leaves(args, kwargs)
+        if self.diverged or not self.aligned(index, func, tensors):
+            self.diverged = True
             if index <= self.last_edit:
                 raise DivergedError
             return func(*args, **kwargs)
-        tensors, _ = leaves(args, kwargs)
         return self.compute(index, func, args, kwargs, tensors)[0]
 
 
@@ -211,11 +242,20 @@ class Tape:
     calls: list[Call]
     forward: Callable[[], Any]
     raw: Any
+    edits: dict[int, list[Edit]] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
         """Memory the record holds."""
         return storage_bytes([call.output for call in self.calls])
+
+    def fork(self, edits: Sequence[Edit]) -> Tape:
+        """A record of the pass with these edits; it shares what lies before the first of them."""
+        mode = _Replaying(self, edits, keep=True)
+        raw = _run(mode, self.forward)
+        if mode.calls is None or len(mode.calls) != len(self.trace.calls):
+            raise DivergedError
+        return Tape(self.trace, mode.calls, self.forward, raw, mode.edits)
 
     def replay(self, edits: Sequence[Edit]) -> Any:
         """What the model returns with these edits; bitwise what a hook would give."""
@@ -232,18 +272,34 @@ def record(trace: Trace, forward: Callable[[], Any]) -> Tape:
     """
     mode = _Recording(trace)
     raw = _run(mode, forward)
+    if len(mode.calls) != len(trace.calls):
+        raise DivergedError
     return Tape(trace, mode.calls, forward, raw)
 
 
 def run_edited(trace: Trace, edits: Sequence[Edit], forward: Callable[[], Any]) -> Any:
     """The whole forward pass with edits, in whatever gradient mode the caller is in."""
-    mode = _Editing(trace, edits)
-    with mode:
-        raw = forward()
-    return swap(raw, mode.new) if mode.new else raw
+    return _called(_Editing(trace, edits), forward)
 
 
 def _run(mode: _Mode, forward: Callable[[], Any]) -> Any:
-    with undisturbed(random=mode.trace.random), mode:
+    with undisturbed(random=mode.trace.random, counting=mode.trace.counting):
+        return _called(mode, forward)
+
+
+def _called(mode: _Mode, forward: Callable[[], Any]) -> Any:
+    with mode:
         raw = forward()
-    return swap(raw, mode.new) if mode.new else raw
+    if mode.next <= mode.last_edit:
+        raise DivergedError  # it ended before the last edit's call
+    return _returned(raw, mode.new) if mode.new else raw
+
+
+def _returned(raw: Any, new: dict[int, Tensor]) -> Any:
+    """What the model returned, with its tensors exchanged, those of a plain object too."""
+    if isinstance(raw, Tensor | tuple | list | dict) or not hasattr(raw, "__dict__"):
+        return swap(raw, new)
+    raw = copy.copy(raw)
+    for name, value in list(vars(raw).items()):
+        vars(raw)[name] = swap(value, new)
+    return raw

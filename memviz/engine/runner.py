@@ -59,13 +59,12 @@ class Replay:
         self.memory = default_memory(study.device) if memory is None else memory
         if len(self.examples) == 0:
             raise ValueError("no examples to run; name at least one.")
-        first = self._inputs(torch.arange(min(2, len(self.examples))))
-        self.trace = trace(study.model, study.call(_cloned(first)))
-        study.task.outputs(self.trace.raw)
-        self.located = locate(study.model, self.trace)
+        self._learn()
         per_example = self.trace.bytes // min(2, len(self.examples))
         self._size = min(chunk_size(per_example, study.device), len(self.examples))
         self._tapes: list[Tape | None] = []
+        self._live: list[Tape | None] = []
+        self._recorded_bytes = 0
         self._means: dict[Site, Tensor] = {}
         self._donors: dict[tuple[int, Site, Intervention], Tensor] = {}
         self.guard(lambda: self._record(progress=True))
@@ -104,8 +103,12 @@ class Replay:
         how: str | Intervention = "zero",
         *,
         stop: Callable[[], bool] | None = None,
+        keep: bool = False,
     ) -> Tensor:
         """Outputs of every example with the units ablated, ``[n, ...]``.
+
+        With ``keep`` the ablated pass is recorded too, so that the next kept one restarts at the
+        first layer where the two differ; the memory is that of a second record at most.
 
         Raises
         ------
@@ -122,7 +125,7 @@ class Replay:
             for step in range(self.steps):
                 if stop is not None and stop():
                     raise CancelledError("cancelled; nothing has changed.")
-                parts.append(self.chunk_outputs(step, chosen, kind))
+                parts.append(self.chunk_outputs(step, chosen, kind, keep=keep))
             return torch.cat(parts)
 
         return self.guard(run)
@@ -131,9 +134,12 @@ class Replay:
         """Run; when memory is out, halve the chunks, say so and run again."""
         return halving(run, lambda: self._size, self._resize)
 
-    def chunk_outputs(self, step: int, units: UnitSet, kind: Intervention) -> Tensor:
+    def chunk_outputs(
+        self, step: int, units: UnitSet, kind: Intervention, *, keep: bool = False
+    ) -> Tensor:
         """Outputs of one chunk; the units must be checked."""
-        raw = self._raw(step, self.edits(step, units, kind))
+        edits = self.edits(step, units, kind)
+        raw = self._kept_raw(step, edits) if keep else self._raw(step, edits)
         return self.study.task.outputs(raw)
 
     def chunk(self, step: int) -> Tensor:
@@ -156,6 +162,7 @@ class Replay:
         if self._weights != _weights(self.study.model):
             check_ready(self.study.model)
             self._means.clear()
+            self._learn()  # a weight may be another tensor now
             self.guard(self._record)
 
     @contextmanager
@@ -227,6 +234,16 @@ class Replay:
             self._donors[key] = self._captured(self._whole, self.study.batch(donors), site)
         return self._donors[key]
 
+    def _kept_raw(self, step: int, edits: Sequence[Edit]) -> Any:
+        tape = self._live[step] or self._tapes[step]
+        if tape is None or 2 * self._recorded_bytes > self.memory:
+            return self._raw(step, edits)
+        try:
+            live = self._live[step] = tape.fork(edits)
+        except DivergedError:
+            return self._raw(step, edits)
+        return live.raw
+
     def _raw(self, step: int, edits: Sequence[Edit]) -> Any:
         tape = self._tapes[step]
         try:
@@ -240,16 +257,31 @@ class Replay:
             ) from error
 
     def _whole(self, inputs: Inputs, edits: Sequence[Edit]) -> Any:
-        with undisturbed(random=self.trace.random):
+        with undisturbed(random=self.trace.random, counting=self.trace.counting):
             return run_edited(self.trace, edits, self.study.call(inputs))
 
     def _inputs(self, positions: Tensor) -> Inputs:
         return self.study.batch(self.examples[positions])
 
+    def _learn(self) -> None:
+        few = min(2, len(self.examples))
+
+        def learn() -> Trace:
+            first = _cloned(self._inputs(torch.arange(few)))
+            return trace(self.study.model, self.study.call(first))
+
+        def resize(size: int) -> None:
+            nonlocal few
+            few = size
+
+        self.trace = halving(learn, lambda: few, resize)
+        self.study.task.outputs(self.trace.raw)
+        self.located = locate(self.study.model, self.trace)
+
     def _resize(self, size: int) -> None:
         self._size = size
         self._donors.clear()
-        self._tapes = []  # free before recording anew
+        self._tapes, self._live = [], []  # free before recording anew
         self._record()
 
     def _record(self, progress: bool = False) -> None:
@@ -263,6 +295,8 @@ class Replay:
             outputs.append(self.study.task.outputs(tape.raw))
             kept += tape.bytes
             self._tapes.append(tape if kept <= self.memory else None)
+        self._live = [None] * len(self._chunks)
+        self._recorded_bytes = kept
         self.clean = torch.cat(outputs)
 
     def _tape(self, inputs: Inputs) -> Tape:
@@ -291,7 +325,7 @@ def edit(site: Site, units: Sequence[int], kind: Intervention, reference: Tensor
         new = kind.replace(value.index_select(axis, chosen), part)
         return value.index_copy(axis, chosen, new.to(value.dtype))
 
-    return Edit(site, change)
+    return Edit(site, change, (tuple(units), kind))
 
 
 def layers(study: Study) -> list[Layer]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from memviz.engine.effects import Effects
 from memviz.engine.interventions import Intervention, intervention
@@ -59,7 +59,7 @@ def sweep(
             for done in sweep_steps(replay, effects, kind):
                 if stop is not None and stop():
                     raise CancelledError("cancelled; nothing has changed.")
-                bar.update(done - bar.n)
+                bar.update(int(done) - bar.n)
 
         replay.guard(run)
     return effects

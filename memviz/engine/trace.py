@@ -59,6 +59,13 @@ class Traced:
     output: Any
     output_keys: list[Key]
     mutates: tuple[int, ...]
+    weights: tuple[tuple[int, Tensor], ...] = ()
+
+    def is_call_of(self, function: Callable[..., Any], inputs: list[Tensor]) -> bool:
+        """Whether a call is this one: the same function with the same weights."""
+        return self.function == function and all(
+            k < len(inputs) and inputs[k] is weight for k, weight in self.weights
+        )
 
 
 @dataclass
@@ -66,13 +73,15 @@ class Trace:
     """The calls of one forward pass, and which of them may be cached.
 
     ``volatile`` calls touch memory that is changed through an alias (a view, say); they are run
-    for real each time, so whatever depends on them is right without being cached.
+    for real each time, so whatever depends on them is right without being cached. ``counting`` is
+    the model, where its forward pass writes into its own buffers.
     """
 
     calls: list[Traced]
     volatile: frozenset[int]
     raw: Any
     random: bool = False
+    counting: nn.Module | None = None
 
     @property
     def bytes(self) -> int:
@@ -115,7 +124,8 @@ def tensors_in(value: Any) -> list[Tensor]:
         return [tensor for item in value for tensor in tensors_in(item)]
     if isinstance(value, dict):
         return [tensor for item in value.values() for tensor in tensors_in(item)]
-    return []
+    logits = getattr(value, "logits", None)
+    return [logits] if isinstance(logits, Tensor) else []
 
 
 def swap(value: Any, new: dict[int, Tensor]) -> Any:
@@ -193,13 +203,13 @@ class _Tracing(TorchFunctionMode):
 
 
 @contextmanager
-def undisturbed(*, random: bool) -> Iterator[None]:
-    """No gradients; where the model draws random numbers, the random state as it was before.
+def undisturbed(*, random: bool, counting: nn.Module | None = None) -> Iterator[None]:
+    """No gradients; the random state and the buffers as before, where the model changes them.
 
     The state is the process's own, so it is left alone where the model draws none: another thread
     may be drawing.
     """
-    with torch.no_grad():
+    with torch.no_grad(), buffers_kept(counting):
         if not random:
             yield
             return
@@ -209,26 +219,47 @@ def undisturbed(*, random: bool) -> Iterator[None]:
 
 
 @contextmanager
-def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Put back what a forward pass writes into buffers (a counter, say)."""
-    kept = [(buffer, version(buffer), buffer.clone()) for buffer in model.buffers()]
+def buffers_kept(model: nn.Module | None) -> Iterator[Callable[[], bool]]:
+    """Put back what a forward pass writes into buffers (a counter, say), in place or by name.
+
+    Gives a function that says whether something was written.
+    """
+    modules = [] if model is None else list(model.modules())
+    kept = [
+        (module._buffers, name, buffer, version(buffer), buffer.clone())
+        for module in modules
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+
+    def written() -> bool:
+        return any(
+            buffers.get(name) is not buffer or version(buffer) != before
+            for buffers, name, buffer, before, _ in kept
+        )
+
     try:
-        yield
+        yield written
     finally:
         with torch.no_grad():
-            for buffer, before, value in kept:
+            for buffers, name, buffer, before, value in kept:
                 if version(buffer) != before:
                     buffer.copy_(value)
+                buffers[name] = buffer
 
 
 def trace(model: nn.Module, call: Callable[[], Any]) -> Trace:
     """Run a forward pass once and learn what it calls."""
     mode = _Tracing()
-    with undisturbed(random=True), buffers_kept(model):
+    with undisturbed(random=True), buffers_kept(model) as written:
         state = torch.get_rng_state()
         with mode:
             raw = call()
         random = not torch.equal(state, torch.get_rng_state())
+        counting = model if written() else None
+    parameters = {id(parameter) for parameter in model.parameters()}
+    for traced in mode.calls:
+        traced.weights = tuple((k, t) for k, t in enumerate(traced.inputs) if id(t) in parameters)
     families = {tensor.untyped_storage().data_ptr() for tensor in mode.aliased}
     volatile = frozenset(
         index
@@ -239,4 +270,4 @@ def trace(model: nn.Module, call: Callable[[], Any]) -> Trace:
             for tensor in [*tensors_in(traced.output), *(traced.inputs[k] for k in traced.mutates)]
         )
     )
-    return Trace(mode.calls, volatile, raw, random)
+    return Trace(mode.calls, volatile, raw, random, counting)

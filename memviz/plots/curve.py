@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from memviz.plots import style
 from memviz.plots.style import group_style, quiet
 
 if TYPE_CHECKING:
@@ -28,26 +29,22 @@ def ablation_curves(curves: Sequence[AblationCurve]) -> Figure:
     ValueError
         If they do not.
     """
-    from matplotlib.figure import Figure
-
     first = curves[0]
     if any(c.counts != first.counts or c.groups != first.groups for c in curves):
         raise ValueError("the curves differ in counts or groups; draw them one by one.")
-    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+    figure = style.figure(5.6, 3.4)
     axes = figure.subplots()
     chosen = np.stack([c.chosen for c in curves])
     random = np.concatenate([c.random for c in curves])
     low, high = np.percentile(random, [2.5, 97.5], axis=0)
     for g, name in enumerate(first.groups):
-        style = group_style(name)
+        look = group_style(name)
         if len(curves) > 1:
             for line in chosen:
-                axes.plot(first.counts, line[:, g], color=style["color"], lw=0.7, alpha=0.4)
-        axes.plot(first.counts, chosen.mean(0)[:, g], ms=5, lw=1.8, label=name, **style)
-        axes.plot(first.counts, random.mean(0)[:, g], ls="--", lw=1, color=style["color"])
-        axes.fill_between(
-            first.counts, low[:, g], high[:, g], color=style["color"], alpha=0.1, lw=0
-        )
+                axes.plot(first.counts, line[:, g], color=look["color"], lw=0.7, alpha=0.4)
+        axes.plot(first.counts, chosen.mean(0)[:, g], ms=5, lw=1.8, label=name, **look)
+        axes.plot(first.counts, random.mean(0)[:, g], ls="--", lw=1, color=look["color"])
+        axes.fill_between(first.counts, low[:, g], high[:, g], color=look["color"], alpha=0.1, lw=0)
     axes.plot([], [], ls="--", lw=1, color="#555555", label="as many random units")
     axes.set(ylim=(-0.03, 1.03), xlabel="units ablated", ylabel="accuracy")
     axes.set_title(f"by {first.name}", loc="left", fontsize=10)

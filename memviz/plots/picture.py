@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from memviz.plots import style
 from memviz.plots.style import NULL, group_style
 
 if TYPE_CHECKING:
@@ -27,10 +28,8 @@ def picture(layers: list[Layer], values: np.ndarray, off: np.ndarray, readout: R
     off : bool ``[units]``
     readout : Readout
     """
-    from matplotlib.figure import Figure
-
     shown = layers[:12]
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    figure = style.figure(9, 3.8)
     grid = figure.add_gridspec(2, len(shown), height_ratios=[1.5, 1])
     maps = [figure.add_subplot(grid[0, column]) for column in range(len(shown))]
     top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
@@ -58,15 +57,13 @@ def _map(axes: Axes, layer: Layer, values: np.ndarray, off: np.ndarray, top: flo
 def _accuracies(axes: Axes, readout: Readout) -> None:
     names = list(readout.groups)
     for place, name in enumerate(names):
-        group, style = readout.groups[name], group_style(name)
+        group, look = readout.groups[name], group_style(name)
+        axes.plot([group.before.accuracy, group.after.accuracy], [place] * 2, lw=1, c=look["color"])
         axes.plot(
-            [group.before.accuracy, group.after.accuracy], [place] * 2, lw=1, c=style["color"]
+            [group.after.low, group.after.high], [place] * 2, lw=5, alpha=0.3, c=look["color"]
         )
-        axes.plot(
-            [group.after.low, group.after.high], [place] * 2, lw=5, alpha=0.3, c=style["color"]
-        )
-        axes.plot(group.before.accuracy, place, mfc="white", ms=7, ls="", **style)
-        axes.plot(group.after.accuracy, place, ms=7, ls="", **style)
+        axes.plot(group.before.accuracy, place, mfc="white", ms=7, ls="", **look)
+        axes.plot(group.after.accuracy, place, ms=7, ls="", **look)
         if name in readout.random:
             axes.plot(readout.random[name][:, 0].mean(), place + 0.3, "D", color=NULL, ms=4)
     words = [

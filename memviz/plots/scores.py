@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from memviz.plots import style
 from memviz.plots.style import NULL, quiet
 
 if TYPE_CHECKING:
@@ -26,10 +27,8 @@ def scores(scores: Scores, k: int = 40) -> Figure:
     >>> len(figure.axes)
     1
     """
-    from matplotlib.figure import Figure
-
     rows = scores.order()[:k]
-    figure = Figure(figsize=(max(4.0, 0.22 * len(rows) + 1.5), 3.2), layout="constrained")
+    figure = style.figure(max(4.0, 0.22 * len(rows) + 1.5), 3.2)
     axes = figure.subplots()
     places = np.arange(len(rows))
     exact = np.ones(len(scores), bool) if scores.exact is None else scores.exact

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe-Ito, each with its own mark: colour is never alone.
 COLOURS = {"memorized": "#D55E00", "clean": "#0072B2", "test": "#00805E"}
 MARKS = {"memorized": "o", "clean": "s", "test": "^"}
 NULL = "#9A9A9A"
 OTHER = ("#4A4A4A", "D")
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure that a notebook draws by itself, whether pyplot is imported or not."""
+    from matplotlib.figure import Figure
+
+    class NotebookFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            out = io.BytesIO()
+            self.savefig(out, format="png", dpi=120)
+            return out.getvalue()
+
+    return NotebookFigure(figsize=(width, height), layout="constrained")
 
 
 def group_style(name: str) -> dict[str, Any]:

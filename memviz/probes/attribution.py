@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from memviz.engine.ablate import ablate
 from memviz.engine.interventions import Intervention
 from memviz.engine.runner import layers as layers_of
+from memviz.engine.trace import buffers_kept
 from memviz.scores import Null, Scores
 from memviz.study import Study
 from memviz.units import Layer, Unit, UnitSet, UnitsLike, UnknownLayerError, check_units
@@ -230,7 +231,7 @@ def _conductance(study: Study, layer: Layer, index: int, indices: Tensor, n_step
     shape: list[torch.Size] = []
     handle = module.register_forward_hook(lambda _m, _i, output: shape.append(output.shape))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), buffers_kept(study.model):
             study.call(inputs[:1])()
     finally:
         handle.remove()
@@ -350,7 +351,8 @@ def _out_of_place(model: nn.Module) -> Iterator[None]:
     for module in changed:
         setattr(module, "inplace", False)  # noqa: B010
     try:
-        yield
+        with buffers_kept(model):
+            yield
     finally:
         for module in changed:
             setattr(module, "inplace", True)  # noqa: B010 - torch types attributes as modules

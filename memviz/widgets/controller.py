@@ -79,6 +79,7 @@ class Controller:
         self._ranked: tuple[UnitSet, str] | None = None  # units and intervention that `top` means
         self._swept = ""  # the intervention last swept, to its end or until it was cancelled
         self._told = 0.0
+        self._told_how = ""  # the intervention whose effects the views show
         self._units = default_units(session.known)
         self._first = next(iter(session.study.groups))
         self._unwatch = session.watch(self._changed)
@@ -113,6 +114,18 @@ class Controller:
             self._answer_state()
         self._sweep_if_new()
 
+    def take(self, effects: Effects) -> None:
+        """Use the effects of a sweep already made."""
+        whole = list(effects.units) == self._units and torch.equal(
+            effects.examples, self.session.replay.examples
+        )
+        if effects.study is not self.session.study or not whole or effects.path == "estimate":
+            raise ValueError(
+                "these effects are not of a sweep over all units and examples of this study; "
+                "make them by mv.sweep(study), or leave effects out."
+            )
+        self.effects[effects.how] = effects
+
     def ready(self) -> None:
         """Wait for the first readout, so that there is something to draw without a browser."""
         if self.readout is not None:
@@ -126,11 +139,11 @@ class Controller:
             finally:
                 done.set()
 
-        self.worker.work("ready", steps(), rank=-1)
-        if self.worker.threaded:
+        if self.worker.threaded and not self.worker.closed:
+            self.worker.work("ready", steps(), rank=-1)
             done.wait()
         else:
-            self.worker.run_until_idle()
+            list(steps())
 
     def close(self) -> None:
         """End the thread; the session goes on."""
@@ -224,7 +237,7 @@ class Controller:
             self._answer_state()
         else:
             self._restate(shown)
-        if self.score in ("effect", "estimate"):
+        if self.session.how != self._told_how and self.score in ("effect", "estimate"):
             self._show_score()
         self._sweep_if_new()
 
@@ -240,7 +253,9 @@ class Controller:
         version, units, how = session.version, session.units, session.how
         kind = intervention(how)
         try:
-            outputs = session.replay.outputs(units, kind, stop=lambda: self.worker.answer_waits)
+            outputs = session.replay.outputs(
+                units, kind, stop=lambda: self.worker.answer_waits, keep=True
+            )
         except CancelledError:
             return  # a newer answer waits
         self._tell_readout(read(session.replay, units, outputs, kind), version)
@@ -308,6 +323,7 @@ class Controller:
     def _tell_effects(self, how: str) -> None:
         if how != self.session.how:
             return
+        self._told_how = how
         names = list(self.session.study.groups)
         against = f" against {names[1]}" if len(names) > 1 else ""
         measure = f"logits of margin lost, mean of {names[0]}" + (

@@ -14,6 +14,7 @@ import anywidget
 import numpy as np
 import traitlets
 
+from memviz.engine.effects import Effects
 from memviz.plots import picture
 from memviz.scores import Scores
 from memviz.session import Session
@@ -47,6 +48,11 @@ class View(anywidget.AnyWidget):
         self.session = controller.session
         controller.sinks.append(self)
         self.on_msg(lambda _widget, content, _buffers: controller.receive(content, self))
+
+    @property
+    def effects(self) -> Effects | None:
+        """Exact effects under the intervention in force, as far as the sweep has come."""
+        return self.controller.effects.get(self.session.how)
 
     def tell(self, message: Message) -> None:
         """Send a message to the browser."""
@@ -97,7 +103,11 @@ class View(anywidget.AnyWidget):
         )
 
 
-def workbench(study: Study | Session, scores: Mapping[str, Scores] | Sequence[Scores] = ()) -> View:
+def workbench(
+    study: Study | Session,
+    scores: Mapping[str, Scores] | Sequence[Scores] = (),
+    effects: Effects | None = None,
+) -> View:
     """Pick units, ablate them, and watch what the model forgets: all parts together.
 
     Parameters
@@ -106,6 +116,8 @@ def workbench(study: Study | Session, scores: Mapping[str, Scores] | Sequence[Sc
         A session is shared: views made from the same one move together.
     scores : Scores over units, optional
         Further scores that the unit map can wear.
+    effects : Effects, optional
+        Of a sweep already made over all units and examples, so that none is made again.
 
     Examples
     --------
@@ -115,7 +127,10 @@ def workbench(study: Study | Session, scores: Mapping[str, Scores] | Sequence[Sc
     >>> workbench(study)
     memviz workbench of 'study'. starting
     """
-    return _view(study, "workbench", scores)
+    view = _view(study, "workbench", scores)
+    if effects is not None:
+        view.controller.take(effects)
+    return view
 
 
 def layer_list(session: Session | Study) -> View:

@@ -26,7 +26,7 @@ class Worker:
         self._wake = threading.Condition()
         self._answer: Callable[[], None] | None = None
         self._work: dict[str, tuple[int, Iterator[object]]] = {}
-        self._closed = False
+        self.closed = False
         self._thread: threading.Thread | None = None
 
     def answer(self, job: Callable[[], None]) -> None:
@@ -54,7 +54,7 @@ class Worker:
     def close(self) -> None:
         """End the thread after the current step."""
         with self._wake:
-            self._closed = True
+            self.closed = True
             self._wake.notify_all()
 
     def run_until_idle(self) -> None:
@@ -69,10 +69,10 @@ class Worker:
             self._thread.start()
 
     def _loop(self) -> None:
-        while not self._closed:
+        while not self.closed:
             if not self._step():
                 with self._wake:
-                    self._wake.wait_for(lambda: self._closed or self._answer or self._work)
+                    self._wake.wait_for(lambda: self.closed or self._answer or self._work)
 
     def _step(self) -> bool:
         with self._wake:

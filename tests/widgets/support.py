@@ -144,3 +144,34 @@ def decoded(message: Message) -> dict[str, np.ndarray]:
 def size(message: Message) -> int:
     """Bytes on the wire, near enough."""
     return len(repr(message.content)) + sum(len(buffer) for buffer in message.buffers)
+
+
+EVIL = '<img src=x onerror="pwned=1">\'"&$_{$</script><script>pwned=1</script>'
+EVIL_GROUP = "<img src=x onerror=pwned=1>$_{"
+EVIL_LAYER = "<img/src=x/onerror=pwned=1>"  # a set of units is split at spaces
+
+
+def hostile_study() -> mv.Study:
+    """Every text that a user gives tries to run something."""
+    study = small_study(
+        groups={EVIL_GROUP: range(12), "b" + EVIL_GROUP: range(12, 44), "test": range(44, 56)},
+        class_names=[EVIL, "bee", "c" + EVIL, "dog"],
+        name=EVIL,
+        summary=EVIL,
+        origin=f"small_study()  # {EVIL}",
+    )
+    model = nn.Sequential()
+    for name, child in study.model.named_children():
+        model.add_module(EVIL_LAYER if name == "conv4" else name, child)
+    assert isinstance(study.inputs, Tensor)
+    return mv.Study(
+        model.eval(),
+        study.inputs,
+        study.labels,
+        study.groups,
+        true_labels=study.true_labels,
+        class_names=study.class_names,
+        name=study.name,
+        summary=study.summary,
+        origin=study.origin,
+    )

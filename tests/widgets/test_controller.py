@@ -392,7 +392,9 @@ def test_an_estimate_is_never_ranked_among_exact_effects(study: mv.Study) -> Non
     assert "4 have a score" in ear.of("error")[0]["text"]
     controller.receive({"type": "top", "k": 4}, ear)
     chosen = mv.UnitSet.parse(state(ear)["units"])
-    done = [controller.effects["zero"].units[row] for row in controller.effects["zero"].done.nonzero()]
+    done = [
+        controller.effects["zero"].units[row] for row in controller.effects["zero"].done.nonzero()
+    ]
     assert chosen == mv.UnitSet(done)
     # By the estimate itself, all may be ranked.
     controller.receive({"type": "score", "key": "estimate"}, ear)

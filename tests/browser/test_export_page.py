@@ -1,0 +1,150 @@
+"""The exported page in a real browser: from a file, without a kernel, without a network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import memviz as mv
+from memviz.widgets.controller import Controller
+from tests.widgets.support import (
+    EVIL,
+    EVIL_GROUP,
+    EVIL_LAYER,
+    Ear,
+    ask,
+    hostile_study,
+    listening,
+)
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Where screenshots go: $MEMVIZ_SCREENSHOTS, to be looked at, or a folder that is dropped."""
+    folder = Path(os.environ.get("MEMVIZ_SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def show(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    """A function that opens a controller's exported page from its file."""
+    contexts, errors, requests = [], [], []
+
+    def opened(controller: Controller, **options: Any) -> Any:
+        file = tmp_path / "saved.html"
+        controller.export(file)
+        context = browser.new_context(viewport={"width": 1040, "height": 1100}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.on("dialog", lambda dialog: errors.append(dialog.message))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(file.as_uri())
+        page.wait_for_selector(".mv canvas.mv-units")
+        # Two frames, so that what was received is drawn.
+        page.evaluate(
+            "() => new Promise((f) => requestAnimationFrame(() => requestAnimationFrame(f)))"
+        )
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert errors == []
+    there = (tmp_path / "saved.html").as_uri()
+    assert [
+        url for url in requests if url != there and not url.startswith(("data:", "blob:"))
+    ] == []
+
+
+def coloured(page: Any, layer: str) -> int:
+    """How many colours a unit map was painted with."""
+    return page.evaluate(
+        """(layer) => {
+          const canvas = [...document.querySelectorAll("canvas.mv-units")].find((c) => c.dataset.layer === layer);
+          const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+          return new Set(new Uint32Array(data.buffer)).size;
+        }""",
+        layer,
+    )
+
+
+def test_hostile_names_are_text_and_nothing_runs(show: Any, pictures: Path) -> None:
+    controller, ear = listening(hostile_study())
+    ask(controller, ear, "set", units=f"{EVIL_LAYER}:1 fc:2")
+    ask(controller, ear, "open", example=3)
+    assert ear.of("error") == []
+    page = show(controller)
+    assert page.title() == EVIL
+    shown = page.locator("body").inner_text()
+    assert f"2 of 20 units ablated: {EVIL_GROUP}" in page.locator(".mv-say").inner_text()
+    assert "Saved picture: switching units needs a running kernel." in shown
+    for name in (EVIL, EVIL_GROUP, EVIL_LAYER):
+        assert name in shown
+    for layer in ("conv1", EVIL_LAYER, "fc"):
+        assert coloured(page, layer) > 3
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("img").count() == 0
+    page.screenshot(path=pictures / "export-hostile.png", full_page=True)
+
+
+@pytest.fixture(scope="module")
+def ablated(digits: mv.Study) -> Controller:
+    """The ready study with the 8 units of the largest estimate off and one example opened."""
+    controller, ear = Controller(mv.Session(digits), threaded=False), Ear()
+    controller.receive({"type": "hello"}, ear)
+    controller.worker._step()  # the readout
+    controller.worker._step()  # the estimate
+    controller.worker.drop("sweep")
+    for content in (
+        {"type": "score", "key": "estimate"},
+        {"type": "top", "k": 8},
+        {"type": "open", "example": 3},
+    ):
+        controller.receive(content, ear)
+    controller.worker.run_until_idle()
+    assert ear.of("error") == []
+    return controller
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_saved_page_can_be_read_but_not_switched(
+    show: Any, pictures: Path, ablated: Controller, theme: str
+) -> None:
+    page = show(ablated, color_scheme=theme)
+    figures = page.locator(".mv-acc").all_inner_texts()
+    assert page.locator(".mv-say").inner_text().startswith("8 of 320 units ablated: memorized")
+    assert len(figures) == 3 and "of 120" in figures[0] and "random 8: " in figures[0]
+    assert page.locator(".mv").get_attribute("data-mv-theme") == theme
+    for layer in ("conv2", "conv4", "fc"):
+        assert coloured(page, layer) > 3
+    page.screenshot(path=pictures / f"export-{theme}.png", full_page=True)
+
+    # Reading goes on: the gallery filters, its tiles are drawn, the opened example is there.
+    chip = page.locator("[data-filter='group 0']")
+    assert chip.inner_text().split()[-1] == "120"
+    chip.click()
+    page.wait_for_function("document.querySelectorAll('.mv-tile .mv-picbox canvas').length > 10")
+    assert chip.get_attribute("aria-pressed") == "true"
+    drawn = """() => [...document.querySelectorAll(".mv-tile canvas")].slice(0, 6).every((c) =>
+      new Set(c.getContext("2d").getImageData(0, 0, c.width, c.height).data).size > 4)"""
+    page.wait_for_function(drawn)
+    assert "Example 3" in page.locator("body").inner_text()
+
+    # Switching does not: what needs a kernel is off, a click on a unit changes nothing.
+    maps = page.locator("canvas.mv-units[data-layer=conv4]")
+    maps.click(position={"x": 20, "y": 8})
+    maps.press("Space")
+    assert page.locator(".mv-acc").all_inner_texts() == figures
+    assert not page.locator(".mv-undo").is_visible()
+    assert page.locator(".mv-k").is_disabled()
+    assert page.get_by_text("Saved picture: switching units needs a running kernel.").is_visible()

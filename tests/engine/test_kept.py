@@ -1,0 +1,73 @@
+"""A kept pass restarts at the first layer that differs, and gives what a fresh pass gives."""
+
+import pytest
+import torch
+import torchvision
+
+import memviz as mv
+from memviz.units import Unit, UnitSet
+
+
+def study_of(model: torch.nn.Module, inputs: torch.Tensor) -> mv.Study:
+    return mv.Study(model, inputs, torch.zeros(len(inputs)), {"all": range(len(inputs))})
+
+
+class InPlace(torch.nn.Module):
+    """In-place calls on a residual sum, and one module used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Linear(6, 8)
+        self.shared = torch.nn.Linear(8, 8)
+        self.act = torch.nn.ReLU(inplace=True)
+        self.head = torch.nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.act(self.first(x))
+        for _ in range(2):
+            step = self.act(self.shared(h))
+            step += h
+            h = step
+            h.mul_(0.5)
+        return self.head(h)
+
+
+@pytest.mark.parametrize("name", ["in-place", "resnet18"])
+def test_a_walk_of_kept_passes_equals_fresh_ones(name: str) -> None:
+    torch.manual_seed(0)
+    if name == "in-place":
+        study = study_of(InPlace().eval(), torch.randn(5, 6))
+    else:
+        study = study_of(torchvision.models.resnet18().eval(), torch.randn(3, 3, 32, 32))
+    walk, fresh = mv.Replay(study), mv.Replay(study)
+    units = [unit for layer in walk.layers for unit in layer.all()]
+    order = torch.randperm(len(units), generator=torch.Generator().manual_seed(1)).tolist()
+    off = UnitSet()
+    for step, row in enumerate(order[:24]):
+        off = off ^ UnitSet([units[row], units[order[0]]])
+        how = ("zero", "mean", "filter", "constant 0.5", "resample 1")[step // 3 % 5]
+        kept = walk.outputs(off, how, keep=True)
+        assert torch.equal(kept, fresh.outputs(off, how)), (step, how, str(off))
+    assert torch.equal(walk.outputs("", keep=True), fresh.clean)
+
+
+def test_only_what_differs_is_computed(digits: mv.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    walk = mv.Replay(digits)
+    walk.outputs("conv1:0", keep=True)
+    walk.outputs("conv1:0 fc:3", keep=True)
+    before = [id(call.output) for call in walk._live[0].calls]
+    walk.outputs("conv1:0 fc:4", keep=True)
+    after = [id(call.output) for call in walk._live[0].calls]
+    shared = sum(a == b for a, b in zip(before, after, strict=True))
+    first_change = walk.located["fc"].unit_sites[0].call
+    assert shared >= first_change
+    assert before[first_change] != after[first_change]
+
+
+def test_a_second_record_that_does_not_fit_is_not_kept(digits: mv.Study) -> None:
+    whole = mv.Replay(digits)
+    tight = mv.Replay(digits, memory=int(1.5 * whole._recorded_bytes))
+    assert tight.path == "replay"
+    found = tight.outputs([Unit("conv4", 3)], keep=True)
+    assert torch.equal(found, whole.outputs("conv4:3"))
+    assert tight._live == [None] * tight.steps

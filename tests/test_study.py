@@ -1,0 +1,235 @@
+"""A Study: what it takes, and one clear sentence for what it does not."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import memviz as mv
+
+N = 6
+
+
+def made(model: Any = None, inputs: Any = None, labels: Any = None, **more: Any) -> mv.Study:
+    model = nn.Linear(4, 3).eval() if model is None else model
+    inputs = torch.randn(N, 4) if inputs is None else inputs
+    labels = torch.arange(N) % 3 if labels is None else labels
+    groups = more.pop("groups", {"memorized": [0, 1], "clean": range(2, N)})
+    return mv.Study(model, inputs, labels, groups, **more)
+
+
+def nan_weights() -> nn.Module:
+    model = nn.Linear(4, 3).eval()
+    with torch.no_grad():
+        model.weight[1, 2] = torch.inf
+    return model
+
+
+def half_trained() -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Dropout()).eval()
+    model[1].train()
+    return model
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "lengths": (
+        {"inputs": torch.randn(N + 1, 4)},
+        "inputs holds 7 examples and labels 6; they must be of one length",
+    ),
+    "lengths in a dict": (
+        {"inputs": {"a": torch.randn(N, 4), "b": torch.randn(2)}},
+        "b holds 2 examples and labels 6; they must be of one length",
+    ),
+    "labels of two axes": (
+        {"labels": torch.zeros(N, 3)},
+        "labels has shape .6, 3.; give one label an example",
+    ),
+    "true labels": (
+        {"true_labels": torch.zeros(N - 1)},
+        "true_labels holds 5 labels for 6 examples",
+    ),
+    "true labels of two axes": ({"true_labels": torch.zeros(N, 2)}, "true_labels has shape"),
+    "no groups": ({"groups": {}}, "groups is empty; name at least one"),
+    "an empty group": (
+        {"groups": {"test": range(3), "clean": []}},
+        "group 'clean' is empty; leave it out or give it examples",
+    ),
+    "an empty mask": (
+        {"groups": {"test": torch.zeros(N, dtype=torch.bool)}},
+        "group 'test' is empty",
+    ),
+    "overlapping groups": (
+        {"groups": {"clean": range(4), "test": [5, 3]}},
+        "example 3 is in group 'clean' and in group 'test'; an example belongs to one group",
+    ),
+    "a mask of a wrong shape": (
+        {"groups": {"test": torch.ones(N + 2, dtype=torch.bool)}},
+        r"group 'test' is a mask of shape \(8,\) for 6 examples; give a mask \[6\] or indices",
+    ),
+    "an index outside": (
+        {"groups": {"test": [0, N]}},
+        "group 'test' names examples outside 0 to 5",
+    ),
+    "a negative index": ({"groups": {"test": [-1]}}, "group 'test' names examples outside 0 to 5"),
+    "train mode": (
+        {"model": nn.Linear(4, 3)},
+        r"the model is in train mode \(module 'model'\); call model.eval\(\) first",
+    ),
+    "a module in train mode": ({"model": half_trained()}, r"in train mode \(module '1'\)"),
+    "weights": ({"model": nan_weights()}, "parameter 'weight' holds NaN or infinite weights"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_arguments(wrong: str) -> None:
+    arguments, words = WRONG[wrong]
+    with pytest.raises(ValueError, match=words) as caught:
+        made(**arguments)
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", [lambda x: x, "resnet18", None.__class__, nn.Linear])
+def test_a_model_that_is_none(model: Any) -> None:
+    with pytest.raises(TypeError, match=r"model is \w+; give a torch.nn.Module in eval mode"):
+        made(model=model)
+
+
+class Returns(nn.Module):
+    """Hands its logits on in some wrapping."""
+
+    def __init__(self, wrap: Any) -> None:
+        super().__init__()
+        self.fc, self.wrap = nn.Linear(4, 3), wrap
+
+    def forward(self, x: Tensor) -> Any:
+        return self.wrap(self.fc(x))
+
+
+NO_LOGITS = {
+    "whole numbers": (lambda out: out.argmax(1), r"torch.int64 of shape \(\d,\)"),
+    "one number each": (lambda out: out.sum(1), r"torch.float32 of shape \(\d,\)"),
+    "maps": (lambda out: out[:, :, None], r"torch.float32 of shape \(\d, 3, 1\)"),
+    "one logit": (lambda out: out[:, :1], r"torch.float32 of shape \(\d, 1\)"),
+    "an object": (lambda out: object(), "object"),
+    "nothing": (lambda out: None, "NoneType"),
+    "an empty tuple": (lambda out: (), "tuple"),
+    "another dict": (lambda out: {"boxes": out}, "dict"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_LOGITS)
+def test_a_model_that_returns_no_logits(kind: str) -> None:
+    wrap, words = NO_LOGITS[kind]
+    study = made(Returns(wrap).eval())
+    with pytest.raises(ValueError, match=f"the model returned {words}, not logits .*; wrap it in"):
+        mv.sweep(study, progress=False)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda out: out,
+        lambda out: (out, out.sum()),
+        lambda out: [out],
+        lambda out: {"logits": out, "loss": out.sum()},
+        lambda out: SimpleNamespace(logits=out),
+        lambda out: out.relu_(),  # changed in place after the layer
+        lambda out: SimpleNamespace(logits=out.relu_()),
+        lambda out: (out.relu_(), {"logits": out})[1],  # the changed tensor by its older name
+        lambda out: (out.relu_(), SimpleNamespace(logits=out))[1],
+    ],
+)
+def test_a_model_that_wraps_its_logits(wrap: Any) -> None:
+    torch.manual_seed(0)
+    study = made(Returns(wrap).eval())
+    with torch.no_grad():
+        logits = mv.Classification().outputs(study.model(study.inputs))
+    wanted = logits.clone()
+    wanted[:, 1] = 0.0
+    for memory in (None, 0):
+        replay = mv.Replay(study, memory=memory)
+        assert [layer.is_output for layer in replay.layers] == [True]
+        assert torch.allclose(replay.clean, logits)
+        assert torch.allclose(replay.outputs("fc:1"), wanted)
+
+
+def test_labels_that_the_model_has_no_class_for() -> None:
+    for labels in (torch.arange(N), torch.arange(N) - 1):
+        with pytest.raises(ValueError, match="the model gives 3 classes, 0 to 2; .*label") as caught:
+            mv.sweep(made(labels=labels), progress=False)
+        assert str(caught.value).endswith(".")
+
+
+class TwoInputs(nn.Module):
+    """Called by names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.fc = nn.Embedding(10, 4), nn.Linear(4, 5)
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, *, ids: Tensor, weight: Tensor) -> Tensor:
+        mixed = (self.words(ids) * weight[..., None]).sum(1)
+        return self.head(torch.relu(self.fc(mixed)))
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+def test_inputs_by_name(memory: int | None) -> None:
+    torch.manual_seed(0)
+    model = TwoInputs().eval()
+    inputs = {"ids": torch.randint(0, 10, (N, 7)), "weight": torch.rand(N, 7)}
+    study = made(model, inputs)
+    effects = mv.sweep(study, how="mean", memory=memory, progress=False)
+    assert [layer.name for layer in mv.layers(study)] == ["fc", "head"]
+    with torch.no_grad():
+        hidden = torch.relu(model.fc((model.words(inputs["ids"]) * inputs["weight"][..., None]).sum(1)))
+        clean = model.head(hidden)
+        hidden[:, 2] = hidden[:, 2].mean()
+        after = model.head(hidden)
+    margin = study.task.margin(after, study.labels) - study.task.margin(clean, study.labels)
+    assert torch.allclose(effects.margin_change[2], margin, atol=1e-6)
+    with mv.ablate(study, "fc:2", "mean") as ablated, torch.no_grad():
+        assert torch.allclose(ablated(**inputs), after, atol=1e-6)
+    assert mv.estimate(study).done.all()
+    assert len(mv.readout(study, "fc:1", random_draws=2).random["clean"]) == 2
+
+
+def test_groups_in_every_form() -> None:
+    forms: list[Any] = [
+        [0, 1],
+        (0, 1),
+        range(2),
+        torch.tensor([1, 0]),
+        np.array([0, 1]),
+        torch.arange(N) < 2,
+        np.arange(N) < 2,
+        [True, True, False, False, False, False],
+        torch.tensor([0, 1], dtype=torch.int32),
+    ]
+    for form in forms:
+        study = made(groups={"memorized": form})
+        assert study.groups["memorized"].tolist() == [True, True, *[False] * 4]
+        assert study.group("memorized").tolist() == [0, 1]
+    with pytest.raises(ValueError, match="there is no group 'tset'; this study has memorized"):
+        study.group("tset")
+
+
+def test_what_is_known_of_a_study() -> None:
+    study = made(class_names=["a", "b"], name="mine", labels=np.arange(N) % 3)
+    assert repr(study) == "Study('mine': Linear, 6 examples: 2 memorized, 4 clean)"
+    assert (study.class_name(1), study.class_name(2)) == ("b", "2")
+    assert study.labels.dtype == torch.int64 and len(study) == N
+    assert study.device == torch.device("cpu")
+    assert made(nn.Flatten().eval()).device == torch.device("cpu")  # no weights at all
+
+
+def test_the_margin_by_hand() -> None:
+    outputs, labels = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 5.0]]), torch.tensor([0, 2])
+    task = mv.Classification()
+    assert task.margin(outputs, labels).tolist() == [1.0, 0.0]
+    wanted = -torch.log_softmax(outputs, 1)[[0, 1], [0, 2]]
+    assert torch.allclose(task.loss(outputs, labels), wanted)
+    assert task.predictions(outputs).tolist() == [0, 1]

@@ -1,0 +1,321 @@
+"""The widgets themselves: traits, two views of one session, the still picture, hostile names."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import io
+import json
+import re
+import subprocess
+import sys
+import weakref
+from html.parser import HTMLParser
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import pytest
+from PIL import Image
+from traitlets import TraitError
+
+import memviz as mv
+from memviz.widgets import View, view
+from memviz.widgets.assets import STATIC, script, style
+from tests.widgets.support import (
+    EVIL,
+    EVIL_GROUP,
+    EVIL_LAYER,
+    Ear,
+    flat_study,
+    hostile_study,
+    small_study,
+)
+
+PARTS = {
+    "workbench": mv.workbench,
+    "layers": mv.layer_list,
+    "units": mv.unit_map,
+    "examples": mv.example_gallery,
+    "readout": mv.readout_view,
+}
+
+
+@pytest.fixture(scope="module")
+def study() -> mv.Study:
+    return small_study()
+
+
+def heard(shown: View) -> Ear:
+    """What the front end of a view is sent from now on."""
+    ear = Ear()
+    real = shown.send
+
+    def send(content: Any, buffers: Any = None) -> None:
+        json.dumps(content, allow_nan=False)  # what the comm cannot carry fails here
+        assert all(isinstance(buffer, bytes) for buffer in buffers or [])
+        real(content, buffers)
+        ear.tell(view.Message(content, buffers or []))
+
+    shown.send = send
+    return ear
+
+
+def play(shown: View, **content: Any) -> None:
+    """A custom message, as it comes from the comm."""
+    shown._handle_custom_msg(content, [])
+
+
+# Parts, traits, messages --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_is_a_view_of_a_session_or_of_a_study(study: mv.Study, part: str) -> None:
+    session = mv.Session(study)
+    shown = PARTS[part](session)
+    assert isinstance(shown, View) and shown.part == part
+    assert shown.session is session
+    assert PARTS[part](study).session is not session
+
+
+def test_the_front_end_can_change_the_part_only_to_a_text(study: mv.Study) -> None:
+    shown = mv.workbench(study)
+    shown.set_state({"part": "units"})
+    assert shown.part == "units"
+    with pytest.raises(TraitError):
+        shown.part = 5
+
+
+def test_every_view_has_an_identity_of_its_own(study: mv.Study) -> None:
+    session = mv.Session(study)
+    assert mv.workbench(session).uid != mv.workbench(session).uid
+
+
+def test_hello_and_a_click(study: mv.Study) -> None:
+    shown = mv.workbench(study)
+    ear = heard(shown)
+    play(shown, type="hello")
+    ear.wait("readout", version=0)
+    play(shown, type="toggle", units="conv4:1")
+    assert str(shown.session.units) == "conv4:1"
+    ear.wait("readout", version=1)
+    assert ear.of("state")[-1]["units"] == "conv4:1"
+    assert ear.of("error") == []
+
+
+def test_a_bad_message_is_answered_and_not_raised(study: mv.Study) -> None:
+    shown = mv.workbench(study)
+    ear = heard(shown)
+    play(shown, type="toggle", units="conv9:1")
+    assert "no layer 'conv9'" in ear.of("error")[0]["text"]
+
+
+def test_two_views_of_one_session_are_both_told(study: mv.Study) -> None:
+    session = mv.Session(study)
+    first, second = mv.unit_map(session), mv.readout_view(session)
+    ears = heard(first), heard(second)
+    for shown in (first, second):
+        play(shown, type="hello")
+    play(first, type="toggle", units="conv4:1")
+    session.toggle("fc:2")  # from Python
+    for ear in ears:
+        assert ear.wait("readout", version=2)["units"] == 2
+        assert ear.of("state")[-1]["units"] == "conv4:1 fc:2"
+    # Only the sender hears what it alone asked for.
+    play(second, type="code")
+    assert (len(ears[0].of("code")), len(ears[1].of("code"))) == (0, 1)
+
+
+def test_a_closed_view_is_told_nothing_more(study: mv.Study) -> None:
+    session = mv.Session(study)
+    first, second = mv.workbench(session), mv.readout_view(session)
+    ears = heard(first), heard(second)
+    first.close()
+    session.toggle("conv4:1")
+    ears[1].wait("readout", version=1)
+    assert ears[0].heard == []
+    first.close()  # twice is once
+
+
+def test_the_last_view_closed_ends_the_thread_and_lets_go(study: mv.Study) -> None:
+    session = mv.Session(study)
+    shown = mv.workbench(session)
+    ear = heard(shown)
+    play(shown, type="hello")
+    ear.wait("readout", version=0)
+    thread = shown.controller.worker._thread
+    shown.close()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert session not in view._CONTROLLERS
+    # The session is shown again by a new view.
+    again = mv.workbench(session)
+    ear = heard(again)
+    play(again, type="hello")
+    ear.wait("readout", version=0)
+
+
+def test_a_session_left_alone_is_not_kept(study: mv.Study) -> None:
+    session = mv.Session(study)
+    shown = mv.workbench(session)
+    kept = weakref.ref(session)
+    shown.close()
+    del session, shown
+    gc.collect()
+    assert kept() is None
+
+
+def test_scores_of_the_users_own(study: mv.Study) -> None:
+    units = (mv.Unit("fc", 0), mv.Unit("fc", 3))
+    mine = mv.Scores("mine", "volts", np.array([1.0, 3.0]), units=units)
+    for given in ([mine], {"other name": mine}):
+        shown = mv.unit_map(study, scores=given)
+        ear = heard(shown)
+        play(shown, type="hello")
+        assert ear.of("study")[0]["scores"][-1]["label"] == "mine"
+
+
+def test_scores_over_examples_are_refused(study: mv.Study) -> None:
+    wrong = mv.Scores("C-score", "share", np.zeros(60), examples=np.arange(60))
+    with pytest.raises(ValueError, match="'C-score' is over examples; the unit map wears unit"):
+        mv.workbench(study, scores=[wrong])
+
+
+# Without a kernel ---------------------------------------------------------------------------------
+
+
+def test_a_view_displays_live_and_still(study: mv.Study) -> None:
+    session = mv.Session(study)
+    session.ablate("conv4:1 fc:2")
+    shown = mv.workbench(session)
+    data, _ = shown._repr_mimebundle_()
+    assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == shown.model_id
+    assert data["text/plain"].startswith("memviz workbench of 'strokes'. 2 of 20 units ablated")
+    png = re.search(r"data:image/png;base64,([^\"]+)", data["text/html"])
+    assert png is not None
+    with Image.open(io.BytesIO(base64.b64decode(png[1]))) as picture:
+        assert picture.width > 600 and picture.height > 200
+        grey = np.asarray(picture.convert("L"))
+    assert grey.std() > 10  # something is drawn
+    assert "2 of 20 units ablated" in data["text/html"]
+
+
+def test_the_still_picture_is_there_before_any_browser_asks(study: mv.Study) -> None:
+    data, _ = mv.workbench(study)._repr_mimebundle_()
+    assert "data:image/png" in data["text/html"]
+    assert "No unit is ablated" in data["text/plain"]
+
+
+def test_after_the_still_picture_the_browser_gets_everything(study: mv.Study) -> None:
+    shown = mv.workbench(study)
+    shown._repr_mimebundle_()
+    ear = heard(shown)
+    play(shown, type="hello")
+    ear.wait("scores", key="effect", done=20)
+    assert {"study", "state", "sprites", "readout"} <= {m.content["type"] for m in ear.heard}
+
+
+def test_a_table_has_a_still_picture_too() -> None:
+    data, _ = mv.workbench(flat_study())._repr_mimebundle_()
+    assert "data:image/png" in data["text/html"]
+
+
+# Untrusted text -----------------------------------------------------------------------------------
+
+
+class Tags(HTMLParser):
+    """The elements and attributes that a browser would make of a text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, list[str]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, [name for name, _ in attrs]))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_hostile_names_are_text_in_the_still_picture() -> None:
+    session = mv.Session(hostile_study())
+    session.ablate({EVIL_LAYER: [1]})
+    data, _ = mv.workbench(session)._repr_mimebundle_()
+    tags = Tags(data["text/html"])
+    assert tags.found == [("p", []), ("img", ["alt", "src", "style"])]
+    for name in (EVIL_LAYER, EVIL_GROUP):
+        assert name not in data["text/html"]
+        assert name in tags.text
+
+
+def test_hostile_names_reach_the_browser_as_data() -> None:
+    shown = mv.workbench(hostile_study())
+    ear = heard(shown)
+    play(shown, type="hello")
+    content = ear.of("study")[0]
+    assert content["classes"][0] == EVIL and content["name"] == EVIL
+    play(shown, type="toggle", units=f"{EVIL_LAYER}:1")
+    assert ear.wait("readout", version=1)["units"] == 1
+    assert EVIL_LAYER in ear.of("readout")[-1]["sentence"]
+
+
+# Sizes and set-up ---------------------------------------------------------------------------------
+
+
+def test_what_a_notebook_saves_is_small(study: mv.Study) -> None:
+    shown = mv.workbench(study)
+    ear = heard(shown)
+    play(shown, type="hello")
+    for _ in range(10):
+        play(shown, type="toggle", units="conv4:1")
+    ear.wait("readout", version=10)
+    saved = {k: v for k, v in shown.get_state().items() if k not in ("_esm", "_css")}
+    assert len(json.dumps(saved, default=str).encode()) < 1000
+
+
+def test_the_front_end_is_small() -> None:
+    assert len(script().encode()) < 110_000
+    assert len(style().encode()) < 30_000
+
+
+def test_the_front_end_is_joined_from_every_file() -> None:
+    text = script()
+    assert not re.search(r"^import ", text, re.MULTILINE)
+    assert text.count("export default") == 1 and "export { mount }" in text
+    for file in STATIC.glob("*.js"):
+        lines = [line for line in file.read_text().splitlines() if not line.startswith("import ")]
+        assert "\n".join(lines) in text, file.name
+        assert "innerHTML" not in text
+    names = re.findall(r"^(?:export )?(?:function|const|let) (\w+)", text, re.MULTILINE)
+    assert len(names) == len(set(names))  # one module has one of each
+
+
+def test_the_widgets_import_by_themselves_and_memviz_without_them() -> None:
+    code = (
+        "import sys, memviz; assert 'anywidget' not in sys.modules; "
+        "assert 'workbench' in dir(memviz); import memviz.widgets; "
+        "assert memviz.workbench is memviz.widgets.workbench"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_views_close_with_all_other_widgets(study: mv.Study) -> None:
+    shown = mv.workbench(study)
+    ipywidgets.Widget.close_all()
+    assert shown.controller.sinks == []
+
+
+def test_without_a_readout_the_still_picture_is_a_line(
+    study: mv.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("the model fell over")
+
+    shown = mv.workbench(study)
+    monkeypatch.setattr(shown.session.replay, "outputs", broken)
+    ear = heard(shown)
+    data, _ = shown._repr_mimebundle_()
+    assert data["text/html"] == "<p>memviz workbench of &#x27;strokes&#x27;. starting</p>"
+    assert ear.wait("error")["text"] == "the model fell over"
