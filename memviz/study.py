@@ -47,8 +47,8 @@ class Classification:
             found = raw.get("logits")
         elif not isinstance(raw, Tensor):
             found = getattr(raw, "logits", raw[0] if isinstance(raw, tuple | list) and raw else raw)
-        is_right = isinstance(found, Tensor) and found.dim() == 2 and found.shape[1] > 1
-        if not is_right or not found.is_floating_point():
+        is_table = isinstance(found, Tensor) and found.dim() == 2 and found.shape[1] > 1
+        if not isinstance(found, Tensor) or not is_table or not found.is_floating_point():
             shape = (
                 f"{found.dtype} of shape {tuple(found.shape)}"
                 if isinstance(found, Tensor)
@@ -70,7 +70,8 @@ class Classification:
         if len(labels) and not (0 <= labels.min() and labels.max() < classes):
             outside = next(int(label) for label in labels if not 0 <= label < classes)
             raise ValueError(
-                f"the model gives {classes} classes, 0 to {classes - 1}; there is no label {outside}."
+                f"the model gives {classes} classes, 0 to {classes - 1}, and the labels hold "
+                f"{outside}; give labels that it has classes for."
             )
         given = outputs.gather(1, labels[:, None])
         others = outputs.scatter(1, labels[:, None], -torch.inf)

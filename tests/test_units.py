@@ -119,7 +119,7 @@ def test_units_are_checked_against_layers() -> None:
         check_units("conf1:0", LAYERS)
     assert isinstance(caught.value, UnknownLayerError)
     assert str(caught.value) == (
-        "there is no layer 'conf1' with units in this model; the nearest names are 'conv1'."
+        "there is no layer 'conf1' with units in this model; the nearest name is 'conv1'."
     )
     with pytest.raises(UnknownLayerError, match="the model has no layer with units"):
         check_units("fc:1", [])

@@ -1,0 +1,315 @@
+"""A Session: its history, its code, its files and who is told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import memviz as mv
+
+
+def small(seed: int = 0) -> mv.Study:
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+    return mv.Study(model.eval(), torch.randn(6, 4), torch.arange(6) % 3, {"test": range(6)})
+
+
+@pytest.fixture
+def session() -> mv.Session:
+    return mv.Session(small())
+
+
+def all_of(session: mv.Session) -> tuple[Any, ...]:
+    return (session.state, session.examples, session.opened)
+
+
+def test_it_begins_with_every_layer_but_the_output(session: mv.Session) -> None:
+    assert session.layers == ("0", "2")
+    assert (str(session.units), session.how, session.version) == ("", "zero", 0)
+    assert not session.can_undo and not session.can_redo
+    assert session.layer("2").units == 6
+
+
+def test_toggle_undo_redo_reset(session: mv.Session) -> None:
+    session.toggle("0:1,2")
+    session.toggle("0:2 2:5")
+    assert str(session.units) == "0:1 2:5"
+    session.use("mean")
+    session.undo()
+    assert (session.how, str(session.units)) == ("zero", "0:1 2:5")
+    session.undo()
+    assert str(session.units) == "0:1-2" or str(session.units) == "0:1,2"
+    session.redo()
+    assert str(session.units) == "0:1 2:5" and session.can_redo
+    session.ablate("0:7", "filter")
+    assert not session.can_redo and session.how == "filter"
+    session.reset()
+    assert (str(session.units), session.how, session.layers) == ("", "zero", ("0", "2"))
+    session.undo()
+    assert (str(session.units), session.how) == ("0:7", "filter")
+
+
+def test_nothing_to_undo_and_nothing_changed(session: mv.Session) -> None:
+    told: list[str] = []
+    session.watch(told.append)
+    session.undo()
+    session.redo()
+    session.toggle("")
+    session.use("zero")
+    session.reset()
+    assert (told, session.version, session.can_undo) == ([], 0, False)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("toggle"), st.integers(0, 7)),
+        st.tuples(st.sampled_from(["undo", "redo", "reset"]), st.none()),
+        st.tuples(st.just("use"), st.sampled_from(["zero", "mean", "scale 0.5"])),
+    ),
+    max_size=30,
+)
+ONE = mv.Session(small())
+
+
+@settings(deadline=None)
+@given(STEPS)
+def test_history_is_a_list_with_a_place_in_it(steps: list[tuple[str, Any]]) -> None:
+    session = ONE
+    while session.can_undo:
+        session.undo()
+    past, place = [session.state], 0
+    for name, value in steps:
+        if name == "toggle":
+            session.toggle(mv.Unit("0", value))
+        elif name == "use":
+            session.use(value)
+        else:
+            getattr(session, name)()
+        if name in ("undo", "redo"):
+            if place or name == "redo":
+                place = max(0, min(len(past) - 1, place + (1 if name == "redo" else -1)))
+        elif session.state != past[place]:
+            past = [*past[: place + 1], session.state]
+            place += 1
+        elif len(past) > place + 1 and not session.can_redo:
+            raise AssertionError("a step that changed nothing must not end what can be redone")
+        if name in ("undo", "redo") and len(past) == 1:
+            continue  # what an earlier run of this test left can be redone
+        assert session.state == past[place]
+        assert session.can_undo == (place > 0)
+
+
+def test_layers_shown(session: mv.Session) -> None:
+    session.show_layers(["2"])
+    assert session.layers == ("2",)
+    session.undo()
+    assert session.layers == ("0", "2")
+    with pytest.raises(KeyError, match="there is no layer '1' with units"):
+        session.show_layers(["1"])
+    assert session.layers == ("0", "2")
+
+
+@pytest.mark.parametrize("wrong", ["9:0", "0:8", "nonsense", "0:-1"])
+def test_wrong_units_change_nothing(session: mv.Session, wrong: str) -> None:
+    session.toggle("0:1")
+    before = (session.state, session.version)
+    for change in (session.toggle, session.ablate):
+        with pytest.raises((KeyError, IndexError, ValueError)):
+            change(wrong)
+    with pytest.raises(ValueError, match="is not an intervention"):
+        session.ablate("0:2", "wrong")
+    assert (session.state, session.version) == before
+
+
+def test_examples(session: mv.Session) -> None:
+    session.select(iter([3, 1]))
+    session.open(5)
+    assert (session.examples, session.opened, session.can_undo) == ((3, 1), 5, False)
+    for wrong in (6, -1):
+        with pytest.raises(IndexError, match=f"example {wrong} is not in this study; it has 0 to 5"):
+            session.select([0, wrong])
+        with pytest.raises(IndexError, match=f"example {wrong} is not in this study"):
+            session.open(wrong)
+    assert (session.examples, session.opened) == ((3, 1), 5)
+    session.open(None)
+    assert session.opened is None
+
+
+def test_who_watches_is_told_until_they_stop(session: mv.Session) -> None:
+    told: list[str] = []
+    stop = session.watch(told.append)
+    other: list[str] = []
+    session.watch(other.append)
+    session.toggle("0:1")
+    session.select([1])
+    session.undo()
+    assert told == other == ["state", "examples", "state"]
+    stop()
+    session.redo()
+    assert len(told) == 3 and other[-1] == "state" and len(other) == 4
+
+
+def test_a_watcher_may_stop_while_it_is_told(session: mv.Session) -> None:
+    told: list[str] = []
+
+    def once(what: str) -> None:
+        told.append(what)
+        stop()
+
+    stop = session.watch(once)
+    after: list[str] = []
+    session.watch(after.append)
+    session.toggle("0:1")
+    session.toggle("0:1")
+    assert (told, after) == (["state"], ["state", "state"])
+
+
+def test_a_model_without_layers() -> None:
+    model = nn.Flatten().eval()
+    study = mv.Study(model, torch.randn(4, 3), torch.zeros(4), {"test": range(4)})
+    with pytest.raises(ValueError, match="no layer of this model has units that can be ablated"):
+        mv.Session(study)
+
+
+def run(code: str, **known: Any) -> mv.Session:
+    found: dict[str, Any] = dict(known)
+    exec(code, found)
+    assert isinstance(found["session"], mv.Session)
+    return found["session"]
+
+
+def test_the_code_rebuilds_the_state(digits: mv.Study, capsys: pytest.CaptureFixture[str]) -> None:
+    session = mv.Session(digits)
+    session.show_layers(["fc", "conv2"])
+    session.ablate("conv2:0-7 fc:1,50", "scale 0.5")
+    session.select([3, 1700])
+    session.open(12)
+    code = session.to_code()
+    assert 'study = mv.demo("digits", seed=0)\n' in code
+    again = run(code)
+    assert all_of(again) == all_of(session)
+    printed = capsys.readouterr().out
+    assert printed.startswith("10 of 320 units ablated: memorized 100% → ")
+    assert again.study is not digits
+    assert all_of(run(mv.Session(digits).to_code())) == all_of(mv.Session(digits))
+
+
+@pytest.mark.parametrize("how", ["zero", "mean", "filter", "resample 3", "constant 0.25"])
+def test_the_code_for_a_study_of_ones_own(session: mv.Session, how: str) -> None:
+    session.study.origin = "mine"
+    session.ablate("0:1", how)
+    assert all_of(run(session.to_code(), mine=session.study)) == all_of(session)
+    session.study.origin = ""
+    assert "study = ...  # your Study" in session.to_code()
+
+
+def test_an_odd_layer_name_stays_a_text() -> None:
+    name = "it's \\ \"odd\""
+    model = nn.Sequential()
+    model.add_module(name.replace(" ", "_"), nn.Linear(4, 3))
+    model.add_module("head", nn.Linear(3, 2))
+    study = mv.Study(
+        model.eval(), torch.randn(4, 4), torch.zeros(4), {"test": range(4)}, origin="mine"
+    )
+    session = mv.Session(study)
+    session.toggle(session.known[0].all())
+    session.select([2])
+    assert all_of(run(session.to_code(), mine=study)) == all_of(session)
+
+
+def test_save_and_load(session: mv.Session, tmp_path: Path) -> None:
+    session.show_layers(["2"])
+    session.ablate("0:1,5 2:0", mv.Constant(0.1))
+    session.select([4, 2])
+    session.open(2)
+    session.save(tmp_path / "mine.json")
+    other = mv.Session(session.study)
+    other.load(str(tmp_path / "mine.json"))
+    assert all_of(other) == all_of(session)
+    other.undo()
+    assert str(other.units) == ""
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.json"]  # no part file is left
+
+
+def test_other_weights_are_refused(session: mv.Session, tmp_path: Path) -> None:
+    session.toggle("0:1")
+    session.save(tmp_path / "mine.json")
+    other = mv.Session(small(seed=1))
+    with pytest.raises(ValueError, match="saved with other weights than this study's model has"):
+        other.load(tmp_path / "mine.json")
+    assert str(other.units) == ""
+    with torch.no_grad():
+        session.study.model[0].weight[0, 0] += 1e-3
+    with pytest.raises(ValueError, match="saved with other weights"):
+        session.load(tmp_path / "mine.json")
+
+
+BROKEN = {
+    "no JSON": "units: 1",
+    "half": '{"format": 1, "weights": "',
+    "a list": "[1, 2]",
+    "a number": "5",
+    "keys missing": '{"format": 1}',
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_file(session: mv.Session, tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "broken.json"
+    file.write_text(BROKEN[kind])
+    session.toggle("0:1")
+    before = all_of(session)
+    with pytest.raises(ValueError, match="broken.json' is not a saved session; write one with"):
+        session.load(file)
+    assert all_of(session) == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("format", 99, "has format 99; this is 1"),
+        ("units", "9:0", "there is no layer '9'"),
+        ("units", 7, "is not a saved session"),
+        ("layers", None, "is not a saved session"),
+        ("how", "explode", "'explode' is not an intervention"),
+        ("examples", [0, 100], "example 100 is not in this study"),
+        ("examples", "x", "is not a saved session"),
+        ("opened", -4, "example -4 is not in this study"),
+    ],
+)
+def test_a_file_with_wrong_values_changes_nothing(
+    session: mv.Session, tmp_path: Path, key: str, value: Any, words: str
+) -> None:
+    file = tmp_path / "mine.json"
+    session.toggle("2:3")
+    session.save(file)
+    content = json.loads(file.read_text()) | {key: value}
+    file.write_text(json.dumps(content))
+    session.toggle("0:1")
+    before = (all_of(session), session.version)
+    with pytest.raises((ValueError, KeyError, IndexError), match=words):
+        session.load(file)
+    assert (all_of(session), session.version) == before
+
+
+def test_a_missing_file(session: mv.Session, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        session.load(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.float16])
+def test_weights_of_every_type_can_be_saved(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)).to(dtype).eval()
+    inputs = torch.randn(4, 4).to(dtype)
+    session = mv.Session(mv.Study(model, inputs, torch.zeros(4), {"test": range(4)}))
+    session.toggle("0:1")
+    session.save(tmp_path / "mine.json")
+    session.undo()
+    session.load(tmp_path / "mine.json")
+    assert str(session.units) == "0:1"
