@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.runner import Replay
 from memviz.study import Study
@@ -201,24 +203,29 @@ class Session:
         """
         try:
             content = json.loads(Path(path).read_text())
-            wanted = {key: content[key] for key in ("format", "weights", "layers", "units", "how")}
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            written, weights, how = (content[key] for key in ("format", "weights", "how"))
+            units, names = UnitSet.parse(content["units"]), list(content["layers"])
+            examples = [int(example) for example in content.get("examples", ())]
+            opened = content.get("opened")
+            opened = None if opened is None else int(opened)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{str(path)!r} is not a saved session; write one with session.save."
             ) from error
-        if wanted["format"] != _FORMAT:
-            raise ValueError(f"{str(path)!r} has format {wanted['format']}; this is {_FORMAT}.")
-        if wanted["weights"] != _weights_hash(self.study):
+        if written != _FORMAT:
+            raise ValueError(f"{str(path)!r} has format {written}; this is {_FORMAT}.")
+        if weights != _weights_hash(self.study):
             raise ValueError(
                 f"{str(path)!r} was saved with other weights than this study's model has; "
                 "load the model it belongs to."
             )
-        units, kind = self.replay.check(wanted["units"]), str(intervention(wanted["how"]))
-        names = [layer.name for layer in self.known]
-        shown = tuple(name for name in names if name in wanted["layers"])
+        units, kind = self.replay.check(units), str(intervention(how))
+        for example in [*examples, *([] if opened is None else [opened])]:
+            self._check_example(example)
+        shown = tuple(layer.name for layer in self.known if layer.name in names)
         self._move(lambda _: State(shown, units, kind))
-        self.select(content.get("examples", ()))
-        self.open(content.get("opened"))
+        self.select(examples)
+        self.open(opened)
 
     def _check_example(self, example: int) -> None:
         if not 0 <= example < len(self.study):
@@ -259,5 +266,5 @@ def _weights_hash(study: Study) -> str:
     digest = hashlib.sha256()
     for name, tensor in study.model.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes())
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -40,12 +40,16 @@ def test_k_has_its_limits(k: int) -> None:
 
 @pytest.mark.parametrize("which", [{"units": None}, {"examples": np.arange(4)}])
 def test_over_units_or_over_examples(which: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="over units or over examples; give exactly one of the two"):
+    with pytest.raises(
+        ValueError, match="over units or over examples; give exactly one of the two"
+    ):
         scores(**which)
 
 
 def test_one_value_a_row() -> None:
-    with pytest.raises(ValueError, match=r"values has shape \(3,\) for 4 rows; give one value a row"):
+    with pytest.raises(
+        ValueError, match=r"values has shape \(3,\) for 4 rows; give one value a row"
+    ):
         scores(values=np.zeros(3))
 
 
@@ -72,7 +76,10 @@ def test_files(tmp_path: Path) -> None:
     found = scores(null=NULL, source="a paper, 3")
     found.to_csv(tmp_path / "scores.csv")
     found.to_parquet(tmp_path / "scores.parquet")
-    for again in (pd.read_csv(tmp_path / "scores.csv"), pd.read_parquet(tmp_path / "scores.parquet")):
+    for again in (
+        pd.read_csv(tmp_path / "scores.csv"),
+        pd.read_parquet(tmp_path / "scores.parquet"),
+    ):
         assert list(again.columns) == list(found.frame.columns)
         assert again.value.to_numpy() == pytest.approx(found.values, nan_ok=True)
     assert pd.read_parquet(tmp_path / "scores.parquet").attrs["source"] == "a paper, 3"
@@ -90,6 +97,11 @@ def test_words_of_others_stay_text() -> None:
     bad = "<img src=x onerror=alert(1)>"
     null = mv.Null(bad, NULL.values)
     html = scores(
-        name=bad, measure=bad, higher=bad, source=bad, null=null, units=(mv.Unit(bad, 0), *UNITS[1:])
+        name=bad,
+        measure=bad,
+        higher=bad,
+        source=bad,
+        null=null,
+        units=(mv.Unit(bad, 0), *UNITS[1:]),
     )._repr_html_()
     assert "<img" not in html and html.count("&lt;img") >= 5

@@ -73,15 +73,13 @@ STEPS = st.lists(
     ),
     max_size=30,
 )
-ONE = mv.Session(small())
+STUDY = small()
 
 
 @settings(deadline=None)
 @given(STEPS)
 def test_history_is_a_list_with_a_place_in_it(steps: list[tuple[str, Any]]) -> None:
-    session = ONE
-    while session.can_undo:
-        session.undo()
+    session = mv.Session(STUDY)
     past, place = [session.state], 0
     for name, value in steps:
         if name == "toggle":
@@ -90,18 +88,16 @@ def test_history_is_a_list_with_a_place_in_it(steps: list[tuple[str, Any]]) -> N
             session.use(value)
         else:
             getattr(session, name)()
-        if name in ("undo", "redo"):
-            if place or name == "redo":
-                place = max(0, min(len(past) - 1, place + (1 if name == "redo" else -1)))
+        if name == "undo":
+            place = max(0, place - 1)
+        elif name == "redo":
+            place = min(len(past) - 1, place + 1)
         elif session.state != past[place]:
             past = [*past[: place + 1], session.state]
             place += 1
-        elif len(past) > place + 1 and not session.can_redo:
-            raise AssertionError("a step that changed nothing must not end what can be redone")
-        if name in ("undo", "redo") and len(past) == 1:
-            continue  # what an earlier run of this test left can be redone
         assert session.state == past[place]
         assert session.can_undo == (place > 0)
+        assert session.can_redo == (place < len(past) - 1)
 
 
 def test_layers_shown(session: mv.Session) -> None:
@@ -131,7 +127,9 @@ def test_examples(session: mv.Session) -> None:
     session.open(5)
     assert (session.examples, session.opened, session.can_undo) == ((3, 1), 5, False)
     for wrong in (6, -1):
-        with pytest.raises(IndexError, match=f"example {wrong} is not in this study; it has 0 to 5"):
+        with pytest.raises(
+            IndexError, match=f"example {wrong} is not in this study; it has 0 to 5"
+        ):
             session.select([0, wrong])
         with pytest.raises(IndexError, match=f"example {wrong} is not in this study"):
             session.open(wrong)
@@ -209,7 +207,7 @@ def test_the_code_for_a_study_of_ones_own(session: mv.Session, how: str) -> None
 
 
 def test_an_odd_layer_name_stays_a_text() -> None:
-    name = "it's \\ \"odd\""
+    name = 'it\'s \\ "odd"'
     model = nn.Sequential()
     model.add_module(name.replace(" ", "_"), nn.Linear(4, 3))
     model.add_module("head", nn.Linear(3, 2))
@@ -265,7 +263,7 @@ def test_a_broken_file(session: mv.Session, tmp_path: Path, kind: str) -> None:
     file.write_text(BROKEN[kind])
     session.toggle("0:1")
     before = all_of(session)
-    with pytest.raises(ValueError, match="broken.json' is not a saved session; write one with"):
+    with pytest.raises(ValueError, match=r"broken.json' is not a saved session; write one with"):
         session.load(file)
     assert all_of(session) == before
 

@@ -158,7 +158,9 @@ def test_a_model_that_wraps_its_logits(wrap: Any) -> None:
 
 def test_labels_that_the_model_has_no_class_for() -> None:
     for labels in (torch.arange(N), torch.arange(N) - 1):
-        with pytest.raises(ValueError, match="the model gives 3 classes, 0 to 2, and the labels hold") as caught:
+        with pytest.raises(
+            ValueError, match="the model gives 3 classes, 0 to 2, and the labels hold"
+        ) as caught:
             mv.sweep(made(labels=labels), progress=False)
         assert str(caught.value).endswith(".")
 
@@ -185,7 +187,9 @@ def test_inputs_by_name(memory: int | None) -> None:
     effects = mv.sweep(study, how="mean", memory=memory, progress=False)
     assert [layer.name for layer in mv.layers(study)] == ["fc", "head"]
     with torch.no_grad():
-        hidden = torch.relu(model.fc((model.words(inputs["ids"]) * inputs["weight"][..., None]).sum(1)))
+        hidden = torch.relu(
+            model.fc((model.words(inputs["ids"]) * inputs["weight"][..., None]).sum(1))
+        )
         clean = model.head(hidden)
         hidden[:, 2] = hidden[:, 2].mean()
         after = model.head(hidden)

@@ -133,7 +133,11 @@ class _Patched:
     def learn(self, args: Any, kwargs: Any) -> None:
         copies = [_copied(value) for value in args]
         named = {key: _copied(value) for key, value in kwargs.items()}
-        self.trace = trace(self.module, lambda: self.original(*copies, **named))
+
+        def call() -> Any:
+            return self.original(*copies, **named)
+
+        self.trace = trace(self.module, call, gradients=torch.is_grad_enabled())
         self.located = locate(self.module, self.trace)
         check_units(self.units, [located.layer for located in self.located.values()])
 
@@ -167,4 +171,4 @@ class _Patched:
 
 
 def _copied(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, Tensor) else value
+    return value.clone() if isinstance(value, Tensor) else value

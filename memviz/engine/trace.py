@@ -248,12 +248,15 @@ def buffers_kept(model: nn.Module | None) -> Iterator[Callable[[], bool]]:
                 buffers[name] = buffer
 
 
-def trace(model: nn.Module, call: Callable[[], Any]) -> Trace:
-    """Run a forward pass once and learn what it calls."""
+def trace(model: nn.Module, call: Callable[[], Any], *, gradients: bool = False) -> Trace:
+    """Run a forward pass once and learn what it calls.
+
+    With ``gradients`` as the caller has it: an explainer's hooks may ask for them.
+    """
     mode = _Tracing()
     with undisturbed(random=True), buffers_kept(model) as written:
         state = torch.get_rng_state()
-        with mode:
+        with torch.set_grad_enabled(gradients), mode:
             raw = call()
         random = not torch.equal(state, torch.get_rng_state())
         counting = model if written() else None

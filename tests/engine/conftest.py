@@ -228,7 +228,7 @@ class LikeGpt(nn.Module):
 
 
 class TextTower(nn.Module):
-    """encode_text of a CLIP as a module of its own; the layers keep their names behind ``clip.``."""
+    """encode_text of a CLIP as a module of its own."""
 
     def __init__(self, clip: nn.Module) -> None:
         super().__init__()

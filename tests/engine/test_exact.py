@@ -159,9 +159,7 @@ def _change(net: Any, place: Any, indices: Sequence[int], layer: Any, how: Any) 
 
 @st.composite
 def ablations(draw: st.DrawFn, net: Any) -> tuple[mv.UnitSet, mv.Intervention]:
-    layers = draw(
-        st.lists(st.sampled_from(net.kept.layers), min_size=1, max_size=3, unique=True)
-    )
+    layers = draw(st.lists(st.sampled_from(net.kept.layers), min_size=1, max_size=3, unique=True))
     units: dict[str, list[int]] = {}
     for layer in layers:
         index = st.integers(0, layer.units - 1)
@@ -185,6 +183,7 @@ def check_all_ways(net: Any, units: mv.UnitSet, how: mv.Intervention) -> None:
     wanted = by_hand(net, units, how)
     assert (net.kept.path, net.whole.path) == ("replay", "hook")
     same(net.kept.outputs(units, how), wanted)
+    same(net.kept.outputs(units, how, keep=True), wanted)
     same(net.whole.outputs(units, how), wanted)
     with torch.no_grad():
         with mv.ablate(net.study, units, how) as model:
@@ -205,7 +204,9 @@ relaxed = settings(
 def test_random_units_and_interventions(name: str, build: Callable[[str], Any]) -> None:
     net = build(name)
 
-    @settings(relaxed, max_examples=25 if name in SMALL else 3 if name in ("vit_b_16", "swin_t") else 6)
+    @settings(
+        relaxed, max_examples=25 if name in SMALL else 3 if name in ("vit_b_16", "swin_t") else 6
+    )
     @given(ablations(net))
     def check(drawn: tuple[mv.UnitSet, mv.Intervention]) -> None:
         check_all_ways(net, *drawn)

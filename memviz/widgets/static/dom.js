@@ -56,7 +56,9 @@ export function count(n) {
 
 /** A share as "1.00" or ".43"; "…" where there is none yet. */
 export function share(x) {
-  return typeof x === "number" && Number.isFinite(x) ? x.toFixed(2).replace(/^0\./, ".") : "…";
+  if (typeof x !== "number" || !Number.isFinite(x)) return "…";
+  const roundsAway = (x > 0 && x < 0.005) || (x < 1 && x >= 0.995); // 1.00 says all, .00 says none
+  return x.toFixed(roundsAway ? 3 : 2).replace(/^0\./, ".");
 }
 
 /** A measure with two or three figures and a true minus sign. */

@@ -77,7 +77,7 @@ export function liveLine(view) {
     error.hidden = !store.error;
     if (dirty.has("code") && store.code !== null && view.main) copy();
   }
-  return { root, update, destroy: () => clearTimeout(timer) };
+  return { root, update, prompt: true, destroy: () => clearTimeout(timer) };
 }
 
 /** Slim bar with words, count and cancel; it keeps its place while idle. */

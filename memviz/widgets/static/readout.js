@@ -102,7 +102,7 @@ export function readoutColumn(view) {
     const now = r.groups.filter((g) => g.now_true > 0 && g.right_to_wrong > 0);
     say(truth, now.map((g) => `${count(g.now_true)} of the ${count(g.right_to_wrong)} ${g.name} that flipped now say their true label.`).join(" "));
   }
-  return { root, update };
+  return { root, update, prompt: true };
 }
 
 /** Python's words, with the draws so far unless it names them itself. */

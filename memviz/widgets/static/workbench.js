@@ -33,6 +33,8 @@ export function createView(store, host, wanted) {
 
   function schedule(kinds) {
     for (const kind of kinds) dirty.add(kind);
+    // The answer to a click is not kept waiting for a frame and the drawing of everything else.
+    if (placed && kinds.includes("readout")) for (const region of regions) if (region.prompt) region.update(new Set(["readout"]));
     if (!frame) frame = requestAnimationFrame(draw);
   }
   function draw() {

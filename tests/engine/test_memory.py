@@ -1,0 +1,92 @@
+"""Out of memory: the chunk is halved, that is said, and the answer is the same."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import memviz as mv
+
+
+class Small(nn.Module):
+    """A convolution and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.relu, self.fc = nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.relu(self.conv1(x)).mean((2, 3)))
+
+
+def study_of(model: nn.Module, n: int = 8) -> mv.Study:
+    torch.manual_seed(0)
+    groups = {"memorized": [0, 1], "clean": range(2, n)}
+    return mv.Study(model.eval(), torch.randn(n, 1, 5, 5), torch.arange(n) % 3, groups)
+
+
+class Hungry(Small):
+    """Memory for so many examples and no more."""
+
+    room = 3
+    error: type[BaseException] = torch.OutOfMemoryError
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > self.room:
+            raise self.error("tried to allocate memory")
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, RuntimeError])
+def test_out_of_memory_halves_the_chunk_and_says_so(error: type[BaseException]) -> None:
+    model = Hungry()
+    study = study_of(model, n=16)
+    wanted = mv.sweep(study_of_same(model, Small()), progress=False)
+    model.error = error
+    with pytest.warns(UserWarning, match="out of memory") as caught:
+        effects = mv.sweep(study, progress=False)
+    assert [str(w.message) for w in caught] == [
+        "out of memory with chunks of 16 examples; going on with 8.",
+        "out of memory with chunks of 8 examples; going on with 4.",
+        "out of memory with chunks of 4 examples; going on with 2.",
+    ]
+    assert torch.allclose(effects.margin_change, wanted.margin_change, atol=1e-5)
+
+
+def study_of_same(model: nn.Module, other: nn.Module) -> mv.Study:
+    other.load_state_dict(model.state_dict())
+    return study_of(other, n=16)
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+def test_memory_that_runs_out_in_the_middle_of_a_sweep(memory: int | None) -> None:
+    model = Hungry()
+    model.room = 16
+    study = study_of(model, n=16)
+    wanted = mv.sweep(study, progress=False)
+    units = 0
+
+    def stop() -> bool:
+        nonlocal units
+        units += 1
+        if units == 5:
+            model.room = 8
+        return False
+
+    with pytest.warns(UserWarning, match="out of memory with chunks of 16 .* going on with 8"):
+        effects = mv.sweep(study, progress=False, memory=memory, stop=stop)
+    assert effects.done.all()
+    assert torch.allclose(effects.margin_change, wanted.margin_change, atol=1e-5)
+
+
+def test_a_single_example_that_is_too_much() -> None:
+    model = Hungry()
+    study = study_of(model)
+    one = mv.Replay(study, torch.arange(1))
+    model.room = 0
+    with pytest.raises(MemoryError, match="out of memory with a single example; use a smaller"):
+        one.outputs("conv1:0")
+    with (
+        pytest.warns(UserWarning, match="with chunks of 2 examples; going on with 1"),
+        pytest.raises(MemoryError, match="out of memory with a single example"),
+    ):
+        mv.sweep(study, progress=False)
