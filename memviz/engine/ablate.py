@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.layers import locate
-from memviz.engine.replay import DivergedError, Edit, run_edited
+from memviz.engine.replay import ANOTHER_PATH, DivergedError, Edit, run_edited
 from memviz.engine.runner import Replay, edit, filter_reference
 from memviz.engine.trace import Trace, tensors_in, trace
 from memviz.study import Inputs, Study, check_ready
@@ -119,16 +119,16 @@ class _Patched:
         # The source calls this very model for its values: then nothing is ablated.
         if not self.units or self.reading:
             return self.original(*args, **kwargs)
-        first_call = self.trace is None
-        if self.trace is None:
-            self.learn(args, kwargs)
+        if self.trace is not None:
+            try:
+                return self.run(args, kwargs)
+            except DivergedError:
+                pass  # another batch may take another path
+        self.learn(args, kwargs)
         try:
             return self.run(args, kwargs)
-        except DivergedError:
-            if first_call:
-                raise
-        self.learn(args, kwargs)  # another batch may take another path
-        return self.run(args, kwargs)
+        except DivergedError as error:
+            raise RuntimeError(ANOTHER_PATH) from error
 
     def learn(self, args: Any, kwargs: Any) -> None:
         copies = [_copied(value) for value in args]

@@ -31,6 +31,10 @@ from memviz.engine.trace import (
     undisturbed,
 )
 
+ANOTHER_PATH = (
+    "the forward pass takes another path when these units are ablated, and more units lie behind "
+    "the fork; ablate them one layer at a time."
+)
 _ATTENTION = inspect.signature(F.multi_head_attention_forward)
 
 

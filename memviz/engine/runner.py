@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from memviz.engine.chunks import chunk_size, default_memory, halving, slow, split
 from memviz.engine.interventions import Intervention, Zero, intervention
 from memviz.engine.layers import Located, Site, locate
-from memviz.engine.replay import DivergedError, Edit, Tape, record, run_edited
+from memviz.engine.replay import ANOTHER_PATH, DivergedError, Edit, Tape, record, run_edited
 from memviz.engine.trace import Trace, trace, undisturbed
 from memviz.study import Inputs, Study, check_ready
 from memviz.units import Layer, UnitSet, UnitsLike, check_units
@@ -251,10 +251,7 @@ class Replay:
                 return tape.replay(edits)
             return self._whole(self._inputs(self._chunks[step]), edits)
         except DivergedError as error:
-            raise RuntimeError(
-                "the forward pass takes another path when these units are ablated, and more units "
-                "lie behind the fork; ablate them one layer at a time."
-            ) from error
+            raise RuntimeError(ANOTHER_PATH) from error
 
     def _whole(self, inputs: Inputs, edits: Sequence[Edit]) -> Any:
         with undisturbed(random=self.trace.random, counting=self.trace.counting):

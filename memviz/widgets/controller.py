@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import reprlib
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,36 +17,19 @@ from memviz.engine.interventions import intervention
 from memviz.engine.readout import Readout, random_reading, random_units, read
 from memviz.engine.runner import CancelledError
 from memviz.engine.sweep import default_units, new_effects, sweep_steps
-from memviz.probes.attribution import attribute_inputs, attribute_layers
+from memviz.probes.attribution import attribute_layers
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.units import UnitSet
-from memviz.widgets import messages
-from memviz.widgets.messages import Message
+from memviz.widgets import choices, messages, requests
+from memviz.widgets.messages import Message, Sink
+from memviz.widgets.opened import opened_example
 from memviz.widgets.pictures import Pictures
 from memviz.widgets.worker import Worker
 
 RANDOM_DRAWS = 20
 _TELL_EVERY = 0.15  # s between two progress messages
 _CONDUCTANCE_EXAMPLES = 24
-_INTERVENTIONS = [
-    {"key": "zero", "label": "zero"},
-    {"key": "mean", "label": "mean"},
-    {"key": "filter", "label": "filter"},
-]
-_METHODS = [
-    {"key": "integrated_gradients", "label": "integrated gradients"},
-    {"key": "saliency", "label": "saliency"},
-    {"key": "input_x_gradient", "label": "input × gradient"},
-    {"key": "occlusion", "label": "occlusion"},
-]
-
-
-class Sink(Protocol):
-    """A view that takes messages."""
-
-    def tell(self, message: Message) -> None:
-        """Send one."""
 
 
 class Controller:
@@ -65,7 +47,7 @@ class Controller:
     def __init__(
         self, session: Session, scores: dict[str, Scores] | None = None, *, threaded: bool = True
     ) -> None:
-        self.session = session
+        self.session: Session = session
         self.pictures = Pictures.of(session.study)
         self.extra = dict(scores or {})
         self.sinks: list[Sink] = []
@@ -75,6 +57,7 @@ class Controller:
         self.effects: dict[str, Effects] = {}
         self.estimates: dict[str, Effects] = {}
         self.readout: Readout | None = None
+        self._outputs: torch.Tensor | None = None  # what the readout was read from
         self._latest: dict[str, Message] = {}
         self._ranked: tuple[UnitSet, str] | None = None  # units and intervention that `top` means
         self._swept = ""  # the intervention last swept, to its end or until it was cancelled
@@ -89,14 +72,7 @@ class Controller:
     def receive(self, content: dict[str, Any], sink: Sink) -> None:
         """Take one message of a view; a bad one is answered by one clear line."""
         try:
-            kind = content.get("type") if isinstance(content, dict) else None
-            action = _ACTIONS.get(str(kind))
-            if action is None:
-                raise ValueError(
-                    f"the widget asked for {reprlib.repr(kind)}, which memviz does not know."
-                )
-            _check_fields(str(kind), content)
-            action(self, content, sink)
+            requests.fulfil(self, content, sink)
         except Exception as error:
             sink.tell(_error(error))
             sink.tell(self.state_message())
@@ -150,15 +126,14 @@ class Controller:
         self._unwatch()
         self.worker.close()
 
-    def _toggle(self, content: dict[str, Any], sink: Sink) -> None:
-        self.session.toggle(str(content["units"]))
-
-    def _set(self, content: dict[str, Any], sink: Sink) -> None:
-        self.session.ablate(str(content["units"]))
-
-    def _ablate_top(self, content: dict[str, Any], sink: Sink) -> None:
-        k = int(content["k"])
-        ranked = self._ranking()
+    def ablate_top(self, k: int) -> None:
+        """Ablate the k units that the chosen score ranks highest."""
+        shown = self._latest.get("scores:" + self.score)
+        of_another = shown is not None and shown.content["note"] != self.session.how
+        if shown is None or (of_another and self.score in ("effect", "estimate")):
+            ranked: list[int] = []
+        else:
+            ranked = messages.ranking(shown)
         if not 0 <= k <= len(ranked):
             raise ValueError(f"{k} units were asked for; {len(ranked)} have a score to rank by.")
         units = UnitSet([self._units[row] for row in ranked[:k]])
@@ -168,15 +143,9 @@ class Controller:
         if self.session.version == version:  # the same units as before: only k is new
             self.broadcast(self.state_message())
 
-    def _layers(self, content: dict[str, Any], sink: Sink) -> None:
-        self.session.show_layers([str(name) for name in content["names"]])
-
-    def _intervention(self, content: dict[str, Any], sink: Sink) -> None:
-        self.session.use(str(content["key"]))
-
-    def _score(self, content: dict[str, Any], sink: Sink) -> None:
-        key = str(content["key"])
-        if key not in {score["key"] for score in self._score_list()}:
+    def choose_score(self, key: str) -> None:
+        """Let the unit map wear another score."""
+        if key not in {score["key"] for score in choices.scores(self.session.study, self.extra)}:
             raise ValueError(f"there is no score {key!r} to show.")
         if key != self.score:
             self.top = self._ranked = None
@@ -184,31 +153,20 @@ class Controller:
         self.broadcast(self.state_message())
         self._show_score()
 
-    def _method(self, content: dict[str, Any], sink: Sink) -> None:
-        key = str(content["key"])
-        if key not in {method["key"] for method in self._methods()}:
+    def choose_method(self, key: str) -> None:
+        """Explain the opened example by another attribution."""
+        if key not in {method["key"] for method in choices.methods(self.session.study)}:
             raise ValueError(f"there is no attribution method {key!r} to show.")
         self.method = key
         self.broadcast(self.state_message())
         self._start_example()
 
-    def _open(self, content: dict[str, Any], sink: Sink) -> None:
-        example = content.get("example")
-        self.session.open(None if example is None else int(example))
-
-    def _cancel(self, content: dict[str, Any], sink: Sink) -> None:
+    def cancel(self) -> None:
+        """Give up the long work; what is done of it stays."""
         self.worker.drop("sweep")
         self.worker.drop("score")
         # Told by the thread itself, after whatever the step now running still has to say.
         self.worker.work("idle", self._idle_steps(), rank=0)
-
-    def _code(self, content: dict[str, Any], sink: Sink) -> None:
-        sink.tell(Message({"type": "code", "text": self.session.to_code()}, []))
-
-    def _export(self, content: dict[str, Any], sink: Sink) -> None:
-        path = export.free_path(f"memviz-{self.session.study.name}.html")
-        self.export(path)
-        sink.tell(Message({"type": "exported", "text": f"Saved as {path.name}."}, []))
 
     def export(self, path: Any) -> None:
         """Write a page that shows the present state without a kernel."""
@@ -258,6 +216,7 @@ class Controller:
             )
         except CancelledError:
             return  # a newer answer waits
+        self._outputs = outputs
         self._tell_readout(read(session.replay, units, outputs, kind), version)
 
     def _tell_readout(self, readout: Readout, version: int) -> None:
@@ -344,66 +303,32 @@ class Controller:
         elif self.score == "conductance":
             self.worker.work("score", self._conductance_steps(), rank=2)
         else:
-            self.broadcast(self._keep(self._extra_message(self.score), f"scores:{self.score}"))
+            self.broadcast(
+                self._keep(
+                    messages.extra_scores_message(self.score, self.extra[self.score], self._units),
+                    f"scores:{self.score}",
+                )
+            )
 
     def _conductance_steps(self) -> Iterator[None]:
-        study, opened = self.session.study, self.session.opened
-        examples = (
-            study.group(self._first)[:_CONDUCTANCE_EXAMPLES]
-            if opened is None
-            else torch.tensor([opened])
-        )
-        whose = "the opened example" if opened is not None else f"{len(examples)} {self._first}"
+        session = self.session
+        if session.opened is None:
+            examples = session.study.group(self._first)[:_CONDUCTANCE_EXAMPLES]
+            whose = f"{len(examples)} {self._first}"
+        else:
+            examples, whose = torch.tensor([session.opened]), "the opened example"
         value = np.full(len(self._units), np.nan, np.float32)
-        layers = [layer for layer in self.session.known if layer.kind != "heads"]
+        layers = [layer for layer in session.known if layer.kind != "heads"]
         for count, layer in enumerate(layers):
-            scores = attribute_layers(study, examples, layers=[layer.name], null_draws=0)
+            scores = attribute_layers(session.study, examples, layers=[layer.name], null_draws=0)
             start = self._units.index(next(iter(layer.all())))
             value[start : start + layer.units] = scores.values
             self._tell_progress("score", "conductance of layer", count, len(layers))
             yield
-        content: dict[str, Any] = {
-            "type": "scores",
-            "key": "conductance",
-            "kind": "other",
-            "note": "",
-        }
-        content |= {"label": f"Captum conductance of {whose}", "done": len(value)}
-        content |= {"measure": "logits of the given label", "total": len(value)}
-        state = np.where(np.isnan(value), 0, 2).astype(np.uint8)
-        message = messages.pack(content, value=value, state=state)
+        label, measure = f"Captum conductance of {whose}", "logits of the given label"
+        message = messages.unit_scores_message("conductance", label, measure, value)
         self.broadcast(self._keep(message, "scores:conductance"))
         self.broadcast(_progress("score", 0, 0))
-
-    def _extra_message(self, key: str) -> Message:
-        scores = self.extra[key]
-        if scores.units is None:
-            raise ValueError(f"score {key!r} is over examples; the unit map wears scores of units.")
-        known = dict(zip(scores.units, scores.values, strict=True))
-        value = np.array([known.get(unit, np.nan) for unit in self._units], np.float32)
-        content: dict[str, Any] = {
-            "type": "scores",
-            "key": key,
-            "label": scores.name,
-            "kind": "other",
-        }
-        content |= {"measure": scores.measure, "done": len(known), "note": scores.higher}
-        state = np.where(np.isnan(value), 0, 2).astype(np.uint8)
-        return messages.pack({**content, "total": len(value)}, value=value, state=state)
-
-    def _ranking(self) -> list[int]:
-        """Rows from the highest score down; an estimate is never ranked among exact effects."""
-        key = "scores:" + self.score
-        if key not in self._latest:
-            return []
-        content, buffers = self._latest[key]
-        if self.score in ("effect", "estimate") and content["note"] != self.session.how:
-            return []  # still those of another intervention
-        value = np.frombuffer(buffers[0], np.float32)
-        state = np.frombuffer(buffers[1], np.uint8)
-        known = np.flatnonzero((state >= (2 if self.score == "effect" else 1)) & ~np.isnan(value))
-        ranked: list[int] = known[np.argsort(-value[known], kind="stable")].tolist()
-        return ranked
 
     # The opened example --------------------------------------------------------------------------
 
@@ -411,81 +336,28 @@ class Controller:
         if self.session.opened is None:
             self.worker.drop("example")
         else:
-            self.worker.work("example", self._example_steps(self.session.opened), rank=0)
+            self.worker.work("example", self._example_steps(), rank=0)
 
-    def _example_steps(self, index: int) -> Iterator[None]:
-        session, study = self.session, self.session.study
-        version, units, how, method = session.version, session.units, session.how, self.method
-        chosen = torch.tensor([index])
-        label = int(study.labels[index])
-        content = {"type": "example", "index": index, "version": version, "method": method}
-        content |= {"target": label, "words": self._method_words(method)}
-        names = [n for n, mask in study.groups.items() if mask[index]]
-        content["group"] = names[0] if names else ""
-        content["truth"] = None if study.true_labels is None else int(study.true_labels[index])
-        with torch.no_grad():
-            before = session.replay.clean[index]
-            after = session.replay.outputs(units, how)[index]
-        content |= {"before": int(before.argmax()), "after": int(after.argmax())}
-        arrays = {"image": self.pictures.full(chosen)[0]}
-        if before.dim() == 1:
-            arrays["prob_before"] = before.softmax(0).float().cpu().numpy()
-            arrays["prob_after"] = after.softmax(0).float().cpu().numpy()
-        yield
-        if method in {known["key"] for known in self._methods()}:
-            arrays["attr_before"] = self._map(attribute_inputs(study, chosen, method))
+    def _example_steps(self) -> Iterator[None]:
+        readout, outputs, index = self.readout, self._outputs, self.session.opened
+        if readout is None or outputs is None or index is None:
+            return  # the readout on its way starts this again
+        method = self.method if choices.methods(self.session.study) else ""
+        steps = opened_example(self.session, self.pictures, readout, outputs[index], index, method)
+        for message in steps:
+            if message is not None and self.session.opened == index:
+                self.broadcast(self._keep(message))
             yield
-            arrays["attr_after"] = (
-                self._map(attribute_inputs(study, chosen, method, units=units, how=how))
-                if units
-                else arrays["attr_before"]
-            )
-        if session.opened == index:
-            self.broadcast(self._keep(messages.pack(content, **arrays)))
-
-    def _map(self, attribution: torch.Tensor) -> np.ndarray:
-        found = attribution[0].float().cpu()
-        return np.asarray((found.sum(0) if found.dim() == 3 else found).numpy(), np.float32)
-
-    def _method_words(self, method: str) -> str:
-        steps = ", baseline zero" if method == "integrated_gradients" else ""
-        return f"Captum {method.replace('_', ' ')}{steps}"
-
-    # What there is to pick -----------------------------------------------------------------------
-
-    def _score_list(self) -> list[dict[str, str]]:
-        names = list(self.session.study.groups)
-        against = f" against {names[1]}" if len(names) > 1 else ""
-        found = [
-            {"key": "effect", "label": f"exact effect on {names[0]}{against}", "kind": "exact"},
-            {"key": "estimate", "label": "gradient × activation", "kind": "estimate"},
-        ]
-        if self._floating:
-            label = "Captum conductance"
-            found.append({"key": "conductance", "label": label, "kind": "other"})
-        found += [{"key": k, "label": s.name, "kind": "other"} for k, s in self.extra.items()]
-        return [{**score, "measure": ""} for score in found]
-
-    def _how_list(self) -> list[dict[str, str]]:
-        keys = {entry["key"] for entry in _INTERVENTIONS}
-        how = self.session.how
-        return [*_INTERVENTIONS, *([] if how in keys else [{"key": how, "label": how}])]
-
-    @property
-    def _floating(self) -> bool:
-        inputs = self.session.study.inputs
-        return isinstance(inputs, torch.Tensor) and inputs.is_floating_point()
-
-    def _methods(self) -> list[dict[str, str]]:
-        inputs = self.session.study.inputs
-        images = isinstance(inputs, torch.Tensor) and inputs.dim() == 4
-        return _METHODS if images and self._floating else []
 
     # Telling -------------------------------------------------------------------------------------
 
     def study_message(self) -> Message:
         """What never changes."""
-        picks = self._score_list(), self._how_list(), self._methods()
+        picks = (
+            choices.scores(self.session.study, self.extra),
+            choices.interventions(self.session.how),
+            choices.methods(self.session.study),
+        )
         return self._keep(messages.study_message(self.session, self.pictures, *picks))
 
     def state_message(self) -> Message:
@@ -522,44 +394,7 @@ def _error(error: Exception) -> Message:
     return Message({"type": "error", "text": text.splitlines()[0]}, [])
 
 
-def _check_fields(kind: str, content: dict[str, Any]) -> None:
-    if kind in _FIELDS:
-        field, types, words = _FIELDS[kind]
-        if not isinstance(content.get(field), types):
-            given = reprlib.repr(content.get(field))
-            raise ValueError(f"{kind!r} needs {field!r}, {words}; {given} was given.")
-
-
 def _progress(job: str, done: int, total: int, words: str = "") -> Message:
     return Message(
         {"type": "progress", "job": job, "words": words, "done": done, "total": total}, []
     )
-
-
-_ACTIONS: dict[str, Callable[[Controller, dict[str, Any], Sink], None]] = {
-    "hello": lambda c, m, sink: c.hello(sink),
-    "toggle": Controller._toggle,
-    "set": Controller._set,
-    "top": Controller._ablate_top,
-    "layers": Controller._layers,
-    "intervention": Controller._intervention,
-    "score": Controller._score,
-    "method": Controller._method,
-    "open": Controller._open,
-    "undo": lambda c, m, sink: c.session.undo(),
-    "redo": lambda c, m, sink: c.session.redo(),
-    "reset": lambda c, m, sink: c.session.reset(),
-    "cancel": Controller._cancel,
-    "code": Controller._code,
-    "export": Controller._export,
-}
-_FIELDS: dict[str, tuple[str, tuple[type, ...], str]] = {
-    "toggle": ("units", (str,), "a text"),
-    "set": ("units", (str,), "a text"),
-    "top": ("k", (int,), "a whole number"),
-    "layers": ("names", (list,), "a list of names"),
-    "intervention": ("key", (str,), "a text"),
-    "score": ("key", (str,), "a text"),
-    "method": ("key", (str,), "a text"),
-    "open": ("example", (int, type(None)), "a whole number or nothing"),
-}

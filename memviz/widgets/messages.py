@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from memviz.engine.effects import Effects
 from memviz.engine.readout import GroupReading, Reading, Readout
+from memviz.scores import Scores
 from memviz.session import Session
 from memviz.study import Study
+from memviz.units import Unit
 from memviz.widgets.pictures import COLUMNS, Pictures
 
 UNKNOWN = 65535
@@ -23,6 +25,13 @@ class Message(NamedTuple):
 
     content: dict[str, Any]
     buffers: list[bytes]
+
+
+class Sink(Protocol):
+    """A view that takes messages."""
+
+    def tell(self, message: Message) -> None:
+        """Send one."""
 
 
 def pack(content: dict[str, Any], **arrays: np.ndarray) -> Message:
@@ -204,6 +213,35 @@ def effects_message(
     content |= {"kind": "estimate" if exact is None else "exact", "done": done}
     content |= {"total": len(values)}
     return pack(content, value=values.astype(np.float32), state=state, **arrays)
+
+
+def unit_scores_message(
+    key: str, label: str, measure: str, value: np.ndarray, note: str = ""
+) -> Message:
+    """Any other score of the units, float32 ``[units]``; NaN where a unit has none."""
+    known = ~np.isnan(value)
+    content = {"type": "scores", "key": key, "label": label, "measure": measure, "note": note}
+    counts = {"kind": "other", "done": int(known.sum()), "total": len(value)}
+    state = np.where(known, 2, 0).astype(np.uint8)
+    return pack({**content, **counts}, value=value.astype(np.float32), state=state)
+
+
+def extra_scores_message(key: str, scores: Scores, units: Sequence[Unit]) -> Message:
+    """A user's own scores, put in the order of the map's units."""
+    assert scores.units is not None
+    known = dict(zip(scores.units, scores.values, strict=True))
+    value = np.array([known.get(unit, np.nan) for unit in units], np.float32)
+    return unit_scores_message(key, scores.name, scores.measure, value, scores.higher)
+
+
+def ranking(message: Message) -> list[int]:
+    """Rows from the highest score down; an estimate is never ranked among exact effects."""
+    content, buffers = message
+    value, state = np.frombuffer(buffers[0], np.float32), np.frombuffer(buffers[1], np.uint8)
+    least = 2 if content["kind"] == "exact" or content["key"] == "effect" else 1
+    known = np.flatnonzero((state >= least) & ~np.isnan(value))
+    ranked: list[int] = known[np.argsort(-value[known], kind="stable")].tolist()
+    return ranked
 
 
 def contrast(effects: Effects) -> np.ndarray:

@@ -227,7 +227,7 @@ class Forked(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = torch.relu(self.first(x))
         if (self.depth == "example" and bool((x > 0).all())) or (
-            self.depth == "unit" and float(h.abs().sum()) > 0
+            self.depth == "unit" and float(h.detach().sum()) > 0
         ):
             h = torch.relu(self.extra(h))
         return self.fc(h)
@@ -256,6 +256,24 @@ def test_a_path_that_hangs_on_the_ablated_units() -> None:
         assert torch.allclose(replay.outputs(everything), wanted)
         with pytest.raises(RuntimeError, match="takes another path when these units are ablated"):
             replay.outputs(f"{everything} extra:0")
+    with pytest.raises(RuntimeError, match="takes another path when these units are ablated"):
+        ablated(study, f"{everything} extra:0")
+    assert torch.allclose(ablated(study, everything), wanted)
+
+
+def test_ablate_follows_each_batch_on_its_path() -> None:
+    torch.manual_seed(0)
+    model, plus = Forked("example").eval(), torch.ones(2, 4)
+    with torch.no_grad():
+        hidden = torch.relu(model.first(-plus))
+        hidden[:, 1] = 0
+        short = model.fc(hidden)
+        hidden = torch.relu(model.first(plus))
+        hidden[:, 1] = 0
+        long = model.fc(torch.relu(model.extra(hidden)))
+        with mv.ablate(model, "first:1"):
+            for inputs, wanted in ((plus, long), (-plus, short), (plus, long)):
+                assert torch.allclose(model(inputs), wanted)
 
 
 def test_warnings_are_errors_here() -> None:

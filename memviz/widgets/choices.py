@@ -1,0 +1,54 @@
+"""What there is to pick: scores for the unit map, interventions, attribution methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from memviz.scores import Scores
+from memviz.study import Study
+
+Choices = list[dict[str, str]]
+
+_INTERVENTIONS = [
+    {"key": "zero", "label": "zero"},
+    {"key": "mean", "label": "mean"},
+    {"key": "filter", "label": "filter"},
+]
+_METHODS = [
+    {"key": "integrated_gradients", "label": "integrated gradients"},
+    {"key": "saliency", "label": "saliency"},
+    {"key": "input_x_gradient", "label": "input × gradient"},
+    {"key": "occlusion", "label": "occlusion"},
+]
+
+
+def scores(study: Study, extra: Mapping[str, Scores]) -> Choices:
+    """The unit scores that a map can wear, the user's own last."""
+    names = list(study.groups)
+    against = f" against {names[1]}" if len(names) > 1 else ""
+    found = [
+        {"key": "effect", "label": f"exact effect on {names[0]}{against}", "kind": "exact"},
+        {"key": "estimate", "label": "gradient × activation", "kind": "estimate"},
+    ]
+    if _has_gradients(study):
+        found.append({"key": "conductance", "label": "Captum conductance", "kind": "other"})
+    found += [{"key": key, "label": one.name, "kind": "other"} for key, one in extra.items()]
+    return [{**score, "measure": ""} for score in found]
+
+
+def interventions(how: str) -> Choices:
+    """The usual ones, and the one in force if it is another."""
+    keys = {entry["key"] for entry in _INTERVENTIONS}
+    return [*_INTERVENTIONS, *([] if how in keys else [{"key": how, "label": how}])]
+
+
+def methods(study: Study) -> Choices:
+    """Attributions of an opened example; none where the inputs are not images."""
+    images = isinstance(study.inputs, Tensor) and study.inputs.dim() == 4
+    return _METHODS if images and _has_gradients(study) else []
+
+
+def _has_gradients(study: Study) -> bool:
+    return isinstance(study.inputs, Tensor) and study.inputs.is_floating_point()
