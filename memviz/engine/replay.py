@@ -240,11 +240,11 @@ def _same(mine: list[Any], theirs: list[Any]) -> bool:
 
 @dataclass
 class Tape:
-    """One recorded forward pass."""
+    """One recorded forward pass; ``prepare`` gives the call that makes it again."""
 
     trace: Trace
     calls: list[Call]
-    forward: Callable[[], Any]
+    prepare: Callable[[], Callable[[], Any]]
     raw: Any
     edits: dict[int, list[Edit]] = field(default_factory=dict)
 
@@ -256,17 +256,17 @@ class Tape:
     def fork(self, edits: Sequence[Edit]) -> Tape:
         """A record of the pass with these edits; it shares what lies before the first of them."""
         mode = _Replaying(self, edits, keep=True)
-        raw = _run(mode, self.forward)
+        raw = _run(mode, self.prepare())
         if mode.calls is None or len(mode.calls) != len(self.trace.calls):
             raise DivergedError
-        return Tape(self.trace, mode.calls, self.forward, raw, mode.edits)
+        return Tape(self.trace, mode.calls, self.prepare, raw, mode.edits)
 
     def replay(self, edits: Sequence[Edit]) -> Any:
         """What the model returns with these edits; bitwise what a hook would give."""
-        return _run(_Replaying(self, edits), self.forward)
+        return _run(_Replaying(self, edits), self.prepare())
 
 
-def record(trace: Trace, forward: Callable[[], Any]) -> Tape:
+def record(trace: Trace, prepare: Callable[[], Callable[[], Any]]) -> Tape:
     """Run the forward pass and keep every result.
 
     Raises
@@ -275,10 +275,10 @@ def record(trace: Trace, forward: Callable[[], Any]) -> Tape:
         If it makes other calls than the trace.
     """
     mode = _Recording(trace)
-    raw = _run(mode, forward)
+    raw = _run(mode, prepare())
     if len(mode.calls) != len(trace.calls):
         raise DivergedError
-    return Tape(trace, mode.calls, forward, raw)
+    return Tape(trace, mode.calls, prepare, raw)
 
 
 def run_edited(trace: Trace, edits: Sequence[Edit], forward: Callable[[], Any]) -> Any:

@@ -13,7 +13,7 @@ from memviz.engine.chunks import chunk_size, default_memory, halving, slow, spli
 from memviz.engine.interventions import Intervention, Zero, intervention
 from memviz.engine.layers import Located, Site, locate
 from memviz.engine.replay import ANOTHER_PATH, DivergedError, Edit, Tape, record, run_edited
-from memviz.engine.trace import Trace, trace, undisturbed
+from memviz.engine.trace import Trace, tensors_in, trace, undisturbed, version
 from memviz.study import Inputs, Study, check_ready
 from memviz.units import Layer, UnitSet, UnitsLike, check_units
 
@@ -265,7 +265,10 @@ class Replay:
 
         def learn() -> Trace:
             first = _cloned(self._inputs(torch.arange(few)))
-            return trace(self.study.model, self.study.call(first))
+            found = trace(self.study.model, self.study.call(first))
+            changed = any(version(tensor) for tensor in tensors_in(first))
+            self._inputs_change = changed and bool(found.volatile)
+            return found
 
         def resize(size: int) -> None:
             nonlocal few
@@ -297,9 +300,12 @@ class Replay:
         self.clean = torch.cat(outputs)
 
     def _tape(self, inputs: Inputs) -> Tape:
-        forward = self.study.call(inputs)
+        def prepare() -> Callable[[], Any]:
+            # Changed through a view they are out of a record's reach: each pass gets its own.
+            return self.study.call(_cloned(inputs) if self._inputs_change else inputs)
+
         try:
-            return record(self.trace, forward)
+            return record(self.trace, prepare)
         except DivergedError as error:
             raise RuntimeError(
                 "the model's forward pass takes different paths for different examples; memviz "

@@ -71,3 +71,31 @@ def test_a_second_record_that_does_not_fit_is_not_kept(digits: mv.Study) -> None
     found = tight.outputs([Unit("conv4", 3)], keep=True)
     assert torch.equal(found, whole.outputs("conv4:3"))
     assert tight._live == [None] * tight.steps
+
+
+class ChangesItsInput(torch.nn.Module):
+    """Adds to its input through a view, so that no copy of the input object can catch it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = torch.nn.Linear(6, 8), torch.nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x.view(-1).add_(1.0)
+        return self.head(self.first(x).relu())
+
+
+def test_a_model_that_changes_its_input_answers_the_same_each_time() -> None:
+    torch.manual_seed(0)
+    study = study_of(ChangesItsInput().eval(), torch.randn(5, 6))
+    inputs = study.inputs.clone()
+    replay = mv.Replay(study)
+    first = replay.outputs("first:2")
+    for _ in range(3):
+        assert torch.equal(replay.outputs("first:2"), first)
+        assert torch.equal(replay.outputs("first:2", keep=True), first)
+    with torch.no_grad():
+        hidden = study.model.first(inputs + 1).relu()
+        hidden[:, 2] = 0
+        assert torch.allclose(first, study.model.head(hidden), atol=1e-6)
+    assert torch.equal(study.inputs, inputs)
