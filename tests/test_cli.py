@@ -124,10 +124,11 @@ class TestLab:
 
     def test_windows_waits_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         # Not os.name itself: pathlib looks at it, too.
-        windows = type("os", (), {"name": "nt"})
+        windows = type("os", (), {"name": "nt", "environ": {}})
         monkeypatch.setattr(lab, "os", windows)
         monkeypatch.setattr(lab.subprocess, "call", lambda command: len(command))
         assert main(["lab", "--no-browser"]) == 5
+        assert windows.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
     @pytest.mark.parametrize("name", ["nothing", "../README", "sub/nothing.ipynb"])
     def test_an_unknown_notebook_is_answered_with_the_known(self, name: str) -> None:

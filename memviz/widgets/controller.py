@@ -312,11 +312,11 @@ class Controller:
 
     def _conductance_steps(self) -> Iterator[None]:
         session = self.session
-        if session.opened is None:
-            examples = session.study.group(self._first)[:_CONDUCTANCE_EXAMPLES]
-            whose = f"{len(examples)} {self._first}"
-        else:
-            examples, whose = torch.tensor([session.opened]), "the opened example"
+        chosen = session.examples if session.opened is None else (session.opened,)
+        some = session.study.group(self._first)[:_CONDUCTANCE_EXAMPLES]
+        examples = torch.tensor(chosen) if chosen else some
+        whose = f"{len(examples)} {'chosen' if chosen else self._first}"
+        whose = whose if session.opened is None else "the opened example"
         value = np.full(len(self._units), np.nan, np.float32)
         layers = [layer for layer in session.known if layer.kind != "heads"]
         for count, layer in enumerate(layers):

@@ -140,7 +140,7 @@ class InPlace(nn.Module):
 
 
 class Views(nn.Module):
-    """F.relu, setitem, a change through a view, torch.cat: nothing a module hook would see."""
+    """F.relu, setitem, a change through a view, torch.cat, plain numbers made from a tensor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,8 +151,10 @@ class Views(nn.Module):
         a, b, c = F.relu(self.a(x)), self.b(x), self.c(x)
         b[:, 0] = 0.5 * b[:, 1]
         part = c[:, 1:3]
-        part.mul_(2.0).clamp_(max=1.0)
-        return self.head(F.relu(self.hidden(torch.cat([a, b, c], 1).square().mean((2, 3)))))
+        part.mul_(2.0).add_(a[:, 1:3])
+        scale = torch.tensor(a.detach().amax((1, 2, 3)).tolist())
+        pooled = torch.cat([a, b, c], 1).square().mean((2, 3)) * scale[:, None]
+        return self.head(F.relu(self.hidden(pooled)))
 
     def places(self, name: str) -> list[Place]:
         if name in ("a", "hidden"):
