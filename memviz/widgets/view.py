@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
 import uuid
 import weakref
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,9 @@ from memviz.widgets.controller import Controller
 from memviz.widgets.messages import Message, contrast
 
 _CONTROLLERS: weakref.WeakKeyDictionary[Session, Controller] = weakref.WeakKeyDictionary()
+
+
+_ANNOUNCE_AFTER = (1.0, 2.0, 4.0, 8.0, 16.0)  # s; the front end may take a while to load
 
 
 class View(anywidget.AnyWidget):
@@ -47,7 +51,28 @@ class View(anywidget.AnyWidget):
         self.controller = controller
         self.session = controller.session
         controller.sinks.append(self)
-        self.on_msg(lambda _widget, content, _buffers: controller.receive(content, self))
+        self.greeted = False
+        self.on_msg(lambda _widget, content, _buffers: self._hear(content))
+        if getattr(self.comm, "kernel", None) is not None:
+            self._announce(_ANNOUNCE_AFTER)
+
+    def _hear(self, content: dict[str, Any]) -> None:
+        self.greeted = True
+        self.controller.receive(content, self)
+
+    def _announce(self, waits: tuple[float, ...]) -> None:
+        """Tell everything unasked: the browser's hello waits as long as a cell runs."""
+        if not waits:
+            return
+
+        def tell() -> None:
+            if not self.greeted and self in self.controller.sinks:
+                self.controller.hello(self)
+                self._announce(waits[1:])
+
+        timer = threading.Timer(waits[0], tell)
+        timer.daemon = True
+        timer.start()
 
     @property
     def effects(self) -> Effects | None:

@@ -319,3 +319,24 @@ def test_without_a_readout_the_still_picture_is_a_line(
     data, _ = shown._repr_mimebundle_()
     assert data["text/html"] == "<p>memviz workbench of &#x27;strokes&#x27;. starting</p>"
     assert ear.wait("error")["text"] == "the model fell over"
+
+
+def test_a_view_that_nobody_greets_tells_everything_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class AtOnce:
+        def __init__(self, wait: float, call: Any) -> None:
+            self.start = call
+
+    told: list[str] = []
+    widget = mv.workbench(small_study())
+    monkeypatch.setattr(widget, "send", lambda content, buffers=None: told.append(content["type"]))
+    monkeypatch.setattr(view.threading, "Timer", AtOnce)
+    widget._announce((1.0,))
+    assert {"study", "state", "sprites"} <= set(told)
+    widget._hear({"type": "undo"})
+    widget.controller.close()
+    told.clear()
+    widget._announce((1.0,))
+    assert told == []  # the browser has spoken: it asks for what it needs
+    widget.close()
