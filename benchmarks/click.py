@@ -18,17 +18,8 @@ import torch
 from playwright.sync_api import sync_playwright
 
 from tests.browser.conftest import ARGS, find_chromium
-from tests.browser.jupyter import JupyterLab, Notebook
+from tests.browser.jupyter import START, JupyterLab, Notebook
 
-CELL = """\
-import memviz as mv
-study = mv.demo("digits")
-session = mv.Session(study)
-widget = mv.workbench(session)
-def swept():
-    effects = widget.controller.effects.get("zero")
-    return effects is not None and bool(effects.done.all())
-widget"""
 CLICKS = """async ([each]) => {
   const say = document.querySelector(".mv-say");
   const times = {};
@@ -79,7 +70,7 @@ def main() -> None:
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=path, args=ARGS)
-            notebook = Notebook(lab, browser, "click", [CELL])
+            notebook = Notebook(lab, browser, "click", [START])
             notebook.page.set_viewport_size({"width": 1400, "height": 2000})
             notebook.run_all()
             notebook.page.wait_for_selector("canvas.mv-units", timeout=60_000)

@@ -22,7 +22,7 @@ LAB = """\
 examples:
   python -m memviz lab                                the first notebook
   python -m memviz lab 01_bring_your_own_model        another shipped notebook, by name
-  python -m memviz lab ~/work/mine.ipynb              a notebook of yours
+  python -m memviz lab ~/mine.ipynb                   a notebook of yours
   python -m memviz lab --no-browser --port 8899       on a server: open the printed address
   python -m memviz lab -- --log-level=DEBUG           all after -- goes to JupyterLab as it is
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -97,7 +98,7 @@ def attribute_inputs(
         arguments["n_steps"] = n_steps
     if name == "Occlusion":
         arguments["sliding_window_shapes"] = _window(inputs.shape[1:])
-    with _out_of_place(study.model), ablate(study, units, how):
+    with _ready_for_captum(study.model), ablate(study, units, how):
         explainer = getattr(captum.attr, name)(_Outputs(study))
         found: Tensor = explainer.attribute(inputs, **arguments)
     return found.detach()
@@ -214,7 +215,7 @@ def attribute_unit(
     arguments: dict[str, Any] = {"neuron_selector": activation}
     if name == "NeuronIntegratedGradients":
         arguments["n_steps"] = n_steps
-    with _out_of_place(study.model):
+    with _ready_for_captum(study.model):
         explainer = getattr(captum.attr, name)(
             _Outputs(study), study.model.get_submodule(layer.name)
         )
@@ -237,7 +238,7 @@ def _conductance(study: Study, layer: Layer, index: int, indices: Tensor, n_step
         handle.remove()
     rest = shape[0][2:] if layer.kind == "conv" else shape[0][1:-1]
     total = torch.zeros_like(inputs, requires_grad=False)
-    with _out_of_place(study.model):
+    with _ready_for_captum(study.model):
         explainer = NeuronConductance(_Outputs(study), module)
         for place in np.ndindex(*rest):
             where = (index, *place) if layer.kind == "conv" else (*place, index)
@@ -262,7 +263,7 @@ def _layer_values(
     import captum.attr
 
     found = []
-    with _out_of_place(model):
+    with _ready_for_captum(model):
         for layer in layers:
             if stop is not None and stop():
                 found.append(np.full(layer.units, np.nan))
@@ -345,13 +346,15 @@ def _window(shape: torch.Size) -> tuple[int, ...]:
 
 
 @contextmanager
-def _out_of_place(model: nn.Module) -> Iterator[None]:
+def _ready_for_captum(model: nn.Module) -> Iterator[None]:
     # An in-place activation would overwrite the very output that Captum reads.
     changed = [m for m in model.modules() if getattr(m, "inplace", False) is True]
     for module in changed:
         setattr(module, "inplace", False)  # noqa: B010
     try:
-        with buffers_kept(model):
+        with buffers_kept(model), warnings.catch_warnings():
+            # Said at each call, of hooks that Captum itself takes away again.
+            warnings.filterwarnings("ignore", message="Setting forward, backward hooks")
             yield
     finally:
         for module in changed:

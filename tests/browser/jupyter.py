@@ -17,6 +17,15 @@ import nbformat
 
 TOKEN = "memviz-test"
 ROOT = Path(__file__).parents[2]
+START = """\
+import memviz as mv
+study = mv.demo("digits")
+session = mv.Session(study)
+widget = mv.workbench(session)
+def swept():
+    effects = widget.controller.effects.get("zero")
+    return effects is not None and bool(effects.done.all())
+widget"""
 _KERNEL = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
 
 

@@ -9,19 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.browser.jupyter import JupyterLab, Notebook
+from tests.browser.jupyter import START, JupyterLab, Notebook
 
 pytestmark = pytest.mark.browser
 
-START = """\
-import memviz as mv
-study = mv.demo("digits")
-session = mv.Session(study)
-widget = mv.workbench(session)
-def swept():
-    effects = widget.controller.effects.get("zero")
-    return effects is not None and bool(effects.done.all())
-widget"""
 HOSTILE = "<img src=x onerror='window.pwned=1'>"
 HOSTILE_STUDY = f"""\
 import torch, memviz as mv
