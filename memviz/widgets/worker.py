@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 
+# After an answer the cores are the browser's for a moment: it draws before long work goes on.
+_REST = 0.12  # s
+
 
 class Worker:
     """Runs answers (newest wins) and background work (one step at a time, by rank).
@@ -70,8 +73,12 @@ class Worker:
 
     def _loop(self) -> None:
         while not self.closed:
-            if not self._step():
-                with self._wake:
+            answers = self._answer is not None
+            stepped = self._step()
+            with self._wake:
+                if answers:
+                    self._wake.wait_for(lambda: self.closed or self._answer, _REST)
+                elif not stepped:
                     self._wake.wait_for(lambda: self.closed or self._answer or self._work)
 
     def _step(self) -> bool:
