@@ -130,6 +130,8 @@ class Scores:
     def top(self, k: int) -> Any:
         """The k highest: a UnitSet, or the indices of examples.
 
+        Where some rows are exact and others estimates, exact ones are taken first.
+
         Raises
         ------
         ValueError
@@ -138,6 +140,8 @@ class Scores:
         rows = self.order()
         if not 0 <= k <= len(rows):
             raise ValueError(f"k is {k}; these scores have {len(rows)} rows to choose from.")
+        if self.exact is not None:
+            rows = rows[np.argsort(~self.exact[rows], kind="stable")]
         if self.units is not None:
             return UnitSet([self.units[row] for row in rows[:k]])
         return self._examples[rows[:k]]
@@ -180,7 +184,7 @@ class Scores:
         interval = self.null.interval if self.null is not None else None
         found = []
         for row in rows:
-            label = str(self.units[row]) if self.units is not None else str(self._examples[row])
+            label = str(self.units[row]) if self.units else f"example {self._examples[row]}"
             note = f"null {interval[0][row]:.4f} to {interval[1][row]:.4f}" if interval else ""
             if self.exact is not None and not self.exact[row]:
                 note = f"estimate  {note}"

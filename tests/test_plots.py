@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import matplotlib.colors
+import matplotlib.style
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import nn
 
@@ -124,3 +126,139 @@ def test_the_still_picture(odd: str, tmp_path: Path) -> None:
     crosses = figure.axes[0].lines[0].get_xydata()
     assert crosses.tolist() == [[2, 0]]
     written(plots.picture(layers, np.full(7, np.nan), off, found), tmp_path)
+
+
+def effects_of(table: np.ndarray, groups: dict[str, range]) -> mv.Effects:
+    """Effects with a given margin change, on as many units of two layers."""
+    units, count = table.shape
+    model = nn.Sequential(nn.Linear(2, 3)).eval()
+    study = mv.Study(model, torch.zeros(count, 2), torch.zeros(count), groups)
+    names = [mv.Unit("a$b$c" if k % 2 else "fc", k) for k in range(units)]
+    outputs = torch.zeros(count, 3)
+    found = mv.Effects.empty(study, tuple(names), torch.arange(count), "zero", "replay", outputs)
+    found.margin_change = torch.tensor(table, dtype=torch.float32)
+    found.loss_change, found.done[:] = -found.margin_change, True
+    return found
+
+
+def planted_blocks() -> tuple[mv.Effects, np.ndarray, np.ndarray]:
+    """Three kinds of units for three kinds of examples, shuffled; what kind each is."""
+    rng = np.random.default_rng(0)
+    kind_of_unit, kind_of_example = rng.permutation(30) % 3, rng.permutation(48) % 3
+    table = -1.0 * (kind_of_unit[:, None] == kind_of_example) + 0.05 * rng.normal(size=(30, 48))
+    groups = {"memorized": range(10), "clean": range(10, 40), "$odd": range(40, 46)}
+    return effects_of(table, groups), kind_of_unit, kind_of_example
+
+
+def places(axes: Axes, along: int) -> list[list[int]]:
+    """Places of the marks in each lane."""
+    return [
+        [int(path.vertices[:, along].mean().round()) for path in lane.get_paths()]
+        for lane in axes.collections
+    ]
+
+
+def test_the_atlas_puts_planted_blocks_together(tmp_path: Path) -> None:
+    effects, kind_of_unit, kind_of_example = planted_blocks()
+    figure = effects.atlas()
+    heat = next(axes for axes in figure.axes if axes.images)
+    rows = [label.get_text() for label in figure.axes[5].get_yticklabels()]
+    columns = [int(label.get_text()) for label in heat.get_xticklabels()]
+    units = [int(text.split(":")[1]) for text in rows]
+    for kinds, order in ((kind_of_unit, units), (kind_of_example, columns)):
+        assert sorted(order) == list(range(len(kinds)))
+        assert (np.diff(kinds[order]) != 0).sum() == 2  # each kind stands in one piece
+    cells = np.asarray(heat.images[0].get_array())
+    wanted = -effects.margin_change.numpy()[units][:, columns]
+    assert cells == pytest.approx(wanted)
+    by_example, by_unit = figure.axes[2].patches[0], figure.axes[6].patches[0]
+    assert by_example.get_data().values == pytest.approx(wanted.mean(0))
+    assert by_unit.get_data().values == pytest.approx(wanted.mean(1))
+    limit = heat.images[0].get_clim()
+    assert limit[0] == -limit[1]
+    text = written(figure, tmp_path)
+    assert "a$b$c" in text and "logits of margin lost" in text
+
+
+def test_the_atlas_says_which_group_and_layer_each_is_in() -> None:
+    effects, _, _ = planted_blocks()
+    figure = effects.atlas()
+    heat = next(axes for axes in figure.axes if axes.images)
+    columns = np.array([int(label.get_text()) for label in heat.get_xticklabels()])
+    groups, layers = figure.axes[3], figure.axes[5]
+    names = [label.get_text() for label in groups.get_yticklabels()]
+    assert names == ["memorized · 10", "clean · 30", "$odd · 6"]
+    wanted = [range(10), range(10, 40), range(40, 46)]
+    for found, members in zip(places(groups, 0), wanted, strict=True):
+        assert sorted(columns[found]) == list(members)
+    units = [label.get_text() for label in layers.get_yticklabels()]
+    assert [label.get_text() for label in layers.texts] == ["fc · 15", "a$b$c · 15"]
+    for found, name in zip(places(layers, 1), ["fc", "a$b$c"], strict=True):
+        assert found == [k for k, unit in enumerate(units) if unit.startswith(name + ":")]
+
+
+def test_the_atlas_keeps_the_largest_and_says_so() -> None:
+    effects, _, _ = planted_blocks()
+    effects.margin_change[[3, 8]] = -3.0
+    effects.margin_change[:, [2, 20, 21, 43, 47]] *= 10
+    figure = effects.atlas(2, 8)
+    heat = next(axes for axes in figure.axes if axes.images)
+    columns = {int(label.get_text()) for label in heat.get_xticklabels()}
+    assert {2, 20, 21, 43, 47} <= columns and len(columns) == 8
+    inside = [sum(c in members for c in columns) for members in (range(10), range(10, 40))]
+    assert inside == [2, 2]  # an equal share of each group, and of what is in none
+    units = {label.get_text() for label in figure.axes[5].get_yticklabels()}
+    assert units == {"a$b$c:3", "fc:8"}
+    title = figure.get_suptitle()
+    assert "2 of 30 units × 8 of 48 examples" in title and "groups in equal shares" in title
+    assert "all 30 units × all 48 examples" in effects.atlas().get_suptitle()
+
+
+def test_estimated_units_are_hatched_in_the_atlas() -> None:
+    effects, _, _ = planted_blocks()
+    effects.done[[4, 11]] = False  # still estimates
+    effects.done[9], effects.margin_change[9] = False, torch.nan  # nothing known
+    figure = effects.atlas()
+    heat = next(axes for axes in figure.axes if axes.images)
+    units = [label.get_text() for label in figure.axes[5].get_yticklabels()]
+    hatched = [patch for patch in heat.patches if patch.get_hatch()]
+    assert {units[round(p.get_y() + 0.5)] for p in hatched} == {"fc:4", "a$b$c:11"}
+    assert len(units) == 29 and "a$b$c:9" not in units
+    assert "29 of 30 units" in figure.get_suptitle()
+    assert "2 units estimated (hatched)" in figure.get_suptitle()
+    effects.path = "estimate"
+    assert "29 units estimated" in effects.atlas().get_suptitle()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (700, 2)])
+def test_an_atlas_of_any_size(shape: tuple[int, int], tmp_path: Path) -> None:
+    table = np.random.default_rng(0).normal(size=shape)
+    figure = effects_of(table, {"clean": range(shape[1])}).atlas(1000, 1000, on="loss")
+    written(figure, tmp_path)
+    assert "nats of loss gained" in figure.axes[-1].get_xlabel()
+
+
+def test_an_atlas_of_units_that_do_nothing() -> None:
+    figure = effects_of(np.zeros((5, 6)), {"clean": range(6)}).atlas()
+    figure.draw_without_rendering()
+
+
+def test_the_atlas_is_dark_where_figures_are() -> None:
+    effects, _, _ = planted_blocks()
+    middle = {}
+    for name in ("default", "dark_background"):
+        with matplotlib.style.context(name):
+            image = next(a for a in effects.atlas().axes if a.images).images[0]
+            middle[name] = sum(image.get_cmap()(0.5)[:3]) / 3
+    assert middle["default"] > 0.95 and middle["dark_background"] < 0.1
+
+
+def test_an_atlas_of_nothing() -> None:
+    effects, _, _ = planted_blocks()
+    with pytest.raises(ValueError, match="0 units × 5 examples is nothing to draw; ask for more"):
+        effects.atlas(0, 5)
+    with pytest.raises(ValueError, match="on is 'accuracy'"):
+        effects.atlas(on="accuracy")
+    effects.done[:], effects.margin_change[:] = False, torch.nan
+    with pytest.raises(ValueError, match="no unit has values yet; let the sweep go on"):
+        effects.atlas()

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.scores import Null, Scores
+from memviz.engine.answers import of_example, of_group, of_unit
+from memviz.scores import Scores
 from memviz.study import Study
-from memviz.units import Unit
+from memviz.units import Unit, UnitsLike
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_NULL_DRAWS = 200
+    from matplotlib.figure import Figure
 
 
 @dataclass(eq=False)
@@ -36,11 +37,11 @@ class Effects:
     margin, loss : float32 ``[n]``
         Nothing ablated.
     margin_change, loss_change : float32 ``[U, n]``
-        After minus before; NaN where not done.
+        After minus before; where not done, the estimate if one was made, else NaN.
     correct : bool ``[U, n]``
         Right with the unit ablated.
     done : bool ``[U]``
-        Which units have their values.
+        Which units have their values: exact ones, unless the path is ``"estimate"``.
 
     Examples
     --------
@@ -100,6 +101,16 @@ class Effects:
         self.loss_change[row, positions] = loss - self.loss[positions]
         self.correct[row, positions] = margin > 0
 
+    @property
+    def exact(self) -> Tensor:
+        """Which units have exact values, bool ``[U]``."""
+        return self.done & (self.path != "estimate")
+
+    @property
+    def estimated(self) -> Tensor:
+        """Which units have an estimate only, bool ``[U]``."""
+        return ~self.exact & ~self.margin_change.isnan().any(1)
+
     def members(self, group: str) -> Tensor:
         """Positions of a group among ``examples``."""
         self.study.group(group)
@@ -123,45 +134,53 @@ class Effects:
             Its null draws groups of the same sizes at random from the two groups together, so
             that membership says nothing (from all examples, where there is no second group).
         """
-        names = list(self.study.groups)
-        group = names[0] if group is None else group
-        against = next((n for n in names if n != group), "") if against is None else against
-        if on not in ("margin", "loss"):
-            raise ValueError(f"on is {on!r}; use 'margin' or 'loss'.")
-        change = -self.margin_change if on == "margin" else self.loss_change
-        mine = self.members(group)
-        rest = self.members(against) if against else torch.arange(0)
-        if len(mine) == 0 or (against and len(rest) == 0):
-            raise ValueError(f"none of the examples swept is in {group!r} or in {against!r}.")
-        values = _contrast(change, mine, rest)
-        what = "logits of margin lost" if on == "margin" else "nats of loss gained"
-        return Scores(
-            name=f"effect on {group}" + (f" against {against}" if against else ""),
-            measure=f"{what}, mean of {len(mine):,}"
-            + (f" {group} − mean of {len(rest):,} {against}" if against else f" {group}"),
-            values=values.double().numpy(),
-            units=self.units,
-            exact=np.full(len(self.units), self.path != "estimate"),
-            higher=f"holds {group} examples" + (f" more than {against} ones" if against else ""),
-            source="memviz: exact ablation, one unit at a time"
-            if self.path != "estimate"
-            else "first-order: gradient × activation (Molchanov et al. 2017; Maini et al. 2023, 5)",
-            null=self._null(change, mine, rest),
-        )
+        return of_group(self, group, against, on)
 
-    def _null(self, change: Tensor, mine: Tensor, rest: Tensor) -> Null:
-        generator = torch.Generator().manual_seed(0)
-        pool = torch.cat([mine, rest]) if len(rest) else torch.arange(len(self.examples))
-        known = change[:, pool].nan_to_num()
-        weights = torch.zeros(_NULL_DRAWS, len(pool))
-        others = len(pool) - len(mine)
-        for draw in range(_NULL_DRAWS):
-            order = torch.randperm(len(pool), generator=generator)
-            weights[draw, order[: len(mine)]] = 1 / len(mine)
-            if len(rest):
-                weights[draw, order[len(mine) :]] = -1 / others
-        words = f"{_NULL_DRAWS} draws of {len(mine):,} examples at random in place of the group"
-        return Null(words, (weights @ known.T).numpy())
+    def of_example(self, example: int, on: str = "margin") -> Scores:
+        """Who holds this example: its drop under the ablation of each unit.
+
+        Parameters
+        ----------
+        example : int
+            The study's index.
+        on : str
+            ``"margin"`` (logits lost) or ``"loss"`` (nats gained).
+
+        Returns
+        -------
+        Scores
+            Over units; its null is the same number for other examples, at most 200 drawn at
+            random (none where only one example was swept).
+
+        Raises
+        ------
+        IndexError
+            If the example was not swept.
+        """
+        return of_example(self, example, on)
+
+    def of_unit(self, unit: UnitsLike, on: str = "margin") -> Scores:
+        """What this unit holds: the drop of each example under its ablation.
+
+        Parameters
+        ----------
+        unit : Unit or text
+            One unit, for example ``"conv4:59"``.
+        on : str
+            ``"margin"`` (logits lost) or ``"loss"`` (nats gained).
+
+        Returns
+        -------
+        Scores
+            Over examples; its null is the same number for other units of the layer, at most 200
+            drawn at random (none where no other was swept).
+
+        Raises
+        ------
+        ValueError
+            If the unit was not swept.
+        """
+        return of_unit(self, unit, on)
 
     def lost(self, group: str) -> Tensor:
         """How many of a group each unit alone turns from right to wrong, int64 ``[U]``."""
@@ -176,9 +195,42 @@ class Effects:
         drop = (-self.margin_change).nan_to_num(-torch.inf)
         return self.examples[drop.topk(k, dim=1).indices]
 
+    def atlas(self, units: int = 120, examples: int = 300, on: str = "margin") -> Figure:
+        """Units × examples, both clustered, with the mean drop of each beside them.
+
+        Parameters
+        ----------
+        units, examples : int
+            How many at most: those with the largest root mean square change.
+        on : str
+            ``"margin"`` or ``"loss"``.
+        """
+        from memviz.plots import atlas
+
+        return atlas(self, units, examples, on)
+
+    def save(self, path: str | Path) -> None:
+        """Write everything but the study as safetensors; whole or not at all."""
+        from memviz.engine.stored import save_effects
+
+        save_effects(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path, study: Study) -> Effects:
+        """Read what ``save`` or ``sweep(path=...)`` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, no file of effects, or of other weights, inputs or labels.
+        """
+        from memviz.engine.stored import load_effects
+
+        return load_effects(path, study)
+
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a unit and example: margin_change, loss_change, correct."""
+        """One row a unit and example: margin_change, loss_change, correct, exact."""
         import pandas as pd
 
         count = len(self.examples)
@@ -190,16 +242,15 @@ class Effects:
                 "margin_change": self.margin_change.flatten().numpy(),
                 "loss_change": self.loss_change.flatten().numpy(),
                 "correct": self.correct.flatten().numpy(),
+                "exact": np.repeat(self.exact.numpy(), count),
             }
         )
 
     def __repr__(self) -> str:
+        left = int((self.estimated & ~self.done).sum())
         return (
             f"Effects({self.how} on {len(self.units):,} units × {len(self.examples):,} examples, "
-            f"{int(self.done.sum()):,} done, path {self.path})"
+            f"{int(self.done.sum()):,} done, "
+            + (f"{left:,} estimated, " if left else "")
+            + f"path {self.path})"
         )
-
-
-def _contrast(change: Tensor, mine: Tensor, rest: Tensor) -> Tensor:
-    value: Tensor = change[:, mine].mean(1)
-    return value - change[:, rest].mean(1) if len(rest) else value

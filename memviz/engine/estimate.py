@@ -47,9 +47,21 @@ def estimate(
 
 
 def estimate_effects(
-    replay: Replay, units: list[Unit], kind: Intervention, *, progress: bool = False
+    replay: Replay,
+    units: list[Unit],
+    kind: Intervention,
+    *,
+    ablated: UnitSet | None = None,
+    share: float = 0.0,
+    progress: bool = False,
 ) -> Effects:
-    """The estimate on a replay's examples."""
+    """The estimate on a replay's examples.
+
+    With ``ablated``, that of the change each unit adds to the ablation of these. ``share`` says
+    where the slope is taken, with all units on their way from the activation (0) to its
+    replacement (1): averaged over the way, estimates add up to the effect of all units together
+    (Sundararajan et al. 2017, proposition 1).
+    """
     effects = new_effects(replay, units, kind)
     effects.path = "estimate"
     rows: dict[str, list[int]] = {}
@@ -60,7 +72,7 @@ def estimate_effects(
 
     def run() -> None:
         for step in slow(range(replay.steps), "estimate", progress=progress):
-            _chunk(replay, step, effects, wanted, rows, kind, one)
+            _chunk(replay, step, effects, wanted, rows, kind, one, ablated or UnitSet(), share)
 
     replay.guard(run)
     effects.correct = effects.margin[None] + effects.margin_change > 0
@@ -76,6 +88,8 @@ def _chunk(
     rows: dict[str, list[int]],
     kind: Intervention,
     one: Trace,
+    ablated: UnitSet,
+    share: float,
 ) -> None:
     study, positions = replay.study, replay.chunk(step)
     changes = replay.edits(step, wanted, kind)
@@ -85,9 +99,13 @@ def _chunk(
         count = len(located.unit_sites if kind.at == "unit" else located.filter_sites)
         sites += [(name, changes[len(sites) + k]) for k in range(count)]
     passed: dict[Edit, Tensor] = {}
+    steps: dict[Edit, Tensor] = {}
 
     def keep(edit: Edit) -> Edit:
         def change(value: Tensor) -> Tensor:
+            step = edit.change(value) - value
+            steps[edit] = step.detach()
+            value = value + share * step if share else value
             passed[edit] = value if value.requires_grad else value.detach().requires_grad_()
             return passed[edit].clone()  # a later in-place call must not reach the kept one
 
@@ -96,7 +114,8 @@ def _chunk(
     two = replay.trace
     with undisturbed(random=two.random, counting=two.counting), torch.enable_grad():
         call = study.call(study.batch(replay.examples[positions]))
-        raw = run_edited(two, [keep(edit) for _, edit in sites], call)
+        present = replay.edits(step, ablated, kind)
+        raw = run_edited(two, [*present, *(keep(edit) for _, edit in sites)], call)
         outputs = study.task.outputs(raw)
         labels = study.labels[replay.examples[positions]].to(outputs.device)
         values = [passed[edit] for _, edit in sites]
@@ -112,9 +131,9 @@ def _chunk(
         ):
             for name in rows:
                 table[rows[name][0] : rows[name][-1] + 1, positions] = 0.0
-            for (name, edit), value, gradient in zip(sites, values, gradients, strict=True):
+            for (name, edit), gradient in zip(sites, gradients, strict=True):
                 if gradient is not None:
-                    product = (edit.change(value) - value) * gradient
+                    product = steps[edit] * gradient
                     indices = wanted.layers[name]
                     lead = _example_axis(edit.site, one, two)
                     part = _by_unit(product, edit, lead, len(positions), indices)

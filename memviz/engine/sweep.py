@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from memviz.engine.effects import Effects
-from memviz.engine.interventions import Intervention, intervention
-from memviz.engine.runner import CancelledError, Replay
+from memviz.engine.interventions import Intervention
+from memviz.engine.runner import Replay
 from memviz.study import Study
 from memviz.units import Layer, Unit, UnitSet, UnitsLike
 
@@ -20,6 +20,10 @@ def sweep(
     examples: Tensor | None = None,
     how: str | Intervention = "zero",
     *,
+    top: int | None = None,
+    group: str | None = None,
+    against: str | None = None,
+    path: str | Path | None = None,
     memory: int | None = None,
     progress: bool = True,
     stop: Callable[[], bool] | None = None,
@@ -34,6 +38,15 @@ def sweep(
     examples : int64 ``[n]``, optional
         All unless given.
     how : str or Intervention
+    top : int, optional
+        Exact for so many units, those with the largest estimated effect on ``group`` against
+        ``against``; the others keep their gradient × activation estimate, and ``effects.exact``
+        tells which is which.
+    group, against : str, optional
+        As in ``Effects.scores``; used with ``top`` only.
+    path : str or Path, optional
+        A safetensors file that keeps what is done: written every few seconds, at the end and when
+        interrupted. The same sweep called again goes on from there.
     memory : int, optional
         Bytes of recorded passes to keep.
     progress : bool
@@ -41,27 +54,40 @@ def sweep(
     stop : callable, optional
         Asked before each unit; True raises CancelledError.
 
+    Raises
+    ------
+    CancelledError
+        If ``stop()`` says so.
+    ValueError
+        If ``path`` is damaged or keeps another sweep: other weights, data, units or examples.
+
     Examples
     --------
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
     >>> study = Study(model.eval(), torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
     >>> sweep(study, "0:0-3", progress=False)
-    Effects(zero on 4 units × 6 examples, 4 done, path replay)
+    Effects(zero on 4 units × 6 examples, 4 done, path ...)
+    >>> sweep(study, top=2, progress=False)
+    Effects(zero on 8 units × 6 examples, 2 done, 6 estimated, path ...)
     """
-    replay = Replay(study, examples, memory=memory)
-    chosen = list(replay.check(units)) if units is not None else default_units(replay.layers)
-    kind = intervention(how)
-    effects = new_effects(replay, chosen, kind)
-    with tqdm(total=len(chosen), disable=not progress, unit="unit", desc="sweep") as bar:
+    # It builds on this file's steps; a top-level import would go round in a circle.
+    from memviz.engine.stream import sweep_stream
 
-        def run() -> None:
-            for done in sweep_steps(replay, effects, kind):
-                if stop is not None and stop():
-                    raise CancelledError("cancelled; nothing has changed.")
-                bar.update(int(done) - bar.n)
-
-        replay.guard(run)
+    *_, effects = sweep_stream(
+        study,
+        units,
+        examples,
+        how,
+        estimates=top is not None,
+        top=top,
+        group=group,
+        against=against,
+        path=path,
+        memory=memory,
+        progress=progress,
+        stop=stop,
+    )
     return effects
 
 

@@ -57,6 +57,7 @@ def scores(scores: Scores, k: int = 40) -> Figure:
         labels = [str(scores.units[row]) for row in rows]
     else:
         labels = [str(example) for example in np.asarray(scores.examples)[rows]]
+        axes.set_xlabel("example", fontsize=8)
     axes.set_xticks(places, labels, rotation=90, fontsize=7, parse_math=False)
     axes.set_ylabel("\n".join(textwrap.wrap(scores.measure, 34)), fontsize=8)
     axes.set_title(f"{scores.name}: the {len(rows)} highest", loc="left", fontsize=10)

@@ -89,7 +89,7 @@ def test_some_units_and_some_examples(study: mv.Study) -> None:
     rows = [everything.units.index(unit) for unit in few.units]
     wanted = everything.margin_change[rows][:, [20, 3, 7]]
     assert torch.allclose(few.margin_change, wanted, atol=1e-6)
-    assert few.frame.shape == (9, 6)
+    assert few.frame.shape == (9, 7)
     first = few.frame.iloc[1]
     assert (first.layer, first.unit, first.example) == ("fc", 1, 3)
     assert first.margin_change == pytest.approx(float(wanted[0, 1]), abs=1e-6)

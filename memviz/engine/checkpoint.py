@@ -1,0 +1,76 @@
+"""A sweep's file: what is done of it, written now and then and found again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+
+from memviz.engine.effects import Effects
+from memviz.engine.stored import StoredError, check, read, study_facts, sweep_facts, write
+
+_EVERY = 5.0  # s between two writings
+_SHARE = 20  # writing may take one part in so many of the time
+
+
+class Checkpoint:
+    """The file of one sweep.
+
+    Parameters
+    ----------
+    path : str or Path
+        Read if it is there, written if not.
+    effects : Effects
+        Takes up what the file holds, and is what is written.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or belongs to another sweep; nothing is changed.
+    FileNotFoundError
+        If its folder is not there.
+    """
+
+    def __init__(self, path: str | Path, effects: Effects) -> None:
+        self.path, self.effects = Path(path), effects
+        self._facts = study_facts(effects.study)
+        self._cost, self._last = 0.0, time.monotonic()
+        if self.path.exists():
+            self._take_up()
+            self._written = int(effects.done.sum())
+        else:
+            self._written = -1
+            self.write()  # a path that can't be written is told before the work, not after
+
+    def _take_up(self) -> None:
+        effects = self.effects
+        stored, facts = read(self.path, effects.study)
+        check(self.path, facts, {**self._facts, **sweep_facts(effects)})
+        if not torch.allclose(stored.margin, effects.margin, 1e-3, 1e-3, equal_nan=True):
+            raise StoredError(
+                f"{str(self.path)!r} holds the effects of a model that answered otherwise, with "
+                "the same weights; name another file, or delete it."
+            )
+        rows = stored.exact
+        effects.margin_change[rows] = stored.margin_change[rows]
+        effects.loss_change[rows] = stored.loss_change[rows]
+        effects.correct[rows] = stored.correct[rows]
+        effects.done |= rows
+        if rows.any():
+            effects.path = stored.path
+
+    def write_now_and_then(self) -> None:
+        """Write if the last writing is some seconds ago, longer where it takes long."""
+        if time.monotonic() - self._last > max(_EVERY, _SHARE * self._cost):
+            self.write()
+
+    def write(self) -> None:
+        """Write if another unit is done since."""
+        done = int(self.effects.done.sum())
+        if done == self._written:
+            return
+        start = time.monotonic()
+        write(self.path, self.effects, self._facts)
+        self._written, self._last = done, time.monotonic()
+        self._cost = self._last - start

@@ -1,0 +1,150 @@
+"""Effects on disk: one safetensors file, written whole and checked when read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from memviz.engine.effects import Effects
+from memviz.study import Study
+from memviz.units import Unit
+
+_FORMAT = "memviz effects 1"
+_TABLES = ("margin", "loss", "margin_change", "loss_change", "correct", "done")
+_WORDS = {
+    "weights": "other weights than this study's model has",
+    "data": "other inputs or labels than this study has",
+    "task": "another task than this study has",
+    "how": "another intervention",
+    "units": "other units",
+    "examples": "other examples",
+}
+
+
+class StoredError(ValueError):
+    """A file of effects that can't be used, with the reason."""
+
+
+def save_effects(effects: Effects, path: str | Path) -> None:
+    """Write effects; a reader sees the whole file or none."""
+    write(Path(path), effects, study_facts(effects.study))
+
+
+def load_effects(path: str | Path, study: Study) -> Effects:
+    """Read the effects of this study.
+
+    Raises
+    ------
+    StoredError
+        If the file is damaged, no file of effects, or of other weights, inputs or labels.
+    """
+    effects, facts = read(Path(path), study)
+    check(Path(path), facts, study_facts(study))
+    return effects
+
+
+def study_facts(study: Study) -> dict[str, str]:
+    """What the effects depend on: hashes of the weights and of the data, and the task's name."""
+    weights, data = hashlib.sha256(), hashlib.sha256()
+    for name, tensor in [*study.model.named_parameters(), *study.model.named_buffers()]:
+        _add(weights, name, tensor)
+    inputs = study.inputs if isinstance(study.inputs, Mapping) else {"inputs": study.inputs}
+    for name, tensor in inputs.items():
+        _add(data, name, tensor)
+    _add(data, "labels", study.labels)
+    task = type(study.task)
+    return {
+        "weights": weights.hexdigest(),
+        "data": data.hexdigest(),
+        "task": f"{task.__module__}.{task.__qualname__}",
+    }
+
+
+def sweep_facts(effects: Effects) -> dict[str, str]:
+    """What was ablated, how, and on which examples."""
+    examples = hashlib.sha256()
+    _add(examples, "examples", effects.examples)
+    return {
+        "how": effects.how,
+        "units": json.dumps([[unit.layer, unit.index] for unit in effects.units]),
+        "examples": examples.hexdigest(),
+    }
+
+
+def write(path: Path, effects: Effects, of_study: Mapping[str, str]) -> None:
+    """Write effects of a study whose facts are known."""
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {str(path.parent)!r} to write {path.name!r} in; make it first."
+        )
+    tensors = {name: getattr(effects, name).contiguous() for name in _TABLES}
+    tensors["examples"] = effects.examples.cpu().contiguous()
+    facts = {"format": _FORMAT, "path": effects.path, **of_study, **sweep_facts(effects)}
+    handle, part = tempfile.mkstemp(dir=path.absolute().parent, prefix=path.stem, suffix=".part")
+    os.close(handle)
+    try:
+        save_file(tensors, part, metadata={**facts, "sha256": _digest(tensors, facts)})
+        os.chmod(part, 0o644)  # the temporary file is for its owner alone
+        os.replace(part, path)
+    finally:
+        Path(part).unlink(missing_ok=True)
+
+
+def read(path: Path, study: Study) -> tuple[Effects, dict[str, str]]:
+    """Read effects, whole and unaltered but of whatever study, and the facts beside them."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise StoredError(
+            f"{str(path)!r} can't be read as effects ({error}); delete it, or name another file."
+        ) from error
+    if facts.get("format") != _FORMAT:
+        raise StoredError(
+            f"{str(path)!r} is not a file of effects; name one that effects.save or "
+            "sweep(path=...) wrote."
+        )
+    if facts.pop("sha256", "") != _digest(tensors, facts):
+        raise StoredError(
+            f"{str(path)!r} was altered after it was written; delete it, or name another file."
+        )
+    units = tuple(Unit(layer, index) for layer, index in json.loads(facts["units"]))
+    tables = {name: tensors[name] for name in _TABLES}
+    effects = Effects(study, units, tensors["examples"], facts["how"], facts["path"], **tables)
+    return effects, facts
+
+
+def check(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    """Refuse a file that belongs to something else, in one sentence."""
+    for key, value in wanted.items():
+        if found.get(key) != value:
+            which = f" ({found[key]}, not {value})" if key in ("how", "task") else ""
+            raise StoredError(
+                f"{str(path)!r} holds the effects of {_WORDS[key]}{which}; "
+                "name another file, or delete it."
+            )
+
+
+def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name in sorted(tensors):
+        _add(digest, name, tensors[name])
+    return digest.hexdigest()
+
+
+def _add(digest: hashlib._Hash, name: str, tensor: Tensor) -> None:
+    digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+    content = tensor.detach().cpu().contiguous().flatten()
+    digest.update(content.view(torch.uint8).numpy().data)
