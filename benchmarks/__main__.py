@@ -1,0 +1,90 @@
+"""Run one benchmark, or all of them.
+
+python -m benchmarks sweep --model resnet9     one
+python -m benchmarks --out results             all, their JSON in a folder
+python -m benchmarks page results              docs/performance.md from that folder
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+COMMANDS = (
+    *("sweep", "toggle", "estimate", "greedy", "scaling", "memory", "ceilings"),
+    *("gradient_norms", "activations", "histograms", "neighbours", "click", "page"),
+)
+# In the order of the page; each in a process of its own, so that none finds another's memory.
+EVERYTHING = {
+    "ceilings": ["ceilings"],
+    "sweep-resnet9": ["sweep", "--model", "resnet9"],
+    "sweep-resnet18": ["sweep", "--model", "resnet18"],
+    "sweep-vit": ["sweep", "--model", "vit"],
+    "sweep-mlp": ["sweep", "--model", "mlp", "--whole"],
+    "toggle-digits": ["toggle", "--model", "digits"],
+    "toggle-resnet9": ["toggle", "--model", "resnet9"],
+    "greedy": ["greedy"],
+    "estimate": ["estimate"],
+    "scaling": ["scaling"],
+    "memory": ["memory"],
+    "gradient_norms": ["gradient_norms"],
+    "activations": ["activations"],
+    "histograms": ["histograms"],
+    "neighbours": ["neighbours"],
+    "click": ["click"],
+}
+PRINTS_JSON_ANYWAY = ("click",)
+
+
+def run_all(folder: Path, only: Sequence[str] = tuple(EVERYTHING)) -> list[str]:
+    """Run benchmarks one after the other, write their JSON; the names of those that failed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    failed = []
+    for name in only:
+        asked = list(EVERYTHING[name])
+        print(f"{name} ...", flush=True)
+        if asked[0] not in PRINTS_JSON_ANYWAY:
+            asked.append("--json")
+        command = [sys.executable, "-m", "benchmarks", *asked]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode != 0:
+            failed.append(name)
+            continue
+        (folder / f"{name}.json").write_text(done.stdout, encoding="utf-8")
+    return failed
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Hand over to the command, or run everything."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given and given[0] in COMMANDS:
+        module = importlib.import_module(f"benchmarks.{given[0]}")
+        if given[0] == "click":
+            module.main()
+        else:
+            module.main(given[1:])
+        return
+    words = argparse.RawDescriptionHelpFormatter
+    arguments = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=words,
+        epilog="commands: " + ", ".join(COMMANDS),
+    )
+    arguments.add_argument("--out", type=Path, metavar="FOLDER", help="keeps the JSON")
+    arguments.add_argument("--only", nargs="+", choices=list(EVERYTHING), default=list(EVERYTHING))
+    chosen = arguments.parse_args(given)
+    folder = chosen.out or Path(tempfile.mkdtemp(prefix="memviz-benchmarks-"))
+    failed = run_all(folder, chosen.only)
+    print(f"results in {folder}")
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""memviz's engines as the benchmarks run them: one small function each, for all that is timed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+
+import memviz as mv
+from benchmarks.timing import Timing
+from memviz.engine.interventions import Zero
+from memviz.engine.one_at_a_time import Engine, OneAtATime
+from memviz.engine.sweep import new_effects, sweep_steps
+
+ENGINES: tuple[Engine, ...] = ("auto", "replay")  # the first is what a user gets unasked
+
+
+def prepare(study: mv.Study) -> mv.Replay:
+    """Record a study's forward passes: done once, whatever is swept."""
+    return mv.Replay(study)
+
+
+def evaluate(engine: Engine, replay: mv.Replay, units: Sequence[mv.Unit]) -> mv.Effects:
+    """The effect of each of these units alone on every example."""
+    effects = new_effects(replay, units, Zero())
+    _finish(sweep_steps(replay, effects, Zero(), engine=engine))
+    return effects
+
+
+def evaluate_timed(
+    engine: Engine, replay: mv.Replay, units: Sequence[mv.Unit], first: Timing, rest: Timing
+) -> None:
+    """The same, the first unit timed by itself.
+
+    An engine prepares a layer when it meets its first unit (it builds its graph, it checks itself
+    against replay); a layer of hundreds of units pays that once, and so does the sum.
+    """
+    effects = new_effects(replay, units, Zero())
+    steps = sweep_steps(replay, effects, Zero(), engine=engine)
+    first.run(lambda: next(done for done in steps if done >= 1))
+    rest.run(lambda: _finish(steps))
+
+
+def answers(engine: Engine, replay: mv.Replay) -> OneAtATime:
+    """What gives an engine's outputs themselves, to be compared with the hook's."""
+    return OneAtATime(replay, Zero(), engine)
+
+
+def logits(asked: OneAtATime, step: int, unit: mv.Unit) -> Tensor:
+    """Logits of one chunk of examples with one unit ablated."""
+    return asked.outputs(step, [unit])[0]
+
+
+def _finish(steps: Iterator[float]) -> None:
+    for _ in steps:
+        pass

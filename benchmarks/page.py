@@ -1,0 +1,203 @@
+"""docs/performance.md from the JSON that ``python -m benchmarks --out FOLDER`` wrote.
+
+    python -m benchmarks page FOLDER
+
+A section stands where its file does; nothing is computed here but the layout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.tables import by_engine, cell, generic, name_of, table, words_of
+
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+INTRODUCTION = """\
+# Performance
+
+Written by `python -m benchmarks page` from measured figures; `python -m benchmarks --out FOLDER`
+measures them again.
+
+Times are CPU time of one thread. What is compared takes turns in one process, on the same inputs,
+and is checked to answer the same. The hook loop is what one would write without memviz: a forward
+hook that zeroes one unit, and the whole model run once a unit, at the batch size that is fastest
+for it. Ratios say how many times less CPU time memviz needs. They belong to this machine; the graph
+engine in particular gains from what the processor's libraries do well.
+"""
+
+SWEEP = """\
+Every unit alone on every example. Some units of each layer are measured, spread evenly over it, and
+the layers are added up; recording and an engine's checks of itself are charged to memviz. Weights
+are random. *Graph* is what a sweep uses unasked where the model allows it; *replay* runs any model.
+The error is the largest difference of a logit from the hook's on the same batch, as a share of the
+largest logit."""
+
+PEERS = """\
+The cost of one unit and example by other programs, as a multiple of the hook loop. Captum's
+`LayerFeatureAblation` (one channel a feature) tells how much the label's logit falls and nothing of
+the others; a layer whose output the model then changes in place it gets wrong."""
+
+TOGGLE = """\
+One unit more or less in the ablated set, every example's new output. memviz restarts at the first
+layer that differs. Examples in 100 ms are those that one thread can serve so fast."""
+
+GREEDY = """\
+All units of the network on one example, nothing sampled. The hook loop runs one unit a pass."""
+
+ESTIMATE = """\
+Gradient × activation of every unit at once, for margin and loss, beside one plain forward and
+backward pass, and beside Captum's `LayerGradientXActivation`, layer by layer."""
+
+TRUST = """\
+On the examples that the trained digits network has memorized, the estimate beside the exact sweep
+(shares are of examples):"""
+
+SCALING = """\
+A line through five times over two decades; the exponent is the slope between the logarithms."""
+
+MEMORY = """\
+A sweep in a process of its own. Growth is beyond where the process stood with the model, the
+examples and one plain forward pass; the budget is for recorded passes."""
+
+Results = dict[str, dict[str, Any]]
+
+
+def page(results: Results) -> str:
+    """The whole page from results by file name.
+
+    Examples
+    --------
+    >>> print(page({"ceilings": {"gb_per_second": 37.0}})[-25:].strip())
+    | gb per second | 37 |
+    """
+    parts = [INTRODUCTION, *_machine(results)]
+    for title, write in SECTIONS.items():
+        found = list(write(results))
+        if found:
+            parts += [f"## {title}", *found]
+    known = ("sweep-", "toggle-", "greedy", "estimate", "scaling", "memory")
+    for name, result in results.items():
+        if not name.startswith(known):
+            parts += [f"## {words_of(name).capitalize()}", generic(result)]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _machine(results: Results) -> list[str]:
+    about: dict[str, Any] = next((r["about"] for r in results.values() if "about" in r), {})
+    if not about:
+        return []
+    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+    return [
+        f"Measured on {about['date']} at commit `{about['commit']}`: {about['processor']} "
+        f"({about['instructions']}, {about['cores']} cores), Python {about['python']}, {versions}."
+    ]
+
+
+def _sweeps(results: Results) -> list[dict[str, Any]]:
+    return [result for name, result in results.items() if name.startswith("sweep-")]
+
+
+def _sweep(results: Results) -> Iterable[str]:
+    found = _sweeps(results)
+    if not found:
+        return
+    yield SWEEP
+    headers = ["model", "units × examples", "hook loop (batch)", "graph", "replay"]
+    headers += ["graph against hook", "replay against hook", "largest error", "same predictions"]
+    rows = []
+    for r in found:
+        low, high = r["ratio_hook_range"]
+        row = [name_of(r["model"]), f"{r['units']:,} × {r['examples']:,}"]
+        row += [f"{cell(r['hook_seconds'])} s ({r['hook_batch']})", f"{cell(r['seconds'])} s"]
+        row += [f"{cell(r['replay_seconds'])} s", f"×{r['ratio_hook']} ({low} to {high})"]
+        exact = "0, bitwise" if r["replay_bitwise"] else cell(r["replay_max_error"])
+        row += [f"×{r['replay_ratio_hook']}", f"{cell(r['max_error'])} (replay {exact})"]
+        same = r["equal_predictions"] and r["replay_equal_predictions"]
+        rows.append([*row, same])
+    yield table(headers, rows)
+    for r in found:
+        yield f"### {name_of(r['model'])}, layer by layer"
+        columns = ["units", "hook_seconds", "auto_seconds", "replay_seconds"]
+        columns += ["auto_ratio_hook", "replay_ratio_hook"]
+        words = ["units", "hook, s", "graph, s", "replay, s", "graph against hook", "replay"]
+        rows = [[f"`{name}`", *(row[key] for key in columns)] for name, row in r["layers"].items()]
+        yield table(["layer", *words], rows)
+
+
+def _peers(results: Results) -> Iterable[str]:
+    rows = []
+    for r in _sweeps(results):
+        note = ", ".join(f"`{name}`" for name in r["captum_differs_in"])
+        captum = r["captum_seconds"] / r["hook_seconds"]
+        rows.append([name_of(r["model"]), "Captum", f"{captum:.3g}", r["captum_max_error"], note])
+        for peer, facts in r["others"].items():
+            if isinstance(facts, Mapping):
+                cost, error = facts["cost_of_hook"], facts["max_error"]
+                rows.append([name_of(r["model"]), f"{peer} {facts['version']}", cost, error, ""])
+            else:
+                rows.append([name_of(r["model"]), peer, facts, "", ""])
+    if rows:
+        yield PEERS
+        headers = ["model", "program", "cost, hook = 1", "largest error", "differs in"]
+        yield table(headers, rows)
+
+
+def _toggle(results: Results) -> Iterable[str]:
+    for name, r in results.items():
+        if name.startswith("toggle-"):
+            yield f"### {name_of(r['model'])}, {r['examples']:,} examples"
+            yield generic({f"`{layer}`": row for layer, row in r["layers"].items()})
+
+
+def _toggles(results: Results) -> Iterable[str]:
+    found = list(_toggle(results))
+    return [TOGGLE, *found] if found else []
+
+
+def _one(name: str, words: str) -> Callable[[Results], Iterable[str]]:
+    def write(results: Results) -> Iterable[str]:
+        if name in results:
+            yield words
+            left = {k: v for k, v in results[name].items() if k not in ("benchmark", "digits")}
+            yield by_engine(left)
+            if "digits" in results[name]:
+                yield TRUST
+                yield generic(results[name]["digits"])
+
+    return write
+
+
+SECTIONS: dict[str, Callable[[Results], Iterable[str]]] = {
+    "A whole sweep": _sweep,
+    "Other programs": _peers,
+    "A click": _toggles,
+    "One step of a greedy search": _one("greedy", GREEDY),
+    "The estimate": _one("estimate", ESTIMATE),
+    "Growth with examples, units and depth": _one("scaling", SCALING),
+    "Memory": _one("memory", MEMORY),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the folder and write the page."""
+    arguments = argparse.ArgumentParser(prog="python -m benchmarks page", description=__doc__)
+    arguments.add_argument("folder", type=Path, help="where the JSON files are")
+    arguments.add_argument("--out", type=Path, default=PAGE)
+    chosen = arguments.parse_args(argv)
+    from benchmarks.__main__ import EVERYTHING
+
+    order = {name: place for place, name in enumerate(EVERYTHING)}
+    files = sorted(chosen.folder.glob("*.json"), key=lambda file: order.get(file.stem, len(order)))
+    if not files:
+        raise SystemExit(f"no JSON in {chosen.folder}; run `python -m benchmarks --out FOLDER`.")
+    results = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    chosen.out.write_text(page(results), encoding="utf-8")
+    print(f"{chosen.out.name} from {len(results)} results")
+
+
+if __name__ == "__main__":
+    main()
