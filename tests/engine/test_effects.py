@@ -151,7 +151,7 @@ def test_the_top_is_exact_and_the_rest_marked(
 ) -> None:
     study = net()
     exact, first = mv.sweep(study, progress=False), mv.estimate(study)
-    monkeypatch.setattr(runner, "chunk_size", lambda *_: 7)
+    monkeypatch.setattr(runner, "chunk_size", lambda *_, **__: 7)
     monkeypatch.setattr(stream, "_SMALLEST", 2)
     effects = mv.sweep(study, top=5, memory=memory, progress=False)
     scores = effects.scores()

@@ -80,7 +80,7 @@ def after(units: int) -> Callable[[], bool]:
 def test_a_stopped_sweep_goes_on_to_the_same_bits(
     how: str, memory: int | None, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "chunk_size", lambda *_: 7)
+    monkeypatch.setattr(runner, "chunk_size", lambda *_, **__: 7)
     monkeypatch.setattr(stream, "_SMALLEST", 2)
     monkeypatch.setattr(stream, "_LARGEST", 2)
     kinds = {"how": how, "memory": memory, "progress": False}
