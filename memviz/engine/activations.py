@@ -1,0 +1,173 @@
+"""Activations of units over augmented copies of each example, streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from memviz.engine.activation_stream import Augment, UnitActivations
+from memviz.engine.chunks import default_memory, split
+from memviz.study import Study
+from memviz.units import Layer, Unit
+
+
+@dataclass(frozen=True, eq=False)
+class ActivationStatistics:
+    """What is kept of each unit's activations over the examples.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+    units : tuple of Unit, ``U`` of them
+        Those of the layers, in order.
+    examples : int64 ``[n]``
+        The study's indices.
+    copies : int
+    maximum, minimum, mean : float32 ``[U]``
+        Over the examples, of the mean over an example's copies and the layer's positions.
+    example : int64 ``[U]``
+        The study's index of the example that reaches the maximum.
+    others : float32 ``[U]``
+        Mean of all examples but that one; NaN where there is no other.
+    median : float32 ``[U]``, optional
+        Median of all examples but that one.
+    """
+
+    layers: tuple[Layer, ...]
+    units: tuple[Unit, ...]
+    examples: Tensor
+    copies: int
+    maximum: Tensor
+    minimum: Tensor
+    mean: Tensor
+    example: Tensor
+    others: Tensor
+    median: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"ActivationStatistics({len(self.units):,} units × {len(self.examples):,} examples, "
+            f"{self.copies} copies each)"
+        )
+
+
+def activation_statistics(
+    study: Study,
+    layers: Sequence[str] | None = None,
+    augment: Augment | None = None,
+    copies: int = 10,
+    examples: Tensor | None = None,
+    *,
+    median: bool = False,
+    seed: int = 0,
+    memory: int | None = None,
+    progress: bool = True,
+) -> ActivationStatistics:
+    """Largest activation of each unit, the example that reaches it, and what the others reach.
+
+    This is the loop of UnitMem (Wang et al. 2024, arXiv:2409.19069, section 5). Nothing but a few
+    numbers a unit is kept, however many examples there are. The median alone needs all examples of
+    a unit at once: as many units as ``memory`` holds in one pass over the examples, then the next
+    ones in another pass, with the same copies; it is exact.
+
+    Parameters
+    ----------
+    study : Study
+    layers : sequence of str, optional
+        Layers with units, all but the output layer unless given. A unit is read where ablation
+        replaces it: behind the layer's norm and non-linearity.
+    augment : callable, optional
+        ``(inputs, generator) -> inputs``: the copies of one example, ``[copies, ...]``, changed.
+        Each example has draws of its own, the same for every model and choice of examples. What
+        draws from torch's global generator is seeded too, and that generator put back after.
+    copies : int
+        Copies of each example; without ``augment`` it passes once, as it is.
+    examples : int64 ``[n]``, optional
+        All unless given.
+    median : bool
+        Whether the median of the others is wanted.
+    seed : int
+        Of the draws.
+    memory : int, optional
+        Bytes for the median, 1 GiB unless given.
+    progress : bool
+
+    Raises
+    ------
+    KeyError
+        If a layer is unknown.
+    ValueError
+        If a layer has no activation for each example, or ``augment`` does not return each copy.
+
+    Examples
+    --------
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    >>> study = Study(model.eval(), torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    >>> def shift(x, generator):
+    ...     return x + 0.1 * torch.randn(x.shape, generator=generator)
+    >>> found = activation_statistics(study, augment=shift)
+    >>> found, found.maximum.shape
+    (ActivationStatistics(8 units × 6 examples, 10 copies each), torch.Size([8]))
+    """
+    stream = UnitActivations(study, layers, augment, copies, examples, seed=seed)
+    n, count = len(stream.examples), len(stream.units)
+    if not median:
+        return stream.guard(lambda: _fold(stream, None, progress))
+    bytes_at_once = default_memory(torch.device("cpu")) if memory is None else memory
+    blocks = split(count, max(1, bytes_at_once // (4 * n)))
+    kept = torch.empty(len(blocks[0]), n)
+    medians = []
+    for block in blocks:
+        rows = kept[: len(block)]
+
+        def pass_over(rows: Tensor = rows, block: Tensor = block) -> ActivationStatistics:
+            return _fold(stream, (rows, block), progress)
+
+        found = stream.guard(pass_over)
+        medians.append(_median_of_others(rows))
+    return replace(found, median=torch.cat(medians))
+
+
+def _fold(
+    stream: UnitActivations, keep: tuple[Tensor, Tensor] | None, progress: bool
+) -> ActivationStatistics:
+    """One pass over the examples; ``keep`` is room for some units' values, and which units."""
+    count, n = len(stream.units), len(stream.examples)
+    largest = torch.full((count,), -torch.inf)
+    least = torch.full((count,), torch.inf)
+    total = torch.zeros(count, dtype=torch.float64)
+    where = torch.zeros(count, dtype=torch.int64)
+    for positions, values in stream.chunks(progress=progress):
+        high, place = values.max(0)
+        where = torch.where(high > largest, positions[place], where)
+        largest = torch.maximum(largest, high)
+        least = torch.minimum(least, values.amin(0))
+        total += values.double().sum(0)
+        if keep is not None:
+            keep[0][:, positions] = values[:, keep[1]].T
+    others = (total - largest.double()) / (n - 1) if n > 1 else torch.full((count,), torch.nan)
+    return ActivationStatistics(
+        stream.layers,
+        stream.units,
+        stream.examples,
+        stream.copies,
+        largest,
+        least,
+        (total / n).float(),
+        stream.examples[where],
+        others.float(),
+    )
+
+
+def _median_of_others(values: Tensor) -> Tensor:
+    """Median of each row ``[units, n]`` without its largest value."""
+    n = values.shape[1]
+    if n == 1:
+        return torch.full((len(values),), torch.nan)
+    # Dropping the largest leaves the order of the rest, so the ranks are those among all.
+    low, high = n // 2, (n + 1) // 2
+    middle = values.kthvalue(low, 1).values + values.kthvalue(high, 1).values
+    return middle / 2

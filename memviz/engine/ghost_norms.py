@@ -1,0 +1,240 @@
+"""Squared gradient norms of the examples of a chunk, from one forward and one backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from memviz.engine.chunks import chunk_size
+from memviz.engine.gradient_calls import ParameterCalls, Seen, Source, Use
+from memviz.engine.gradient_parts import Part
+from memviz.engine.gradient_rules import NotCoveredError, parts
+from memviz.engine.trace import trace, undisturbed
+from memviz.study import Study
+
+Found = dict[str, Tensor]
+Value = Callable[[Tensor, Tensor], Tensor]
+
+
+class GhostNorms:
+    """What is learned of the model from a few examples, and the squared norms of any others."""
+
+    def __init__(self, study: Study, examples: Tensor, labels: Tensor) -> None:
+        self.study, self.examples, self.labels = study, examples, labels
+        named = study.model.named_parameters()
+        self.parameters = {name: p for name, p in named if p.requires_grad}
+        if not self.parameters:
+            raise ValueError(
+                "no parameter of the model requires a gradient; call model.requires_grad_(True)."
+            )
+        # The lowest and the highest label; where they are one, some other example.
+        pair = torch.stack([labels.argmin(), labels.argmax()])
+        if pair[0] == pair[1]:
+            pair[1] = len(labels) - 1 - pair[0]
+        seen = trace(study.model, study.call(study.batch(examples[pair[:1]])))
+        self.random, self.counting = seen.random, seen.counting
+        self.size = min(chunk_size(seen.bytes, study.device), len(examples))
+        self.one_by_one: set[str] = set()
+        self.interleaved: set[int] = set()
+        self.seen: dict[int, Sequence[Seen]] = {}
+        self._check(pair)
+
+    def squares(self, positions: Tensor) -> Tensor:
+        """Squared norms of a chunk, float64 ``[parameters, n]``."""
+        with undisturbed(random=self.random, counting=self.counting):
+            calls, outputs = self._pass(positions)
+            slopes = _slopes(calls, outputs, positions, self._loss)
+            found = self._ghost(calls, slopes) if calls.alike else {}
+            rest = [name for name in self.parameters if name not in found]
+            if rest:
+                self.one_by_one.update(rest)
+                found |= self._alone(rest, positions, self._loss)
+        return torch.stack([found[name] for name in self.parameters])
+
+    def _loss(self, outputs: Tensor, positions: Tensor) -> Tensor:
+        return self.study.task.loss(outputs, self.labels[positions].to(outputs.device))
+
+    def _outputs(self, positions: Tensor) -> Tensor:
+        call = self.study.call(self.study.batch(self.examples[positions]))
+        return self.study.task.outputs(call())
+
+    def _pass(self, positions: Tensor) -> tuple[ParameterCalls, Tensor]:
+        """A forward pass, and where it uses the parameters."""
+        n, model = len(positions), self.study.model
+        others = next((size for size in self.seen if size != n), 0)
+        frozen = [p for p in model.parameters() if not p.requires_grad]
+        calls = ParameterCalls(
+            self.parameters, [*model.buffers(), *frozen], n, self.seen.get(others, ()), others
+        )
+        with torch.enable_grad(), calls:
+            outputs = self._outputs(positions)
+        if not outputs.requires_grad:
+            raise ValueError(
+                "the model's outputs carry no gradient; its forward pass may run under "
+                "torch.no_grad, or detach what it returns."
+            )
+        return calls, outputs
+
+    def _ghost(self, calls: ParameterCalls, slopes: Sequence[Tensor | None]) -> Found:
+        """Squared norms ``[n]`` of the parameters that rules cover."""
+        behind: dict[int, tuple[Source, list[Part]]] = {}
+        lost = set(self.one_by_one)
+        for use, gradient in zip(calls.uses, slopes, strict=True):
+            if gradient is None or all(source.of <= lost for source in use.sources):
+                continue
+            try:
+                for source, part in parts(self._laid_out(use), gradient):
+                    behind.setdefault(id(source.tensor), (source, []))[1].append(part)
+            except NotCoveredError:
+                lost.update(*(source.of for source in use.sources))
+        groups: dict[tuple[int, ...], list[str]] = {}
+        for name in self.parameters:
+            if name not in lost:
+                mine = tuple(key for key, (source, _) in behind.items() if name in source.of)
+                groups.setdefault(mine, []).append(name)
+        found: Found = {}
+        for keys, names in groups.items():
+            found |= self._norms(names, [behind[key] for key in keys], calls.examples)
+        return found
+
+    def _laid_out(self, use: Use) -> Use:
+        if use.layout is None or use.index not in self.interleaved:
+            return use
+        return replace(use, layout=replace(use.layout, interleaved=True))
+
+    def _norms(self, names: list[str], behind: list[tuple[Source, list[Part]]], n: int) -> Found:
+        """Squared norms of parameters that have the same sources."""
+        if len(behind) == 1 and behind[0][0].is_view and len(behind[0][1]) == 1:
+            return {names[0]: behind[0][1][0].squares().double().cpu()}
+        wanted = [self.parameters[name] for name in names]
+        squares = torch.zeros(len(names), n, dtype=torch.float64)
+        sources = [source.tensor for source, _ in behind]
+        for k in range(n if behind else 0):
+            rows = slice(k, k + 1)
+            mine = [
+                torch.cat([part.gradients(rows).reshape(1, *source.tensor.shape) for part in used])
+                for source, used in behind
+            ]
+            # What was made from parameters carries the sum back to them.
+            whole = torch.autograd.grad(
+                sources, wanted, [m.sum(0) for m in mine], retain_graph=True
+            )
+            squares[:, k] = _squares(whole)
+        return dict(zip(names, squares, strict=True))
+
+    def _alone(self, names: Sequence[str], positions: Tensor, value: Value) -> Found:
+        """Squared norms by automatic differentiation, one example at a time."""
+        rows = []
+        for position in positions[:, None]:
+            with torch.enable_grad():
+                total = value(self._outputs(position), position).sum()
+            wanted = [self.parameters[name] for name in names]
+            rows.append(_squares(torch.autograd.grad(total, wanted, allow_unused=True)))
+        return dict(zip(names, torch.stack(rows, 1), strict=True))
+
+    def _check(self, pair: Tensor) -> None:
+        """Hold the rules against automatic differentiation, on a slope that no loss flattens."""
+        with undisturbed(random=self.random, counting=self.counting):
+            first, alone = self._pass(pair[:1])
+            self.seen[1] = first.seen
+            calls, outputs = self._pass(pair)
+            self.seen[2] = calls.seen
+            self._refuse_mixing(pair, torch.cat([alone, self._outputs(pair[1:])]), outputs)
+            truth = self._truth(outputs, pair)
+            slopes = _slopes(calls, outputs, pair, _projected)
+            wrong = self._wrong(calls, slopes, truth)
+            self.interleaved = {
+                use.index
+                for use in calls.uses
+                if use.layout is not None
+                and use.layout.places > 1
+                and any(source.of & wrong for source in use.sources)
+            }
+            if self.interleaved:
+                wrong = self._wrong(calls, slopes, truth)
+        self.one_by_one |= wrong
+
+    def _truth(self, outputs: Tensor, pair: Tensor) -> Found:
+        """Squared norms from the batch itself: alone, a rounding may fall to ReLU's other side."""
+        with torch.enable_grad():
+            values = list(_projected(outputs, pair))
+        wanted = list(self.parameters.values())
+        rows = [
+            _squares(torch.autograd.grad(value, wanted, retain_graph=True, allow_unused=True))
+            for value in values
+        ]
+        return dict(zip(self.parameters, torch.stack(rows, 1), strict=True))
+
+    def _refuse_mixing(self, pair: Tensor, alone: Tensor, batched: Tensor) -> None:
+        """An example by itself must have the outputs and the loss that it has in a batch."""
+        self.study.task.margin(batched, self.labels[pair].to(batched.device))  # knows its labels
+        losses = [self._loss(one[None], k) for one, k in zip(alone, pair[:, None], strict=True)]
+        for what, single, together in (
+            ("outputs", alone, batched),
+            ("loss", torch.cat(losses), self._loss(batched, pair)),
+        ):
+            slack = _slack(batched.dtype)
+            scale = float(together.abs().max()) * slack
+            if not torch.allclose(single, together, rtol=slack, atol=scale, equal_nan=True):
+                raise ValueError(
+                    f"the {what} of an example alone are not those it has in a batch: the examples "
+                    "mix, or the model draws random numbers; a gradient of one example needs a "
+                    "model and a loss that take each example by itself."
+                )
+
+    def _wrong(
+        self, calls: ParameterCalls, slopes: Sequence[Tensor | None], truth: Found
+    ) -> set[str]:
+        """Parameters that no rule covers, whose rules fail, or that nothing could be seen of."""
+        found = self._ghost(calls, slopes) if calls.alike else {}
+        least = torch.stack(list(truth.values())).sum(0).sqrt() * _slack(torch.float32) / 100
+        wrong = set(self.parameters) - found.keys()
+        for name, squares in found.items():
+            norm, true = squares.clamp(min=0).sqrt(), truth[name].sqrt()
+            slack = _slack(self.parameters[name].dtype)
+            plain = all(
+                use.layout is not None and use.layout.axis == 0 and use.layout.places == 1
+                for use in calls.uses
+                if any(name in source.of for source in use.sources)
+            )
+            unseen = bool((true <= least).all()) and not plain
+            if unseen or bool(((norm - true).abs() > slack * true + least).any()):
+                wrong.add(name)
+        return wrong
+
+
+def _projected(outputs: Tensor, positions: Tensor) -> Tensor:
+    """The outputs along one random direction: a slope wherever the model has one."""
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(outputs.shape[1:], generator=generator)
+    return (outputs * direction.to(outputs)).flatten(1).sum(1)
+
+
+def _slopes(
+    calls: ParameterCalls, outputs: Tensor, positions: Tensor, value: Value
+) -> Sequence[Tensor | None]:
+    """Gradient of the summed values with respect to what each use gave."""
+    edges = [use.edge for use in calls.uses]
+    with torch.enable_grad():
+        total = value(outputs, positions).sum()
+    return torch.autograd.grad(total, edges, allow_unused=True) if edges else ()
+
+
+def _squares(gradients: Sequence[Tensor | None]) -> Tensor:
+    """Squared norm of each, float64; None is a gradient of nothing."""
+    norms = [
+        0.0 if g is None else float(torch.linalg.vector_norm(_dense(g), dtype=torch.float64))
+        for g in gradients
+    ]
+    return torch.tensor(norms, dtype=torch.float64).square()
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    return gradient.to_dense() if gradient.is_sparse else gradient
+
+
+def _slack(dtype: torch.dtype) -> float:
+    return float(4 * torch.finfo(dtype).eps ** 0.5)

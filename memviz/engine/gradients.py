@@ -1,0 +1,122 @@
+"""Gradient norms of each example, without the gradients of each example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memviz.engine.chunks import halving, slow, split
+from memviz.engine.ghost_norms import GhostNorms
+from memviz.engine.layout import check_examples
+from memviz.study import Study, check_ready
+
+
+@dataclass(frozen=True, eq=False)
+class GradientNorms:
+    """L2 norm of each example's loss gradient, for each parameter of the model.
+
+    Attributes
+    ----------
+    examples : int64 ``[n]``
+        The study's indices.
+    parameters : tuple of str
+        Names in ``model.named_parameters()``; those that require no gradient are left out.
+    values : float32 ``[parameters, n]``
+    one_by_one : tuple of str
+        Parameters used in a way that no rule covers: automatic differentiation took their
+        gradients, one example at a time.
+    """
+
+    examples: Tensor
+    parameters: tuple[str, ...]
+    values: Tensor
+    one_by_one: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> Tensor:
+        """Norm of the gradient of all parameters together, float32 ``[n]``."""
+        return _together(self.values)
+
+    @property
+    def by_module(self) -> dict[str, Tensor]:
+        """Norm of the gradient of each module's own parameters, float32 ``[n]``."""
+        rows: dict[str, list[int]] = {}
+        for row, name in enumerate(self.parameters):
+            rows.setdefault(name.rpartition(".")[0], []).append(row)
+        return {name: _together(self.values[mine]) for name, mine in rows.items()}
+
+    def __repr__(self) -> str:
+        alone = f", {len(self.one_by_one)} of them one by one" if self.one_by_one else ""
+        return (
+            f"GradientNorms({len(self.parameters)} parameters{alone} × "
+            f"{len(self.examples):,} examples)"
+        )
+
+
+def gradient_norms(
+    study: Study,
+    examples: Tensor | None = None,
+    labels: Tensor | None = None,
+    *,
+    progress: bool = True,
+) -> GradientNorms:
+    """L2 norm of the gradient of each example's own loss, by parameter.
+
+    One forward pass and one backward pass down to the inputs serve a chunk of examples; the norms
+    are told from what went into each call that uses a parameter and the gradient of what came out
+    ("ghost norms": Goodfellow 2015, arXiv:1510.01799; for convolutions after Bu et al. 2022,
+    arXiv:2205.10683). Uses of one parameter are added before its norm is taken. On a few examples
+    the rules are first held against automatic differentiation; a parameter where they do not agree
+    is left to it, example by example, and named in ``one_by_one``.
+
+    Parameters
+    ----------
+    study : Study
+        Its task gives the loss of each example; the model is in eval mode.
+    examples : int64 ``[n]``, optional
+        All unless given.
+    labels : int64 ``[n]``, optional
+        In place of the study's own.
+    progress : bool
+
+    Raises
+    ------
+    ValueError
+        If no parameter requires a gradient, or an example's loss depends on other examples.
+
+    Examples
+    --------
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    >>> study = Study(model.eval(), torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    >>> norms = gradient_norms(study)
+    >>> norms.parameters, norms.total.shape
+    (('0.weight', '0.bias', '2.weight', '2.bias'), torch.Size([6]))
+    """
+    check_ready(study.model)
+    chosen = check_examples(study, examples)
+    given = study.labels[chosen] if labels is None else torch.as_tensor(labels)
+    if given.shape != chosen.shape:
+        raise ValueError(
+            f"labels has shape {tuple(given.shape)} for {len(chosen)} examples; "
+            f"give one label an example, [{len(chosen)}]."
+        )
+    ghost = GhostNorms(study, chosen, given.long().cpu())
+    size = ghost.size
+
+    def resize(smaller: int) -> None:
+        nonlocal size
+        size = smaller
+
+    def run() -> Tensor:
+        chunks = slow(split(len(chosen), size), "gradient norms", progress=progress)
+        return torch.cat([ghost.squares(positions) for positions in chunks], 1)
+
+    squares = halving(run, lambda: size, resize)
+    values = squares.clamp(min=0).sqrt().float().cpu()
+    return GradientNorms(chosen, tuple(ghost.parameters), values, tuple(sorted(ghost.one_by_one)))
+
+
+def _together(values: Tensor) -> Tensor:
+    return values.double().square().sum(0).sqrt().float()

@@ -1,0 +1,81 @@
+"""Where the examples lie in a tensor of a forward pass: seen from passes of different sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memviz.study import Study
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The axis that grows with the examples, and how many places each example has there.
+
+    ``interleaved`` where an example's places are not neighbours: ``[places, examples]`` flattened.
+    """
+
+    axis: int
+    places: int = 1
+    interleaved: bool = False
+
+    def rows(self, tensor: Tensor) -> Tensor:
+        """One row an example, ``[n, ...]``: the tensor's own axes with this example's share.
+
+        Examples
+        --------
+        >>> Layout(axis=1, places=2).rows(torch.zeros(5, 6, 7)).shape
+        torch.Size([3, 5, 2, 7])
+        """
+        sizes = (self.places, -1) if self.interleaved else (-1, self.places)
+        parted = torch.unflatten(tensor, self.axis, sizes)
+        return parted.movedim(self.axis + self.interleaved, 0)
+
+
+def layout(small: Sequence[int], examples: int, large: Sequence[int], more: int) -> Layout | None:
+    """The layout that explains two shapes of one tensor, or None if none does.
+
+    Examples
+    --------
+    >>> layout((2, 8, 4), 2, (3, 8, 4), 3), layout((8, 4), 2, (8, 4), 3)
+    (Layout(axis=0, places=1, interleaved=False), None)
+    """
+    if len(small) != len(large):
+        return None
+    grown = [axis for axis, size in enumerate(large) if small[axis] != size]
+    if len(grown) != 1:
+        return None
+    axis = grown[0]
+    places = large[axis] // more
+    if places * more != large[axis] or places * examples != small[axis]:
+        return None
+    return Layout(axis, places)
+
+
+def check_examples(study: Study, examples: Tensor | None) -> Tensor:
+    """The examples as int64 indices of the study, all of them for None.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or one is outside the study.
+    """
+    if examples is None:
+        return torch.arange(len(study))
+    found = torch.as_tensor(examples)
+    if found.dim() != 1 or found.is_floating_point() or found.dtype == torch.bool:
+        raise ValueError(
+            f"examples is {found.dtype} of shape {tuple(found.shape)}; give indices, int64 [n]."
+        )
+    if len(found) == 0:
+        raise ValueError("no examples to run; name at least one.")
+    if not (0 <= found.min() and found.max() < len(study)):
+        outside = next(int(i) for i in found if not 0 <= i < len(study))
+        raise ValueError(
+            f"examples names {outside}; this study has {len(study):,} examples, "
+            f"0 to {len(study) - 1}."
+        )
+    return found.long().cpu()
