@@ -195,7 +195,7 @@ class UnitActivations:
 
     def _augmented(self, example: int, augment: Augment) -> Mapping[str, Tensor]:
         """The copies of one example, changed; a tensor that has no name has an empty one."""
-        copies = _taken(self.study.inputs, [example] * self.copies)
+        copies = _repeated(self.study.inputs, example, self.copies)
         seed = int(self._seeds[example])
         torch.default_generator.manual_seed(seed)
         found = augment(copies, torch.Generator().manual_seed(seed))
@@ -219,6 +219,15 @@ def _differing(alone: Mapping[Site, Tensor], batch: Mapping[Site, Tensor]) -> se
         for site, value in alone.items()
         if bool(((value[0] - batch[site][0]).abs() > _SLACK * value.abs().max()).any())
     }
+
+
+def _repeated(inputs: Inputs, example: int, copies: int) -> Inputs:
+    if isinstance(inputs, Mapping):
+        return {
+            key: value[example].expand(copies, *value.shape[1:]).clone()
+            for key, value in inputs.items()
+        }
+    return inputs[example].expand(copies, *inputs.shape[1:]).clone()
 
 
 def _taken(inputs: Inputs, rows: list[int]) -> Inputs:
