@@ -10,18 +10,35 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-# Big enough that Python's share is small, small enough to stay near the cache.
-_CHUNK_BYTES = 24 * 2**20
-_LARGEST = 512
+# Of the largest activation: big enough that Python's share is small, small enough for the cache.
+_LARGEST_VALUE = 8 * 2**20
+_LARGEST = 1024
 
 R = TypeVar("R")
 T = TypeVar("T")
 
 
-def chunk_size(bytes_per_example: int, device: torch.device) -> int:
-    """Examples a chunk so that one recorded pass stays near the cache (on a GPU: in memory)."""
-    budget = _CHUNK_BYTES if device.type == "cpu" else default_memory(device) // 8
-    return max(1, min(_LARGEST, budget // max(bytes_per_example, 1)))
+def chunk_size(
+    recorded: int, device: torch.device, *, largest: int | None = None, memory: int | None = None
+) -> int:
+    """Examples a chunk.
+
+    Parameters
+    ----------
+    recorded : int
+        Bytes an example of all results that a pass keeps.
+    device : torch.device
+    largest : int, optional
+        Bytes an example of the largest of them; an eighth of them all, unless given.
+    memory : int, optional
+        Bytes that may be kept.
+    """
+    memory = default_memory(device) if memory is None else memory
+    largest = recorded // 8 if largest is None else largest
+    by_cache = _LARGEST_VALUE // max(largest, 1) if device.type == "cpu" else _LARGEST
+    # One chunk's record, a second in another layout, and what a pass makes on its way.
+    by_memory = memory // (4 * max(recorded, 1))
+    return max(1, min(_LARGEST, by_cache, by_memory))
 
 
 def default_memory(device: torch.device) -> int:

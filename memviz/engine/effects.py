@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,14 +93,18 @@ class Effects:
             torch.zeros(len(units), dtype=torch.bool),
         )
 
-    def put(self, row: int, positions: Tensor, outputs: Tensor) -> None:
-        """Store one unit's outputs on some examples."""
+    def put(self, rows: Sequence[int], positions: Tensor, outputs: Tensor) -> None:
+        """Store some units' outputs ``[rows, positions, ...]`` on some examples."""
+        task, count = self.study.task, len(rows)
         labels = self.study.labels[self.examples[positions]].to(outputs.device)
-        margin = self.study.task.margin(outputs, labels).float().cpu()
-        loss = self.study.task.loss(outputs, labels).float().cpu()
-        self.margin_change[row, positions] = margin - self.margin[positions]
-        self.loss_change[row, positions] = loss - self.loss[positions]
-        self.correct[row, positions] = margin > 0
+        labels = labels.repeat(count, *[1] * (labels.dim() - 1))
+        flat = outputs.flatten(0, 1)
+        margin = task.margin(flat, labels).float().cpu().view(count, -1)
+        loss = task.loss(flat, labels).float().cpu().view(count, -1)
+        place = torch.tensor(list(rows))[:, None], positions
+        self.margin_change[place] = margin - self.margin[positions]
+        self.loss_change[place] = loss - self.loss[positions]
+        self.correct[place] = margin > 0
 
     @property
     def exact(self) -> Tensor:

@@ -38,16 +38,27 @@ ANOTHER_PATH = (
 _ATTENTION = inspect.signature(F.multi_head_attention_forward)
 
 
+def _whole_only(value: Tensor, features: Tensor, rows: Tensor | None) -> Tensor:
+    raise TypeError("this edit is made of a whole activation only.")
+
+
 @dataclass(frozen=True)
 class Edit:
     """A change of the activation that passes a site.
 
     Edits of one site and one ``key`` make the same change; without a key none is like another.
+    ``part(value, features, rows)`` makes the same change of the ``chosen`` features alone.
     """
 
     site: Site
     change: Callable[[Tensor], Tensor]
     key: tuple[Any, ...] = ()
+    chosen: tuple[int, ...] = ()
+    part: Callable[[Tensor, Tensor, Tensor | None], Tensor] = _whole_only
+
+    def features(self, device: torch.device) -> Tensor:
+        """The features that change, int64."""
+        return torch.tensor(self.chosen, device=device)
 
     def same(self, other: Edit) -> bool:
         """Whether both make the same change, so that a recorded result still holds."""
@@ -130,14 +141,15 @@ def _edited(func: Any, args: Any, kwargs: Any, edits: list[Edit]) -> Any:
     for edit in edits:
         if edit.site.at == "input":
             values[edit.site.argument] = edit.change(values[edit.site.argument])
-    output = _attention(func, args, kwargs, heads) if heads else func(*values, **kwargs)
+    output = attention(func, args, kwargs, heads) if heads else func(*values, **kwargs)
     for edit in edits:
         if edit.site.at == "output":
             output = edit.change(output)
     return output
 
 
-def _attention(func: Any, args: Any, kwargs: Any, edits: list[Edit]) -> Any:
+def attention(func: Any, args: Any, kwargs: Any, edits: list[Edit]) -> Any:
+    """Torch's own attention function with edits of its heads."""
     # torch's attention projects its heads inside one call: project by the identity, edit, project.
     bound = _ATTENTION.bind(*args, **kwargs)
     weight, bias = bound.arguments["out_proj_weight"], bound.arguments["out_proj_bias"]
@@ -165,7 +177,7 @@ class _Recording(_Mode):
         if not self.aligned(index, func, tensors):
             raise DivergedError
         output, replaced = self.compute(index, func, args, kwargs, tensors)
-        self.calls.append(Call(func, tensors, constants, output, replaced))
+        self.calls.append(Call(func, args, kwargs, tensors, constants, output, replaced))
         return output
 
 
@@ -207,7 +219,7 @@ class _Replaying(_Mode):
             return record.output
         output, replaced = self.compute(index, func, args, kwargs, tensors)
         if self.calls is not None:
-            self.calls.append(Call(func, tensors, constants, output, replaced))
+            self.calls.append(Call(func, args, kwargs, tensors, constants, output, replaced))
         return output
 
 
@@ -253,6 +265,11 @@ class Tape:
         """Memory the record holds."""
         return storage_bytes([call.output for call in self.calls])
 
+    def first_change(self, edits: Sequence[Edit]) -> int:
+        """The first call where these edits differ from those of this record."""
+        mode = _Replaying(self, edits)
+        return min(mode.changed, default=len(self.calls))
+
     def fork(self, edits: Sequence[Edit]) -> Tape:
         """A record of the pass with these edits; it shares what lies before the first of them."""
         mode = _Replaying(self, edits, keep=True)
@@ -296,10 +313,10 @@ def _called(mode: _Mode, forward: Callable[[], Any]) -> Any:
         raw = forward()
     if mode.next <= mode.last_edit:
         raise DivergedError  # it ended before the last edit's call
-    return _returned(raw, mode.new) if mode.new else raw
+    return returned(raw, mode.new) if mode.new else raw
 
 
-def _returned(raw: Any, new: dict[int, Tensor]) -> Any:
+def returned(raw: Any, new: dict[int, Tensor]) -> Any:
     """What the model returned, with its tensors exchanged, those of a plain object too."""
     if isinstance(raw, Tensor | tuple | list | dict) or not hasattr(raw, "__dict__"):
         return swap(raw, new)

@@ -13,6 +13,7 @@ from memviz.engine.chunks import chunk_size, default_memory, halving, slow, spli
 from memviz.engine.interventions import Intervention, Zero, intervention
 from memviz.engine.layers import Located, Site, locate
 from memviz.engine.replay import ANOTHER_PATH, DivergedError, Edit, Tape, record, run_edited
+from memviz.engine.states import take
 from memviz.engine.trace import Trace, tensors_in, trace, undisturbed, version
 from memviz.study import Inputs, Study, check_ready
 from memviz.units import Layer, UnitSet, UnitsLike, check_units
@@ -60,8 +61,11 @@ class Replay:
         if len(self.examples) == 0:
             raise ValueError("no examples to run; name at least one.")
         self._learn()
-        per_example = self.trace.bytes // min(2, len(self.examples))
-        self._size = min(chunk_size(per_example, study.device), len(self.examples))
+        few = min(2, len(self.examples))
+        recorded, largest = self.trace.bytes // few, self.trace.largest // few
+        # Without room to keep records, chunks are as large as by default.
+        size = chunk_size(recorded, study.device, largest=largest, memory=self.memory or None)
+        self._size = min(size, len(self.examples))
         self._tapes: list[Tape | None] = []
         self._live: list[Tape | None] = []
         self._recorded_bytes = 0
@@ -175,6 +179,15 @@ class Replay:
             yield
         finally:
             self._tapes[step] = kept
+
+    def tape(self, step: int) -> Tape | None:
+        """One chunk's record, if it is kept."""
+        return self._tapes[step]
+
+    def restart(self, step: int, edits: Sequence[Edit]) -> int:
+        """The call from which the last kept pass of a chunk would have to be made anew."""
+        tape = self._live[step] or self._tapes[step]
+        return 0 if tape is None else tape.first_change(edits)
 
     def capture(self, step: int, site: Site) -> Tensor:
         """The activation that passes a site in one chunk."""
@@ -315,20 +328,26 @@ class Replay:
 
 def edit(site: Site, units: Sequence[int], kind: Intervention, reference: Tensor | None) -> Edit:
     """The change that ablates some units at a site."""
-    features = [unit * site.width + k for unit in units for k in range(site.width)]
+    features = tuple(unit * site.width + k for unit in units for k in range(site.width))
 
     def change(value: Tensor) -> Tensor:
         axis = site.axis % value.dim()
         chosen = torch.tensor(features, device=value.device)
         if isinstance(kind, Zero):
             return value.index_fill(axis, chosen, 0)
-        part = None
-        if reference is not None:
-            part = reference.to(value.device).index_select(site.axis, chosen)
-        new = kind.replace(value.index_select(axis, chosen), part)
-        return value.index_copy(axis, chosen, new.to(value.dtype))
+        return value.index_copy(axis, chosen, part(value.index_select(axis, chosen), chosen, None))
 
-    return Edit(site, change, (tuple(units), kind))
+    def part(value: Tensor, chosen: Tensor, rows: Tensor | None) -> Tensor:
+        instead = None
+        if reference is not None:
+            known = reference.to(value.device)
+            by_row = rows if len(known) > 1 else None
+            if chosen.dim() == 2 and by_row is None:
+                known = known.expand(len(value), *known.shape[1:])
+            instead = take(known, site.axis % value.dim(), chosen, by_row)
+        return kind.replace(value, instead).to(value.dtype)
+
+    return Edit(site, change, (tuple(units), kind), features, part)
 
 
 def layers(study: Study) -> list[Layer]:

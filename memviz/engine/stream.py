@@ -14,6 +14,7 @@ from memviz.engine.checkpoint import Checkpoint
 from memviz.engine.effects import Effects
 from memviz.engine.estimate import estimate_effects
 from memviz.engine.interventions import Intervention, intervention
+from memviz.engine.one_at_a_time import Engine, OneAtATime
 from memviz.engine.runner import CancelledError, Replay
 from memviz.engine.sweep import default_units, new_effects, sweep_steps
 from memviz.study import Study
@@ -36,6 +37,7 @@ def sweep_stream(
     against: str | None = None,
     path: str | Path | None = None,
     memory: int | None = None,
+    engine: Engine = "auto",
     progress: bool = False,
     stop: Callable[[], bool] | None = None,
 ) -> Iterator[Effects]:
@@ -47,7 +49,7 @@ def sweep_stream(
 
     Parameters
     ----------
-    study, units, examples, how, path, memory, progress, stop
+    study, units, examples, how, path, memory, engine, progress, stop
         As in ``sweep``.
     estimates : bool
         False makes none (for a model that no gradient passes); units come in their order.
@@ -91,7 +93,7 @@ def sweep_stream(
     told = int(effects.done.sum())
     try:
         yield effects
-        for done in _steps(replay, effects, kind, rows):
+        for done in _steps(replay, effects, OneAtATime(replay, kind, engine), rows):
             if stop is not None and stop():
                 raise CancelledError("cancelled; nothing has changed.")
             bar.update(int(done) - bar.n)
@@ -123,20 +125,20 @@ def _ranked(effects: Effects, group: str | None, against: str | None) -> list[in
 
 
 def _steps(
-    replay: Replay, effects: Effects, kind: Intervention, rows: Sequence[int]
+    replay: Replay, effects: Effects, fast: OneAtATime, rows: Sequence[int]
 ) -> Iterator[float]:
     """Do what is not done of the rows; after each step, how many of them are, in units' worth."""
     left = [row for row in rows if not effects.done[row]]
     already = len(rows) - len(left)
     size, start = _SMALLEST if replay.path == "hook" else len(left), 0
     while start < len(left):
-        for done in _guarded(replay, effects, kind, left[start : start + size]):
+        for done in _guarded(replay, effects, fast, left[start : start + size]):
             yield already + start + done
         start, size = start + size, min(2 * size, _LARGEST)
 
 
 def _guarded(
-    replay: Replay, effects: Effects, kind: Intervention, rows: Sequence[int]
+    replay: Replay, effects: Effects, fast: OneAtATime, rows: Sequence[int]
 ) -> Iterator[float]:
     """``sweep_steps``; out of memory, the chunks are halved and it goes on with the rows left."""
     steps: Iterator[float] | None = None
@@ -147,7 +149,7 @@ def _guarded(
         if steps is None:
             left = [row for row in rows if not effects.done[row]]
             before = len(rows) - len(left)
-            steps = sweep_steps(replay, effects, kind, left)
+            steps = sweep_steps(replay, effects, fast.kind, left, fast)
         try:
             return next(steps, None)
         except BaseException:

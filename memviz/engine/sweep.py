@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
 
 from memviz.engine.effects import Effects
 from memviz.engine.interventions import Intervention
+from memviz.engine.one_at_a_time import Engine, OneAtATime
 from memviz.engine.runner import Replay
 from memviz.study import Study
-from memviz.units import Layer, Unit, UnitSet, UnitsLike
+from memviz.units import Layer, Unit, UnitsLike
 
 
 def sweep(
@@ -25,6 +28,7 @@ def sweep(
     against: str | None = None,
     path: str | Path | None = None,
     memory: int | None = None,
+    engine: Engine = "auto",
     progress: bool = True,
     stop: Callable[[], bool] | None = None,
 ) -> Effects:
@@ -49,6 +53,10 @@ def sweep(
         interrupted. The same sweep called again goes on from there.
     memory : int, optional
         Bytes of recorded passes to keep.
+    engine : {"auto", "graph", "replay"}
+        The graph engine is the faster one and equals a plain hook to float rounding; it is checked
+        against replay, which is bitwise a hook, and left where it fails. ``effects.path`` says
+        which ran.
     progress : bool
         Show a progress bar; interrupting the cell stops the sweep and leaves no trace.
     stop : callable, optional
@@ -85,6 +93,7 @@ def sweep(
         against=against,
         path=path,
         memory=memory,
+        engine=engine,
         progress=progress,
         stop=stop,
     )
@@ -104,28 +113,66 @@ def new_effects(replay: Replay, units: Sequence[Unit], kind: Intervention) -> Ef
 
 
 def sweep_steps(
-    replay: Replay, effects: Effects, kind: Intervention, order: Sequence[int] | None = None
+    replay: Replay,
+    effects: Effects,
+    kind: Intervention,
+    order: Sequence[int] | None = None,
+    fast: OneAtATime | None = None,
 ) -> Iterator[float]:
     """Fill effects step by step; after each step, how many units' worth of work is done.
 
-    Recorded passes let one unit be finished before the next, in the order asked for; where they
+    Recorded passes let some units be finished before the next, in the order asked for; where they
     do not all fit in memory, each chunk of examples is recorded once and all units run on it.
+    ``fast`` may be handed from one call to the next, so that its layers are checked once.
     """
-    rows = range(len(effects.units)) if order is None else order
-    sets = [UnitSet([unit]) for unit in effects.units]
+    rows = list(range(len(effects.units)) if order is None else order)
+    fast = OneAtATime(replay, kind) if fast is None else fast
+    at_once = _AtOnce()
     if replay.path == "replay":
-        for count, row in enumerate(rows):
+        start = 0
+        while start < len(rows):
+            few = rows[start : start + at_once.units]
             for step in range(replay.steps):
-                outputs = replay.chunk_outputs(step, sets[row], kind)
-                effects.put(row, replay.chunk(step), outputs)
-                effects.done[row] = step == replay.steps - 1
-                yield count + (step + 1) / replay.steps
+                with at_once.timed(len(few)):
+                    _put(replay, effects, fast, step, few)
+                effects.path = fast.path
+                effects.done[few] = step == replay.steps - 1
+                yield start + len(few) * (step + 1) / replay.steps
+            start += len(few)
         return
     for step in range(replay.steps):
         with replay.recorded(step):
-            for count, row in enumerate(rows, 1):
-                outputs = replay.chunk_outputs(step, sets[row], kind)
-                effects.put(row, replay.chunk(step), outputs)
-                effects.done[row] = step == replay.steps - 1
-                yield (step * len(rows) + count) / replay.steps
-    effects.path = "replay"
+            start = 0
+            while start < len(rows):
+                few = rows[start : start + at_once.units]
+                with at_once.timed(len(few)):
+                    _put(replay, effects, fast, step, few)
+                start += len(few)
+                effects.done[few] = step == replay.steps - 1
+                yield (step * len(rows) + start) / replay.steps
+    effects.path = fast.path
+
+
+def _put(replay: Replay, effects: Effects, fast: OneAtATime, step: int, rows: list[int]) -> None:
+    outputs = fast.outputs(step, [effects.units[row] for row in rows])
+    effects.put(rows, replay.chunk(step), outputs)
+
+
+_MOST = 64
+
+
+class _AtOnce:
+    """How many units between two looks at the stop button: a tenth of a second's worth."""
+
+    def __init__(self) -> None:
+        self.units = 1
+
+    @contextmanager
+    def timed(self, units: int) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - start
+        if seconds < 0.05 and units == self.units:
+            self.units = min(2 * self.units, _MOST)
+        elif seconds > 0.2:
+            self.units = max(1, self.units // 2)

@@ -42,6 +42,8 @@ class Call:
     """One recorded call: what went in, what came out, what it changed in place."""
 
     function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
     inputs: list[Tensor]
     constants: list[Any]
     output: Any
@@ -87,6 +89,12 @@ class Trace:
     def bytes(self) -> int:
         """Memory that the results of all calls take, views counted once."""
         return storage_bytes(call.output for call in self.calls)
+
+    @property
+    def largest(self) -> int:
+        """Memory of the largest single result."""
+        results = [tensor for call in self.calls for tensor in tensors_in(call.output)]
+        return max((tensor.nbytes for tensor in results), default=1)
 
 
 def leaves(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], list[Any]]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import memviz as mv
+from memviz.engine.toggle import Toggle
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,16 @@ class Net:
     def kept(self) -> mv.Replay:
         """The engine with a record."""
         return mv.Replay(self.study)
+
+    @cached_property
+    def toggle(self) -> Toggle:
+        """The engine that answers clicks."""
+        return Toggle(self.kept)
+
+    @cached_property
+    def is_graph(self) -> bool:
+        """Whether the graph engine takes it: none that writes through views or into its buffers."""
+        return type(self.model) not in (Views, Counted)
 
     @cached_property
     def whole(self) -> mv.Replay:

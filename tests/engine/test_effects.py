@@ -189,7 +189,7 @@ def test_out_of_memory_in_the_middle_goes_on_with_what_is_left(
     monkeypatch.setattr(stream, "_SMALLEST", 5)
 
     def hungry(
-        replay: mv.Replay, effects: Effects, kind: mv.Intervention, order: list[int]
+        replay: mv.Replay, effects: Effects, kind: mv.Intervention, order: list[int], fast: object
     ) -> Iterator[float]:
         asked.append((list(order), replay.steps))
         for row in order:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 import memviz as mv
 from memviz.engine import runner
+from memviz.engine.graphs import Graphs
 from memviz.engine.interventions import intervention
 
 SMALL = [
@@ -185,6 +186,11 @@ def check_all_ways(net: Any, units: mv.UnitSet, how: mv.Intervention) -> None:
     same(net.kept.outputs(units, how), wanted)
     same(net.kept.outputs(units, how, keep=True), wanted)
     same(net.whole.outputs(units, how), wanted)
+    same(net.toggle.outputs(units, how), wanted)
+    graph = Graphs(net.kept, how).get(0, units)
+    assert (graph is not None) == net.is_graph
+    if graph is not None:
+        same(logits(graph.run(net.kept.edits(0, units, how))), wanted)
     with torch.no_grad():
         with mv.ablate(net.study, units, how) as model:
             same(logits(model(net.inputs)), wanted)
@@ -264,7 +270,7 @@ def test_chunks_change_nothing(
     units = mv.UnitSet({layer.name: [0, layer.units - 1] for layer in layers})
     wanted = net.kept.outputs(units, how)
     for size in (1, 3):
-        monkeypatch.setattr(runner, "chunk_size", lambda *_, size=size: size)
+        monkeypatch.setattr(runner, "chunk_size", lambda *_, size=size, **__: size)
         replay = mv.Replay(net.study)
         assert replay.steps == -(-len(net.inputs) // size)
         same(replay.outputs(units, how), wanted)

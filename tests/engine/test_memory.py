@@ -58,7 +58,10 @@ def study_of_same(model: nn.Module, other: nn.Module) -> mv.Study:
 
 
 @pytest.mark.parametrize("memory", [None, 0])
-def test_memory_that_runs_out_in_the_middle_of_a_sweep(memory: int | None) -> None:
+def test_memory_that_runs_out_in_the_middle_of_a_sweep(
+    memory: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memviz.engine.sweep._MOST", 1)
     model = Hungry()
     model.room = 16
     study = study_of(model, n=16)
@@ -73,7 +76,7 @@ def test_memory_that_runs_out_in_the_middle_of_a_sweep(memory: int | None) -> No
         return False
 
     with pytest.warns(UserWarning, match="out of memory with chunks of 16 .* going on with 8"):
-        effects = mv.sweep(study, progress=False, memory=memory, stop=stop)
+        effects = mv.sweep(study, progress=False, memory=memory, stop=stop, engine="replay")
     assert effects.done.all()
     assert torch.allclose(effects.margin_change, wanted.margin_change, atol=1e-5)
 

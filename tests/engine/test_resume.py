@@ -16,8 +16,6 @@ from torch import Tensor, nn
 import memviz as mv
 from memviz.engine import checkpoint, runner, stored, stream
 from memviz.engine.effects import Effects
-from memviz.engine.interventions import Intervention
-from memviz.engine.runner import Replay
 from memviz.engine.stream import sweep_stream
 
 Steps = Iterator[float]
@@ -44,17 +42,7 @@ def study(seed: int = 0, n: int = 20) -> mv.Study:
 @pytest.fixture(autouse=True)
 def _unit_by_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     """One unit a step, whatever the engine takes at once: counts can then be told beforehand."""
-    steps = stream.sweep_steps
-
-    def single(replay: Replay, effects: Effects, kind: Intervention, order: list[int]) -> Steps:
-        if replay.path == "hook":
-            yield from steps(replay, effects, kind, order)
-            return
-        for count, row in enumerate(order):
-            for done in steps(replay, effects, kind, [row]):
-                yield count + done
-
-    monkeypatch.setattr(stream, "sweep_steps", single)
+    monkeypatch.setattr("memviz.engine.sweep._MOST", 1)
 
 
 @pytest.fixture

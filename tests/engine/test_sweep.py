@@ -66,7 +66,7 @@ def test_effects_equal_a_slow_loop_of_hooks(study: mv.Study) -> None:
         assert torch.allclose(effects.margin_change[row], margin - effects.margin, atol=1e-5)
         assert torch.allclose(effects.loss_change[row], loss - effects.loss, atol=1e-5)
         assert torch.equal(effects.correct[row], outputs.argmax(1) == labels)
-    assert effects.path == "replay" and effects.done.all()
+    assert effects.path == "graph" and effects.done.all()
 
 
 @pytest.mark.parametrize("how", ["zero", "mean", "resample 1", "filter", "scale 0.5"])
@@ -74,7 +74,7 @@ def test_chunks_first_equals_units_first(
     study: mv.Study, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = mv.sweep(study, how=how, progress=False)
-    monkeypatch.setattr(runner, "chunk_size", lambda *_: 7)
+    monkeypatch.setattr(runner, "chunk_size", lambda *_, **__: 7)
     for memory in (None, 0):
         effects = mv.sweep(study, how=how, memory=memory, progress=False)
         assert torch.allclose(effects.margin_change, wanted.margin_change, atol=1e-5)

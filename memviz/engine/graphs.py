@@ -1,0 +1,97 @@
+"""The graphs of a replay's chunks, each layer checked against replay before it is trusted."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from memviz.engine.graph import Graph
+from memviz.engine.interventions import Intervention
+from memviz.engine.kernels import Kernels
+from memviz.engine.replay import Edit, Tape
+from memviz.engine.runner import Replay
+from memviz.units import Unit, UnitSet
+
+# Of the largest output: the two engines may differ by float rounding and no more.
+TOLERANCE = 1e-5
+
+
+class Graphs:
+    """One graph for each chunk that is recorded.
+
+    Attributes
+    ----------
+    checked : set of str
+        Layers that were compared with replay.
+    refused : dict of layer name to str
+        Why a layer is run by replay; under ``""`` where the whole model is.
+    """
+
+    def __init__(self, replay: Replay, kind: Intervention) -> None:
+        self.replay, self.kind = replay, kind
+        self.checked: set[str] = set()
+        self.refused: dict[str, str] = {}
+        self._kernels = Kernels(replay.memory // 4)
+        self._graphs: dict[int, Graph] = {}
+
+    def edits(self, step: int, unit: Unit) -> list[Edit]:
+        """The changes that ablate one unit in one chunk."""
+        return self.replay.edits(step, UnitSet([unit]), self.kind)
+
+    @torch.no_grad()
+    def get(self, step: int, units: UnitSet) -> Graph | None:
+        """The chunk's graph, if it is right for these units' layers."""
+        if "" in self.refused or any(name in self.refused for name in units.layers):
+            return None
+        graph = self._graph(step)
+        if graph is None:
+            return None
+        for name, indices in units.layers.items():
+            if name not in self.checked:
+                self._check(graph, step, Unit(name, indices[0]))
+        return None if any(name in self.refused for name in units.layers) else graph
+
+    def _graph(self, step: int) -> Graph | None:
+        tape = self.replay.tape(step)
+        if tape is None:
+            return None
+        known = self._graphs.get(step)
+        if known is None or known.tape is not tape:
+            why = Graph.unfit(tape)
+            if why:
+                self.refused[""] = why
+                return None
+            if self.replay.path != "replay":
+                self._graphs.clear()  # only one chunk's record is kept at a time
+            # A donor's activation has every position.
+            narrow = self.kind.needs != "donor"
+            batch = len(self.replay.chunk(step))
+            known = Graph(tape, batch, self._kernels, narrow=narrow)
+            self._graphs[step] = known
+        return known
+
+    def _check(self, graph: Graph, step: int, asked: Unit) -> None:
+        """Compare with replay on two units: the one asked for, and the most active one."""
+        self.checked.add(asked.layer)
+        strongest = _strongest(graph.tape, self.edits(step, asked)[0])
+        task = self.replay.study.task
+        scale = float(self.replay.clean.abs().max())
+        for unit in {asked, Unit(asked.layer, strongest)}:
+            exact = self.replay.chunk_outputs(step, UnitSet([unit]), self.kind)
+            try:
+                error = float((task.outputs(graph.run(self.edits(step, unit))) - exact).abs().max())
+            except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as reason:
+                self.refused[asked.layer] = f"the graph failed there: {reason}"
+                return
+            if not error <= TOLERANCE * scale:
+                self.refused[asked.layer] = f"the graph is off by {error:.1e} of {scale:.1e}"
+                return
+
+
+def _strongest(tape: Tape, edit: Edit) -> int:
+    site, call = edit.site, tape.calls[edit.site.call]
+    if site.at == "heads":
+        return 0  # their activation is inside torch's own attention
+    value: Tensor = call.args[site.argument] if site.at == "input" else call.output
+    size = value.abs().transpose(site.axis % value.dim(), -1).reshape(-1, value.shape[site.axis])
+    return int(size.mean(0).argmax()) // site.width

@@ -1,0 +1,209 @@
+"""The dense arithmetic of the graph engine: folded norms, narrow convolutions, memory layout."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from memviz.engine import winograd
+
+if TYPE_CHECKING:
+    from memviz.engine.nodes import Node
+
+Pair = tuple[int, int]
+# Wider changes are convolved; narrower ones gathered into columns of one matrix product.
+_COLUMNS = 8
+
+
+class Kernels:
+    """Prepared weights, shared by all chunks of a study; keyed by the call's place in the trace.
+
+    ``memory`` bounds the weights transformed for Winograd's convolution: four times their size.
+    """
+
+    def __init__(self, memory: int = 2**30) -> None:
+        self._memory = memory
+        self._affine: dict[int, tuple[Tensor, Tensor]] = {}
+        self._weights: dict[tuple[int, int], tuple[Tensor, Tensor | None]] = {}
+        self._columns: dict[tuple[int, int], Tensor] = {}
+        self._transformed: dict[int, tuple[Node | None, Tensor]] = {}
+        self._transformed_bytes = 0
+        self._packed: dict[int, Tensor] = {}
+
+    def affine(self, norm: Node) -> tuple[Tensor, Tensor]:
+        """What a batch-norm in eval mode multiplies by and adds, ``[channels]`` each."""
+        if norm.index not in self._affine:
+            given = norm.bound
+            mean, variance = given["running_mean"], given["running_var"]
+            scale = torch.rsqrt(variance + given["eps"])
+            if given["weight"] is not None:
+                scale = scale * given["weight"].detach()
+            shift = -mean * scale
+            if given["bias"] is not None:
+                shift = shift + given["bias"].detach()
+            self._affine[norm.index] = scale, shift
+        return self._affine[norm.index]
+
+    def weights(self, node: Node, fold: Node | None) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of a convolution, with the norm behind it folded in."""
+        key = (node.index, -1 if fold is None else fold.index)
+        if key not in self._weights:
+            weight, bias = node.bound["weight"].detach(), node.bound["bias"]
+            bias = None if bias is None else bias.detach()
+            if fold is not None:
+                scale, shift = self.affine(fold)
+                weight = weight * scale.view(-1, 1, 1, 1)
+                bias = shift if bias is None else bias * scale + shift
+            weight = weight.contiguous(memory_format=torch.channels_last)
+            self._weights[key] = weight, bias
+        return self._weights[key]
+
+    def geometry(self, node: Node) -> tuple[Pair, Pair, Pair]:
+        """Stride, padding and dilation."""
+        stride, padding, dilation = (
+            _pair(node.bound[name]) for name in ("stride", "padding", "dilation")
+        )
+        return stride, padding, dilation
+
+    def groups(self, node: Node) -> int:
+        """In how many groups the channels are convolved."""
+        return int(node.bound["groups"])
+
+    def conv2d(
+        self, node: Node, fold: Node | None, value: Tensor, clean: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """The convolution of a dense change."""
+        weight, bias = self.weights(node, fold)
+        value = value.contiguous(memory_format=torch.channels_last)
+        out = (fold or node).out
+        if self._is_winograd(node, value, out):
+            change = value - clean(node.bound["input"])
+            weights = self._transformed_weights(node, fold, weight)
+            return winograd.convolve(change, weights).add_(clean(out))
+        stride, padding, dilation = self.geometry(node)
+        return F.conv2d(value, weight, bias, stride, padding, dilation, self.groups(node))
+
+    def _is_winograd(self, node: Node, value: Tensor, out: Tensor) -> bool:
+        weight = node.bound["weight"]
+        plain = self.geometry(node) == ((1, 1), (1, 1), (1, 1)) and self.groups(node) == 1
+        fits = node.index in self._transformed or (
+            self._transformed_bytes + winograd.bytes_of(weight) <= self._memory
+        )
+        return (
+            value.device.type == "cpu"
+            and value.dtype == torch.float32
+            and plain
+            and fits
+            and weight.shape[2:] == (3, 3)
+            and winograd.pays(value.shape[1], out.shape[1], *out.shape[2:])
+        )
+
+    def _transformed_weights(self, node: Node, fold: Node | None, weight: Tensor) -> Tensor:
+        known = self._transformed.get(node.index)
+        if known is None or known[0] is not fold:
+            self._transformed[node.index] = known = fold, winograd.transformed(weight)
+            self._transformed_bytes += known[1].nbytes
+        return known[1]
+
+    def narrow_conv2d(
+        self, node: Node, fold: Node | None, base: Tensor, change: Tensor, features: Tensor
+    ) -> Tensor:
+        """The recorded output plus the convolution of a change of a few channels."""
+        weight, _ = self.weights(node, fold)
+        stride, padding, dilation = self.geometry(node)
+        width = features.shape[-1]
+        if features.dim() == 1 and width > _COLUMNS:
+            chosen = weight.index_select(1, features)
+            return base + F.conv2d(change, chosen, None, stride, padding, dilation)
+        columns = _columns(change, weight.shape[2:], stride, padding, dilation)
+        rows, channels = len(change), base.shape[1]
+        flat = base.permute(0, 2, 3, 1).reshape(rows, -1, channels)
+        matrix = self._matrix(node, fold, weight)  # [in, kh * kw, out]
+        if features.dim() == 1:
+            chosen = matrix.index_select(0, features).flatten(0, 1)
+            out = torch.addmm(flat.flatten(0, 1), columns.flatten(0, 1), chosen)
+        else:
+            out = torch.baddbmm(flat, columns, matrix[features].flatten(1, 2))
+        high, wide = base.shape[2:]
+        return out.view(rows, high, wide, channels).permute(0, 3, 1, 2)
+
+    def _matrix(self, node: Node, fold: Node | None, weight: Tensor) -> Tensor:
+        key = (node.index, -1 if fold is None else fold.index)
+        if key not in self._columns:
+            self._columns[key] = weight.permute(1, 2, 3, 0).flatten(1, 2).contiguous()
+        return self._columns[key]
+
+    def linear(self, node: Node, fold: Node | None, value: Tensor, *, by_row: bool) -> Tensor:
+        """The linear layer of a dense change, and the activation behind it where it is fused."""
+        weight, bias = node.bound["weight"], node.bound["bias"]
+        # oneDNN prepares itself anew for each number of rows: not worth it where that varies.
+        if by_row or not fused_linear(value):
+            out = F.linear(value, weight, bias)
+            return out if fold is None else fold.call(out)
+        flat = value.reshape(-1, value.shape[-1])
+        if node.index not in self._packed:
+            reorder = torch.ops.mkldnn._reorder_linear_weight
+            self._packed[node.index] = reorder(weight.detach(), len(flat))
+        name, how = ("none", "") if fold is None else activation(fold)
+        packed = self._packed[node.index]
+        fused: Tensor = torch.ops.mkldnn._linear_pointwise(flat, packed, bias, name, [], how)
+        return fused.view(*value.shape[:-1], fused.shape[-1])
+
+
+def fused_linear(value: Tensor) -> bool:
+    """Whether oneDNN's linear layer with its activation fused in may be called."""
+    return value.device.type == "cpu" and value.dtype == torch.float32 and _has_fused_linear()
+
+
+@functools.cache
+def _has_fused_linear() -> bool:
+    # Not a public function of torch: called only where it is there and gives the right answer.
+    value, weight = torch.arange(-6.0, 6.0).view(4, 3), torch.arange(6.0).view(2, 3)
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+        out = torch.ops.mkldnn._linear_pointwise(value, packed, None, "gelu", [], "none")
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return torch.allclose(out, F.gelu(F.linear(value, weight)), atol=1e-5)
+
+
+def activation(node: Node) -> tuple[str, str]:
+    """The fused name of an activation and how it is computed; an empty name if it has none."""
+    if node.name == "relu":
+        return "relu", ""
+    if node.name == "gelu":
+        given = node.args[1] if len(node.args) > 1 else node.kwargs.get("approximate", "none")
+        return "gelu", str(given)
+    return "", ""
+
+
+def _pair(value: Any) -> Pair:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[-1]))
+
+
+def _columns(change: Tensor, kernel: Any, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:
+    """The values under each position of the kernel, ``[rows, positions, K * kh * kw]``."""
+    (high, wide), (down, right) = padding, stride
+    padded = F.pad(change, (wide, wide, high, high)) if high or wide else change.contiguous()
+    rows, width, tall, broad = padded.shape
+    kh, kw = kernel
+    out_high = (tall - dilation[0] * (kh - 1) - 1) // down + 1
+    out_wide = (broad - dilation[1] * (kw - 1) - 1) // right + 1
+    strides = padded.stride()
+    windows = padded.as_strided(
+        (rows, out_high, out_wide, width, kh, kw),
+        (
+            strides[0],
+            strides[2] * down,
+            strides[3] * right,
+            strides[1],
+            strides[2] * dilation[0],
+            strides[3] * dilation[1],
+        ),
+    )
+    return windows.reshape(rows, out_high * out_wide, width * kh * kw)

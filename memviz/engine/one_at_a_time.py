@@ -1,0 +1,118 @@
+"""Each unit alone, by the faster engine that is right: graph where it fits, else replay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from memviz.engine.graph import Graph, changed_rows
+from memviz.engine.graphs import Graphs
+from memviz.engine.interventions import Intervention
+from memviz.engine.replay import Edit
+from memviz.engine.runner import Replay
+from memviz.units import Unit, UnitSet
+
+Engine = Literal["auto", "graph", "replay"]
+ENGINES = ("auto", "graph", "replay")
+
+# Rows of one pass when a few examples are run for many units at once.
+_ROWS = 64
+_FEW = 16
+# Below this share of changed examples it pays to gather them.
+_WORTH = 0.8
+
+
+class OneAtATime:
+    """Outputs of a replay's chunks with single units ablated.
+
+    Parameters
+    ----------
+    replay : Replay
+    kind : Intervention
+    engine : {"auto", "graph", "replay"}
+        ``"auto"`` takes the graph where it fits.
+    """
+
+    def __init__(self, replay: Replay, kind: Intervention, engine: Engine = "auto") -> None:
+        if engine not in ENGINES:
+            raise ValueError(f"engine is {engine!r}; use 'auto', 'graph' or 'replay'.")
+        self.replay, self.kind = replay, kind
+        self._graphs = Graphs(replay, kind)
+        if engine == "replay":
+            self.refused[""] = "replay was asked for"
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Why a layer is run by replay; under ``""`` where the whole model is."""
+        return self._graphs.refused
+
+    @property
+    def path(self) -> str:
+        """Which engines answered so far: ``"graph"``, ``"replay"`` or ``"graph + replay"``."""
+        by_graph = self._graphs.checked - self.refused.keys()
+        if by_graph:
+            return "graph + replay" if self.refused else "graph"
+        return "replay"
+
+    @torch.no_grad()
+    def outputs(self, step: int, units: Sequence[Unit]) -> Tensor:
+        """Outputs of one chunk with each unit alone ablated, ``[units, n, ...]``."""
+        layers: dict[str, list[int]] = {}
+        for place, unit in enumerate(units):
+            layers.setdefault(unit.layer, []).append(place)
+        parts: list[Tensor | None] = [None] * len(units)
+        for layer, places in layers.items():
+            mine = [units[place] for place in places]
+            for place, part in zip(places, self._layer(step, layer, mine), strict=True):
+                parts[place] = part
+        return torch.stack([part for part in parts if part is not None])
+
+    def _layer(self, step: int, layer: str, units: list[Unit]) -> list[Tensor]:
+        graph = self._graphs.get(step, UnitSet(units[:1]))
+        if graph is None:
+            return [self.replay.chunk_outputs(step, UnitSet([u]), self.kind) for u in units]
+        edits = [self._graphs.edits(step, unit) for unit in units]
+        plan = graph.plan(edits[0])
+        if not (plan.by_row and plan.reaches_output and len(edits[0]) == 1):
+            return [self._output(graph.run(edit)) for edit in edits]
+        if graph.batch <= _FEW:
+            return self._stacked(graph, step, edits)
+        return [self._changed_only(graph, step, edit) for edit in edits]
+
+    def _output(self, raw: object) -> Tensor:
+        return self.replay.study.task.outputs(raw)
+
+    def _clean(self, step: int) -> Tensor:
+        return self.replay.clean[self.replay.chunk(step)]
+
+    def _changed_only(self, graph: Graph, step: int, edits: list[Edit]) -> Tensor:
+        if self.replay.clean.device.type != "cpu":
+            return self._output(graph.run(edits))  # asking a GPU which rows would stop it
+        rows = changed_rows(graph, edits[0])
+        if len(rows) == 0:
+            return self._clean(step)
+        if len(rows) > _WORTH * graph.batch:
+            return self._output(graph.run(edits))
+        return self._clean(step).index_copy_(0, rows, self._output(graph.run(edits, rows)))
+
+    def _stacked(self, graph: Graph, step: int, edits: list[list[Edit]]) -> list[Tensor]:
+        n = graph.batch
+        found = [self._clean(step) for _ in edits]
+        pairs = [
+            (place, row)
+            for place, (edit,) in enumerate(edits)
+            for row in changed_rows(graph, edit).tolist()
+        ]
+        device = self.replay.clean.device
+        for start in range(0, len(pairs), _ROWS):
+            few = pairs[start : start + _ROWS]
+            rows = torch.tensor([row for _, row in few], device=device)
+            features = torch.stack([edits[place][0].features(device) for place, _ in few])
+            out = self._output(graph.run(edits[few[0][0]], rows, features))
+            for (place, row), one in zip(few, out, strict=True):
+                found[place][row] = one
+        assert all(len(part) == n for part in found)
+        return found
