@@ -173,16 +173,16 @@ class GhostNorms:
         self.study.task.margin(batched, self.labels[pair].to(batched.device))  # knows its labels
         losses = [self._loss(one[None], k) for one, k in zip(alone, pair[:, None], strict=True)]
         for what, single, together in (
-            ("outputs", alone, batched),
+            ("output", alone, batched),
             ("loss", torch.cat(losses), self._loss(batched, pair)),
         ):
             slack = _slack(batched.dtype)
             scale = float(together.abs().max()) * slack
             if not torch.allclose(single, together, rtol=slack, atol=scale, equal_nan=True):
                 raise ValueError(
-                    f"the {what} of an example alone are not those it has in a batch: the examples "
-                    "mix, or the model draws random numbers; a gradient of one example needs a "
-                    "model and a loss that take each example by itself."
+                    f"an example has another {what} alone than in a batch: the examples mix, or "
+                    "the model draws random numbers; the gradient of one example needs a model and "
+                    "a loss that take each example by itself."
                 )
 
     def _wrong(
@@ -190,11 +190,13 @@ class GhostNorms:
     ) -> set[str]:
         """Parameters that no rule covers, whose rules fail, or that nothing could be seen of."""
         found = self._ghost(calls, slopes) if calls.alike else {}
-        least = torch.stack(list(truth.values())).sum(0).sqrt() * _slack(torch.float32) / 100
+        whole = torch.stack(list(truth.values())).sum(0).sqrt()
         wrong = set(self.parameters) - found.keys()
         for name, squares in found.items():
             norm, true = squares.clamp(min=0).sqrt(), truth[name].sqrt()
-            slack = _slack(self.parameters[name].dtype)
+            dtype = self.parameters[name].dtype
+            slack = _slack(dtype)
+            least = 10 * torch.finfo(dtype).eps * whole  # below, there is rounding alone
             plain = all(
                 use.layout is not None and use.layout.axis == 0 and use.layout.places == 1
                 for use in calls.uses

@@ -212,6 +212,21 @@ def test_positions_within_the_batch(interleaved: bool) -> None:
     agree(activation_statistics(study, progress=False), values.numpy())
 
 
+def test_memory_that_runs_out() -> None:
+    study = given_values(torch.randn(12, 3, generator=torch.Generator().manual_seed(0)))
+    forward = study.model.forward
+
+    def limited(x: Tensor) -> Tensor:
+        if len(x) > 20:
+            raise torch.OutOfMemoryError
+        return forward(x)
+
+    study.model.forward = limited
+    with pytest.warns(UserWarning, match="going on with 6"):
+        found = activation_statistics(study, None, shades, 3, median=True, progress=False)
+    agree(found, study.inputs.numpy() + 0.2)
+
+
 class Largest(TorchDispatchMode):
     """The size of the largest tensor that was made."""
 

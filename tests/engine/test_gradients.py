@@ -157,6 +157,10 @@ COVERED: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
         Pooled(Called(6, 6, lambda x, f: f(torch.tanh(f(x)))), 6, -1),
         SEQUENCE,
     ),
+    "a difference, and a sum": lambda: (
+        Pooled(Called(6, 6, lambda x, f: torch.tanh(x - f.bias) + f.bias), 6, -1),
+        SEQUENCE,
+    ),
     "tied": lambda: (Tied(), TOKENS),
     "unused": lambda: (Pooled(Called(6, 8, lambda x, f: x), 6, -1), SEQUENCE),
 }
@@ -294,6 +298,12 @@ def test_convolutions(
     assert check(study_of(Pooled(layer, units), inputs)).one_by_one == ()
 
 
+def test_several_images_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Gram matrix holds one image: here it would leave out the products between two."""
+    monkeypatch.setattr(gradient_parts, "_OF_GRADIENT", 10**9)
+    assert check(study_of(*COVERED["conv, images of a video"]())).one_by_one == ()
+
+
 def test_sums_that_cancel_keep_their_digits() -> None:
     """Where gradients cancel over positions, a Gram sum would be rounding alone."""
     torch.manual_seed(0)
@@ -392,6 +402,24 @@ def test_another_path_for_some_examples(monkeypatch: pytest.MonkeyPatch) -> None
     assert found.values[0, 10] == 0 < found.values[2, 10]
 
 
+def test_memory_that_runs_out() -> None:
+    study, allowed = small(12), 5
+    forward = study.model.forward
+
+    def limited(x: Tensor) -> Tensor:
+        if len(x) > allowed:
+            raise torch.OutOfMemoryError
+        return forward(x)
+
+    study.model.forward = limited
+    with pytest.warns(
+        UserWarning, match="out of memory with chunks of 12 examples; going on with 6"
+    ):
+        with pytest.warns(UserWarning, match="going on with 3"):
+            found = gradient_norms(study, progress=False)
+    assert torch.allclose(found.values, by_hand(study))
+
+
 class Largest(TorchDispatchMode):
     """The size of the largest tensor that was made."""
 
@@ -433,11 +461,11 @@ class Contrast(mv.Classification):
 
 def test_examples_that_mix_are_refused() -> None:
     for how in ("mean", "random"):
-        with pytest.raises(ValueError, match="the outputs of an example alone are not those"):
+        with pytest.raises(ValueError, match="an example has another output alone than in a batch"):
             gradient_norms(study_of(Mixing(how), torch.randn(4, 4)))
     study = small()
     study.task = Contrast()
-    with pytest.raises(ValueError, match="the loss of an example alone are not"):
+    with pytest.raises(ValueError, match="an example has another loss alone than in a batch"):
         gradient_norms(study)
 
 
