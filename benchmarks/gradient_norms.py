@@ -43,7 +43,7 @@ def measure(models: Sequence[str] = tuple(SUBJECTS), repeats: int = 3) -> dict[s
 
 def _measured(one: Subject, repeats: int) -> dict[str, Any]:
     many, few = EXAMPLES[one.name]
-    ours, theirs, batch = one.study(many), one.study(few), one.study(max(few, 16))
+    ours, theirs, batch = one.study(many), one.study(few), one.study(min(many, max(few, 16)))
     chunk = _best_chunk(theirs)
     ways: dict[str, Callable[[], Any]] = {
         "ours": lambda: gradient_norms(ours, progress=False),

@@ -80,7 +80,8 @@ class UnitActivations:
         self.layers = tuple(located.layer for located in self._located)
         self.units = tuple(unit for layer in self.layers for unit in layer.all())
         self._layouts = self._laid_out(_taken(both, rows[:1]), _taken(both, rows))
-        rows_at_once = chunk_size(self._one.bytes, study.device)
+        largest = self._one.largest
+        rows_at_once = chunk_size(self._one.bytes, study.device, largest=largest)
         self.size = min(max(1, rows_at_once // self.copies), len(self.examples))
 
     def chunks(self, *, progress: bool = False) -> Iterator[tuple[Tensor, Tensor]]:

@@ -36,7 +36,9 @@ class GhostNorms:
             pair[1] = len(labels) - 1 - pair[0]
         seen = trace(study.model, study.call(study.batch(examples[pair[:1]])))
         self.random, self.counting = seen.random, seen.counting
-        self.size = min(chunk_size(seen.bytes, study.device), len(examples))
+        # Each result has its gradient beside it.
+        size = chunk_size(2 * seen.bytes, study.device, largest=2 * seen.largest)
+        self.size = min(size, len(examples))
         self.one_by_one: set[str] = set()
         self.interleaved: set[int] = set()
         self.seen: dict[int, Sequence[Seen]] = {}

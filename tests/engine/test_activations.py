@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import memviz as mv
+from benchmarks import activations as benchmark
+from benchmarks import models
 from memviz.engine import activation_stream
 from memviz.engine.activation_stream import UnitActivations
 from memviz.engine.activations import ActivationStatistics, activation_statistics
@@ -165,7 +167,7 @@ def test_each_example_has_its_own_draws(digits: mv.Study, monkeypatch: pytest.Mo
     found = run(examples)
     assert torch.allclose(run(examples.flip(0)[:2]), found.flip(0)[:2], atol=1e-5)
     assert not torch.allclose(run(examples, seed=1), found, atol=1e-3)
-    monkeypatch.setattr(activation_stream, "chunk_size", lambda *_: 8)
+    monkeypatch.setattr(activation_stream, "chunk_size", lambda *_, **__: 8)
     assert torch.allclose(run(examples), found, atol=1e-5)
 
 
@@ -240,17 +242,17 @@ class Largest(TorchDispatchMode):
 
 
 def test_what_is_kept_does_not_grow_with_the_examples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activation_stream, "chunk_size", lambda *_: 20)
+    monkeypatch.setattr(activation_stream, "chunk_size", lambda *_, **__: 20)
     sizes = []
-    for n in (200, 800):
+    for n in (80, 240):
         study = given_values(torch.randn(n, 6))
         with Largest() as largest:
             activation_statistics(study, None, jitter, 10, progress=False)
         sizes.append(largest.size)
-    assert sizes[1] <= 800  # a seed an example, and no more
+    assert sizes[1] <= 240  # a seed an example, and no more
     with Largest() as largest:
-        activation_statistics(study, None, jitter, 10, median=True, memory=4800, progress=False)
-    assert largest.size <= 2 * 1200
+        activation_statistics(study, None, jitter, 10, median=True, memory=2000, progress=False)
+    assert largest.size <= 2 * 240
 
 
 class Mixing(nn.Module):
@@ -306,3 +308,15 @@ def test_no_trace_is_left() -> None:
             with pytest.raises(KeyboardInterrupt):
                 activation_statistics(study, None, draws, progress=False)
         model.error = None
+
+
+def test_the_benchmark_compares_like_with_like(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = torch.randn(9, 6, generator=torch.Generator().manual_seed(0))
+    model = mv.models.MLP((6, 5, 3), seed=0).eval()
+    labels = torch.zeros(9, dtype=torch.int64)
+    one = models.Subject("mlp", model, inputs, labels, {"fc1": "relu1"}, -1, 9, 2)
+    monkeypatch.setitem(models.SUBJECTS, "mlp", lambda: one)
+    monkeypatch.setitem(benchmark.EXAMPLES, "mlp", 9)
+    found = benchmark.measure(["mlp"], repeats=1)["mlp"]
+    assert found["max_error"] < 1e-5 and found["equal_examples"]
+    assert found["ratio_hooks"] == pytest.approx(found["hooks_ms"] / found["ours_ms"], rel=0.02)

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import memviz as mv
+from benchmarks import gradient_norms as benchmark
+from benchmarks import models
 from memviz.engine import ghost_norms, gradient_parts
 from memviz.engine.gradients import GradientNorms, gradient_norms
 from tests.engine.conftest import Conv1D
@@ -298,6 +300,20 @@ def test_convolutions(
     assert check(study_of(Pooled(layer, units), inputs)).one_by_one == ()
 
 
+def gated(x: Tensor, linear: nn.Module) -> Tensor:
+    return interleaved(x, linear) * x[:, :1, :1]
+
+
+def test_a_rule_that_could_not_be_checked_is_not_used() -> None:
+    """The gate is shut for both examples of the check: which rows are whose, nothing has shown."""
+    torch.manual_seed(0)
+    inputs = torch.randn(6, 5, 6)
+    inputs[[0, 2], 0, 0] = 0.0
+    found = check(study_of(Pooled(Called(6, 8, gated), 8, -1), inputs))
+    assert found.one_by_one == ("layer.linear.bias", "layer.linear.weight")
+    assert found.values[0].gt(0).tolist() == [False, True, False, True, True, True]
+
+
 def test_several_images_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Gram matrix holds one image: here it would leave out the products between two."""
     monkeypatch.setattr(gradient_parts, "_OF_GRADIENT", 10**9)
@@ -396,7 +412,7 @@ def test_another_path_for_some_examples(monkeypatch: pytest.MonkeyPatch) -> None
     inputs = torch.randn(12, 4)
     inputs[10, 0] = 9.0
     study = study_of(Fork(), inputs)
-    monkeypatch.setattr(ghost_norms, "chunk_size", lambda *_: 4)
+    monkeypatch.setattr(ghost_norms, "chunk_size", lambda *_, **__: 4)
     found = check(study)
     assert set(found.one_by_one) == set(found.parameters)
     assert found.values[0, 10] == 0 < found.values[2, 10]
@@ -503,3 +519,20 @@ def test_no_trace_is_left() -> None:
             with pytest.raises(KeyboardInterrupt):
                 gradient_norms(study, progress=False)
         model.error = None
+
+
+def test_the_benchmark_compares_like_with_like(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vmap(grad), the loop and ours agree; what is promised is there."""
+    generator = torch.Generator().manual_seed(0)
+    inputs, labels = torch.randn(12, 6, generator=generator), torch.arange(12) % 3
+    model = mv.models.MLP((6, 5, 3), seed=0).eval()
+    one = models.Subject("mlp", model, inputs, labels, {"fc1": "relu1"}, -1, 12, 2)
+    study = one.study(12)
+    for peer in (benchmark.loop_norms(study), benchmark.vmap_norms(study, 5).detach()):
+        assert torch.allclose(gradient_norms(study, progress=False).values, peer, rtol=1e-4)
+    monkeypatch.setitem(models.SUBJECTS, "mlp", lambda: one)
+    monkeypatch.setitem(benchmark.EXAMPLES, "mlp", (12, 6))
+    found = benchmark.measure(["mlp"], repeats=1)["mlp"]
+    assert found["max_error"] < 1e-4 and found["one_by_one"] == 0 and found["vmap_chunk"] == 4
+    assert found["ratio_vmap"] == pytest.approx(found["vmap_ms"] / found["ours_ms"], rel=0.02)
+    assert found["ratio_loop"] == pytest.approx(found["loop_ms"] / found["ours_ms"], rel=0.02)
