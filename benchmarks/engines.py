@@ -23,7 +23,7 @@ def prepare(study: mv.Study) -> mv.Replay:
 def evaluate(engine: Engine, replay: mv.Replay, units: Sequence[mv.Unit]) -> mv.Effects:
     """The effect of each of these units alone on every example."""
     effects = new_effects(replay, units, Zero())
-    _finish(sweep_steps(replay, effects, Zero(), engine=engine))
+    _finish(sweep_steps(replay, effects, Zero(), fast=OneAtATime(replay, Zero(), engine)))
     return effects
 
 
@@ -36,7 +36,7 @@ def evaluate_timed(
     against replay); a layer of hundreds of units pays that once, and so does the sum.
     """
     effects = new_effects(replay, units, Zero())
-    steps = sweep_steps(replay, effects, Zero(), engine=engine)
+    steps = sweep_steps(replay, effects, Zero(), fast=OneAtATime(replay, Zero(), engine))
     first.run(lambda: next(done for done in steps if done >= 1))
     rest.run(lambda: _finish(steps))
 

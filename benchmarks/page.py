@@ -42,8 +42,9 @@ The cost of one unit and example by other programs, as a multiple of the hook lo
 the others; a layer whose output the model then changes in place it gets wrong."""
 
 TOGGLE = """\
-One unit more or less in the ablated set, every example's new output. memviz restarts at the first
-layer that differs. Examples in 100 ms are those that one thread can serve so fast."""
+One unit more or less in the ablated set, every example's new output. Replay restarts at the first
+layer that differs; memviz takes the graph instead where that is less work. Examples in 100 ms are
+those that one thread can serve so fast."""
 
 GREEDY = """\
 All units of the network on one example, nothing sampled. The hook loop runs one unit a pass."""
@@ -149,8 +150,11 @@ def _peers(results: Results) -> Iterable[str]:
 def _toggle(results: Results) -> Iterable[str]:
     for name, r in results.items():
         if name.startswith("toggle-"):
-            yield f"### {name_of(r['model'])}, {r['examples']:,} examples"
-            yield generic({f"`{layer}`": row for layer, row in r["layers"].items()})
+            for words in ("one_layer", "every_layer"):
+                rows = {f"`{layer}`": row for layer, row in r[words].items()}
+                title = f"{name_of(r['model'])}, units of {words_of(words)} ablated"
+                yield f"### {title}, {r['examples']:,} examples"
+                yield generic(rows)
 
 
 def _toggles(results: Results) -> Iterable[str]:

@@ -15,6 +15,7 @@ import torch
 
 from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.runner import Replay
+from memviz.engine.toggle import Toggle
 from memviz.study import Study
 from memviz.units import Layer, UnitSet, UnitsLike, UnknownLayerError
 
@@ -52,6 +53,7 @@ class Session:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.replay = Replay(study)
+        self.toggles = Toggle(self.replay)
         self.known = [layer for layer in self.replay.layers if not layer.is_output]
         if not self.known:
             raise ValueError(

@@ -86,8 +86,9 @@ def test_a_tiny_sweep_says_all_it_promises():
 @pytest.mark.usefixtures("_small")
 def test_tiny_clicks_and_a_tiny_greedy_step():
     clicks = toggle.measure("resnet9", examples=9, clicks=2)
-    assert clicks["bitwise"] is True and clicks["equal_predictions"] is True
-    assert set(clicks["layers"]) == {"conv1", "conv4"}
+    assert clicks["replay_bitwise"] is True and clicks["replay_equal_predictions"] is True
+    assert clicks["max_error"] < 1e-5 and clicks["equal_predictions"] is True
+    assert set(clicks["one_layer"]) == set(clicks["every_layer"]) == {"conv1", "conv4"}
     step = measure_greedy("resnet9", repeats=1, sample=2)
     assert step["units"] == 4 and step["equal_predictions"] and step["same_best_unit"]
     assert step["max_error"] < 1e-5
@@ -185,6 +186,7 @@ def test_the_page_is_written_from_results(tmp_path, capsys):
     found["others"] = {"nnsight": {"version": "9.9", "cost_of_hook": 1.1, "max_error": 0.0}}
     results = {
         "sweep-mlp": found,
+        "toggle-resnet9": toggle.measure("resnet9", examples=9, clicks=2),
         "memory": {"grown_mb": 300, "replay_grown_mb": 200, "model": "a|b"},
         "estimate": {"seconds": 1.5, "digits": {"units": 320}},
         "ceilings": {"copy": 37.0, "about": found["about"]},
@@ -197,7 +199,8 @@ def test_the_page_is_written_from_results(tmp_path, capsys):
     assert "| MLP | 9 × 8 |" in text and "×12.5" in text and "×2.25" in text
     assert "nnsight 9.9" in text and "a\\|b" in text and "| units | 320 |" in text
     assert "| few bins | 1 |  |" in text and "| many bins | 2 | 3 |" in text
-    assert "## A click" not in text and text.index("## Memory") < text.index("## Ceilings")
+    assert "## One step" not in text and text.index("## Memory") < text.index("## Ceilings")
+    assert "### ResNet-9, units of every layer ablated, 9 examples" in text
     assert f"torch {torch.__version__}" in text
     with pytest.raises(SystemExit, match="no JSON"):
         page.main([str(tmp_path / "nothing")])

@@ -37,7 +37,7 @@ def chunk_size(
     largest = recorded // 8 if largest is None else largest
     by_cache = _LARGEST_VALUE // max(largest, 1) if device.type == "cpu" else _LARGEST
     # One chunk's record, a second in another layout, and what a pass makes on its way.
-    by_memory = memory // (4 * max(recorded, 1))
+    by_memory = memory // (6 * max(recorded, 1))
     return max(1, min(_LARGEST, by_cache, by_memory))
 
 

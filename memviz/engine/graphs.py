@@ -31,8 +31,12 @@ class Graphs:
         self.replay, self.kind = replay, kind
         self.checked: set[str] = set()
         self.refused: dict[str, str] = {}
-        self._kernels = Kernels(replay.memory // 4)
+        self._kernels = Kernels(replay.memory // 8)
         self._graphs: dict[int, Graph] = {}
+
+    def forget(self) -> None:
+        """Drop the graphs: each holds its chunk's record."""
+        self._graphs.clear()
 
     def edits(self, step: int, unit: Unit) -> list[Edit]:
         """The changes that ablate one unit in one chunk."""

@@ -30,7 +30,6 @@ class Kernels:
         self._memory = memory
         self._affine: dict[int, tuple[Tensor, Tensor]] = {}
         self._weights: dict[tuple[int, int], tuple[Tensor, Tensor | None]] = {}
-        self._columns: dict[tuple[int, int], Tensor] = {}
         self._transformed: dict[int, tuple[Node | None, Tensor]] = {}
         self._transformed_bytes = 0
         self._packed: dict[int, Tensor] = {}
@@ -123,20 +122,14 @@ class Kernels:
         columns = _columns(change, weight.shape[2:], stride, padding, dilation)
         rows, channels = len(change), base.shape[1]
         flat = base.permute(0, 2, 3, 1).reshape(rows, -1, channels)
-        matrix = self._matrix(node, fold, weight)  # [in, kh * kw, out]
+        by_channel = weight.permute(1, 2, 3, 0)  # [in, kh, kw, out]
         if features.dim() == 1:
-            chosen = matrix.index_select(0, features).flatten(0, 1)
+            chosen = by_channel.index_select(0, features).flatten(0, 2)
             out = torch.addmm(flat.flatten(0, 1), columns.flatten(0, 1), chosen)
         else:
-            out = torch.baddbmm(flat, columns, matrix[features].flatten(1, 2))
+            out = torch.baddbmm(flat, columns, by_channel[features].flatten(1, 3))
         high, wide = base.shape[2:]
         return out.view(rows, high, wide, channels).permute(0, 3, 1, 2)
-
-    def _matrix(self, node: Node, fold: Node | None, weight: Tensor) -> Tensor:
-        key = (node.index, -1 if fold is None else fold.index)
-        if key not in self._columns:
-            self._columns[key] = weight.permute(1, 2, 3, 0).flatten(1, 2).contiguous()
-        return self._columns[key]
 
     def linear(self, node: Node, fold: Node | None, value: Tensor, *, by_row: bool) -> Tensor:
         """The linear layer of a dense change, and the activation behind it where it is fused."""

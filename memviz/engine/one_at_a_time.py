@@ -57,6 +57,10 @@ class OneAtATime:
             return "graph + replay" if self.refused else "graph"
         return "replay"
 
+    def forget(self) -> None:
+        """Drop what is held of the chunks."""
+        self._graphs.forget()
+
     @torch.no_grad()
     def outputs(self, step: int, units: Sequence[Unit]) -> Tensor:
         """Outputs of one chunk with each unit alone ablated, ``[units, n, ...]``."""

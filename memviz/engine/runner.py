@@ -34,7 +34,8 @@ class Replay:
     examples : int64 ``[n]``, optional
         Which examples to run, all unless given.
     memory : int, optional
-        Bytes of recorded results to keep; what does not fit is run whole each time.
+        Bytes that it may take, 1 GiB or half of a GPU's free memory unless given. Half of it is for
+        recorded results; where they do not fit, passes are run whole or recorded anew each time.
 
     Attributes
     ----------
@@ -249,7 +250,7 @@ class Replay:
 
     def _kept_raw(self, step: int, edits: Sequence[Edit]) -> Any:
         tape = self._live[step] or self._tapes[step]
-        if tape is None or 2 * self._recorded_bytes > self.memory:
+        if tape is None or 3 * self._recorded_bytes > self.memory:
             return self._raw(step, edits)
         try:
             live = self._live[step] = tape.fork(edits)
@@ -307,7 +308,7 @@ class Replay:
             tape = self._tape(self._inputs(positions))
             outputs.append(self.study.task.outputs(tape.raw))
             kept += tape.bytes
-            self._tapes.append(tape if kept <= self.memory else None)
+            self._tapes.append(tape if kept <= self.memory // 2 else None)
         self._live = [None] * len(self._chunks)
         self._recorded_bytes = kept
         self.clean = torch.cat(outputs)

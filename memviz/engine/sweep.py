@@ -150,6 +150,7 @@ def sweep_steps(
                 start += len(few)
                 effects.done[few] = step == replay.steps - 1
                 yield (step * len(rows) + start) / replay.steps
+            fast.forget()  # or the next chunk's record would stand beside this one
     effects.path = fast.path
 
 

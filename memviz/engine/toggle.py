@@ -26,6 +26,11 @@ class Toggle:
     ----------
     replay : Replay
 
+    Attributes
+    ----------
+    settled : bool
+        Whether the last answer's pass is kept; if not, ``settle`` keeps it.
+
     Examples
     --------
     >>> from torch import nn
@@ -40,6 +45,7 @@ class Toggle:
 
     def __init__(self, replay: Replay) -> None:
         self.replay = replay
+        self.settled = True
         self._graphs: Graphs | None = None
         self._record: Tensor | None = None
 
@@ -55,9 +61,21 @@ class Toggle:
         """
         replay, chosen = self.replay, self.replay.check(units)
         replay.refresh()
+        self.settled = True
         if not chosen:
             return replay.clean
         return replay.guard(lambda: torch.cat(list(self._chunks(chosen, kind, stop))))
+
+    def settle(self, units: UnitsLike, kind: Intervention) -> Iterator[None]:
+        """Keep the pass of an answer that the graph gave, so that the next can go on from it.
+
+        To be done when nobody waits.
+        """
+        chosen = self.replay.check(units)
+        for step in range(self.replay.steps if chosen else 0):
+            self.replay.chunk_outputs(step, chosen, kind, keep=True)
+            yield
+        self.settled = True
 
     def _chunks(
         self, units: UnitSet, kind: Intervention, stop: Callable[[], bool] | None
@@ -74,6 +92,7 @@ class Toggle:
             edits = replay.edits(step, units, kind)
             restart = replay.restart(step, edits)
             if graph.work(edits) < graph.work_from(restart):
+                self.settled = False
                 return replay.study.task.outputs(graph.run(edits))
         return replay.chunk_outputs(step, units, kind, keep=True)
 

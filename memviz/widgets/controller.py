@@ -211,9 +211,7 @@ class Controller:
         version, units, how = session.version, session.units, session.how
         kind = intervention(how)
         try:
-            outputs = session.replay.outputs(
-                units, kind, stop=lambda: self.worker.answer_waits, keep=True
-            )
+            outputs = session.toggles.outputs(units, kind, stop=lambda: self.worker.answer_waits)
         except CancelledError:
             return  # a newer answer waits
         self._outputs = outputs
@@ -229,7 +227,9 @@ class Controller:
         self._start_example()
 
     def _random_steps(self, readout: Readout, version: int) -> Iterator[None]:
-        replay, kind = self.session.replay, intervention(readout.how)
+        session, replay, kind = self.session, self.session.replay, intervention(readout.how)
+        if not session.toggles.settled:
+            yield from session.toggles.settle(readout.units, kind)
         draws: list[dict[str, tuple[float, float]]] = []
         for draw in range(RANDOM_DRAWS):
             units = random_units(replay.layers, readout.units, seed=draw)

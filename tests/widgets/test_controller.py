@@ -345,11 +345,16 @@ def test_random_units_stream_in_beside_the_readout(view: Pair, study: mv.Study) 
         assert group["accuracy"] == pytest.approx(fresh.random[group["name"]][:, 0].mean())
 
 
+def first_draw(controller: Controller, ear: Ear) -> None:
+    """Work until the first random units are told: the readout, what it leaves to settle, a draw."""
+    while not ear.of("random"):
+        assert controller.worker._step()
+
+
 def test_no_random_units_of_nothing(view: Pair) -> None:
     controller, ear = view
     controller.receive({"type": "set", "units": UNITS}, ear)
-    controller.worker._step()  # the readout
-    controller.worker._step()  # one draw
+    first_draw(controller, ear)
     assert len(ear.of("random")) == 1
     ask(controller, ear, "undo")
     assert len(ear.of("random")) == 1
@@ -359,8 +364,7 @@ def test_no_random_units_of_nothing(view: Pair) -> None:
 def test_a_click_stops_the_draws_of_the_last_one(view: Pair) -> None:
     controller, ear = view
     controller.receive({"type": "set", "units": UNITS}, ear)
-    controller.worker._step()
-    controller.worker._step()
+    first_draw(controller, ear)
     ask(controller, ear, "toggle", units="fc:0")
     versions = [content["version"] for content in ear.of("random")]
     assert versions == [versions[0], *[state(ear)["version"]] * 3]
@@ -752,8 +756,8 @@ def test_a_burst_while_the_sweep_runs_does_not_disturb_it(live: Pair, study: mv.
 def test_an_answer_under_way_is_not_told_after_a_newer_one(live: Pair, study: mv.Study) -> None:
     controller, ear = live
     ear.wait("scores", key="effect", done=20)
-    replay = controller.session.replay
-    real, begun, go_on = replay.outputs, threading.Event(), threading.Event()
+    toggles = controller.session.toggles
+    real, begun, go_on = toggles.outputs, threading.Event(), threading.Event()
 
     def slow(units: Any, *rest: Any, **more: Any) -> Tensor:
         if str(units) == "conv4:0":
@@ -761,7 +765,7 @@ def test_an_answer_under_way_is_not_told_after_a_newer_one(live: Pair, study: mv
             assert go_on.wait(60)
         return real(units, *rest, **more)
 
-    replay.outputs = slow  # type: ignore[method-assign]
+    toggles.outputs = slow  # type: ignore[method-assign]
     controller.receive({"type": "set", "units": "conv4:0"}, ear)
     assert begun.wait(60)
     controller.receive({"type": "set", "units": "fc:1"}, ear)

@@ -314,7 +314,7 @@ def test_without_a_readout_the_still_picture_is_a_line(
         raise RuntimeError("the model fell over")
 
     shown = mv.workbench(study)
-    monkeypatch.setattr(shown.session.replay, "outputs", broken)
+    monkeypatch.setattr(shown.session.toggles, "outputs", broken)
     ear = heard(shown)
     data, _ = shown._repr_mimebundle_()
     assert data["text/html"] == "<p>memviz workbench of &#x27;strokes&#x27;. starting</p>"
