@@ -20,6 +20,10 @@ _SIGNATURES: dict[str, dict[str, Any]] = {
     "layer_norm": {
         **{"input": None, "normalized_shape": (), "weight": None, "bias": None, "eps": 1e-5}
     },
+    "max_pool2d": {
+        **{"input": None, "kernel_size": None, "stride": None, "padding": 0, "dilation": 1},
+        **{"ceil_mode": False, "return_indices": False},
+    },
     "batch_norm": {
         **{"input": None, "running_mean": None, "running_var": None, "weight": None, "bias": None},
         **{"training": False, "momentum": 0.1, "eps": 1e-5},

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from memviz.engine import products
+from memviz.engine import kernels, products
 from memviz.engine.nodes import names_of_unary
 from memviz.engine.states import At, Bent, Part, State, take, whole
 
@@ -52,6 +52,8 @@ def _batch_norm(flow: Flow, node: Node) -> Result:
 
 def _pool(flow: Flow, node: Node) -> Result:
     state = flow.first(node)
+    if node.name == "max_pool2d" and isinstance(state, Tensor) and kernels.halves(node, state):
+        return kernels.largest_of_squares(state)
     if not isinstance(state, Part) or state.axis != 1 or node.out.dim() != state.value.dim():
         return None
     return Part(node.out, 1, state.features, node.call(state.value))
