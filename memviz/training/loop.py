@@ -1,39 +1,23 @@
-"""One plain training loop that remembers when each example was right."""
+"""One plain training loop that records every example, and goes on where it was stopped."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from copy import deepcopy
-from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
-EVALUATION_BATCH = 1024
+from memviz.training.example_tied_dropout import example_ids
+from memviz.training.loaders import labels_for
+from memviz.training.recorder import EVALUATION_BATCH, Recorder
+from memviz.training.resume import Progress, Settings
+from memviz.training.run import TrainingRun as TrainingRun
 
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """What a training leaves behind, besides the trained model.
-
-    Attributes
-    ----------
-    correct : bool ``[epochs, n]``; row e says which examples were right after epoch e + 1,
-        with the model in evaluation mode.
-    loss : float ``[epochs]``, mean training loss of each epoch.
-    checkpoints : epoch to ``state_dict`` (buffers included); epoch 0 is the initialization.
-    """
-
-    correct: Tensor
-    loss: Tensor
-    checkpoints: dict[int, dict[str, Tensor]]
-
-    @property
-    def accuracy(self) -> Tensor:
-        """Share of the examples that were right after each epoch, ``[epochs]``."""
-        return self.correct.float().mean(dim=1)
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # (logits, labels, indices) to a scalar
 
 
 def train(
@@ -41,13 +25,16 @@ def train(
     inputs: Tensor,
     labels: Tensor,
     *,
+    examples: Tensor | None = None,
     epochs: int = 50,
     batch_size: int = 128,
     learning_rate: float = 0.1,
     weight_decay: float = 5e-4,
     seed: int = 0,
+    loss: Loss | None = None,
     checkpoint_epochs: Collection[int] = (),
     on_epoch: Callable[[int, nn.Module], object] | None = None,
+    folder: str | Path | None = None,
     progress: bool = True,
 ) -> TrainingRun:
     """Train a classifier in place with SGD (momentum 0.9) and a cosine learning rate.
@@ -55,19 +42,28 @@ def train(
     No augmentation, so that every example is seen as it is once an epoch. The shuffling has
     its own generator: the same seed gives the same run, and the global generator is not touched.
     The model is left in evaluation mode. If training stops early, by an interrupt or an error,
-    the model is put back to the end of the last finished epoch and the exception goes on.
+    the model is put back to the end of the last finished epoch and the exception goes on; with a
+    folder, the same call then goes on from there and ends as if it had never stopped.
 
     Parameters
     ----------
-    model : maps ``inputs`` to logits ``[n, classes]``, on the device of ``inputs``.
+    model : maps ``inputs`` to logits ``[n, classes]``, on the device of ``inputs``. Example-tied
+        dropout in it is told which examples come.
     inputs, labels : ``[n, ...]`` and integers ``[n]``.
+    examples : integers, the examples to train on; all, unless given. All n are recorded.
+    loss : called as ``loss(logits, labels, indices)`` with the dataset's indices of the batch;
+        cross-entropy unless given. The state of an ``nn.Module`` is kept in ``folder`` with the
+        model's.
     checkpoint_epochs : epochs to keep, from 0 (before training) to ``epochs``.
     on_epoch : called as ``on_epoch(epoch, model)`` after each epoch, counted from 1.
+    folder : keeps the training after every epoch, and its checkpoints as files. (A model that
+        draws random numbers of its own, as ``nn.Dropout`` does, goes on with other ones.)
     progress : show a progress bar.
 
     Raises
     ------
-    ValueError : sizes that don't fit together, or a number out of its range.
+    ValueError : sizes that don't fit together, a number out of its range, a label outside the
+        model's classes, or a folder that holds another training.
     FloatingPointError : the loss is no longer finite.
 
     Examples
@@ -77,48 +73,65 @@ def train(
     >>> run.correct.shape, float(run.accuracy[-1])
     (torch.Size([9, 4]), 1.0)
     """
-    _check(inputs, labels, epochs, batch_size, learning_rate, weight_decay, checkpoint_epochs)
+    settings = Settings(epochs, batch_size, learning_rate, weight_decay, seed)
+    _check(inputs, labels, settings, checkpoint_epochs)
+    chosen = _chosen(examples, len(inputs))
+    recorder = Recorder(inputs, labels, checkpoint_epochs=checkpoint_epochs, folder=folder)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=learning_rate, momentum=0.9, weight_decay=weight_decay
     )
-    steps = epochs * -(-len(inputs) // batch_size)
+    steps = epochs * -(-len(chosen) // batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    correct, losses = [], []
+    criterion = _cross_entropy if loss is None else loss
+    kept = Progress(model, optimizer, schedule, generator, recorder, criterion)
+    if folder is not None:
+        kept.open(Path(folder), settings, inputs=inputs, labels=labels, examples=chosen)
+    if recorder.epochs == 0:
+        recorder.start(model)
     finished = deepcopy(model.state_dict())
-    checkpoints = {0: finished} if 0 in checkpoint_epochs else {}
     try:
-        bar = tqdm(range(1, epochs + 1), desc="training", unit="epoch", disable=not progress)
+        bar = tqdm(
+            range(recorder.epochs + 1, epochs + 1),
+            desc="training",
+            unit="epoch",
+            initial=recorder.epochs,
+            total=epochs,
+            disable=not progress,
+        )
         for epoch in bar:
+            rate = float(schedule.get_last_lr()[0])
             model.train()
             total = 0.0
-            order = torch.randperm(len(inputs), generator=generator).to(inputs.device)
+            order = chosen[torch.randperm(len(chosen), generator=generator)].to(inputs.device)
             for batch in torch.split(order, batch_size):
-                loss = cross_entropy(model(inputs[batch]), labels[batch])
+                with example_ids(model, batch):
+                    logits = model(inputs[batch])
+                recorder.batch(batch, logits)
+                value = criterion(logits, labels[batch], batch)
                 optimizer.zero_grad()
-                loss.backward()
+                value.backward()
                 optimizer.step()
                 schedule.step()
-                total += loss.item() * len(batch)
+                total += value.item() * len(batch)
             if not torch.isfinite(torch.tensor(total)):
                 raise FloatingPointError(
                     f"The loss stopped being finite in epoch {epoch}; "
                     f"try a learning_rate below {learning_rate}."
                 )
-            right = predict(model, inputs) == labels
+            model.eval()
             if on_epoch is not None:
                 on_epoch(epoch, model)
-            correct.append(right.cpu())
-            losses.append(total / len(inputs))
+            recorder.epoch(model, loss=total / len(chosen), learning_rate=rate)
+            kept.write()
             finished = deepcopy(model.state_dict())
-            if epoch in checkpoint_epochs:
-                checkpoints[epoch] = finished
-            bar.set_postfix(loss=f"{losses[-1]:.3f}", accuracy=f"{right.float().mean():.3f}")
+            mean, share = total / len(chosen), recorder.accuracy
+            bar.set_postfix(loss=f"{mean:.3f}", accuracy=f"{share:.3f}")
     finally:
         # A step cut in half would leave some weights old and some new.
         model.load_state_dict(finished)
         model.eval()
-    return TrainingRun(torch.stack(correct), torch.tensor(losses), checkpoints)
+    return recorder.run
 
 
 @torch.no_grad()
@@ -128,35 +141,44 @@ def predict(model: nn.Module, inputs: Tensor) -> Tensor:
     return torch.cat([model(part).argmax(dim=1) for part in torch.split(inputs, EVALUATION_BATCH)])
 
 
+def _cross_entropy(logits: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
+    return cross_entropy(logits, labels)
+
+
+def _chosen(examples: Tensor | None, n: int) -> Tensor:
+    """The examples to train on, each once."""
+    if examples is None:
+        return torch.arange(n)
+    chosen = torch.as_tensor(examples).cpu()
+    if chosen.ndim != 1 or chosen.is_floating_point() or chosen.dtype == torch.bool:
+        raise ValueError(
+            f"examples has {chosen.dtype} of shape {list(chosen.shape)}; give indices [m], for a "
+            "mask mask.nonzero()[:, 0]."
+        )
+    if not len(chosen) or not 0 <= int(chosen.min()) <= int(chosen.max()) < n:
+        raise ValueError(f"examples must be at least one index from 0 to {n - 1}.")
+    if len(chosen.unique()) < len(chosen):
+        raise ValueError("examples names an example twice; give each index once.")
+    return chosen.long()
+
+
 def _check(
-    inputs: Tensor,
-    labels: Tensor,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
-    checkpoint_epochs: Collection[int],
+    inputs: Tensor, labels: Tensor, settings: Settings, checkpoint_epochs: Collection[int]
 ) -> None:
     """Raise one clear sentence for settings that can't be trained with."""
-    if labels.ndim != 1 or labels.is_floating_point() or len(labels) != len(inputs):
+    labels_for(inputs, labels)
+    if settings.epochs < 1 or settings.batch_size < 1:
         raise ValueError(
-            f"labels must be integers, one for each input, but got {labels.dtype} of shape "
-            f"{list(labels.shape)} for {len(inputs)} inputs."
+            f"epochs and batch_size must be at least 1, but got epochs={settings.epochs} and "
+            f"batch_size={settings.batch_size}."
         )
-    if len(inputs) == 0:
-        raise ValueError("There is nothing to train on: inputs has no examples.")
-    if epochs < 1 or batch_size < 1:
-        raise ValueError(
-            f"epochs and batch_size must be at least 1, but got epochs={epochs} and "
-            f"batch_size={batch_size}."
-        )
-    if not learning_rate > 0 or not weight_decay >= 0:
+    if not settings.learning_rate > 0 or not settings.weight_decay >= 0:
         raise ValueError(
             f"learning_rate must be above 0 and weight_decay not below 0, but got "
-            f"{learning_rate} and {weight_decay}."
+            f"{settings.learning_rate} and {settings.weight_decay}."
         )
-    outside = sorted(epoch for epoch in checkpoint_epochs if not 0 <= epoch <= epochs)
+    outside = sorted(epoch for epoch in checkpoint_epochs if not 0 <= epoch <= settings.epochs)
     if outside:
         raise ValueError(
-            f"checkpoint_epochs must lie between 0 and epochs={epochs}, but got {outside}."
+            f"checkpoint_epochs must lie between 0 and epochs={settings.epochs}, but got {outside}."
         )
