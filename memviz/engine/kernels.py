@@ -207,22 +207,21 @@ def _pair(value: Any) -> Pair:
 
 def _columns(change: Tensor, kernel: Any, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:
     """The values under each position of the kernel, ``[rows, positions, K * kh * kw]``."""
-    (high, wide), (down, right) = padding, stride
+    (high, wide), (kh, kw) = padding, kernel
     padded = F.pad(change, (wide, wide, high, high)) if high or wide else change.contiguous()
     rows, width, tall, broad = padded.shape
-    kh, kw = kernel
-    out_high = (tall - dilation[0] * (kh - 1) - 1) // down + 1
-    out_wide = (broad - dilation[1] * (kw - 1) - 1) // right + 1
-    strides = padded.stride()
-    windows = padded.as_strided(
-        (rows, out_high, out_wide, width, kh, kw),
-        (
-            strides[0],
-            strides[2] * down,
-            strides[3] * right,
-            strides[1],
-            strides[2] * dilation[0],
-            strides[3] * dilation[1],
-        ),
+    places = _places((width, tall, broad), (kh, kw), stride, dilation).to(change.device)
+    return padded.flatten(1).index_select(1, places).view(rows, -1, width * kh * kw)
+
+
+@functools.lru_cache(maxsize=16)
+def _places(size: tuple[int, int, int], kernel: Pair, stride: Pair, dilation: Pair) -> Tensor:
+    """Where in a flattened ``[K, h, w]`` each position finds its values; gathered, not strided."""
+    width, tall, broad = size
+    out_high = (tall - dilation[0] * (kernel[0] - 1) - 1) // stride[0] + 1
+    out_wide = (broad - dilation[1] * (kernel[1] - 1) - 1) // stride[1] + 1
+    across = (tall * broad, dilation[0] * broad, dilation[1])
+    windows = torch.arange(width * tall * broad, dtype=torch.int32).as_strided(
+        (out_high, out_wide, width, *kernel), (stride[0] * broad, stride[1], *across)
     )
-    return windows.reshape(rows, out_high * out_wide, width * kh * kw)
+    return windows.flatten()
