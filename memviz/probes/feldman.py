@@ -1,0 +1,208 @@
+"""Feldman and Zhang's memorization and influence, from trainings with and without an example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memviz.probes.example_table import spearman
+from memviz.scores import Null, Scores
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SOURCE = "Feldman & Zhang 2020, subsampled estimator (arXiv:2008.03703)"
+_BLOCK = 2**24  # entries of the influence matrix that are held at once
+
+
+@dataclass(frozen=True, eq=False)
+class Memorization(Scores):
+    """Scores with what Feldman and Zhang's estimate stands on.
+
+    Attributes
+    ----------
+    standard_error : float ``[rows]``
+    trainings_with, trainings_without : int ``[rows]``
+        Trainings that had the example, and that had not.
+    """
+
+    standard_error: np.ndarray | None = None
+    trainings_with: np.ndarray | None = None
+    trainings_without: np.ndarray | None = None
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The table of all scores, with the standard error and the numbers of trainings."""
+        frame = super().frame
+        for name in ("standard_error", "trainings_with", "trainings_without"):
+            frame[name] = getattr(self, name)
+        return frame
+
+
+def memorization(inside: Tensor, correct: Tensor) -> tuple[Tensor, Tensor]:
+    """How much likelier an example is right when it was trained on, and the standard error.
+
+    ``Pr[h(x)=y | trained on it] - Pr[h(x)=y | not]``, both as shares of the trainings. The standard
+    error is that of two proportions with one success and one failure added to each (Agresti &
+    Caffo 2000), so that it is not 0 where all trainings agree.
+
+    Parameters
+    ----------
+    inside : bool ``[trainings, n]``
+        Which examples each training had.
+    correct : bool ``[trainings, n]``
+        Which of them it got right afterwards.
+
+    Returns
+    -------
+    values, standard errors : float64 ``[n]``
+        NaN for an example that every training had, or none.
+
+    Examples
+    --------
+    >>> inside = torch.tensor([[1, 1], [1, 1], [0, 1], [0, 1]]).bool()
+    >>> memorization(inside, torch.tensor([[1, 1], [1, 1], [0, 1], [1, 1]]).bool())[0]
+    tensor([0.5000,    nan], dtype=torch.float64)
+    """
+    _check(inside, correct)
+    if correct.shape != inside.shape:
+        raise ValueError(
+            f"inside is {list(inside.shape)} and correct {list(correct.shape)}; give the same "
+            "trainings and examples."
+        )
+    counts, hits = _with_and_without(inside, correct)
+    shares = hits / counts
+    smoothed = (hits + 1) / (counts + 2)
+    errors = (smoothed * (1 - smoothed) / (counts + 2)).sum(0).sqrt()
+    undefined = (counts == 0).any(0)
+    return (shares[0] - shares[1]).masked_fill(undefined, torch.nan), errors.masked_fill(
+        undefined, torch.nan
+    )
+
+
+def influence(inside: Tensor, correct: Tensor) -> Tensor:
+    """How much likelier each other example is right when one was trained on.
+
+    Parameters
+    ----------
+    inside : bool ``[trainings, n]``
+    correct : bool ``[trainings, m]``
+        Of any other examples, usually test ones.
+
+    Returns
+    -------
+    float32 ``[n, m]``
+        ``[i, j]`` is what example i does for j; row i is NaN if every training had i, or none.
+
+    Examples
+    --------
+    >>> inside = torch.tensor([[1, 0], [1, 1], [0, 0], [0, 1]]).bool()
+    >>> influence(inside, torch.tensor([[1], [1], [0], [0]]).bool())
+    tensor([[1.],
+            [0.]])
+    """
+    _check(inside, correct)
+    had = inside.sum(0, dtype=torch.float32)[:, None]
+    missed = len(inside) - had
+    right = correct.float()
+    # One matrix [n, m] and no second: hits / had - (all hits - hits) / missed.
+    found = inside.float().T @ right
+    found.mul_(1 / had + 1 / missed).sub_(right.sum(0) / missed)
+    return found.masked_fill_((had == 0) | (missed == 0), torch.nan)
+
+
+def influential_pairs(
+    inside: Tensor, correct: Tensor, threshold: float = 0.15
+) -> tuple[Tensor, Tensor]:
+    """All pairs whose influence reaches a threshold; the matrix is never held as a whole.
+
+    Returns
+    -------
+    pairs : int64 ``[pairs, 2]``
+        Column of ``inside`` and column of ``correct``, the largest influence first.
+    values : float32 ``[pairs]``
+
+    Examples
+    --------
+    >>> inside = torch.tensor([[1, 0], [1, 1], [0, 0], [0, 1]]).bool()
+    >>> influential_pairs(inside, torch.tensor([[1], [1], [0], [0]]).bool())
+    (tensor([[0, 0]]), tensor([1.]))
+    """
+    _check(inside, correct)
+    pairs, values = [], []
+    step = max(1, _BLOCK // max(correct.shape[1], 1))
+    for start in range(0, inside.shape[1], step):
+        block = influence(inside[:, start : start + step], correct)
+        found = (block >= threshold).nonzero()
+        values.append(block[found[:, 0], found[:, 1]])
+        pairs.append(found + torch.tensor([start, 0]))
+    value, order = torch.cat(values).sort(descending=True, stable=True)
+    return torch.cat(pairs)[order], value
+
+
+def split_half(
+    inside: Tensor,
+    correct: Tensor,
+    examples: Tensor | None = None,
+    *,
+    draws: int = 20,
+    seed: int = 0,
+) -> np.ndarray:
+    """Spearman rank correlation of the memorization in two random halves of the trainings.
+
+    Parameters
+    ----------
+    inside, correct : bool ``[trainings, n]``
+    examples : bool ``[n]`` or int64, optional
+        Columns to compare, for example the clean ones alone; all unless given.
+    draws : int
+        Random ways to halve them.
+
+    Returns
+    -------
+    float64 ``[draws]``
+    """
+    _check(inside, correct)
+    if len(inside) < 4:
+        raise ValueError(f"{len(inside)} trainings can't be halved; make at least 4.")
+    generator = torch.Generator().manual_seed(seed)
+    columns = slice(None) if examples is None else examples
+    found = []
+    for _ in range(draws):
+        halves = torch.randperm(len(inside), generator=generator).chunk(2)
+        one, other = (memorization(inside[half], correct[half])[0][columns] for half in halves)
+        found.append(spearman(one.numpy(), other.numpy()))
+    return np.array(found)
+
+
+def permuted_null(inside: Tensor, correct: Tensor, draws: int, seed: int) -> Null:
+    """Memorization where the subsets are dealt anew to the trainings, so that they mean nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = [
+        memorization(inside[torch.randperm(len(inside), generator=generator)], correct)[0].numpy()
+        for _ in range(draws)
+    ]
+    return Null("the trainings' subsets permuted among the trainings", np.stack(rows))
+
+
+def _with_and_without(inside: Tensor, correct: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers of trainings and of hits, float64 ``[2, n]`` each: with the example, without."""
+    both = torch.stack([inside, ~inside])
+    return both.sum(1).double(), (both & correct).sum(1).double()
+
+
+def _check(inside: Tensor, correct: Tensor) -> None:
+    for name, table in (("inside", inside), ("correct", correct)):
+        if table.dim() != 2 or table.dtype != torch.bool:
+            raise ValueError(
+                f"{name} is {table.dtype} of shape {list(table.shape)}; give bool "
+                "[trainings, examples]."
+            )
+    if len(inside) != len(correct):
+        raise ValueError(
+            f"inside has {len(inside)} trainings and correct {len(correct)}; they must be the same."
+        )

@@ -1,0 +1,260 @@
+"""What one training tells of each example: when it was learned, forgotten, and at what loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memviz.scores import Null, Scores
+
+# Of sources: definitions are in our own words, and some papers were not at hand.
+UNREAD = "in our words, the paper was not read"
+_QUANTILES = 201
+Reduce = Callable[[Tensor], Tensor]
+
+
+def forgetting_events(
+    correct: Tensor, examples: Tensor | None = None, *, null_draws: int = 20, seed: int = 0
+) -> Scores:
+    """How often an example was right and then wrong again.
+
+    Toneva et al. (2019) look at an example when it is presented: give ``presented_margins > 0`` of
+    a recorded run for that, or ``correct``, at the end of each epoch. What was never right counts
+    as forgotten once an epoch, above every other example (in the paper: infinitely often).
+
+    Parameters
+    ----------
+    correct : bool ``[epochs, n]``
+    examples : int64 ``[n]``, optional
+        The study's indices of the columns; 0 to n-1 unless given.
+    null_draws : int
+        Deals of the null; 0 for none.
+    seed : int
+
+    Examples
+    --------
+    >>> sequence = torch.tensor([[0], [1], [1], [0], [1], [0], [0]]).bool()
+    >>> forgetting_events(sequence).values
+    array([2.])
+    """
+    source = f"after Toneva et al. 2019; {UNREAD}, its authors' README agrees"
+    about = _About("forgetting events", "times", source)
+    return _scores(about, _bool(correct), _forgotten, examples, null_draws, seed)
+
+
+def learning_time(
+    correct: Tensor, examples: Tensor | None = None, *, null_draws: int = 20, seed: int = 0
+) -> Scores:
+    """First epoch from which an example stayed right to the end; epochs + 1 if it did not.
+
+    The plain first epoch with a right answer tells little (AUROC about .5 on CIFAR in Ravikumar et
+    al. 2025, table 2): most wrong labels are right once by chance.
+
+    Parameters
+    ----------
+    correct : bool ``[epochs, n]``
+    examples, null_draws, seed
+        As for :func:`forgetting_events`.
+
+    Examples
+    --------
+    >>> learning_time(torch.tensor([[1, 0, 1], [0, 1, 1], [1, 1, 0]]).bool()).values
+    array([3., 2., 4.])
+    """
+    source = "first-split learning time, as in the code of Maini et al. 2023"
+    about = _About("learning time", "epochs", source)
+    return _scores(about, _bool(correct), _learned, examples, null_draws, seed)
+
+
+def second_split_forgetting(
+    correct: Tensor, examples: Tensor | None = None, *, null_draws: int = 20, seed: int = 0
+) -> Scores:
+    """For how many of the last epochs an example stayed forgotten, trained on others meanwhile.
+
+    The paper gives the first epoch from which it stays wrong, where mislabelled examples come
+    first; counted from the end, higher is more memorized, and 0 is never forgotten.
+
+    Parameters
+    ----------
+    correct : bool ``[epochs, n]``
+        After each epoch on a second split that has none of these examples
+        (``memviz.probes.recipe.second_split``).
+    examples, null_draws, seed
+        As for :func:`forgetting_events`.
+
+    Examples
+    --------
+    >>> second_split_forgetting(torch.tensor([[1, 1, 0], [0, 1, 1], [0, 1, 0]]).bool()).values
+    array([2., 0., 1.])
+    """
+    source = f"after Maini et al. 2022, second-split forgetting time; {UNREAD}"
+    about = _About("second-split forgetting", "epochs forgotten at the end", source)
+    return _scores(about, ~_bool(correct), _last_run, examples, null_draws, seed)
+
+
+def cumulative_loss(
+    losses: Tensor, examples: Tensor | None = None, *, null_draws: int = 20, seed: int = 0
+) -> Scores:
+    """Sum of an example's losses over the epochs.
+
+    Parameters
+    ----------
+    losses : float ``[epochs, n]``, in nats
+    examples, null_draws, seed
+        As for :func:`forgetting_events`.
+
+    Raises
+    ------
+    ValueError
+        If a loss is NaN or infinite.
+
+    Examples
+    --------
+    >>> cumulative_loss(torch.tensor([[2.0, 1.0], [0.5, 1.0]]), null_draws=0).values
+    array([2.5, 2. ])
+    """
+    source = "Ravikumar et al. 2025, cumulative sample loss"
+    about = _About("cumulative sample loss", "nats, summed over the epochs", source)
+    return _scores(about, _finite(losses, "losses"), _sum, examples, null_draws, seed)
+
+
+def area_under_margin(
+    margins: Tensor, examples: Tensor | None = None, *, null_draws: int = 20, seed: int = 0
+) -> Scores:
+    """Minus the mean over the epochs of the given label's logit less the largest other logit.
+
+    The paper's area under the margin (AUM) is low where a label is suspect; the sign is turned so
+    that higher is more memorized.
+
+    Parameters
+    ----------
+    margins : float ``[epochs, n]``, in logits
+    examples, null_draws, seed
+        As for :func:`forgetting_events`.
+
+    Raises
+    ------
+    ValueError
+        If a margin is NaN or infinite.
+
+    Examples
+    --------
+    >>> area_under_margin(torch.tensor([[2.0, -1.0], [4.0, 0.0]]), null_draws=0).values
+    array([-3. ,  0.5])
+    """
+    source = f"after Pleiss et al. 2020, AUM with its sign turned; {UNREAD}"
+    about = _About("area under the margin", "logits, sign turned", source)
+    return _scores(about, _finite(margins, "margins"), _minus_mean, examples, null_draws, seed)
+
+
+def shuffled_null(
+    table: Tensor, reduce: Reduce, draws: int, seed: int, rows: str = "epoch"
+) -> Null:
+    """The same measure with each row's values dealt to the examples at random.
+
+    What is then left of an example is what any example of the run could have: no example is
+    special. All examples have this one distribution, so its 201 quantiles over all draws stand for
+    each of them.
+
+    Parameters
+    ----------
+    table : ``[rows, n]``
+    reduce : ``[rows, n]`` to ``[n]``
+    draws, seed : int
+    rows : str
+        What a row of the table is.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    dealt = []
+    for _ in range(draws):
+        order = torch.rand(table.shape, generator=generator).argsort(1)
+        dealt.append(reduce(table.gather(1, order)).double().numpy())
+    levels = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+    quantiles = np.quantile(np.concatenate(dealt), levels, method="inverted_cdf")
+    shape = (_QUANTILES, table.shape[1])
+    return Null(
+        f"the values of each {rows} dealt to the examples at random",
+        np.broadcast_to(quantiles[:, None], shape),
+    )
+
+
+class _About(NamedTuple):
+    name: str
+    measure: str
+    source: str
+
+
+def _scores(
+    about: _About, table: Tensor, reduce: Reduce, examples: Any, draws: int, seed: int
+) -> Scores:
+    return Scores(
+        about.name,
+        about.measure,
+        reduce(table).double().numpy(),
+        examples=columns(table, examples),
+        source=about.source,
+        null=shuffled_null(table, reduce, draws, seed) if draws else None,
+    )
+
+
+def columns(table: Tensor, examples: Any) -> np.ndarray:
+    """The study's indices of a table's columns."""
+    if examples is None:
+        return np.arange(table.shape[1])
+    ids = torch.as_tensor(examples).cpu()
+    if ids.shape != (table.shape[1],) or ids.is_floating_point() or ids.dtype == torch.bool:
+        raise ValueError(
+            f"examples is {ids.dtype} of shape {list(ids.shape)} for {table.shape[1]} columns; "
+            "give one index a column."
+        )
+    return ids.long().numpy()
+
+
+def _forgotten(correct: Tensor) -> Tensor:
+    events = (correct[:-1] & ~correct[1:]).sum(0)
+    return torch.where(correct.any(0), events, len(correct))
+
+
+def _learned(correct: Tensor) -> Tensor:
+    return len(correct) + 1 - _last_run(correct)
+
+
+def _sum(table: Tensor) -> Tensor:
+    return table.sum(0)
+
+
+def _minus_mean(table: Tensor) -> Tensor:
+    return -table.mean(0)
+
+
+def _last_run(flags: Tensor) -> Tensor:
+    """How many of the last rows are all true, ``[n]``."""
+    return flags.flip(0).long().cumprod(0).sum(0)
+
+
+def _bool(correct: Tensor) -> Tensor:
+    found = torch.as_tensor(correct)
+    if found.dim() != 2 or found.dtype != torch.bool or not len(found):
+        raise ValueError(
+            f"correct is {found.dtype} of shape {list(found.shape)}; give bool [epochs, n]."
+        )
+    return found.cpu()
+
+
+def _finite(values: Tensor, what: str) -> Tensor:
+    found = torch.as_tensor(values)
+    if found.dim() != 2 or not found.is_floating_point() or not len(found):
+        raise ValueError(
+            f"{what} is {found.dtype} of shape {list(found.shape)}; give floats [epochs, n]."
+        )
+    if not found.isfinite().all():
+        epoch, column = (int(k) for k in (~found.isfinite()).nonzero()[0])
+        raise ValueError(
+            f"{what} of row {epoch}, column {column} is {float(found[epoch, column])}; give the "
+            "epochs before the training diverged, and examples that were in each of them."
+        )
+    return found.detach().double().cpu()
