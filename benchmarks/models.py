@@ -105,9 +105,8 @@ def _vit() -> Subject:
 
 def _mlp() -> Subject:
     sites = {f"fc{i}": f"relu{i}" for i in (1, 2, 3)}
-    model = MLP((784, 512, 512, 512, CLASSES), seed=0)
-    shape = (1, 28, 28)
-    return _subject("mlp", model, model.head, sites, -1, shape, examples=512, sample=64)
+    model = MLP((3072, 512, 512, 512, CLASSES), seed=0)
+    return _subject("mlp", model, model.head, sites, -1, examples=512, sample=64)
 
 
 def digits() -> Subject:
@@ -133,13 +132,12 @@ def _subject(
     head: nn.Linear,
     sites: dict[str, str],
     axis: int,
-    shape: tuple[int, ...] = (3, 32, 32),
     *,
     examples: int,
     sample: int,
 ) -> Subject:
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(POOL, *shape, generator=generator)
+    inputs = torch.randn(POOL, 3, 32, 32, generator=generator)
     labels = torch.randint(CLASSES, (POOL,), generator=generator)
     _set_statistics(model, inputs[:64])
     _turn(model.eval(), head, inputs[:64])

@@ -13,6 +13,7 @@ from memviz.engine.ablate import ablate  # noqa: E402
 from memviz.engine.curve import AblationCurve, ablation_curve  # noqa: E402
 from memviz.engine.effects import Effects  # noqa: E402
 from memviz.engine.estimate import estimate  # noqa: E402
+from memviz.engine.greedy import greedy  # noqa: E402
 from memviz.engine.interventions import (  # noqa: E402
     Constant,
     Filter,
@@ -24,6 +25,7 @@ from memviz.engine.interventions import (  # noqa: E402
 )
 from memviz.engine.readout import Readout, readout  # noqa: E402
 from memviz.engine.runner import CancelledError, Replay, layers  # noqa: E402
+from memviz.engine.stream import sweep_stream  # noqa: E402
 from memviz.engine.sweep import sweep  # noqa: E402
 from memviz.probes.attribution import (  # noqa: E402
     attribute_inputs,
@@ -69,11 +71,13 @@ __all__ = [
     "demo",
     "estimate",
     "example_gallery",
+    "greedy",
     "layer_list",
     "layers",
     "readout",
     "readout_view",
     "sweep",
+    "sweep_stream",
     "unit_map",
     "workbench",
 ]

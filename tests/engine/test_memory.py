@@ -1,5 +1,9 @@
 """Out of memory: the chunk is halved, that is said, and the answer is the same."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -93,3 +97,14 @@ def test_a_single_example_that_is_too_much() -> None:
         pytest.raises(MemoryError, match="out of memory with a single example"),
     ):
         mv.sweep(study, progress=False)
+
+
+@pytest.mark.parametrize("engine", ["auto", "replay"])
+def test_a_sweep_of_a_resnet18_stays_within_its_memory(engine: str) -> None:
+    """In a process of its own: peaks of a process never go down again."""
+    asked = [sys.executable, "-m", "benchmarks", "memory", "--json", "--inside", engine]
+    done = subprocess.run([*asked, "--examples", "64"], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found["path"] == {"auto": "graph", "replay": "replay"}[engine]
+    assert found["whole_record_mb"] > found["budget_mb"] == 256
+    assert found["grown_mb"] <= 256
