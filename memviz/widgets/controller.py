@@ -22,6 +22,7 @@ from memviz.scores import Scores
 from memviz.session import Session
 from memviz.units import UnitSet
 from memviz.widgets import choices, messages, requests
+from memviz.widgets.answers import Answers
 from memviz.widgets.messages import Message, Sink
 from memviz.widgets.opened import opened_example
 from memviz.widgets.pictures import Pictures
@@ -52,6 +53,7 @@ class Controller:
         self.extra = dict(scores or {})
         self.sinks: list[Sink] = []
         self.worker = Worker(self._failed, threaded=threaded)
+        self._answers = Answers(session)
         self.score, self.method = "effect", "integrated_gradients"
         self.top: int | None = None
         self.effects: dict[str, Effects] = {}
@@ -74,7 +76,7 @@ class Controller:
         try:
             requests.fulfil(self, content, sink)
         except Exception as error:
-            sink.tell(_error(error))
+            sink.tell(messages.error_message(error))
             sink.tell(self.state_message())
 
     def hello(self, sink: Sink) -> None:
@@ -211,7 +213,12 @@ class Controller:
         version, units, how = session.version, session.units, session.how
         kind = intervention(how)
         try:
-            outputs = session.toggles.outputs(units, kind, stop=lambda: self.worker.answer_waits)
+            outputs = self._answers.outputs(
+                units,
+                kind,
+                lambda: self.worker.answer_waits,
+                lambda part: self.broadcast(messages.ahead_message(part, version)),
+            )
         except CancelledError:
             return  # a newer answer waits
         self._outputs = outputs
@@ -227,9 +234,8 @@ class Controller:
         self._start_example()
 
     def _random_steps(self, readout: Readout, version: int) -> Iterator[None]:
-        session, replay, kind = self.session, self.session.replay, intervention(readout.how)
-        if not session.toggles.settled:
-            yield from session.toggles.settle(readout.units, kind)
+        replay, kind = self.session.replay, intervention(readout.how)
+        yield from self._answers.settle(readout.units, kind)
         draws: list[dict[str, tuple[float, float]]] = []
         for draw in range(RANDOM_DRAWS):
             units = random_units(replay.layers, readout.units, seed=draw)
@@ -273,10 +279,10 @@ class Controller:
             self._tell_progress("sweep", "exact for", total - len(order) + int(done), total)
             yield
         self._tell_effects(how)
-        self.broadcast(_progress("sweep", 0, 0))
+        self.broadcast(messages.progress_message("sweep", 0, 0))
 
     def _idle_steps(self) -> Iterator[None]:
-        self.broadcast(_progress("", 0, 0))
+        self.broadcast(messages.progress_message("", 0, 0))
         yield
 
     def _tell_effects(self, how: str) -> None:
@@ -328,7 +334,7 @@ class Controller:
         label, measure = f"Captum conductance of {whose}", "logits of the given label"
         message = messages.unit_scores_message("conductance", label, measure, value)
         self.broadcast(self._keep(message, "scores:conductance"))
-        self.broadcast(_progress("score", 0, 0))
+        self.broadcast(messages.progress_message("score", 0, 0))
 
     # The opened example --------------------------------------------------------------------------
 
@@ -382,19 +388,8 @@ class Controller:
         now = time.monotonic()
         if now - self._told > _TELL_EVERY:
             self._told = now
-            self.broadcast(_progress(job, done, total, words))
+            self.broadcast(messages.progress_message(job, done, total, words))
 
     def _failed(self, error: Exception) -> None:
-        self.broadcast(_error(error))
-        self.broadcast(_progress("", 0, 0))
-
-
-def _error(error: Exception) -> Message:
-    text = str(error) or type(error).__name__
-    return Message({"type": "error", "text": text.splitlines()[0]}, [])
-
-
-def _progress(job: str, done: int, total: int, words: str = "") -> Message:
-    return Message(
-        {"type": "progress", "job": job, "words": words, "done": done, "total": total}, []
-    )
+        self.broadcast(messages.error_message(error))
+        self.broadcast(messages.progress_message("", 0, 0))

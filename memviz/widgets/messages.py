@@ -124,6 +124,27 @@ def readout_message(readout: Readout, version: int) -> Message:
     )
 
 
+def ahead_message(readout: Readout, version: int) -> Message:
+    """The figures of the groups that are answered first; the readout of all follows."""
+    groups = [_group(name, group) for name, group in readout.groups.items()]
+    sentence = f"{readout.sentence.removesuffix('.')}; the rest is on its way."
+    return Message(
+        {"type": "ahead", "version": version, "sentence": sentence, "groups": groups}, []
+    )
+
+
+def error_message(error: Exception) -> Message:
+    """One clear line in place of silence."""
+    text = str(error) or type(error).__name__
+    return Message({"type": "error", "text": text.splitlines()[0]}, [])
+
+
+def progress_message(job: str, done: int, total: int, words: str = "") -> Message:
+    """How far a job is; a total of 0 ends the bar."""
+    content = {"type": "progress", "job": job, "words": words, "done": done, "total": total}
+    return Message(content, [])
+
+
 _WORDS = {
     "zero": "unit ablation: activations set to 0",
     "mean": "unit ablation: activations set to their mean",

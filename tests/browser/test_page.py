@@ -355,6 +355,30 @@ def test_stale_readout_state_and_random_are_ignored(bench, fake):
     assert is_off(bench, 59)
 
 
+def test_a_group_that_goes_ahead_is_shown_and_the_rest_dimmed(bench, fake):
+    def dimmed() -> list[str]:
+        rows = bench.locator(".mv-acc.mv-stale").all()
+        return [row.get_attribute("data-group") for row in rows]
+
+    play(bench, fake.readout(version=5), fake.random(version=5))
+    groups = json.loads(json.dumps(fake.readout(version=6)["msg"]["groups"][:1]))
+    groups[0]["after"] |= {"accuracy": 0.125, "correct": 15}
+    ahead = {"type": "ahead", "sentence": "memorized 12 %; the rest is on its way."}
+    play(bench, pack({**ahead, "version": 5, "groups": groups}))  # already answered
+    settle(bench)
+    assert dimmed() == []
+    play(bench, pack({**ahead, "version": 6, "groups": groups}))
+    settle(bench)
+    assert dimmed() == ["clean", "test"]
+    assert bench.locator(".mv-say").inner_text() == "memorized 12 %; the rest is on its way."
+    memorized = bench.locator(".mv-acc[data-group=memorized]").inner_text()
+    assert ".12" in memorized or ".13" in memorized
+    assert "random 8: …" in memorized
+    play(bench, fake.readout(version=6, sentence="all of them"))
+    settle(bench)
+    assert dimmed() == [] and bench.locator(".mv-say").inner_text() == "all of them"
+
+
 def test_error_busy_and_code(bench, fake):
     play(bench, pack({"type": "error", "text": "No such layer."}))
     settle(bench)

@@ -86,12 +86,17 @@ export function readoutColumn(view) {
     const r = store.readout;
     waiting.hidden = Boolean(r);
     rows.hidden = flips.hidden = !r;
-    if (!r || !["study", "readout", "random"].some((kind) => dirty.has(kind))) return;
+    if (!r || !["study", "readout", "ahead", "random"].some((kind) => dirty.has(kind))) return;
     const names = r.groups.map((g) => g.name).join("\n");
     if (known !== names) build(r.groups);
     known = names;
     const random = store.random;
-    r.groups.forEach((group, i) => {
+    r.groups.forEach((whole, i) => {
+      const ahead = store.ahead && store.ahead.groups.find((g) => g.name === whole.name);
+      const group = ahead || whole;
+      // What is not answered yet still shows the set before: dimmed, so that nobody reads it as new.
+      parts[i].node.classList.toggle("mv-stale", Boolean(store.ahead && !ahead));
+      parts[i].row.classList.toggle("mv-stale", Boolean(store.ahead && !ahead));
       parts[i].show(group, random && random.groups.find((g) => g.name === group.name), random ? random.units : r.units);
       say(parts[i].cells[0], count(group.right_to_wrong));
       say(parts[i].cells[1], count(group.wrong_to_right));

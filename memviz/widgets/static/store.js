@@ -79,7 +79,7 @@ export function createStore(send, saved = false) {
     saved,
     study: null, label: null, truth: null, group: null, layerOf: null,
     sheets: [], state: null, off: null, preview: null,
-    readout: null, random: null, before: null, after: null, change: null, flips: 0,
+    readout: null, ahead: null, random: null, before: null, after: null, change: null, flips: 0,
     scores: new Map(), lost: null, lostState: null, most: null,
     examples: new Map(), progress: null, code: null, error: "", note: "",
 
@@ -212,7 +212,7 @@ export function createStore(send, saved = false) {
     study(msg, arrays) {
       truth = null;
       Object.assign(store, { study: msg, sheets: [], scores: new Map(), examples: new Map(), ...arrays });
-      Object.assign(store, { state: null, off: new Uint8Array(msg.units), readout: null, random: null, before: null, after: null, change: null, lost: null, most: null });
+      Object.assign(store, { state: null, off: new Uint8Array(msg.units), readout: null, ahead: null, random: null, before: null, after: null, change: null, lost: null, most: null });
       store.layerOf = new Uint16Array(msg.units);
       msg.layers.forEach((layer, i) => store.layerOf.fill(i, layer.start, layer.start + layer.units));
       forget();
@@ -236,8 +236,13 @@ export function createStore(send, saved = false) {
     },
     readout(msg, arrays) {
       if (!store.study || (store.readout && msg.version < store.readout.version)) return false;
-      Object.assign(store, { readout: msg, error: "", note: "", ...arrays });
+      Object.assign(store, { readout: msg, ahead: null, error: "", note: "", ...arrays });
       if (store.random && store.random.version !== msg.version) store.random = null;
+    },
+    /** One group's figures, sent before all of them where those take long. */
+    ahead(msg) {
+      if (!store.readout || msg.version <= store.readout.version) return false;
+      Object.assign(store, { ahead: msg, random: null });
     },
     random(msg) {
       if (!store.readout || msg.version !== store.readout.version) return false;

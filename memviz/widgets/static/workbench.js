@@ -25,7 +25,7 @@ export function createView(store, host, wanted) {
   const regions = build(view);
   host.replaceChildren(root);
 
-  const dirty = new Set(["study", "state", "scores", "readout", "random", "progress"]);
+  const dirty = new Set(["study", "state", "scores", "readout", "ahead", "random", "progress"]);
   let frame = 0;
   let stopTheme = () => {};
   let placed = false;
@@ -34,7 +34,7 @@ export function createView(store, host, wanted) {
   function schedule(kinds) {
     for (const kind of kinds) dirty.add(kind);
     // The answer to a click is not kept waiting for a frame and the drawing of everything else.
-    if (placed && kinds.includes("readout")) for (const region of regions) if (region.prompt) region.update(new Set(["readout"]));
+    if (placed && (kinds.includes("readout") || kinds.includes("ahead"))) for (const region of regions) if (region.prompt) region.update(new Set(["readout"]));
     if (!frame) frame = requestAnimationFrame(draw);
   }
   function draw() {

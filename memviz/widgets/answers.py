@@ -1,0 +1,78 @@
+"""Answers to clicks: where all examples take long, those that the user looks at first go ahead."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from torch import Tensor
+
+from memviz.engine.interventions import Intervention, Mean, Resample
+from memviz.engine.readout import Readout, read
+from memviz.engine.runner import Replay
+from memviz.engine.toggle import Toggle
+from memviz.session import Session
+from memviz.units import UnitSet
+
+_LONG = 0.3  # s; an answer that takes longer is told in two parts
+_FEW = 0.5  # of all examples; a larger group would hardly be there sooner
+
+
+class Answers:
+    """What a session's examples say with units ablated.
+
+    Parameters
+    ----------
+    session : Session
+
+    Attributes
+    ----------
+    longest : float
+        Seconds that the slowest answer of all examples took.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.longest = 0.0
+        self._first: Toggle | None = None
+
+    def outputs(
+        self,
+        units: UnitSet,
+        kind: Intervention,
+        stop: Callable[[], bool],
+        tell: Callable[[Readout], None],
+    ) -> Tensor:
+        """Outputs of every example; ``tell`` is given the first group's readout ahead of them.
+
+        Raises
+        ------
+        CancelledError
+            If ``stop()`` says so between two chunks.
+        """
+        if units and self.longest > _LONG and self._goes_ahead(kind):
+            first = self._toggle_of_first()
+            tell(read(first.replay, units, first.outputs(units, kind, stop=stop), kind))
+        start = time.monotonic()
+        outputs = self.session.toggles.outputs(units, kind, stop=stop)
+        self.longest = max(self.longest, time.monotonic() - start)
+        return outputs
+
+    def settle(self, units: UnitSet, kind: Intervention) -> Iterator[None]:
+        """What the last answer left to do when nobody waits."""
+        toggles = self.session.toggles
+        if not toggles.settled:
+            yield from toggles.settle(units, kind)
+
+    def _goes_ahead(self, kind: Intervention) -> bool:
+        # A group alone has another mean, and other examples to draw from, than all of them.
+        few = int(next(iter(self.session.study.groups.values())).sum())
+        alone = not isinstance(kind, Mean | Resample)
+        return alone and few <= _FEW * len(self.session.study)
+
+    def _toggle_of_first(self) -> Toggle:
+        if self._first is None:
+            study, memory = self.session.study, self.session.replay.memory
+            group = study.group(next(iter(study.groups)))
+            self._first = Toggle(Replay(study, group, memory=memory // 4))
+        return self._first
