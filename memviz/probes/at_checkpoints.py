@@ -1,0 +1,147 @@
+"""A measure of examples at each checkpoint of a study, and its mean or sum over them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from memviz.engine.chunks import slow
+from memviz.engine.layout import check_examples
+from memviz.engine.trace import buffers_kept
+from memviz.probes.training_dynamics import shuffled_null
+from memviz.scores import Scores
+from memviz.study import Study
+from memviz.training.stored import load_checkpoint
+
+# A study at one checkpoint, that checkpoint's epoch (None: the model as it is) and examples [n]
+Measure = Callable[[Study, int | None, Tensor], Tensor]
+
+
+class About(NamedTuple):
+    """What a score says of itself."""
+
+    name: str
+    measure: str
+    source: str
+
+
+class Null(NamedTuple):
+    """How the null is drawn: deals (0 for none) and seed."""
+
+    draws: int
+    seed: int
+
+
+def over_checkpoints(
+    study: Study,
+    examples: Tensor | None,
+    epochs: Collection[int] | None,
+    measure: Measure,
+    about: About,
+    null: Null,
+    *,
+    total: bool = False,
+    progress: bool,
+) -> Scores:
+    """Mean (or sum) of a measure over checkpoints; its null deals each one's values anew.
+
+    Parameters
+    ----------
+    study : Study
+        Its model is not touched: checkpoints are loaded into a copy.
+    examples : int64 ``[n]``, optional
+        All unless given.
+    epochs : collection of int, optional
+        As for :func:`chosen_epochs`.
+    measure : callable
+        ``(study, epoch, examples)`` to float ``[n]``.
+    about, null
+    total : bool
+        The sum in place of the mean.
+    progress : bool
+    """
+    chosen = check_examples(study, examples)
+    _check_labels(study, chosen)
+    steps = chosen_epochs(study, epochs)
+    rows = [
+        measure(at, epoch, chosen)
+        for epoch, at in slow_studies(study, steps, about.name, progress=progress)
+    ]
+    table = torch.stack([row.detach().double().cpu() for row in rows])
+    reduce = _sum if total else _mean
+    over = f"{'sum' if total else 'mean'} over epochs {', '.join(map(str, steps))}"
+    return Scores(
+        name=about.name,
+        measure=f"{about.measure}; {'of the model as it is' if None in steps else over}",
+        values=reduce(table).numpy(),
+        examples=chosen.numpy(),
+        source=about.source,
+        null=shuffled_null(table, reduce, null.draws, null.seed, "checkpoint")
+        if null.draws
+        else None,
+    )
+
+
+def chosen_epochs(study: Study, epochs: Collection[int] | None) -> Sequence[int | None]:
+    """The checkpoints to look at: all after epoch 0, or ``[None]`` where a study has none.
+
+    Raises
+    ------
+    ValueError
+        If an epoch has no checkpoint, or none is named.
+    """
+    if epochs is None:
+        return sorted(epoch for epoch in study.checkpoints if epoch > 0) or [None]
+    absent = sorted(epoch for epoch in epochs if epoch not in study.checkpoints)
+    if absent or not epochs:
+        known = ", ".join(map(str, sorted(study.checkpoints))) or "none"
+        named = f"epoch {absent[0]}" if absent else "no epoch"
+        raise ValueError(f"{named} was asked for; this study has checkpoints of epochs {known}.")
+    return sorted(set(epochs))
+
+
+def early_epochs(study: Study) -> list[int] | None:
+    """The checkpoints of the first third of the training, without epoch 0; None if it has none."""
+    later = sorted(epoch for epoch in study.checkpoints if epoch > 0)
+    if not later:
+        return None
+    return [epoch for epoch in later if 3 * epoch <= later[-1]] or later[:1]
+
+
+def slow_studies(
+    study: Study, epochs: Sequence[int | None], words: str, *, progress: bool
+) -> Iterator[tuple[int | None, Study]]:
+    """The study with a copy of its model at each checkpoint in turn."""
+    model = copy.deepcopy(study.model)
+    for epoch in slow(epochs, words, progress=progress):
+        if epoch is not None:
+            try:
+                load_checkpoint(model, study.checkpoints[epoch])
+            except ValueError as error:
+                raise ValueError(f"epoch {epoch}: {error}") from error
+        with buffers_kept(model):
+            yield epoch, replace(study, model=model, checkpoints={})
+
+
+def _check_labels(study: Study, examples: Tensor) -> None:
+    """Let the task refuse a label that the model has no output for, before the long work."""
+    labels = study.labels[examples]
+    ends = examples[torch.stack([labels.argmin(), labels.argmax()])]
+    model = copy.deepcopy(study.model)
+    at = replace(study, model=model, checkpoints={})
+    with torch.no_grad():
+        outputs = study.task.outputs(at.call(at.batch(ends))())
+        study.task.margin(outputs, study.labels[ends].to(outputs.device))
+
+
+def _mean(table: Tensor) -> Tensor:
+    return table.mean(0)
+
+
+def _sum(table: Tensor) -> Tensor:
+    return table.sum(0)

@@ -1,0 +1,234 @@
+"""Which examples are memorized: the scores of a study's examples, from what there is of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memviz.engine.layout import check_examples
+from memviz.probes import feldman, training_dynamics
+from memviz.probes.example_gradients import el2n, grand, tracin
+from memviz.probes.feldman import Memorization
+from memviz.probes.input_gradients import loss_curvature, loss_sensitivity
+from memviz.probes.prediction_depth import prediction_depth
+from memviz.probes.subset_folder import fingerprint
+from memviz.probes.subset_trainings import Fit, SubsetTrainings, Training, run_tasks, training_pool
+from memviz.scores import Null, Scores
+from memviz.study import Study
+from memviz.training.run import TrainingRun
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def subsampled_memorization(
+    trainings: SubsetTrainings, *, null_draws: int = 20, seed: int = 0
+) -> Memorization:
+    """Feldman and Zhang's memorization of each example: what a training on it adds to its accuracy.
+
+    It is relative to the size of the subsets, and says nothing where the trainings did not fit what
+    they were given. Near duplicates hide each other: with one in the subset, the other is right.
+
+    Parameters
+    ----------
+    trainings : SubsetTrainings
+    null_draws : int
+        Permutations of the subsets among the trainings; 0 for none.
+    seed : int
+
+    Returns
+    -------
+    Memorization
+        From -1 to 1, with its standard error; NaN for what was in every subset, or in none.
+
+    Examples
+    --------
+    >>> inside = torch.tensor([[1, 0], [1, 1], [0, 0], [0, 1]]).bool()
+    >>> trainings = SubsetTrainings(torch.tensor([0, 1]), inside, inside)
+    >>> subsampled_memorization(trainings).values
+    array([1., 1.])
+    """
+    inside, correct = trainings.inside, trainings.correct_inside
+    values, errors = feldman.memorization(inside, correct)
+    had = inside.sum(0).numpy()
+    return Memorization(
+        name="memorization",
+        measure="accuracy with the example in training less that without",
+        values=values.numpy(),
+        examples=trainings.examples.numpy(),
+        source=f"{feldman.SOURCE}, {len(trainings)} trainings",
+        null=feldman.permuted_null(inside, correct, null_draws, seed) if null_draws else None,
+        standard_error=errors.numpy(),
+        trainings_with=had,
+        trainings_without=len(trainings) - had,
+    )
+
+
+def influential_pairs(
+    study: Study,
+    trainings: SubsetTrainings,
+    *,
+    influence: float = 0.15,
+    memorization: float = 0.25,
+    same_class: bool = True,
+) -> pd.DataFrame:
+    """Memorized examples without which a test example would be wrong.
+
+    Parameters
+    ----------
+    study : Study
+        With a group ``test``.
+    trainings : SubsetTrainings
+    influence, memorization : float
+        Least values; the defaults are Feldman and Zhang's (2020).
+    same_class : bool
+        Whether both must have the same given label.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``example``, ``test example``, ``influence`` and ``memorization``, the largest
+        influence first.
+    """
+    import pandas as pd
+
+    test = study.group("test")
+    values = feldman.memorization(trainings.inside, trainings.correct_inside)[0]
+    rows = (values >= memorization).nonzero()[:, 0]
+    pairs, found = feldman.influential_pairs(
+        trainings.inside[:, rows], trainings.correct[:, test], influence
+    )
+    example, other = trainings.examples[rows[pairs[:, 0]]], test[pairs[:, 1]]
+    frame = pd.DataFrame(
+        {
+            "example": example.numpy(),
+            "test example": other.numpy(),
+            "influence": found.numpy(),
+            "memorization": values[rows[pairs[:, 0]]].numpy(),
+        }
+    )
+    alike = (study.labels[example] == study.labels[other]).numpy()
+    return frame[alike].reset_index(drop=True) if same_class else frame
+
+
+def leave_one_out(
+    study: Study,
+    fit: Fit,
+    examples: Tensor | Sequence[int],
+    *,
+    pool: Tensor | None = None,
+    runs: int = 1,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> Memorization:
+    """Feldman's memorization by its definition: trained on all, and on all but one.
+
+    ``(1 + len(examples)) * runs`` trainings: for a few examples, or a learner that takes no time.
+    The null leaves out each of the other examples instead.
+
+    Parameters
+    ----------
+    study, fit, seed, folder, jobs, progress
+        As for :func:`memviz.probes.subset_trainings.train_subsets`.
+    examples : int64 ``[m]``
+        To leave out, one at a time.
+    pool : int64 ``[n]``, optional
+        What is trained on: all groups but ``test``, unless given.
+    runs : int
+        Trainings, each with a seed of its own, for each share.
+
+    Examples
+    --------
+    >>> def fit(inputs, labels, chosen, seed):  # the nearest of the chosen
+    ...     return labels[chosen][torch.cdist(inputs, inputs[chosen]).argmin(1)]
+    >>> inputs = torch.tensor([[0.0], [1.0], [1.1], [5.0], [5.1]])
+    >>> study = Study(torch.nn.Linear(1, 2).eval(), inputs, [0, 1, 0, 1, 1], {"clean": range(5)})
+    >>> leave_one_out(study, fit, [1, 2, 3]).values
+    array([1., 1., 0.])
+    """
+    everything = training_pool(study, pool)
+    left_out = check_examples(study, torch.as_tensor(examples))
+    absent = left_out[~torch.isin(left_out, everything)]
+    if len(absent) or runs < 1 or len(left_out.unique()) < len(left_out):
+        raise ValueError(
+            f"examples must be in the pool, each once, and runs at least 1; got runs={runs}"
+            + (f" and example {int(absent[0])}, which is not in the pool." if len(absent) else ".")
+        )
+    subsets = [everything, *(everything[everything != example] for example in left_out)]
+    tasks = [Training(subset, seed * 10_000 + run) for subset in subsets for run in range(runs)]
+    draw = fingerprint([everything, left_out, runs, seed, "leave one out"])
+    _, correct = run_tasks(study, fit, tasks, draw, folder, jobs, progress)
+    hits = correct[:, left_out].unflatten(0, (len(subsets), runs)).sum(1).double()
+    gained = (hits[0] - hits[1:]) / runs  # [left out, judged]
+    smoothed = (torch.stack([hits[0], hits[1:].diagonal()]) + 1) / (runs + 2)
+    others = ~torch.eye(len(left_out), dtype=torch.bool)
+    null = gained.T[others].view(len(left_out), -1).T
+    return Memorization(
+        name="leave-one-out memorization",
+        measure="accuracy with the example in training less that without",
+        values=gained.diagonal().numpy(),
+        examples=left_out.numpy(),
+        source=f"Feldman 2020, definition of memorization; {runs} trainings for each share",
+        null=Null("another example left out instead", null.numpy()) if len(null) else None,
+        standard_error=(smoothed * (1 - smoothed) / (runs + 2)).sum(0).sqrt().numpy(),
+        trainings_with=np.full(len(left_out), runs),
+        trainings_without=np.full(len(left_out), runs),
+    )
+
+
+def scores_of_run(run: TrainingRun, examples: Tensor | None = None) -> list[Scores]:
+    """Every score that a recorded training gives by itself.
+
+    Forgetting events are counted in the moments of training where the run has them, else after each
+    epoch.
+
+    Parameters
+    ----------
+    run : TrainingRun
+    examples : int64 ``[n]``, optional
+        The study's indices of the run's examples; 0 to n-1 unless given.
+    """
+    presented = run.presented_margins
+    seen = run.correct if presented is None or presented.isnan().any() else presented > 0
+    return [
+        training_dynamics.cumulative_loss(run.losses, examples),
+        training_dynamics.area_under_margin(run.margins, examples),
+        training_dynamics.learning_time(run.correct, examples),
+        training_dynamics.forgetting_events(seen, examples),
+    ]
+
+
+def scores_of_checkpoints(
+    study: Study,
+    examples: Tensor | None = None,
+    *,
+    learning_rates: dict[int, float] | float = 1.0,
+    progress: bool = True,
+) -> list[Scores]:
+    """Every score that the study's checkpoints and its examples give, by their default settings.
+
+    Parameters
+    ----------
+    study : Study
+    examples : int64 ``[n]``, optional
+        All but the group ``test``, unless given.
+    learning_rates : float, or mapping of epoch to float
+        For TracIn.
+    progress : bool
+    """
+    chosen = training_pool(study, examples)
+    return [
+        loss_curvature(study, chosen, progress=progress),
+        loss_sensitivity(study, chosen, progress=progress),
+        el2n(study, chosen, progress=progress),
+        grand(study, chosen, progress=progress),
+        tracin(study, learning_rates, chosen, progress=progress),
+        prediction_depth(study, chosen, progress=progress),
+    ]

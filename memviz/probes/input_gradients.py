@@ -1,0 +1,146 @@
+"""Scores from gradients with respect to the input: input-loss curvature and loss sensitivity."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from memviz.probes.at_checkpoints import About, Null, over_checkpoints
+from memviz.probes.training_dynamics import UNREAD
+from memviz.scores import Scores
+from memviz.study import Study
+
+_BATCH = 256
+
+
+def loss_curvature(
+    study: Study,
+    examples: Tensor | None = None,
+    *,
+    epochs: Collection[int] | None = None,
+    draws: int = 10,
+    step: float = 1e-3,
+    null_draws: int = 20,
+    seed: int = 0,
+    progress: bool = True,
+) -> Scores:
+    """How fast the loss gradient turns around an input, averaged over the checkpoints.
+
+    ``mean over v of |(grad loss(x + h v) - grad loss(x)) / h|^2``, gradients with respect to the
+    input: an estimate of the trace of the squared Hessian. The directions v are Rademacher (each
+    entry -1 or 1) and not rescaled. Of the end of training alone it says less, since the curvature
+    of fitted examples shrinks.
+
+    Parameters
+    ----------
+    study : Study
+        With inputs that are one floating-point tensor.
+    examples : int64 ``[n]``, optional
+        All unless given.
+    epochs : collection of int, optional
+        Checkpoints to average over: all after epoch 0, unless given; a study without any is taken
+        as it is.
+    draws : int
+        Directions for each example and checkpoint.
+    step : float
+        h, in units of the input.
+    null_draws : int
+        Deals of the null (each checkpoint's values dealt to the examples at random); 0 for none.
+    seed : int
+        Of the directions and of the null.
+    progress : bool
+
+    Raises
+    ------
+    ValueError
+        On inputs that are not floating-point, a checkpoint that is not there, or one of another
+        architecture.
+
+    Examples
+    --------
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+    >>> study = Study(model.eval(), torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    >>> loss_curvature(study).values.shape
+    (6,)
+    """
+    if draws < 1 or not step > 0:
+        raise ValueError(
+            f"draws is {draws} and step {step}; draws must be at least 1, and step above 0."
+        )
+
+    def measure(at: Study, epoch: int | None, chosen: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        found = []
+        for rows in chosen.split(_BATCH):
+            inputs, flat = _inputs(at, rows), _input_gradients(at, rows)
+            total = torch.zeros(len(rows), dtype=torch.float64, device=flat.device)
+            for _ in range(draws):
+                signs = torch.randint(2, inputs.shape, generator=generator) * 2 - 1
+                turned = _input_gradients(at, rows, inputs + step * signs.to(inputs)) - flat
+                total += (turned.double() / step).flatten(1).square().sum(1)
+            found.append(total / draws)
+        return torch.cat(found)
+
+    source = f"after Garg et al. 2024; {UNREAD}"
+    about = About("input-loss curvature", "nats squared for input units to the fourth", source)
+    null = Null(null_draws, seed)
+    return over_checkpoints(study, examples, epochs, measure, about, null, progress=progress)
+
+
+def loss_sensitivity(
+    study: Study,
+    examples: Tensor | None = None,
+    *,
+    epochs: Collection[int] | None = None,
+    null_draws: int = 20,
+    seed: int = 0,
+    progress: bool = True,
+) -> Scores:
+    """L2 norm of the loss gradient with respect to the input, averaged over the checkpoints.
+
+    Parameters
+    ----------
+    study, examples, epochs, null_draws, seed, progress
+        As for :func:`loss_curvature`.
+
+    Examples
+    --------
+    >>> model = torch.nn.Linear(4, 3).eval()
+    >>> study = Study(model, torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    >>> loss_sensitivity(study).values.shape
+    (6,)
+    """
+
+    def measure(at: Study, epoch: int | None, chosen: Tensor) -> Tensor:
+        parts = [_input_gradients(at, rows) for rows in chosen.split(_BATCH)]
+        return torch.cat(
+            [torch.linalg.vector_norm(part.double().flatten(1), dim=1) for part in parts]
+        )
+
+    source = f"after Arpit et al. 2017; {UNREAD}"
+    about = About("loss sensitivity", "nats for an input unit", source)
+    null = Null(null_draws, seed)
+    return over_checkpoints(study, examples, epochs, measure, about, null, progress=progress)
+
+
+def _inputs(study: Study, rows: Tensor) -> Tensor:
+    inputs = study.batch(rows)
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+        kind = inputs.dtype if isinstance(inputs, Tensor) else "a dict"
+        raise ValueError(
+            "gradients with respect to the inputs need inputs that are one floating-point tensor; "
+            f"these are {kind}."
+        )
+    return inputs
+
+
+def _input_gradients(study: Study, rows: Tensor, inputs: Tensor | None = None) -> Tensor:
+    """Gradient of each example's own loss with respect to its input, ``[n, ...]``."""
+    given = (_inputs(study, rows) if inputs is None else inputs).detach().requires_grad_()
+    with torch.enable_grad():
+        outputs = study.task.outputs(study.call(given)())
+        losses = study.task.loss(outputs, study.labels[rows].to(outputs.device))
+        (gradient,) = torch.autograd.grad(losses.sum(), given)
+    return gradient

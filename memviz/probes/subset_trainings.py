@@ -1,0 +1,261 @@
+"""Many trainings on parts of a study, spread by joblib, each kept as soon as it is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed  # type: ignore[import-untyped]
+from joblib.parallel import get_active_backend  # type: ignore[import-untyped]
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from memviz.engine.layout import check_examples
+from memviz.engine.stored import study_facts
+from memviz.probes.subset_folder import SubsetFolder, fingerprint, packed, unpacked
+from memviz.study import Inputs, Study
+from memviz.training.stored import read, write
+
+# (inputs, labels, indices to train on, seed) to the predicted class of every input
+Fit = Callable[[Inputs, Tensor, Tensor, int], Tensor]
+_KIND = "trainings on subsets"
+
+
+@dataclass(frozen=True, eq=False)
+class SubsetTrainings:
+    """Which examples each training had, and which it got right.
+
+    Attributes
+    ----------
+    examples : int64 ``[n]``
+        The study's indices that the subsets were drawn from.
+    inside : bool ``[trainings, n]``
+        Columns are those of ``examples``.
+    correct : bool ``[trainings, N]``
+        Of every example of the study, test ones included.
+    """
+
+    examples: Tensor
+    inside: Tensor
+    correct: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inside)
+
+    def __repr__(self) -> str:
+        drawn = int(self.inside[0].sum())
+        return f"SubsetTrainings({len(self)} on {drawn:,} of {len(self.examples):,} examples each)"
+
+    @property
+    def correct_inside(self) -> Tensor:
+        """Of the examples that the subsets were drawn from, bool ``[trainings, n]``."""
+        return self.correct[:, self.examples]
+
+    def save(self, path: str | Path) -> None:
+        """Write all of it into one safetensors file, a bit for each training and example."""
+        tables = {
+            "examples": self.examples,
+            "inside": packed(self.inside),
+            "correct": packed(self.correct),
+        }
+        write(Path(path), tables, {"kind": _KIND, "width": str(self.correct.shape[1])})
+
+    @classmethod
+    def load(cls, path: str | Path) -> SubsetTrainings:
+        """Read what ``save`` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is damaged, altered, or holds no trainings.
+        """
+        tables, facts = read(Path(path), _KIND)
+        examples = tables["examples"]
+        inside = unpacked(tables["inside"], len(examples))
+        return cls(examples, inside, unpacked(tables["correct"], int(facts["width"])))
+
+
+def train_subsets(
+    study: Study,
+    fit: Fit,
+    *,
+    examples: Tensor | None = None,
+    trainings: int = 100,
+    fraction: float = 0.7,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> SubsetTrainings:
+    """Train on random subsets of the training examples, for memorization and influence.
+
+    Feldman & Zhang (2020) draw 0.7 of the examples for each of 2,000 to 4,000 trainings; the
+    standard error of a score is at most ``.5 * sqrt(1 / (.7 t) + 1 / (.3 t))``: .11 at 100
+    trainings. Subset k depends on the seed and on k alone, so more trainings can follow later.
+
+    The trainings go through joblib: ``with joblib.parallel_config("dask"): ...`` spreads them over
+    a cluster, ``jobs=-1`` over the processors of this machine. Interrupted, the same call with the
+    same folder goes on; only what was still in training is lost.
+
+    Parameters
+    ----------
+    study : Study
+        Its model is not used, and its test examples are never trained on.
+    fit : callable
+        ``fit(inputs, labels, chosen, seed)`` trains on the examples ``chosen`` (int64) and returns
+        the predicted class of each input, int64 ``[N]``. It leaves the inputs as they are, and is
+        picklable for other processes. A :class:`memviz.probes.recipe.Recipe` is one.
+    examples : int64 ``[n]``, optional
+        To draw from: those of all groups but ``test``, unless given.
+    trainings : int
+    fraction : float
+        Share of the examples in each subset, above 0 and below 1.
+    seed : int
+    folder : str or Path, optional
+        Where each finished training is kept.
+    jobs : int, optional
+        joblib's ``n_jobs``.
+    progress : bool
+
+    Raises
+    ------
+    ValueError
+        On a number out of its range, predictions that don't fit, or a folder of other trainings.
+
+    Examples
+    --------
+    >>> def fit(inputs, labels, chosen, seed):  # the nearest of the chosen
+    ...     return labels[chosen][torch.cdist(inputs, inputs[chosen]).argmin(1)]
+    >>> study = Study(torch.nn.Linear(1, 2).eval(), torch.arange(10.0)[:, None], [0, 1] * 5,
+    ...               {"clean": range(8), "test": [8, 9]})
+    >>> train_subsets(study, fit, trainings=4)
+    SubsetTrainings(4 on 6 of 8 examples each)
+    """
+    pool = training_pool(study, examples)
+    size = round(fraction * len(pool))
+    if not 0 < fraction < 1 or not 0 < size < len(pool):
+        raise ValueError(
+            f"fraction is {fraction} of {len(pool)} examples; a subset must have at least one of "
+            "them and lack at least one."
+        )
+    if trainings < 2:
+        raise ValueError(f"trainings is {trainings}; make at least 2.")
+    draw = fingerprint([pool, size, seed, "subsets"])
+    tasks = [Training(*_drawn(pool, size, seed, number)) for number in range(trainings)]
+    inside, correct = run_tasks(study, fit, tasks, draw, folder, jobs, progress)
+    return SubsetTrainings(pool, inside[:, pool], correct)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The study's indices to train on, int64 ``[m]``, and the seed."""
+
+    chosen: Tensor
+    seed: int
+
+
+def run_tasks(
+    study: Study,
+    fit: Fit,
+    tasks: Sequence[Training],
+    draw: str,
+    folder: str | Path | None,
+    jobs: int | None,
+    progress: bool,
+) -> tuple[Tensor, Tensor]:
+    """Make the trainings that are not there yet; inside and correct, bool ``[trainings, N]``."""
+    inside = torch.zeros(len(tasks), len(study), dtype=torch.bool)
+    correct = torch.zeros_like(inside)
+    kept, done = None, set()
+    if folder is not None:
+        facts = {"data": study_facts(study)["data"], "recipe": fingerprint(fit), "draw": draw}
+        kept = SubsetFolder(folder, facts, len(study))
+        for number, (had, right) in kept.find(len(tasks)).items():
+            inside[number], correct[number] = had, right
+            done.add(number)
+    missing = [number for number in range(len(tasks)) if number not in done]
+    with tqdm(
+        total=len(tasks), initial=len(done), desc="trainings", delay=1.0, disable=not progress
+    ) as bar:
+        for number, right in _results(study, fit, tasks, missing, jobs):
+            inside[number, tasks[number].chosen] = True
+            correct[number] = right
+            if kept is not None:
+                kept.keep(number, inside[number], right)
+            bar.update()
+    return inside, correct
+
+
+def _results(
+    study: Study, fit: Fit, tasks: Sequence[Training], missing: list[int], jobs: int | None
+) -> Iterator[tuple[int, Tensor]]:
+    """Number and correct ``[N]`` of each training as it is finished, in any order."""
+    # Arrays, since joblib shares large ones among processes; copied only where they are written.
+    inputs = (
+        {key: value.cpu().numpy() for key, value in study.inputs.items()}
+        if isinstance(study.inputs, Mapping)
+        else study.inputs.cpu().numpy()
+    )
+    labels = study.labels.numpy()
+    # As each is finished, where the backend can; Ray's, for one, gives all at the end.
+    early = get_active_backend()[0].supports_return_generator
+    parallel = Parallel(
+        n_jobs=jobs,
+        return_as="generator_unordered" if early else "list",
+        batch_size=1,
+        mmap_mode="c",
+    )
+    one = partial(_train_one, fit)
+    calls = (
+        delayed(one)(inputs, labels, tasks[number].chosen.numpy(), tasks[number].seed, number)
+        for number in missing
+    )
+    for number, right in parallel(calls):
+        yield number, torch.from_numpy(right)
+
+
+def _train_one(
+    fit: Fit, inputs: Any, labels: np.ndarray, chosen: np.ndarray, seed: int, number: int
+) -> tuple[int, np.ndarray]:
+    """Runs in the other process."""
+    given = (
+        {key: torch.from_numpy(value) for key, value in inputs.items()}
+        if isinstance(inputs, Mapping)
+        else torch.from_numpy(inputs)
+    )
+    truth = torch.from_numpy(labels)
+    predicted = torch.as_tensor(fit(given, truth, torch.from_numpy(chosen), seed)).cpu()
+    if predicted.shape != truth.shape or predicted.is_floating_point():
+        raise ValueError(
+            f"fit returned {predicted.dtype} of shape {list(predicted.shape)}; it must return the "
+            f"predicted class of every input, int64 [{len(truth)}]."
+        )
+    return number, (predicted == truth).numpy()
+
+
+def _drawn(pool: Tensor, size: int, seed: int, number: int) -> tuple[Tensor, int]:
+    rng = np.random.default_rng([seed, number])
+    rows = np.sort(rng.choice(len(pool), size, replace=False))
+    return pool[torch.from_numpy(rows)], int(rng.integers(2**31))
+
+
+def training_pool(study: Study, examples: Tensor | None) -> Tensor:
+    """The examples that may be trained on: all groups but test, unless they are given."""
+    if examples is None:
+        masks = [mask for name, mask in study.groups.items() if name != "test"]
+        if not masks:
+            raise ValueError(
+                "the study has no group but test; name the examples that may be trained on."
+            )
+        return torch.stack(masks).any(0).nonzero()[:, 0]
+    chosen = check_examples(study, examples)
+    if len(chosen.unique()) < len(chosen):
+        raise ValueError("examples names an example twice; give each index once.")
+    return chosen
