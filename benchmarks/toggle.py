@@ -3,9 +3,9 @@
     python -m benchmarks toggle --model digits
 
 Replay keeps the ablated pass and restarts at the first layer that differs; ``Toggle`` takes the
-graph instead where that is less work; a hook runs the whole model. Units of each layer are toggled
-one after the other: first in a set that holds units of this layer alone, then in one that holds a
-unit of every layer.
+graph instead where that is less work, and settles behind, as a session does when nobody waits; a
+hook runs the whole model. Units of each layer are toggled one after the other: first in a set that
+holds units of this layer alone, then in one that holds a unit of every layer.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def measure(model: str, *, examples: int | None = None, clicks: int = 4) -> dict
         for layer, units in chosen.units().items():
             sampled = [mv.Unit(layer, index) for index in spread(units, clicks)]
             for rows, start in zip(found.values(), (mv.UnitSet(), everywhere), strict=True):
-                timings, outputs, active = _clicks(chosen, ways, study, batch, start, sampled)
+                timings, outputs, active = _clicks(chosen, ways, toggle, batch, start, sampled)
                 rows[layer] = _row(timings, len(study))
                 for way, agreement in agreements.items():
                     _compare(agreement, chosen, replay, outputs[way], active)
@@ -81,25 +81,33 @@ def measure(model: str, *, examples: int | None = None, clicks: int = 4) -> dict
 def _clicks(
     chosen: Subject,
     ways: dict[str, Answer],
-    study: mv.Study,
+    toggle: Toggle,
     batch: int,
     active: mv.UnitSet,
     sampled: Sequence[mv.Unit],
 ) -> tuple[dict[str, Timing], dict[str, Tensor], mv.UnitSet]:
     """Times of a layer's clicks, and the outputs and the set that the last one left."""
-    parts = chosen.inputs[: len(study)].split(batch)
+    parts = chosen.inputs[: len(toggle.replay.study)].split(batch)
     every: dict[str, Answer] = {
         "hook": lambda units: torch.cat([set_logits(chosen, units, part) for part in parts]),
         **ways,
     }
     for answer in ways.values():
         answer(active)  # the set that stands before the first click
+    _settle(toggle, active)
     timings, outputs = {way: Timing() for way in every}, {}
     for unit in sampled:
         active = active ^ mv.UnitSet([unit])
         for way, answer in every.items():
             outputs[way] = timings[way].run(partial(answer, active))
+        _settle(toggle, active)
     return timings, outputs, active
+
+
+def _settle(toggle: Toggle, active: mv.UnitSet) -> None:
+    if not toggle.settled:
+        for _ in toggle.settle(active, Zero()):
+            pass
 
 
 def _compare(
