@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
 
 from memviz.study import Inputs
 from memviz.training.loop import predict, train
+
+# Threads share torch's generators; processes, which are what spreads the work, have their own.
+_ONE_AT_A_TIME = Lock()
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,7 @@ def second_split(
 def _seeded(device: str, seed: int) -> Iterator[None]:
     """Torch's generators of the CPU and of this device seeded, and put back after."""
     cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
+    with _ONE_AT_A_TIME, torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(seed)
         for one in cuda:
             with torch.cuda.device(one):
