@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from memviz.engine.chunks import slow
 from memviz.engine.layout import check_examples
-from memviz.engine.trace import buffers_kept
+from memviz.engine.trace import undisturbed
 from memviz.probes.training_dynamics import shuffled_null
 from memviz.scores import Scores
 from memviz.study import Study
@@ -68,11 +68,13 @@ def over_checkpoints(
     chosen = check_examples(study, examples)
     _check_labels(study, chosen)
     steps = chosen_epochs(study, epochs)
-    rows = [
-        measure(at, epoch, chosen)
-        for epoch, at in slow_studies(study, steps, about.name, progress=progress)
-    ]
-    table = torch.stack([row.detach().double().cpu() for row in rows])
+    model, rows = copy.deepcopy(study.model), []
+    for epoch in slow(steps, about.name, progress=progress):
+        at = _at(study, model, epoch)
+        # The copy's own buffers, and torch's generator, where a forward pass changes them.
+        with undisturbed(random=True, counting=model), torch.enable_grad():
+            rows.append(measure(at, epoch, chosen).detach().double().cpu())
+    table = torch.stack(rows)
     reduce = _sum if total else _mean
     over = f"{'sum' if total else 'mean'} over epochs {', '.join(map(str, steps))}"
     return Scores(
@@ -113,28 +115,22 @@ def early_epochs(study: Study) -> list[int] | None:
     return [epoch for epoch in later if 3 * epoch <= later[-1]] or later[:1]
 
 
-def slow_studies(
-    study: Study, epochs: Sequence[int | None], words: str, *, progress: bool
-) -> Iterator[tuple[int | None, Study]]:
-    """The study with a copy of its model at each checkpoint in turn."""
-    model = copy.deepcopy(study.model)
-    for epoch in slow(epochs, words, progress=progress):
-        if epoch is not None:
-            try:
-                load_checkpoint(model, study.checkpoints[epoch])
-            except ValueError as error:
-                raise ValueError(f"epoch {epoch}: {error}") from error
-        with buffers_kept(model):
-            yield epoch, replace(study, model=model, checkpoints={})
+def _at(study: Study, model: nn.Module, epoch: int | None) -> Study:
+    """The study with this copy of its model, at a checkpoint."""
+    if epoch is not None:
+        try:
+            load_checkpoint(model, study.checkpoints[epoch])
+        except ValueError as error:
+            raise ValueError(f"epoch {epoch}: {error}") from error
+    return replace(study, model=model, checkpoints={})
 
 
 def _check_labels(study: Study, examples: Tensor) -> None:
     """Let the task refuse a label that the model has no output for, before the long work."""
     labels = study.labels[examples]
     ends = examples[torch.stack([labels.argmin(), labels.argmax()])]
-    model = copy.deepcopy(study.model)
-    at = replace(study, model=model, checkpoints={})
-    with torch.no_grad():
+    at = replace(study, model=copy.deepcopy(study.model), checkpoints={})
+    with undisturbed(random=True):
         outputs = study.task.outputs(at.call(at.batch(ends))())
         study.task.margin(outputs, study.labels[ends].to(outputs.device))
 

@@ -178,7 +178,7 @@ def _self_influence(study: Study, examples: Tensor, rate: float) -> Tensor:
         TensorDataset(inputs, labels),
         [study.name],  # the weights are loaded; Captum asks only for the learning rate
         lambda model, checkpoint: rate,
-        _Loss(study),
+        loss_fn=_Loss(study),
         batch_size=_BATCH,
     ).self_influence()
     return found

@@ -168,11 +168,11 @@ def shuffled_null(
     rows : str
         What a row of the table is.
     """
-    generator = torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng(seed)
     dealt = []
     for _ in range(draws):
-        order = torch.rand(table.shape, generator=generator).argsort(1)
-        dealt.append(reduce(table.gather(1, order)).double().numpy())
+        anew = torch.from_numpy(rng.permuted(table.numpy(), axis=1))
+        dealt.append(reduce(anew).double().numpy())
     levels = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
     quantiles = np.quantile(np.concatenate(dealt), levels, method="inverted_cdf")
     shape = (_QUANTILES, table.shape[1])
