@@ -1,0 +1,210 @@
+"""Early learning (Liu et al. 2020): wrong labels are first predicted right, then memorized."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memviz.scores import Null, Scores
+from memviz.training.run import TrainingRun
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SOURCE = "Liu et al. 2020 (arXiv:2007.00151)"
+PREDICTED = ("true", "memorized", "other")
+
+
+@dataclass(frozen=True, eq=False)
+class Fractions:
+    """What is predicted for clean and for wrongly labelled examples, epoch by epoch.
+
+    Attributes
+    ----------
+    clean, wrong : float64 ``[epochs, 3]``
+        Share of the examples predicted as their true class, as their wrong label (memorized), and
+        as any other class. A clean example has no wrong label, so its second share is 0.
+    sizes : examples in clean and in wrong.
+    null : Fractions or None
+        Of the same network trained by cross-entropy, from the same seed.
+    """
+
+    clean: np.ndarray
+    wrong: np.ndarray
+    sizes: tuple[int, int]
+    null: Fractions | None = None
+
+    @property
+    def peak(self) -> int:
+        """Epoch, counted from 1, after which most wrong labels were predicted true."""
+        return int(self.wrong[:, 0].argmax()) + 1
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A tidy pandas table: epoch, labels, predicted, fraction, and the null beside it."""
+        import pandas as pd
+
+        epochs = len(self.wrong)
+        columns = {
+            "epoch": np.repeat(np.arange(1, epochs + 1), 6),
+            "labels": np.tile(np.repeat(["clean", "wrong"], 3), epochs),
+            "predicted": np.tile(PREDICTED, 2 * epochs),
+            "fraction": self._values(),
+        }
+        if self.null is not None:
+            columns["null"] = self.null._values()
+        frame = pd.DataFrame(columns)
+        frame.attrs = {"name": "early learning", "measure": "fraction", "source": SOURCE}
+        return frame
+
+    def _values(self) -> np.ndarray:
+        return np.stack([self.clean, self.wrong], 1).ravel()
+
+    def __repr__(self) -> str:
+        lines = [f"early learning of {self.sizes[1]:,} wrong and {self.sizes[0]:,} clean labels"]
+        for words, found in (("", self), ("null, cross-entropy: ", self.null)):
+            if found is not None:
+                peak, last = found.wrong[found.peak - 1], found.wrong[-1]
+                lines.append(
+                    f"  {words}wrong labels predicted true {peak[0]:.3f} at the peak, epoch "
+                    f"{found.peak}, {last[0]:.3f} at the end; memorized {last[1]:.3f}; clean "
+                    f"right {found.clean[-1, 0]:.3f}"
+                )
+        return "\n".join([*lines, f"source: {SOURCE}, figure 1"])
+
+
+def three_way(
+    run: TrainingRun | Tensor,
+    labels: Tensor,
+    true_labels: Tensor,
+    examples: Tensor | None = None,
+    null: TrainingRun | Tensor | None = None,
+) -> Fractions:
+    """Shares of predictions that are true, memorized or other, over the epochs.
+
+    The recorder evaluates without augmentation; with it, memorization is not seen (the authors'
+    issue 23).
+
+    Parameters
+    ----------
+    run : TrainingRun, or predicted classes ``[epochs, n]``
+    labels, true_labels : integers ``[n]``
+    examples : integers, those that were trained on; all, unless given.
+    null : the same of the cross-entropy run with the same seed.
+
+    Raises
+    ------
+    ValueError : lengths that differ, or no example with a wrong label, or none with a right one.
+
+    Examples
+    --------
+    >>> predicted = torch.tensor([[0, 1, 2], [0, 1, 0]])
+    >>> three_way(predicted, torch.tensor([0, 1, 0]), torch.tensor([0, 1, 2])).wrong
+    array([[1., 0., 0.],
+           [0., 1., 0.]])
+    """
+    predictions = _predictions(run, labels)
+    if labels.shape != true_labels.shape:
+        raise ValueError(
+            f"there are {len(labels)} labels and {len(true_labels)} true labels; they must be of "
+            "one length."
+        )
+    chosen = torch.arange(len(labels)) if examples is None else torch.as_tensor(examples)
+    wrong = chosen[labels[chosen] != true_labels[chosen]]
+    clean = chosen[labels[chosen] == true_labels[chosen]]
+    if not len(wrong) or not len(clean):
+        raise ValueError(
+            f"{len(wrong)} of the examples have a wrong label and {len(clean)} a right one; choose "
+            "examples with some of both."
+        )
+    other = None if null is None else three_way(null, labels, true_labels, examples)
+    if other is not None and len(other.wrong) != len(predictions):
+        raise ValueError(
+            f"the null has {len(other.wrong)} epochs and the run {len(predictions)}; train both as "
+            "long."
+        )
+    return Fractions(
+        _shares(predictions[:, clean], labels[clean], true_labels[clean]),
+        _shares(predictions[:, wrong], labels[wrong], true_labels[wrong]),
+        (len(clean), len(wrong)),
+        other,
+    )
+
+
+def detected_as_wrong(
+    targets: Tensor,
+    labels: Tensor,
+    examples: Tensor | None = None,
+    null_targets: Tensor | None = None,
+) -> Scores:
+    """How strongly the targets of ELR speak against each label: found wrong where above 0.
+
+    The largest target of another class minus that of the given label; above 0 exactly where
+    ``argmax t_i != y_i``, the rule of the authors' README.
+
+    Parameters
+    ----------
+    targets : ``[n, classes]``, the buffer of :class:`memviz.training.early_learning.ELR`.
+    labels : integers ``[n]``
+    examples : integers, those that were trained on; all, unless given.
+    null_targets : of ``ELR(weight=0)``: cross-entropy from the same seed, which memorizes.
+
+    Raises
+    ------
+    ValueError : not a target for each label, or an example that was never trained on.
+
+    Examples
+    --------
+    >>> detected_as_wrong(torch.tensor([[0.9, 0.0], [0.9, 0.1]]), torch.tensor([0, 1])).values
+    array([-0.9,  0.8])
+    """
+    if targets.shape[0] != len(labels):
+        raise ValueError(f"there are {len(targets)} targets and {len(labels)} labels.")
+    chosen = torch.arange(len(labels)) if examples is None else torch.as_tensor(examples)
+    unseen = chosen[(targets[chosen] == 0).all(1)]
+    if len(unseen):
+        raise ValueError(
+            f"example {int(unseen[0])} has no target: it was never trained on; leave it out of "
+            "examples."
+        )
+    found = _against(targets[chosen], labels[chosen])
+    null = None
+    if null_targets is not None:
+        words = "the same targets beside cross-entropy alone, from the same seed"
+        null = Null(words, _against(null_targets[chosen], labels[chosen])[None])
+    return Scores(
+        "target against label",
+        "probability",
+        found,
+        examples=chosen.numpy(),
+        higher="label more likely wrong",
+        source=f"{SOURCE}, eq. 10; detection as in the authors' README",
+        null=null,
+    )
+
+
+def _against(targets: Tensor, labels: Tensor) -> np.ndarray:
+    given = targets.double().gather(1, labels[:, None])[:, 0]
+    others = targets.double().scatter(1, labels[:, None], -torch.inf).amax(1)
+    return np.asarray((others - given).round(decimals=12).numpy())
+
+
+def _predictions(run: TrainingRun | Tensor, labels: Tensor) -> Tensor:
+    predictions = run.predictions if isinstance(run, TrainingRun) else run
+    if predictions.ndim != 2 or predictions.shape[1] != len(labels) or not len(predictions):
+        raise ValueError(
+            f"predictions have shape {list(predictions.shape)} for {len(labels)} labels; give a "
+            "TrainingRun of these examples, or classes [epochs, n]."
+        )
+    return predictions
+
+
+def _shares(predictions: Tensor, labels: Tensor, true_labels: Tensor) -> np.ndarray:
+    true = predictions == true_labels
+    memorized = (predictions == labels) & ~true
+    rows = torch.stack([true, memorized, ~true & ~memorized], 1).double()
+    return np.asarray(rows.mean(2).numpy())
