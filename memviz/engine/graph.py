@@ -205,11 +205,20 @@ class Flow:
     def clean(self, value: Tensor) -> Tensor:
         """A recorded activation, in the rows at hand."""
         value = self.graph.recorded(value)
-        return value if self.rows is None else value.index_select(0, self.rows)
+        if self.rows is None:
+            return value
+        if self.batch == 1:  # stands for all rows without being copied
+            return value.expand(len(self.rows), *value.shape[1:])
+        return value.index_select(0, self.rows)
+
+    @property
+    def gathers(self) -> bool:
+        """Whether ``clean`` makes a copy that may be overwritten."""
+        return self.rows is not None and self.batch > 1
 
     def room(self, base: Tensor) -> Tensor:
         """Where to write: over a base that was gathered for this pass, else somewhere new."""
-        return torch.empty_like(base) if self.rows is None else base
+        return base if self.gathers else torch.empty_like(base)
 
     def clean_like(self, value: Any, out: Tensor) -> Any:
         """A recorded operand, in the rows at hand where it has rows."""

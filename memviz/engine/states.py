@@ -99,7 +99,7 @@ def _straight(flow: Flow, bent: Bent) -> Tensor:
 
 def _filled(flow: Flow, part: Part) -> Tensor:
     value = flow.clean(part.of)
-    if flow.rows is None:
+    if not flow.gathers:
         value = value.clone()
     if part.features.dim() == 1:
         return value.index_copy_(part.axis, part.features, part.value)
