@@ -1,0 +1,99 @@
+"""Trained networks of a demo on disk: those that ship with the package, and those of the cache."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from memviz.demos import weight_files
+
+SHIPPED = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One trained network: the start of its files' names, and what must stand in them.
+
+    Parameters
+    ----------
+    name : for example ``"example-tied-seed0"``.
+    facts : recipe, seed and whatever else tells this network from others.
+    shipped : whether it comes with the package.
+    """
+
+    name: str
+    facts: Mapping[str, str]
+    shipped: bool
+
+    @property
+    def folder(self) -> Path:
+        """Where it is read from."""
+        return SHIPPED if self.shipped else weight_files.cache_folder()
+
+    def path(self, part: str, folder: Path | None = None) -> Path:
+        """The file of a part: ``epoch60``, say."""
+        return (folder or self.folder) / f"{self.name}-{part}.safetensors"
+
+    def read(self, part: str) -> weight_files.State | None:
+        """Tensors of a part, or None where they have yet to be made.
+
+        Raises
+        ------
+        ValueError : what ships with the package is damaged.
+        """
+        path = self.path(part)
+        if not self.shipped and not path.is_file():
+            return None
+        try:
+            return weight_files.read(path, {**self.facts, "part": part})[0]
+        except weight_files.DamagedWeights as error:
+            if self.shipped:
+                raise ValueError(
+                    f"The weights that come with memviz can't be used: {error}; install memviz "
+                    "again."
+                ) from error
+            warnings.warn(f"Cached files are not used: {error}; training again.", stacklevel=3)
+            return None
+
+    def write(
+        self, part: str, state: Mapping[str, Tensor], folder: Path | None = None, half: bool = False
+    ) -> None:
+        """Write a part; matrices in half precision if asked to."""
+        facts = {**self.facts, "part": part}
+        weight_files.write(self.path(part, folder), state, facts, half=half)
+
+    def write_network(
+        self,
+        part: str,
+        model: nn.Module,
+        predict: Callable[[nn.Module], Tensor],
+        folder: Path | None = None,
+    ) -> None:
+        """Write a model's weights, in half precision where no prediction changes by it."""
+        state, before = {k: v.clone() for k, v in model.state_dict().items()}, predict(model)
+        path, facts = self.path(part, folder), {**self.facts, "part": part}
+        for half in (True, False):
+            self.write(part, state, folder, half)
+            model.load_state_dict(weight_files.read(path, facts)[0])
+            if torch.equal(predict(model), before):
+                return
+
+
+def folder_to_prepare() -> Path:
+    """The package's own folder where it can be written, else the cache."""
+    return SHIPPED if os.access(SHIPPED, os.W_OK) else weight_files.cache_folder()
+
+
+def warn_not_kept(error: OSError) -> None:
+    """Say that trained weights could not be written."""
+    warnings.warn(
+        f"The weights could not be kept ({error}), so the next use trains again; set "
+        "MEMVIZ_CACHE to a folder that can be written.",
+        stacklevel=3,
+    )
