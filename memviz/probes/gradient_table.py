@@ -1,0 +1,99 @@
+"""What gradient accounting returns: norms and cosines by epoch and layer, with their null."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+SOURCE = "Maini et al. 2023 (arXiv:2307.09542), gradient accounting"
+
+
+@dataclass(frozen=True, eq=False)
+class GradientAccounting:
+    """Gradient norms of clean and of noisy examples by layer, and the cosine between them.
+
+    A norm is that of the gradient summed over the batches of an epoch, of each parameter tensor
+    divided by the root of its number of entries, added over the tensors of the layer group. A
+    cosine is that between the two sums of a tensor, averaged over the tensors of the group.
+
+    Attributes
+    ----------
+    layers : tuple of str, ``L`` of them
+    epochs : tuple of int, ``E`` of them
+    clean, noisy, cosine : float64 ``[E, L]``
+    null_clean, null_noisy, null_cosine : float64 ``[draws, E, L]``
+        The same for as many examples as there are noisy ones, drawn at random from all, against
+        the rest: membership says nothing.
+    share : float
+        Noisy examples of all.
+    """
+
+    layers: tuple[str, ...]
+    epochs: tuple[int, ...]
+    clean: np.ndarray
+    noisy: np.ndarray
+    cosine: np.ndarray
+    null_clean: np.ndarray
+    null_noisy: np.ndarray
+    null_cosine: np.ndarray
+    share: float
+
+    @property
+    def ratio(self) -> np.ndarray:
+        """Noisy norm over clean norm, each averaged over the epochs first, ``[L]``."""
+        return np.asarray(self.noisy.mean(0) / self.clean.mean(0))
+
+    @property
+    def null_ratio(self) -> np.ndarray:
+        """The same for the random examples, ``[draws, L]``."""
+        return np.asarray(self.null_noisy.mean(1) / self.null_clean.mean(1))
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row an epoch and layer, the null's mean over its draws beside."""
+        import pandas as pd
+
+        shape = self.clean.shape
+        columns = {
+            "epoch": np.repeat(self.epochs, shape[1]),
+            "layer": np.tile(self.layers, shape[0]),
+            "clean": self.clean.ravel(),
+            "noisy": self.noisy.ravel(),
+            "ratio": (self.noisy / self.clean).ravel(),
+            "cosine": self.cosine.ravel(),
+        }
+        if len(self.null_clean):
+            columns["null_ratio"] = (self.null_noisy / self.null_clean).mean(0).ravel()
+            columns["null_cosine"] = self.null_cosine.mean(0).ravel()
+        frame = pd.DataFrame(columns)
+        frame.attrs = {"name": "gradient accounting", "source": SOURCE}
+        return frame
+
+    @property
+    def by_layer(self) -> pd.DataFrame:
+        """One row a layer: the ratio of the norms averaged over epochs, the mean cosine, nulls."""
+        import pandas as pd
+
+        columns = {"ratio": self.ratio, "cosine": self.cosine.mean(0)}
+        if len(self.null_clean):
+            columns["null_ratio"] = self.null_ratio.mean(0)
+            columns["null_cosine"] = self.null_cosine.mean((0, 1))
+        return pd.DataFrame(columns, index=pd.Index(self.layers, name="layer"))
+
+    def plot(self) -> Figure:
+        """Both norms by layer, and the cosine by layer over the epochs."""
+        from memviz.plots.localization import gradient_accounting
+
+        return gradient_accounting(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"gradient accounting over {len(self.epochs)} epochs; {self.share:.1%} of the "
+            f"examples are noisy\n{self.by_layer.round(3).to_string()}\nsource: {SOURCE}"
+        )

@@ -1,0 +1,168 @@
+"""A network with each layer put back to an epoch of its own, without a trace on the model."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from memviz.engine.layout import check_examples
+from memviz.probes.layer_groups import LayerGroup, LayersLike, layer_groups, state_of
+from memviz.study import Study
+from memviz.training.stored import load_checkpoint
+
+_BATCH = 1024
+_KEPT = 256
+
+
+class Rewinder:
+    """Accuracies of a study with each layer put back to an epoch of its own; for a slider each.
+
+    The weights are handed to the model for the time of a call (``torch.func.functional_call``), so
+    the study's model is never written to. Checkpoints are read once, and answers are kept.
+
+    Parameters
+    ----------
+    study : Study
+        With checkpoints.
+    layers : mapping, optional
+        As in ``layer_groups``.
+    examples : int64 ``[n]``, optional
+        What to read the accuracies on; all unless given. Fewer answer sooner.
+
+    Attributes
+    ----------
+    groups : dict of name to LayerGroup
+    examples : int64 ``[n]``
+    epochs : tuple of int
+        The checkpoints there are.
+
+    Raises
+    ------
+    ValueError
+        If the study has no checkpoints.
+
+    Examples
+    --------
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3)).eval()
+    >>> study = Study(
+    ...     model, torch.randn(6, 4), torch.zeros(6), {"test": range(6)},
+    ...     checkpoints={0: {"0.weight": torch.zeros(3, 4), "0.bias": torch.tensor([1.0, 0, 0])}},
+    ... )
+    >>> Rewinder(study).accuracies({"0": 0})
+    {'test': 1.0}
+    """
+
+    def __init__(
+        self, study: Study, layers: LayersLike | None = None, examples: Tensor | None = None
+    ) -> None:
+        self.study = study
+        self.examples = check_examples(study, examples)
+        self.epochs = check_epochs(study)
+        self.groups = {group.name: group for group in layer_groups(study.model, layers)}
+        self._states: dict[int, dict[str, Tensor]] = {}
+        self._answers: OrderedDict[tuple[object, ...], dict[str, float]] = OrderedDict()
+
+    def state(self, epochs: Mapping[str, int], *, buffers: bool = False) -> dict[str, Tensor]:
+        """Parameters and buffers by name: the layers in ``epochs`` put back, all else as it is.
+
+        With ``buffers`` the batch-norm statistics of these layers are put back, too; the released
+        code of the paper leaves them.
+
+        Raises
+        ------
+        ValueError
+            If a layer or an epoch is unknown, or a checkpoint is of another architecture.
+        """
+        state = state_of(self.study.model)
+        for name, epoch in epochs.items():
+            group = self._group(name)
+            then = self._state_at(epoch)
+            for key in group.parameters + (group.buffers if buffers else ()):
+                state[key] = then[key]
+        return state
+
+    def accuracies(self, epochs: Mapping[str, int], *, buffers: bool = False) -> dict[str, float]:
+        """Accuracy of each group of the study with the layers in ``epochs`` put back."""
+        present = tuple((t.data_ptr(), t._version) for t in state_of(self.study.model).values())
+        key = (present, frozenset(epochs.items()), buffers)
+        if key not in self._answers:
+            self._answers[key] = self.accuracies_of(self.state(epochs, buffers=buffers))
+            if len(self._answers) > _KEPT:
+                self._answers.popitem(last=False)
+        return dict(self._answers[key])
+
+    def accuracies_at(self, epoch: int) -> dict[str, float]:
+        """Accuracy of each group with the whole checkpoint of an epoch, buffers included."""
+        return self.accuracies_of(self._state_at(epoch))
+
+    @torch.no_grad()
+    def accuracies_of(self, state: Mapping[str, Tensor]) -> dict[str, float]:
+        """Accuracy of each group with these parameters and buffers."""
+        study, right = self.study, []
+        # Buffers are copied, for a model that counts its calls.
+        buffers = {name for name, _ in study.model.named_buffers()}
+        state = {name: t.clone() if name in buffers else t for name, t in state.items()}
+        for examples in self.examples.split(_BATCH):
+            batch = study.batch(examples)
+            args, kwargs = ((), dict(batch)) if isinstance(batch, Mapping) else ((batch,), {})
+            raw = functional_call(study.model, state, args, kwargs)
+            outputs = study.task.outputs(raw)
+            labels = study.labels[examples].to(outputs.device)
+            right.append((study.task.margin(outputs, labels) > 0).cpu())
+        correct = torch.cat(right)
+        masks = {name: mask[self.examples] for name, mask in study.groups.items()}
+        return {name: float(correct[m].float().mean()) for name, m in masks.items() if m.any()}
+
+    def _group(self, name: str) -> LayerGroup:
+        if name not in self.groups:
+            raise ValueError(
+                f"there is no layer group {name!r}; choose from {', '.join(self.groups)}."
+            )
+        return self.groups[name]
+
+    def _state_at(self, epoch: int) -> dict[str, Tensor]:
+        if epoch not in self._states:
+            check_epochs(self.study, [epoch])
+            self._states[epoch] = state_at(self.study, epoch)
+        return self._states[epoch]
+
+
+def check_epochs(study: Study, epochs: Sequence[int] | None = None) -> tuple[int, ...]:
+    """The epochs asked for, all unless given, or one sentence on what the study has.
+
+    Raises
+    ------
+    ValueError
+        If the study has no checkpoints, or not of such an epoch.
+    """
+    known = sorted(study.checkpoints)
+    if not known:
+        raise ValueError(
+            "this study has no checkpoints; give Study(checkpoints={epoch: state_dict}), "
+            "for example from train(checkpoint_epochs=...)."
+        )
+    missing = [epoch for epoch in epochs or () if epoch not in study.checkpoints]
+    if missing:
+        raise ValueError(
+            f"there is no checkpoint of epoch {missing[0]}; this study has "
+            f"{', '.join(map(str, known))}."
+        )
+    return tuple(known if epochs is None else epochs)
+
+
+def state_at(study: Study, epoch: int) -> dict[str, Tensor]:
+    """Parameters and buffers of a checkpoint, placed as the model's own are.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint is of another architecture.
+    """
+    model = deepcopy(study.model)
+    load_checkpoint(model, study.checkpoints[epoch])
+    return state_of(model)

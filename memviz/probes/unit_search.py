@@ -1,0 +1,281 @@
+"""The search for the fewest units that flip one example: to first order, exactly, at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memviz.engine.chunks import slow
+from memviz.engine.greedy import greedy
+from memviz.engine.interventions import Intervention
+from memviz.engine.replay import Edit, run_edited
+from memviz.engine.runner import Replay
+from memviz.engine.trace import undisturbed
+from memviz.study import Inputs, Study
+from memviz.units import Unit, UnitSet
+
+Objective = Literal["loss", "margin"]
+_FIRST_SIZE = 4  # of the exact search's sets; twice as many where these do not flip it
+
+
+@dataclass(frozen=True, eq=False)
+class NoisyBatch:
+    """Examples, each as several copies with a little noise, judged by their mean output.
+
+    Attributes
+    ----------
+    examples : int64 ``[b]``
+        The study's indices.
+    copies : tuple of Tensor or dict of Tensors ``[b, ...]``
+    """
+
+    examples: Tensor
+    copies: tuple[Inputs, ...]
+
+    @classmethod
+    def of(
+        cls, study: Study, examples: Tensor, copies: int, noise: float, generator: torch.Generator
+    ) -> NoisyBatch:
+        """Copies with Gaussian noise, whose norm over the batch is ``noise`` of the batch's norm.
+
+        Raises
+        ------
+        ValueError
+            If there is nothing to add noise to.
+        """
+        inputs = study.batch(examples)
+        if copies == 0:
+            return cls(examples, (inputs,))
+        values = inputs.values() if isinstance(inputs, Mapping) else [inputs]
+        if not any(value.is_floating_point() for value in values):
+            raise ValueError("these inputs are not floating-point, so no noise fits; use copies=0.")
+
+        def noisy(value: Tensor) -> Tensor:
+            if not value.is_floating_point():
+                return value
+            drawn: Tensor = torch.randn(value.shape, generator=generator).to(value)
+            drawn *= noise * value.norm() / drawn.norm()
+            return value + drawn
+
+        return cls(examples, tuple(_each(inputs, noisy) for _ in range(copies)))
+
+    def few(self, positions: Tensor) -> NoisyBatch:
+        """Some of the examples, by their position."""
+        copies = tuple(_each(copy, lambda value: value[positions]) for copy in self.copies)
+        return NoisyBatch(self.examples[positions], copies)
+
+    def outputs(self, replay: Replay, edits: Sequence[Edit]) -> Tensor:
+        """Mean output of each example's copies with these edits, ``[b, ...]``."""
+        study = replay.study
+        passes = (run_edited(replay.trace, edits, study.call(copy)) for copy in self.copies)
+        mean: Tensor = torch.stack([study.task.outputs(raw) for raw in passes]).mean(0)
+        return mean
+
+    def labels(self, study: Study) -> Tensor:
+        """Given labels, int64 ``[b]``, on the model's device."""
+        return study.labels[self.examples].to(study.device)
+
+
+def first_order_search(
+    replay: Replay,
+    units: Sequence[Unit],
+    kind: Intervention,
+    batch: NoisyBatch,
+    *,
+    on: Objective,
+    cap: int,
+) -> tuple[tuple[Unit, ...], bool]:
+    """Ablate the unit that lowers the objective most to first order, until the example flips.
+
+    The example is the batch's first; the others are the reference that is to be kept.
+
+    Returns
+    -------
+    found : tuple of Unit, in the order they were taken
+    flipped : bool
+        False where the cap was reached, or no unit is left that does anything.
+    """
+    found: list[Unit] = []
+    while True:
+        scores, margin = objective_drops(replay, units, kind, batch, UnitSet(found), on=on)
+        if margin <= 0:
+            return tuple(found), True
+        scores[[k for k, unit in enumerate(units) if unit in found]] = -torch.inf
+        best = int(scores.argmax())
+        if len(found) == cap or scores[best] == -torch.inf:
+            return tuple(found), False
+        found.append(units[best])
+
+
+def objective_drops(
+    replay: Replay,
+    units: Sequence[Unit],
+    kind: Intervention,
+    batch: NoisyBatch,
+    ablated: UnitSet,
+    *,
+    on: Objective = "loss",
+) -> tuple[Tensor, float]:
+    """First-order drop of the objective by each unit, and the example's present margin.
+
+    The objective is that of Maini et al. (2023): the summed loss of the reference examples over
+    the size of the batch, minus the loss of the example (the batch's first); with ``on="margin"``
+    plus its margin instead, whose slope does not vanish where the loss is near zero. A unit's drop
+    is the sum over examples and positions of (activation − replacement) × slope; for the filter
+    ablation of a layer that is the sum of weight × slope over the unit's weights.
+
+    Returns
+    -------
+    drops : float32 ``[units]``
+        −inf for a unit that does nothing to any example of the batch: dead, or ablated before.
+    margin : float
+    """
+    wanted = UnitSet(units)
+    total = {name: torch.zeros(len(ids)) for name, ids in wanted.layers.items()}
+    alive = {name: torch.zeros(len(ids), dtype=torch.bool) for name, ids in wanted.layers.items()}
+    margin = 0.0
+    size = max(1, len(replay.chunk(0)) // len(batch.copies))
+    for positions in torch.arange(len(batch.examples)).split(size):
+        first = bool(positions[0] == 0)
+        part = batch.few(positions)
+        kept: list[tuple[str, Edit, Tensor, Tensor]] = []
+        edits = [*replay.edits(0, ablated, kind), *_kept_at(replay, wanted, kind, kept)]
+        calm = undisturbed(random=replay.trace.random, counting=replay.trace.counting)
+        with calm, torch.enable_grad():
+            outputs = part.outputs(replay, edits)
+            labels = part.labels(replay.study)
+            losses = replay.study.task.loss(outputs, labels)
+            value = losses[int(first) :].sum() / len(batch.examples)
+            if first:
+                mine = replay.study.task.margin(outputs[:1], labels[:1]).sum()
+                margin = float(mine.detach())
+                value = value + (mine if on == "margin" else -losses[0])
+            passed = [activation for _, _, activation, _ in kept]
+            slopes = torch.autograd.grad(value, passed, allow_unused=True)
+        for (name, edit, _, step), slope in zip(kept, slopes, strict=True):
+            if slope is not None:
+                ids, product = list(wanted.layers[name]), step * slope
+                alive[name] |= _by_unit(product.abs(), edit)[ids] > 0
+                total[name] -= _by_unit(product, edit)[ids]
+    for name, drops in total.items():
+        drops[~alive[name]] = -torch.inf
+    place = {name: dict(zip(ids, total[name], strict=True)) for name, ids in wanted.layers.items()}
+    return torch.stack([place[unit.layer][unit.index] for unit in units]), margin
+
+
+def exact_search(
+    study: Study, units: UnitSet, kind: Intervention, examples: Tensor, *, cap: int, budget: int
+) -> tuple[tuple[Unit, ...], bool]:
+    """Grow a set by what ablating it as a whole does to margins, until the first example flips.
+
+    The search is ``memviz.engine.greedy``: the margin drop of the example minus the mean drop of
+    the reference examples, evaluated exactly for ``budget`` additions a unit.
+    """
+    is_example = torch.arange(len(examples)) == 0
+    groups = {"example": is_example, "reference": ~is_example}
+    if isinstance(study.inputs, Mapping):
+        inputs: Inputs = {key: value[examples] for key, value in study.inputs.items()}
+    else:
+        inputs = study.inputs[examples]
+    few = replace(
+        study, inputs=inputs, labels=study.labels[examples], groups=groups, true_labels=None,
+        images=None, checkpoints={},
+    )  # fmt: skip
+    alone = Replay(few, torch.tensor([0]))
+    if _margins(alone, alone.clean)[0] <= 0:
+        return (), True
+    size = min(_FIRST_SIZE, cap, len(units))
+    while True:
+        path = greedy(
+            few, size, "example", "reference", kind, budget=budget * size, units=units,
+            random_draws=0, progress=False,
+        )  # fmt: skip
+        for count in range(1, len(path.order) + 1):
+            outputs = alone.outputs(UnitSet(path.order[:count]), kind)
+            if _margins(alone, outputs)[0] <= 0:
+                return path.order[:count], True
+        if len(path.order) < size or size == min(cap, len(units)):
+            return path.order, False
+        size = min(2 * size, cap, len(units))
+
+
+def random_order_counts(
+    replay: Replay,
+    units: Sequence[Unit],
+    kind: Intervention,
+    batch: NoisyBatch,
+    *,
+    draws: int,
+    seed: int,
+    progress: bool = True,
+) -> np.ndarray:
+    """How many units, ablated in random order, flip each example: the control.
+
+    Returns
+    -------
+    float64 ``[draws, b]``; inf where all units together do not flip it.
+    """
+    counts = np.full((draws, len(batch.examples)), np.inf)
+    trace = replay.trace
+    for draw in slow(range(draws), "random order", progress=progress):
+        generator = torch.Generator().manual_seed(seed + draw)
+        order = [units[k] for k in torch.randperm(len(units), generator=generator).tolist()]
+        left = torch.arange(len(batch.examples))
+        for count in range(len(order) + 1):
+            part = batch.few(left)
+            with undisturbed(random=trace.random, counting=trace.counting):
+                outputs = part.outputs(replay, replay.edits(0, UnitSet(order[:count]), kind))
+            flipped = replay.study.task.margin(outputs, part.labels(replay.study)).cpu() <= 0
+            counts[draw, left[flipped].numpy()] = count
+            left = left[~flipped]
+            if len(left) == 0:
+                break
+    return counts
+
+
+def _kept_at(
+    replay: Replay,
+    wanted: UnitSet,
+    kind: Intervention,
+    kept: list[tuple[str, Edit, Tensor, Tensor]],
+) -> list[Edit]:
+    """Edits that change nothing but keep each activation, and the step to its replacement."""
+    changes = replay.edits(0, wanted, kind)
+    found: list[Edit] = []
+
+    def keep(name: str, edit: Edit) -> Edit:
+        def change(value: Tensor) -> Tensor:
+            step = (edit.change(value) - value).detach()
+            passed = value if value.requires_grad else value.detach().requires_grad_()
+            kept.append((name, edit, passed, step))
+            return passed.clone()  # a later in-place call must not reach the kept one
+
+        return Edit(edit.site, change)
+
+    for name in wanted.layers:
+        located = replay.located[name]
+        count = len(located.filter_sites if kind.at == "filter" else located.unit_sites)
+        found += [keep(name, changes[len(found) + k]) for k in range(count)]
+    return found
+
+
+def _by_unit(product: Tensor, edit: Edit) -> Tensor:
+    """Sum over examples, positions and a head's features, ``[units of the layer]``."""
+    moved = product.movedim(edit.site.axis, -1)
+    return moved.reshape(-1, moved.shape[-1] // edit.site.width, edit.site.width).sum((0, 2)).cpu()
+
+
+def _margins(replay: Replay, outputs: Tensor) -> Tensor:
+    labels = replay.study.labels[replay.examples].to(outputs.device)
+    return replay.study.task.margin(outputs, labels)
+
+
+def _each(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+    if isinstance(inputs, Mapping):
+        return {key: change(value) for key, value in inputs.items()}
+    return change(inputs)
