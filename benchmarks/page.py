@@ -166,8 +166,8 @@ def _sweep(results: Results) -> Iterable[str]:
     yield table(headers, rows)
     for r in found:
         if "whole" in r:
-            whole = ", ".join(f"{words_of(key)} {cell(value)}" for key, value in r["whole"].items())
-            yield f"One sweep of the {name_of(r['model'])} from end to end, nothing sampled: {whole}."
+            seconds = ", ".join(f"{words_of(key)} {cell(n)}" for key, n in r["whole"].items())
+            yield f"One sweep of the {name_of(r['model'])} from end to end: {seconds}."
     for r in found:
         yield f"### {name_of(r['model'])}, layer by layer"
         columns = ["units", "hook_seconds", "auto_seconds", "replay_seconds"]
@@ -226,7 +226,10 @@ def _one(name: str, words: str) -> Callable[[Results], Iterable[str]]:
 def _floor(results: Results) -> Iterable[str]:
     rows = []
     for r in _sweeps(results):
-        top = max(r["ceilings"][key] for key in r["ceilings"] if "_f32_" in key)
+        found = [speed for name, speed in r["ceilings"].items() if "_f32_" in name]
+        if not found:
+            continue
+        top = max(found)
         credited = r["gflop_per_example"] * r["unit_examples_per_second"]
         hook = r["hook_gflop_per_second"]
         row = [name_of(r["model"]), cell(top), cell(hook), f"{hook / top:.0%}"]

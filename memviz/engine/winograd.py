@@ -30,7 +30,7 @@ _WEIGHT = [
 ]
 _OUTPUT = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 # Tiles at a time: enough for the matrix products, few enough to stay in the cache.
-_TILES = 128
+_TILES = 64
 
 
 @functools.cache
