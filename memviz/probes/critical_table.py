@@ -42,6 +42,7 @@ class CriticalUnits:
 
     Examples
     --------
+    >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
     >>> groups = {"memorized": range(2), "clean": range(2, 6)}
     >>> study = Study(model.eval(), torch.randn(6, 4), torch.zeros(6), groups)
