@@ -149,6 +149,36 @@ def test_a_loss_that_explodes_is_said_and_the_weights_stay_finite(data):
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
+def test_some_examples_are_trained_on_and_all_are_recorded(data):
+    inputs, labels = data
+    chosen = torch.tensor([41, 3, 17, 8, 29, 30, 12, 0])
+    some, alone, seen = small_model(), small_model(), []
+
+    def loss(logits, labels, indices):
+        seen.append(indices)
+        return cross_entropy(logits, labels)
+
+    run = train(some, inputs, labels, **{**SETTINGS, "batch_size": 3}, examples=chosen, loss=loss)
+    train(alone, inputs[chosen], labels[chosen], **{**SETTINGS, "batch_size": 3})
+    assert same(some.state_dict(), alone.state_dict())
+    assert [len(batch) for batch in seen] == [3, 3, 2] * 6
+    for epoch in range(6):
+        met = torch.cat(seen[3 * epoch : 3 * epoch + 3])
+        assert torch.equal(met.sort().values, chosen.sort().values)
+    assert run.correct.shape == (6, 50)
+    assert torch.equal(
+        run.presented_losses[0].isnan().logical_not().nonzero()[:, 0], chosen.sort()[0]
+    )
+    torch.testing.assert_close(run.loss, run.presented_losses.nanmean(1))
+
+
+def test_rates_are_those_of_the_epochs_first_steps(data):
+    run = train(small_model(), *data, **SETTINGS)
+    steps = torch.arange(6, dtype=torch.float64) * 4
+    expected = 0.05 * (1 + torch.cos(torch.pi * steps / 24)) / 2
+    torch.testing.assert_close(run.learning_rates, expected)
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -160,6 +190,11 @@ def test_a_loss_that_explodes_is_said_and_the_weights_stay_finite(data):
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"weight_decay": -1.0}, "weight_decay not below 0"),
         ({"checkpoint_epochs": (0, 7)}, r"between 0 and epochs=6, but got \[7\]"),
+        ({"labels": torch.full((50,), 3)}, "3 classes, 0 to 2, and example 0 has the label 3"),
+        ({"labels": torch.full((50,), -1)}, "0 to 2, and example 0 has the label -1"),
+        ({"examples": torch.ones(50, dtype=torch.bool)}, r"mask.nonzero\(\)\[:, 0\]"),
+        ({"examples": torch.tensor([3, 50])}, "at least one index from 0 to 49"),
+        ({"examples": torch.tensor([3, 3])}, "names an example twice"),
     ],
 )
 def test_bad_input_gets_one_clear_sentence(data, wrong, said):

@@ -58,6 +58,7 @@ def load(seed: int = 0, mode: Mode = "dropped") -> Study:
     True
     """
     data, model = digits.examples(seed), _model(seed)
+    set_mode(model, mode)  # a wrong one is told before a training
     kept = _kept(seed)
     state = kept.read(_LAST)
     if state is None:
@@ -74,7 +75,8 @@ def load(seed: int = 0, mode: Mode = "dropped") -> Study:
         model.load_state_dict(state)
     set_mode(model, mode)
     return Study(
-        model.eval(),
+        # Quicker on a CPU; the figures stay the same.
+        model.eval().to(memory_format=torch.channels_last),  # type: ignore[call-overload]
         {"images": data.inputs, "example_ids": torch.arange(len(data.inputs))},
         data.labels,
         data.groups,

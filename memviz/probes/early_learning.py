@@ -159,8 +159,8 @@ def detected_as_wrong(
 
     Examples
     --------
-    >>> detected_as_wrong(torch.tensor([[0.9, 0.0], [0.9, 0.1]]), torch.tensor([0, 1])).values
-    array([-0.9,  0.8])
+    >>> detected_as_wrong(torch.tensor([[0.75, 0.0], [0.75, 0.25]]), torch.tensor([0, 1])).values
+    array([-0.75,  0.5 ])
     """
     if targets.shape[0] != len(labels):
         raise ValueError(f"there are {len(targets)} targets and {len(labels)} labels.")
@@ -190,7 +190,7 @@ def detected_as_wrong(
 def _against(targets: Tensor, labels: Tensor) -> np.ndarray:
     given = targets.double().gather(1, labels[:, None])[:, 0]
     others = targets.double().scatter(1, labels[:, None], -torch.inf).amax(1)
-    return np.asarray((others - given).round(decimals=12).numpy())
+    return np.asarray((others - given).numpy())
 
 
 def _predictions(run: TrainingRun | Tensor, labels: Tensor) -> Tensor:

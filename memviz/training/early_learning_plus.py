@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 from memviz.engine.chunks import slow
 from memviz.training.early_learning import ELR
 from memviz.training.recorder import Recorder
+from memviz.training.run import TrainingRun
 
 
 @dataclass(frozen=True)
@@ -118,14 +119,34 @@ def mixed_loss(loss: ELR, logits: Tensor, labels: Tensor, indices: Tensor, batch
     )
 
 
+class MeanOfTwo(nn.Module):
+    """Two networks that answer together: logarithms of the mean of their probabilities.
+
+    Examples
+    --------
+    >>> net = torch.nn.Linear(2, 3)
+    >>> torch.allclose(MeanOfTwo(net, net)(torch.ones(1, 2)).exp().sum(), torch.ones(()))
+    True
+    """
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Log-probabilities ``[n, classes]``."""
+        both = torch.stack([self.first(inputs), self.second(inputs)]).log_softmax(2)
+        return both.logsumexp(0) - math.log(2)
+
+
 def train_two(
     models: tuple[nn.Module, nn.Module],
     inputs: Tensor,
     labels: Tensor,
     losses: tuple[ELR, ELR],
     *,
-    recorders: tuple[Recorder, Recorder],
-    epochs: int,
+    examples: Tensor | None = None,
+    epochs: int = 50,
     batch_size: int = 128,
     learning_rate: float = 0.02,
     weight_decay: float = 1e-3,
@@ -133,40 +154,49 @@ def train_two(
     ramp_steps: int = 40_000,
     seed: int = 0,
     progress: bool = True,
-) -> tuple[nn.Module, nn.Module]:
-    """Train two networks that regularize each other; gives their averaged models.
+) -> tuple[MeanOfTwo, TrainingRun]:
+    """Train two networks that regularize each other; gives their averages' mean, and its record.
 
     In each step each network learns a mixed batch, with targets from the averaged weights of the
-    other, which sees the batch un-mixed. SGD with momentum 0.9 at a constant rate. Recorders are
-    told each network's averaged model after each epoch. ELR+ predicts with the mean of both
-    averaged networks' probabilities.
+    other, which sees the batch un-mixed. SGD with momentum 0.9 at a constant rate.
+
+    Parameters
+    ----------
+    models : two networks with different initial weights, trained in place.
+    losses : their losses, with a target for each of the n examples.
+    examples : integers, the examples to train on; all, unless given. All n are recorded.
+    decay, ramp_steps : see :func:`weight_average`.
 
     Raises
     ------
-    ValueError : labels outside the models' classes.
+    ValueError : labels that don't fit the inputs or the models' classes.
     """
+    recorder = Recorder(inputs, labels)
     generator = torch.Generator().manual_seed(seed)
+    chosen = torch.arange(len(inputs)) if examples is None else torch.as_tensor(examples)
     averages = [weight_average(model, decay, ramp_steps).eval() for model in models]
+    both = MeanOfTwo(*averages)
     optimizers = [
         torch.optim.SGD(model.parameters(), learning_rate, 0.9, weight_decay=weight_decay)
         for model in models
     ]
-    for model, recorder in zip(models, recorders, strict=True):
-        recorder.start(model)
+    recorder.start(both)
     for _ in slow(range(epochs), "training", progress=progress):
-        order = torch.randperm(len(inputs), generator=generator)
+        order = chosen[torch.randperm(len(chosen), generator=generator)]
         for batch in order.to(inputs.device).split(batch_size):
             for loss, other in zip(losses, reversed(averages), strict=True):
                 with torch.no_grad():
                     loss.update(other(inputs[batch]), batch)
-            for k, model in enumerate(models):
+            parts = zip(models, losses, optimizers, averages, strict=True)
+            for model, loss, optimizer, average in parts:
                 model.train()
                 mixed = mixup(inputs[batch], generator)
-                value = mixed_loss(losses[k], model(mixed.inputs), labels[batch], batch, mixed)
-                optimizers[k].zero_grad()
+                value = mixed_loss(loss, model(mixed.inputs), labels[batch], batch, mixed)
+                optimizer.zero_grad()
                 value.backward()
-                optimizers[k].step()
-                averages[k].update_parameters(model)
-        for average, recorder in zip(averages, recorders, strict=True):
-            recorder.epoch(average, learning_rate=learning_rate)
-    return averages[0], averages[1]
+                optimizer.step()
+                average.update_parameters(model)
+        recorder.epoch(both, learning_rate=learning_rate)
+    for model in models:
+        model.eval()
+    return both, recorder.run
