@@ -178,7 +178,7 @@ def example_ids(model: nn.Module, ids: Tensor) -> Iterator[None]:
     before = [module.ids for module in told]
     try:
         for module in told:
-            module.ids = ids
+            module.ids = torch.as_tensor(ids)
         yield
     finally:
         for module, old in zip(told, before, strict=True):
@@ -257,7 +257,7 @@ def _take_ids(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
     if "example_ids" not in kwargs:
         return None
     for dropout in _dropouts(module):
-        dropout.call_ids = kwargs["example_ids"]
+        dropout.call_ids = torch.as_tensor(kwargs["example_ids"])
     return args, {key: value for key, value in kwargs.items() if key != "example_ids"}
 
 

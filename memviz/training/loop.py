@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from copy import deepcopy
 from pathlib import Path
@@ -101,20 +102,8 @@ def train(
         )
         for epoch in bar:
             rate = float(schedule.get_last_lr()[0])
-            model.train()
-            total = 0.0
-            order = chosen[torch.randperm(len(chosen), generator=generator)].to(inputs.device)
-            for batch in torch.split(order, batch_size):
-                with example_ids(model, batch):
-                    logits = model(inputs[batch])
-                recorder.batch(batch, logits)
-                value = criterion(logits, labels[batch], batch)
-                optimizer.zero_grad()
-                value.backward()
-                optimizer.step()
-                schedule.step()
-                total += value.item() * len(batch)
-            if not torch.isfinite(torch.tensor(total)):
+            mean = _epoch(kept, inputs, labels, chosen, batch_size)
+            if not math.isfinite(mean):
                 raise FloatingPointError(
                     f"The loss stopped being finite in epoch {epoch}; "
                     f"try a learning_rate below {learning_rate}."
@@ -122,16 +111,42 @@ def train(
             model.eval()
             if on_epoch is not None:
                 on_epoch(epoch, model)
-            recorder.epoch(model, loss=total / len(chosen), learning_rate=rate)
+            recorder.epoch(model, loss=mean, learning_rate=rate)
             kept.write()
             finished = deepcopy(model.state_dict())
-            mean, share = total / len(chosen), recorder.accuracy
-            bar.set_postfix(loss=f"{mean:.3f}", accuracy=f"{share:.3f}")
+            bar.set_postfix(loss=f"{mean:.3f}", accuracy=f"{recorder.accuracy:.3f}")
+    except BaseException as error:
+        then = "with folder= it could go on" if folder is None else "the same call goes on"
+        error.add_note(
+            f"Training stopped in epoch {recorder.epochs + 1}; the model is as it was after epoch "
+            f"{recorder.epochs}, and {then} from there."
+        )
+        raise
     finally:
         # A step cut in half would leave some weights old and some new.
         model.load_state_dict(finished)
         model.eval()
     return recorder.run
+
+
+def _epoch(
+    kept: Progress, inputs: Tensor, labels: Tensor, chosen: Tensor, batch_size: int
+) -> float:
+    """Train on each of the chosen examples once; gives the mean loss."""
+    kept.model.train()
+    total = 0.0
+    order = chosen[torch.randperm(len(chosen), generator=kept.generator)].to(inputs.device)
+    for batch in torch.split(order, batch_size):
+        with example_ids(kept.model, batch):
+            logits = kept.model(inputs[batch])
+        kept.recorder.batch(batch, logits)
+        loss = kept.loss(logits, labels[batch], batch)
+        kept.optimizer.zero_grad()
+        loss.backward()
+        kept.optimizer.step()
+        kept.schedule.step()
+        total += loss.item() * len(batch)
+    return total / len(chosen)
 
 
 @torch.no_grad()

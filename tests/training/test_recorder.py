@@ -276,8 +276,13 @@ def test_an_interrupted_training_ends_as_if_it_had_never_stopped(data, tmp_path,
     whole, folder = plain_model(), tmp_path / "kept"
     expected = train(whole, *data, **SETTINGS, loss=Interrupting(0), checkpoint_epochs=(0, 1, 5))
     model, call = plain_model(), {**SETTINGS, "checkpoint_epochs": (0, 1, 5), "folder": folder}
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stopped:
         train(model, *data, **call, loss=Interrupting(step))
+    epoch = (step - 1) // 4
+    assert stopped.value.__notes__ == [
+        f"Training stopped in epoch {epoch + 1}; the model is as it was after epoch {epoch}, and "
+        "the same call goes on from there."
+    ]
     told = []
     # In the same kernel the model is the one that was stopped; in a new one it is built anew.
     for again in (copy.deepcopy(model), plain_model()):
