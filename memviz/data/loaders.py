@@ -1,0 +1,199 @@
+"""CIFAR-10 and the human labels of CIFAR-10N, read from files that are already there."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+CIFAR10_CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+CIFAR10N_KINDS = ("aggre", "random1", "random2", "random3", "worse")
+_NEEDED = (
+    "give the folder of CIFAR-10 as python pickles (data_batch_1 ... test_batch), as binary files "
+    "(data_batch_1.bin ... test_batch.bin) or as Parquet (train-*.parquet, test-*.parquet); "
+    "they are at https://www.cs.toronto.edu/~kriz/cifar.html and at "
+    "https://huggingface.co/datasets/uoft-cs/cifar10."
+)
+# What a pickled NumPy array is made with, under its names in NumPy 1 and 2; nothing else that a
+# pickle names is ever called.
+_MAKE_ARRAY = np.empty(0).__reduce__()[0]
+_ALLOWED: dict[str, Any] = {
+    "numpy.ndarray": np.ndarray,
+    "numpy.dtype": np.dtype,
+    "numpy.core.multiarray._reconstruct": _MAKE_ARRAY,
+    "numpy._core.multiarray._reconstruct": _MAKE_ARRAY,
+    "_codecs.encode": codecs.encode,
+}
+_PIXELS = 3 * 32 * 32
+
+
+@dataclass(frozen=True, eq=False)
+class Cifar10:
+    """CIFAR-10, or a part of it, in the files' order.
+
+    Attributes
+    ----------
+    images, test_images : uint8 ``[n, 32, 32, 3]``
+    labels, test_labels : int64 ``[n]``
+    """
+
+    images: Tensor
+    labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+    def inputs(self, *, test: bool = False) -> Tensor:
+        """Float32 ``[n, 3, 32, 32]``: training images have mean 0 and variance 1 a channel."""
+        training = self.images.float()
+        mean, std = training.mean((0, 1, 2)), training.std((0, 1, 2))
+        wanted = self.test_images if test else self.images
+        return ((wanted.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+
+def load_cifar10(folder: str | Path) -> Cifar10:
+    """Read CIFAR-10 from a folder (or one below it) of pickles, binary or Parquet files.
+
+    Nothing is downloaded, and nothing in a pickle is executed: one that holds more than arrays,
+    numbers and text is refused.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds none of the three layouts; the sentence says what is needed.
+    ValueError
+        If a file is cut, altered or of another kind.
+
+    Examples
+    --------
+    >>> load_cifar10("nowhere")
+    Traceback (most recent call last):
+    FileNotFoundError: there is no CIFAR-10 in 'nowhere'; give the folder of CIFAR-10 as ...
+    """
+    root = Path(folder)
+    readers = (
+        ("data_batch_[1-5]", "test_batch", _read_pickle),
+        ("data_batch_[1-5].bin", "test_batch.bin", _read_binary),
+        ("train-*.parquet", "test-*.parquet", _read_parquet),
+    )
+    below = ("", "*/") if root.is_dir() else ()
+    for train, test, read in readers:
+        for step in below:
+            parts = [sorted(root.glob(step + pattern)) for pattern in (train, test)]
+            if all(parts):
+                images, labels, test_images, test_labels = (
+                    torch.from_numpy(np.concatenate(table))
+                    for paths in parts
+                    for table in zip(*(_checked(path, *read(path)) for path in paths), strict=True)
+                )
+                return Cifar10(images, labels, test_images, test_labels)
+    raise FileNotFoundError(f"there is no CIFAR-10 in {str(folder)!r}; {_NEEDED}")
+
+
+def load_cifar10n(path: str | Path, kind: str = "aggre") -> Tensor:
+    """One of the five human label sets of CIFAR-10N for the training images, int64 ``[n]``.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``CIFAR-10_human.pt`` as released (github.com/UCSC-REAL/cifar-10-100n, Wei et al. 2022), or
+        an ``.npz`` file of the same arrays. Both are read without executing anything in them.
+    kind : {"aggre", "random1", "random2", "random3", "worse"}
+        About 9, 17, 18, 18 and 40 % of the labels are wrong.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it does not hold these labels.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no file {str(path)!r}; give CIFAR-10_human.pt from "
+            "github.com/UCSC-REAL/cifar-10-100n, or an .npz file of its arrays."
+        )
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        else:
+            numbers = [type(np.dtype(kind)) for kind in (np.int64, np.int32, np.uint8)]
+            names = [(made, name) for name, made in _ALLOWED.items()]
+            with torch.serialization.safe_globals([*names, *numbers]):
+                arrays = dict(torch.load(path, weights_only=True))
+    except (OSError, ValueError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{str(path)!r} can't be read as CIFAR-10N labels ({error}).") from error
+    # The release's own names: aggre_label, random_label1, worse_label.
+    theirs = f"random_label{kind[-1]}" if kind.startswith("random") else f"{kind}_label"
+    named = [name for name in (theirs, f"human_{kind}") if name in arrays]
+    if kind not in CIFAR10N_KINDS or not named:
+        raise ValueError(
+            f"{str(path)!r} has no label set {kind!r}; choose from {', '.join(CIFAR10N_KINDS)}, "
+            f"and the file holds {', '.join(sorted(arrays))}."
+        )
+    return torch.from_numpy(np.asarray(arrays[named[0]]).astype(np.int64))
+
+
+class _ArraysOnly(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _ALLOWED[f"{module}.{name}"]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, no part of an array") from None
+
+
+def _read_pickle(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        with path.open("rb") as file:
+            batch = _ArraysOnly(file, encoding="latin1").load()
+        return np.asarray(batch["data"]), np.asarray(batch["labels"])
+    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{str(path)!r} can't be read as a batch of CIFAR-10 ({error})."
+        ) from error
+
+
+def _read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.fromfile(path, np.uint8)
+    if len(rows) % (_PIXELS + 1):
+        raise ValueError(
+            f"{str(path)!r} has {len(rows)} bytes, not {_PIXELS + 1} an image; get it again."
+        )
+    table = rows.reshape(-1, _PIXELS + 1)
+    return table[:, 1:], table[:, 0]
+
+
+def _read_parquet(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    import pyarrow.parquet as parquet
+    from PIL import Image
+
+    table = parquet.read_table(path)
+    image = next((name for name in ("img", "image") if name in table.column_names), None)
+    if image is None or "label" not in table.column_names:
+        raise ValueError(
+            f"{str(path)!r} has columns {', '.join(table.column_names)}, not img and label."
+        )
+    files = [cell["bytes"] for cell in table[image].to_pylist()]
+    pixels = [np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
+    return np.stack(pixels).transpose(0, 3, 1, 2), table["label"].to_numpy()
+
+
+def _checked(path: Path, pixels: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Images ``[n, 32, 32, 3]`` and labels, or one sentence on what is wrong with the file."""
+    fits = pixels.dtype == np.uint8 and pixels.size == len(labels) * _PIXELS and len(labels)
+    if not fits or labels.min() < 0 or labels.max() > 9:
+        raise ValueError(
+            f"{str(path)!r} holds {pixels.dtype} pixels of shape {pixels.shape} and "
+            f"{len(labels)} labels, not images of 32x32 in ten classes; get it again."
+        )
+    images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(images), labels.astype(np.int64)
