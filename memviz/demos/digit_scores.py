@@ -1,0 +1,263 @@
+"""Which digits are memorized: every score of the digits study, and how well it finds wrong labels.
+
+    python -m memviz.demos.digit_scores
+
+trains what is not there yet (about eight minutes on one processor, resumable) and prints the
+tables. What it found for seed 0 comes with the package; ``scores`` and ``trainings`` give it at
+once.
+
+Two networks. *convnet* is the study's own: scores from its shipped checkpoints, and those that need
+every epoch from the recipe trained once more. *mlp* is a perceptron of 256 hidden units that trains
+in a second, so that 300 of them tell Feldman and Zhang's memorization; its other scores come from
+one training of it on all 1,200 images. Both are trained until they give every image its label.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from shutil import copyfile
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from memviz.demos import digits, weight_files
+from memviz.models.convnet import ConvNet
+from memviz.models.mlp import MLP
+from memviz.probes import examples as probes
+from memviz.probes.example_agreement import agreement
+from memviz.probes.feldman import split_half
+from memviz.probes.recipe import Recipe, second_split
+from memviz.probes.score_file import read_scores, write_scores
+from memviz.probes.subset_trainings import SubsetTrainings, train_subsets
+from memviz.probes.training_dynamics import second_split_forgetting
+from memviz.scores import Scores
+from memviz.study import Study
+from memviz.training.loop import train
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Network = Literal["convnet", "mlp"]
+NETWORKS: tuple[Network, ...] = get_args(Network)
+RECIPE = "digit-scores-1"  # Change it with any setting below: other stored scores are refused.
+SHIPPED = Path(__file__).parent / "scores"
+TRAININGS, FRACTION = 300, 0.7
+MLP_WIDTHS = (64, 256, 10)
+MLP_RECIPE = Recipe(partial(MLP, MLP_WIDTHS), epochs=120, batch_size=64, learning_rate=0.2)
+CONVNET_RECIPE = Recipe(
+    partial(ConvNet, digits.CHANNELS, digits.HIDDEN, digits.CLASSES),
+    epochs=digits.EPOCHS,
+    batch_size=digits.BATCH_SIZE,
+    learning_rate=digits.LEARNING_RATE,
+    weight_decay=digits.WEIGHT_DECAY,
+)
+SECOND_EPOCHS = 30
+MLP_CHECKPOINTS = (0, 3, 6, *range(10, 121, 10))
+
+
+def scores(network: Network = "convnet", seed: int = 0) -> list[Scores]:
+    """The scores of the study's training images that come with the package, without training.
+
+    Examples
+    --------
+    >>> [one.name for one in scores("mlp")][:2]
+    ['memorization', 'cumulative sample loss']
+    """
+    found = read_scores(_path(SHIPPED, seed, network), _about(network, seed))
+    return [probes.subsampled_memorization(trainings(seed)), *found]
+
+
+def trainings(seed: int = 0) -> SubsetTrainings:
+    """The 300 perceptrons on subsets of the training images, without training.
+
+    Examples
+    --------
+    >>> trainings()
+    SubsetTrainings(300 on 840 of 1,200 examples each)
+    """
+    return SubsetTrainings.load(_path(SHIPPED, seed, "trainings"))
+
+
+def measure(
+    seed: int = 0, folder: Path | None = None, jobs: int | None = None
+) -> dict[Network, list[Scores]]:
+    """Train what is missing, measure every score and write the files; resumable.
+
+    Parameters
+    ----------
+    seed : int
+    folder : Path, optional
+        Of unfinished trainings and of the files: in the cache folder unless given.
+    jobs : int, optional
+        joblib's ``n_jobs`` for the perceptrons.
+
+    Returns
+    -------
+    dict
+        Scores by network.
+    """
+    study = digits.load(seed)
+    folder = _folder(seed, None) if folder is None else folder
+    subsets = train_subsets(
+        study,
+        MLP_RECIPE,
+        trainings=TRAININGS,
+        fraction=FRACTION,
+        seed=seed,
+        folder=folder / "subsets",
+        jobs=jobs,
+    )
+    subsets.save(_path(folder, seed, "trainings"))
+    known = probes.subsampled_memorization(subsets)
+    found = {}
+    for network in NETWORKS:
+        single = _of_one_training(study, network, seed, folder / network)
+        write_scores(single, _path(folder, seed, network), _about(network, seed))
+        found[network] = [known, *single]
+    return found
+
+
+def report(seed: int, found: dict[Network, list[Scores]], subsets: SubsetTrainings) -> str:
+    """The figures of one seed as text: Feldman and Zhang's, then a table for each network."""
+    facts = memorization_facts(seed, found[NETWORKS[0]][0], subsets)
+    lines = [
+        f"seed {seed}: {len(subsets)} perceptrons, each trained on {FRACTION:g} of the "
+        f"{len(subsets.examples):,} training images",
+        *(f"  {name:<44} {value:+.3f}" for name, value in facts.items()),
+    ]
+    for network, table in agreements(seed, found).items():
+        lines += ["", f"seed {seed}, {network}", table.round(3).to_string()]
+    return "\n".join(lines)
+
+
+def memorization_facts(seed: int, known: Scores, subsets: SubsetTrainings) -> dict[str, float]:
+    """What is said of Feldman and Zhang's memorization in one table."""
+    wrong = digits.examples(seed).groups["memorized"][subsets.examples]
+    values = torch.from_numpy(known.values)
+    facts = {
+        "accuracy on what they were trained on": subsets.correct_inside[subsets.inside]
+        .double()
+        .mean(),
+        "largest standard error": known.frame["standard_error"].max(),
+    }
+    for name, mask in (("wrong", wrong), ("clean", ~wrong)):
+        facts[f"mean memorization, {name} labels"] = values[mask].mean()
+        facts[f"share above .25, {name} labels"] = (values[mask] > 0.25).double().mean()
+        if known.null is not None:
+            facts[f"mean of the null, {name} labels"] = known.null.mean[mask.numpy()].mean()
+    for name, mask in (("all", wrong | ~wrong), ("clean", ~wrong)):
+        halves = split_half(subsets.inside, subsets.correct_inside, mask)
+        facts[f"split-half rank correlation, {name}"] = halves.mean()
+        facts[f"  its spread over 20 ways to halve, {name}"] = halves.std()
+    return {name: float(value) for name, value in facts.items()}
+
+
+def agreements(seed: int, found: dict[Network, list[Scores]]) -> dict[Network, pd.DataFrame]:
+    """How well each score finds the wrong labels, by network."""
+    study = digits.load(seed)
+    return {
+        network: agreement(study, several, reference=several[0].name)
+        for network, several in found.items()
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train what is missing, print the figures; with ``--ship`` write what comes with memviz."""
+    parser = argparse.ArgumentParser(
+        "python -m memviz.demos.digit_scores", description="Which digits are memorized."
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--folder", type=Path, help="of unfinished trainings (the cache folder)")
+    parser.add_argument("--jobs", type=int, help="processes, as joblib counts them (1)")
+    parser.add_argument("--shipped", action="store_true", help="print what ships, train nothing")
+    parser.add_argument("--ship", action="store_true", help="write the files into the package")
+    given = parser.parse_args(argv)
+    tables: dict[Network, list[pd.DataFrame]] = {network: [] for network in NETWORKS}
+    for seed in given.seeds:
+        folder = SHIPPED if given.shipped else _folder(seed, given.folder)
+        if given.shipped:
+            found = {network: scores(network, seed) for network in NETWORKS}
+        else:
+            found = measure(seed, folder, given.jobs)
+        if given.ship:
+            SHIPPED.mkdir(exist_ok=True)
+            for name in ("trainings", *NETWORKS):
+                copyfile(_path(folder, seed, name), _path(SHIPPED, seed, name))
+        print(report(seed, found, SubsetTrainings.load(_path(folder, seed, "trainings"))), "\n")
+        for network, table in agreements(seed, found).items():
+            tables[network].append(table)
+    if len(given.seeds) > 1:
+        print(_summary(tables))
+
+
+def _summary(tables: dict[Network, list[pd.DataFrame]]) -> str:
+    """Mean and standard deviation over the seeds."""
+    import pandas as pd
+
+    lines = []
+    for network, several in tables.items():
+        by_score = pd.concat(several)[["auroc", "rank correlation", "clean rank correlation"]]
+        grouped = by_score.groupby(level=0)
+        table = grouped.mean().join(grouped.std(), rsuffix=", spread")
+        lines.append(f"{network}, mean and standard deviation of {len(several)} seeds")
+        lines.append(table.sort_values("auroc", ascending=False).round(3).to_string())
+    return "\n".join(lines)
+
+
+def _of_one_training(study: Study, network: Network, seed: int, folder: Path) -> list[Scores]:
+    """Everything that one training of a network tells, and two halves of one."""
+    training = study.groups["test"].logical_not().nonzero()[:, 0]
+    inputs, labels = study.batch(training), study.labels[training]
+    assert isinstance(inputs, Tensor)
+    if network == "convnet":
+        recipe, epochs = CONVNET_RECIPE, digits.CHECKPOINT_EPOCHS
+        model: nn.Module = ConvNet(digits.CHANNELS, digits.HIDDEN, digits.CLASSES, seed=seed)
+    else:
+        recipe, epochs = MLP_RECIPE, MLP_CHECKPOINTS
+        model = MLP(MLP_WIDTHS, seed=seed)
+    run = train(
+        model,
+        inputs,
+        labels,
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        seed=seed,
+        checkpoint_epochs=epochs,
+        folder=folder,
+    )
+    if network == "mlp" or len(study.checkpoints) < 2:  # of most seeds the last one ships
+        study = replace(study, model=model, checkpoints=run.checkpoints)
+    rates = {e: float(run.learning_rates[e - 1]) for e in study.checkpoints if e > 0}
+    forgotten = second_split(recipe, inputs, labels, epochs=SECOND_EPOCHS, seed=seed)
+    return [
+        *probes.scores_of_run(run, training),
+        second_split_forgetting(forgotten, training),
+        *probes.scores_of_checkpoints(study, training, learning_rates=rates),
+    ]
+
+
+def _folder(seed: int, folder: Path | None) -> Path:
+    return (
+        weight_files.cache_folder() / f"digit-scores-{seed}"
+        if folder is None
+        else folder / str(seed)
+    )
+
+
+def _path(folder: Path, seed: int, what: str) -> Path:
+    return folder / f"digits-seed{seed}-{what}.safetensors"
+
+
+def _about(network: Network, seed: int) -> str:
+    return f"{RECIPE} {network} seed {seed}"
+
+
+if __name__ == "__main__":
+    main()
