@@ -10,7 +10,7 @@ _torchvision.install()
 
 from memviz.demos import demo  # noqa: E402
 from memviz.engine.ablate import ablate  # noqa: E402
-from memviz.engine.curve import AblationCurve, ablation_curve  # noqa: E402
+from memviz.engine.curve import ablation_curve  # noqa: E402
 from memviz.engine.effects import Effects  # noqa: E402
 from memviz.engine.estimate import estimate  # noqa: E402
 from memviz.engine.greedy import greedy  # noqa: E402
@@ -38,11 +38,18 @@ from memviz.study import Classification, Study, Task  # noqa: E402
 from memviz.units import Layer, Unit, UnitSet  # noqa: E402
 
 if TYPE_CHECKING:
-    from memviz.widgets import example_gallery, layer_list, readout_view, unit_map, workbench
+    from memviz.widgets import (
+        example_gallery,
+        inspector,
+        layer_list,
+        readout_view,
+        timeline,
+        unit_map,
+        workbench,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
-    "AblationCurve",
     "CancelledError",
     "Classification",
     "Constant",
@@ -72,16 +79,26 @@ __all__ = [
     "estimate",
     "example_gallery",
     "greedy",
+    "inspector",
     "layer_list",
     "layers",
     "readout",
     "readout_view",
     "sweep",
     "sweep_stream",
+    "timeline",
     "unit_map",
     "workbench",
 ]
-_WIDGETS = {"example_gallery", "layer_list", "readout_view", "unit_map", "workbench"}
+_WIDGETS = {
+    "example_gallery",
+    "inspector",
+    "layer_list",
+    "readout_view",
+    "timeline",
+    "unit_map",
+    "workbench",
+}
 
 
 def __getattr__(name: str) -> Any:

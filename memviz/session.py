@@ -18,6 +18,7 @@ from memviz.engine.runner import Replay
 from memviz.engine.toggle import Toggle
 from memviz.study import Study
 from memviz.units import Layer, UnitSet, UnitsLike, UnknownLayerError
+from memviz.variants import variant, variants
 
 _FORMAT = 1
 
@@ -29,6 +30,15 @@ class State:
     layers: tuple[str, ...]
     units: UnitSet = UnitSet()
     how: str = "zero"
+    variant: str = ""
+
+
+class _Engine:
+    """What answers for one variant of the model."""
+
+    def __init__(self, study: Study) -> None:
+        self.replay = Replay(study)
+        self.toggles = Toggle(self.replay)
 
 
 class Session:
@@ -52,9 +62,10 @@ class Session:
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self.replay = Replay(study)
-        self.toggles = Toggle(self.replay)
-        self.known = [layer for layer in self.replay.layers if not layer.is_output]
+        self.variants = variants(study)
+        self._own = _Engine(study)
+        self._shown = ("", self._own)
+        self.known = [layer for layer in self._own.replay.layers if not layer.is_output]
         if not self.known:
             raise ValueError(
                 "no layer of this model has units that can be ablated (conv, linear or attention)."
@@ -65,6 +76,7 @@ class Session:
         self._future: list[State] = []
         self._watchers: list[Callable[[str], None]] = []
         self._lock = threading.RLock()
+        self._making = threading.Lock()
         self.examples: tuple[int, ...] = ()
         self.opened: int | None = None
         self.version = 0
@@ -85,8 +97,23 @@ class Session:
         return self._state.how
 
     @property
+    def variant(self) -> str:
+        """Which variant of the model is looked at; ``""`` is the study's own."""
+        return self._state.variant
+
+    @property
+    def replay(self) -> Replay:
+        """The engine of the variant looked at; made when it is first asked for."""
+        return self._engine().replay
+
+    @property
+    def toggles(self) -> Toggle:
+        """Its answers to clicks."""
+        return self._engine().toggles
+
+    @property
     def state(self) -> State:
-        """Layers, units and intervention at once."""
+        """Layers, units, intervention and variant at once."""
         return self._state
 
     @property
@@ -102,26 +129,39 @@ class Session:
     def watch(self, watcher: Callable[[str], None]) -> Callable[[], None]:
         """Call ``watcher(what)`` after each change; returns a function that ends it.
 
-        ``what`` is ``"state"`` (layers, units, intervention) or ``"examples"``.
+        ``what`` is ``"state"`` (layers, units, intervention, variant) or ``"examples"``.
         """
         self._watchers.append(watcher)
         return lambda: self._watchers.remove(watcher)
 
     def ablate(self, units: UnitsLike, how: str | Intervention | None = None) -> None:
         """Make exactly these the ablated units."""
-        chosen = self.replay.check(units)
+        chosen = self._own.replay.check(units)
         kind = self.how if how is None else str(intervention(how))
         self._move(lambda state: replace(state, units=chosen, how=kind))
 
     def toggle(self, units: UnitsLike) -> None:
         """Ablate those that are not, restore those that are."""
-        chosen = self.replay.check(units)
+        chosen = self._own.replay.check(units)
         self._move(lambda state: replace(state, units=state.units ^ chosen))
 
     def use(self, how: str | Intervention) -> None:
         """Change the intervention."""
         kind = str(intervention(how))
         self._move(lambda state: replace(state, how=kind))
+
+    def look_at(self, variant: str) -> None:
+        """Look at another variant of the model; ``session.variants`` lists them.
+
+        Raises
+        ------
+        ValueError
+            If there is no such variant.
+        """
+        if variant not in self.variants:
+            known = ", ".join(repr(name) for name in self.variants)
+            raise ValueError(f"there is no variant {variant!r} of this model; choose from {known}.")
+        self._move(lambda state: replace(state, variant=variant))
 
     def show_layers(self, names: Sequence[str]) -> None:
         """Show these layers."""
@@ -167,13 +207,16 @@ class Session:
         lines = ["import memviz as mv", "", f"study = {origin}", "session = mv.Session(study)"]
         if self.layers != self._start.layers:
             lines.append(f"session.show_layers({list(self.layers)!r})")
+        if self.variant:
+            lines.append(f"session.look_at({self.variant!r})")
         if self.units or self.how != self._start.how:
             lines.append(f"session.ablate({str(self.units)!r}, how={self.how!r})")
         if self.examples:
             lines.append(f"session.select({list(self.examples)!r})")
         if self.opened is not None:
             lines.append(f"session.open({self.opened})")
-        lines.append(f"print(mv.readout(study, {str(self.units)!r}, {self.how!r}))")
+        looked_at = "session.replay.study" if self.variant else "study"
+        lines.append(f"print(mv.readout({looked_at}, {str(self.units)!r}, {self.how!r}))")
         return "\n".join(lines) + "\n"
 
     def save(self, path: str | Path) -> None:
@@ -186,6 +229,7 @@ class Session:
                 "layers": list(self.layers),
                 "units": str(self.units),
                 "how": self.how,
+                "variant": self.variant,
                 "examples": list(self.examples),
                 "opened": self.opened,
             }
@@ -208,7 +252,7 @@ class Session:
             written, weights, how = (content[key] for key in ("format", "weights", "how"))
             units, names = UnitSet.parse(content["units"]), list(content["layers"])
             examples = [int(example) for example in content.get("examples", ())]
-            opened = content.get("opened")
+            opened, variant = content.get("opened"), str(content.get("variant", ""))
             opened = None if opened is None else int(opened)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
@@ -221,13 +265,24 @@ class Session:
                 f"{str(path)!r} was saved with other weights than this study's model has; "
                 "load the model it belongs to."
             )
-        units, kind = self.replay.check(units), str(intervention(how))
+        if variant not in self.variants:
+            raise ValueError(f"{str(path)!r} looks at {variant!r}, which this study has not.")
+        units, kind = self._own.replay.check(units), str(intervention(how))
         for example in [*examples, *([] if opened is None else [opened])]:
             self._check_example(example)
         shown = tuple(layer.name for layer in self.known if layer.name in names)
-        self._move(lambda _: State(shown, units, kind))
+        self._move(lambda _: State(shown, units, kind, variant))
         self.select(examples)
         self.open(opened)
+
+    def _engine(self) -> _Engine:
+        with self._making:
+            key, engine = self._shown
+            if key != self.variant:
+                key = self.variant
+                engine = _Engine(variant(self.study, key)) if key else self._own
+                self._shown = (key, engine)
+            return engine
 
     def _check_example(self, example: int) -> None:
         if not 0 <= example < len(self.study):
@@ -261,7 +316,7 @@ class Session:
 
     def layer(self, name: str) -> Layer:
         """A layer by name."""
-        return self.replay.located[name].layer
+        return self._own.replay.located[name].layer
 
 
 def _weights_hash(study: Study) -> str:

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memviz import AblationCurve
 from memviz.__main__ import main
 from memviz.cli import demo, doctor, lab
+from memviz.engine.curve import AblationCurve
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,16 +1,24 @@
 """Ready studies: real data, a planted truth and a trained network, without a download."""
 
-from memviz.demos import digits
+from collections.abc import Callable
+
+from memviz.demos import digits, early_learning, example_tied
 from memviz.study import Study
 
-_DEMOS = {"digits": digits.load}
+_DEMOS: dict[str, Callable[[int], Study]] = {
+    "digits": digits.load,
+    "early_learning": early_learning.load,
+    "example_tied": example_tied.load,
+}
 
 
 def demo(name: str = "digits", seed: int = 0) -> Study:
     """Load a ready study by its name.
 
     Seeds are independent draws of the split, the wrong labels and the initial weights.
-    Seeds 0, 1 and 2 of ``digits`` are there at once; another seed is trained on first use.
+    Seeds 0, 1 and 2 are there at once; another seed is trained on first use. ``"digits"``: a
+    network that has memorized 120 wrong labels. ``"example_tied"``: the same with example-tied
+    dropout. ``"early_learning"``: 40 % random labels, by cross-entropy.
 
     Raises
     ------

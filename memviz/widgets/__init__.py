@@ -3,10 +3,21 @@
 from memviz.widgets.view import (
     View,
     example_gallery,
+    inspector,
     layer_list,
     readout_view,
+    timeline,
     unit_map,
     workbench,
 )
 
-__all__ = ["View", "example_gallery", "layer_list", "readout_view", "unit_map", "workbench"]
+__all__ = [
+    "View",
+    "example_gallery",
+    "inspector",
+    "layer_list",
+    "readout_view",
+    "timeline",
+    "unit_map",
+    "workbench",
+]

@@ -71,8 +71,8 @@ class Answers:
         return alone and few <= _FEW * len(self.session.study)
 
     def _toggle_of_first(self) -> Toggle:
-        if self._first is None:
-            study, memory = self.session.study, self.session.replay.memory
+        study, memory = self.session.replay.study, self.session.replay.memory
+        if self._first is None or self._first.replay.study is not study:
             group = study.group(next(iter(study.groups)))
             self._first = Toggle(Replay(study, group, memory=memory // 4))
         return self._first

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,12 +16,14 @@ from memviz.engine.interventions import intervention
 from memviz.engine.readout import Readout, random_reading, random_units, read
 from memviz.engine.runner import CancelledError
 from memviz.engine.sweep import default_units, new_effects, sweep_steps
-from memviz.probes.attribution import attribute_layers
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.units import UnitSet
 from memviz.widgets import choices, messages, requests
 from memviz.widgets.answers import Answers
+from memviz.widgets.conductance import conductance
+from memviz.widgets.epochs import Timeline
+from memviz.widgets.inspected import Inspector
 from memviz.widgets.messages import Message, Sink
 from memviz.widgets.opened import opened_example
 from memviz.widgets.pictures import Pictures
@@ -30,7 +31,6 @@ from memviz.widgets.worker import Worker
 
 RANDOM_DRAWS = 20
 _TELL_EVERY = 0.15  # s between two progress messages
-_CONDUCTANCE_EXAMPLES = 24
 
 
 class Controller:
@@ -54,20 +54,33 @@ class Controller:
         self.sinks: list[Sink] = []
         self.worker = Worker(self._failed, threaded=threaded)
         self._answers = Answers(session)
+        self.inspector = Inspector(
+            session,
+            self.worker,
+            self._tell_and_keep,
+            lambda: self.effects.get(self.key) or self.estimates.get(self.key),
+        )
+        self._timeline: Timeline | None = None
         self.score, self.method = "effect", "integrated_gradients"
         self.top: int | None = None
-        self.effects: dict[str, Effects] = {}
+        self.effects: dict[str, Effects] = {}  # by `key`, and so are the estimates
         self.estimates: dict[str, Effects] = {}
         self.readout: Readout | None = None
         self._outputs: torch.Tensor | None = None  # what the readout was read from
         self._latest: dict[str, Message] = {}
-        self._ranked: tuple[UnitSet, str] | None = None  # units and intervention that `top` means
-        self._swept = ""  # the intervention last swept, to its end or until it was cancelled
+        self._ranked: tuple[UnitSet, str] | None = None  # units and key that `top` means
+        self._swept = ""  # the key last swept, to its end or until it was cancelled
         self._told = 0.0
-        self._told_how = ""  # the intervention whose effects the views show
+        self._told_key = ""  # whose effects the views show
+        self._read_key = ""  # whose readout they show
         self._units = default_units(session.known)
         self._first = next(iter(session.study.groups))
         self._unwatch = session.watch(self._changed)
+
+    @property
+    def key(self) -> str:
+        """Intervention and variant of the model: what effects are kept by."""
+        return f"{self.session.how} {self.session.variant}".strip()
 
     # What views ask -----------------------------------------------------------------------------
 
@@ -106,22 +119,8 @@ class Controller:
 
     def ready(self) -> None:
         """Wait for the first readout, so that there is something to draw without a browser."""
-        if self.readout is not None:
-            return
-        done = threading.Event()
-
-        def steps() -> Iterator[None]:
-            try:
-                self._compute_readout()
-                yield
-            finally:
-                done.set()
-
-        if self.worker.threaded and not self.worker.closed:
-            self.worker.work("ready", steps(), rank=-1)
-            done.wait()
-        else:
-            list(steps())
+        if self.readout is None:
+            self.worker.run_first(self._compute_readout)
 
     def close(self) -> None:
         """End the thread; the session goes on."""
@@ -131,7 +130,7 @@ class Controller:
     def ablate_top(self, k: int) -> None:
         """Ablate the k units that the chosen score ranks highest."""
         shown = self._latest.get("scores:" + self.score)
-        of_another = shown is not None and shown.content["note"] != self.session.how
+        of_another = shown is not None and shown.content["note"] != self.key
         if shown is None or (of_another and self.score in ("effect", "estimate")):
             ranked: list[int] = []
         else:
@@ -139,7 +138,7 @@ class Controller:
         if not 0 <= k <= len(ranked):
             raise ValueError(f"{k} units were asked for; {len(ranked)} have a score to rank by.")
         units = UnitSet([self._units[row] for row in ranked[:k]])
-        self.top, self._ranked = k, (units, self.session.how)
+        self.top, self._ranked = k, (units, self.key)
         version = self.session.version
         self.session.ablate(units)
         if self.session.version == version:  # the same units as before: only k is new
@@ -154,6 +153,13 @@ class Controller:
         self.score = key
         self.broadcast(self.state_message())
         self._show_score()
+
+    @property
+    def timeline(self) -> Timeline:
+        """The session's timeline, made when it is first asked for."""
+        if self._timeline is None:
+            self._timeline = Timeline(self.session, self.worker, self._tell_and_keep)
+        return self._timeline
 
     def choose_method(self, key: str) -> None:
         """Explain the opened example by another attribution."""
@@ -184,20 +190,21 @@ class Controller:
     # What changes ------------------------------------------------------------------------------
 
     def _changed(self, what: str) -> None:
-        if (self.session.units, self.session.how) != self._ranked:
+        if (self.session.units, self.key) != self._ranked:
             self.top = self._ranked = None
         self.broadcast(self.state_message())
         if what == "examples":
             self._start_example()
+            self.inspector.start()
             if self.score == "conductance":
                 self._show_score()
             return
         shown = self.readout
-        if shown is None or (shown.units, shown.how) != (self.session.units, self.session.how):
+        if shown is None or (shown.units, self._read_key) != (self.session.units, self.key):
             self._answer_state()
         else:
             self._restate(shown)
-        if self.session.how != self._told_how and self.score in ("effect", "estimate"):
+        if self.key != self._told_key and self.score in ("effect", "estimate"):
             self._show_score()
         self._sweep_if_new()
 
@@ -210,8 +217,8 @@ class Controller:
 
     def _compute_readout(self) -> None:
         session = self.session
-        version, units, how = session.version, session.units, session.how
-        kind = intervention(how)
+        version, units, key = session.version, session.units, self.key
+        kind = intervention(session.how)
         try:
             outputs = self._answers.outputs(
                 units,
@@ -221,7 +228,7 @@ class Controller:
             )
         except CancelledError:
             return  # a newer answer waits
-        self._outputs = outputs
+        self._outputs, self._read_key = outputs, key
         self._tell_readout(read(session.replay, units, outputs, kind), version)
 
     def _tell_readout(self, readout: Readout, version: int) -> None:
@@ -255,57 +262,56 @@ class Controller:
 
     def _sweep_if_new(self) -> None:
         # A cancelled sweep stays cancelled until another intervention was looked at.
-        how = self.session.how
-        if how != self._swept:
-            self._swept = how
-            self.worker.work("sweep", self._sweep_steps(how), rank=3)
+        if self.key != self._swept:
+            self._swept = self.key
+            self.worker.work("sweep", self._sweep_steps(self.key), rank=3)
 
-    def _sweep_steps(self, how: str) -> Iterator[None]:
-        replay, kind = self.session.replay, intervention(how)
-        if how not in self.estimates:
-            self.estimates[how] = estimate_effects(replay, self._units, kind)
-            self._tell_effects(how)
+    def _sweep_steps(self, key: str) -> Iterator[None]:
+        replay, kind = self.session.replay, intervention(self.session.how)
+        if key not in self.estimates:
+            self.estimates[key] = estimate_effects(replay, self._units, kind)
+            self._tell_effects(key)
             yield
-        if how not in self.effects:
-            self.effects[how] = new_effects(replay, self._units, kind)
-        effects, total = self.effects[how], len(self._units)
-        ranked = np.argsort(-messages.contrast(self.estimates[how]), kind="stable")
+        if key not in self.effects:
+            self.effects[key] = new_effects(replay, self._units, kind)
+        effects, total = self.effects[key], len(self._units)
+        ranked = np.argsort(-messages.contrast(self.estimates[key]), kind="stable")
         order = ranked[~effects.done.numpy()[ranked]].tolist()  # what an earlier sweep left
         told = time.monotonic()
         for done in sweep_steps(replay, effects, kind, order) if order else ():
             if time.monotonic() - told > _TELL_EVERY * 4:
-                self._tell_effects(how)
+                self._tell_effects(key)
                 told = time.monotonic()
             self._tell_progress("sweep", "exact for", total - len(order) + int(done), total)
             yield
-        self._tell_effects(how)
+        self._tell_effects(key)
         self.broadcast(messages.progress_message("sweep", 0, 0))
 
     def _idle_steps(self) -> Iterator[None]:
         self.broadcast(messages.progress_message("", 0, 0))
         yield
 
-    def _tell_effects(self, how: str) -> None:
-        if how != self.session.how:
+    def _tell_effects(self, key: str) -> None:
+        if key != self.key:
             return
-        self._told_how = how
+        self._told_key = key
         names = list(self.session.study.groups)
         against = f" against {names[1]}" if len(names) > 1 else ""
         measure = f"logits of margin lost, mean of {names[0]}" + (
             f" − mean of {names[1]}" if against else ""
         )
-        exact, estimate = self.effects.get(how), self.estimates[how]
+        exact, estimate = self.effects.get(key), self.estimates[key]
         label = f"exact effect on {names[0]}{against}"
-        message = messages.effects_message("effect", label, exact, estimate, measure, how)
+        message = messages.effects_message("effect", label, exact, estimate, measure, key)
         self.broadcast(self._keep(message, "scores:effect"))
         label = f"estimate: gradient × activation on {names[0]}{against}"
-        message = messages.effects_message("estimate", label, None, estimate, measure, how)
+        message = messages.effects_message("estimate", label, None, estimate, measure, key)
         self.broadcast(self._keep(message, "scores:estimate"))
 
     def _show_score(self) -> None:
         if self.score in ("effect", "estimate"):
-            if self.session.how in self.estimates:
-                self._tell_effects(self.session.how)
+            if self.key in self.estimates:
+                self._tell_effects(self.key)
         elif self.score == "conductance":
             self.worker.work("score", self._conductance_steps(), rank=2)
         else:
@@ -317,23 +323,12 @@ class Controller:
             )
 
     def _conductance_steps(self) -> Iterator[None]:
-        session = self.session
-        chosen = session.examples if session.opened is None else (session.opened,)
-        some = session.study.group(self._first)[:_CONDUCTANCE_EXAMPLES]
-        examples = torch.tensor(chosen) if chosen else some
-        whose = f"{len(examples)} {'chosen' if chosen else self._first}"
-        whose = whose if session.opened is None else "the opened example"
-        value = np.full(len(self._units), np.nan, np.float32)
-        layers = [layer for layer in session.known if layer.kind != "heads"]
-        for count, layer in enumerate(layers):
-            scores = attribute_layers(session.study, examples, layers=[layer.name], null_draws=0)
-            start = self._units.index(next(iter(layer.all())))
-            value[start : start + layer.units] = scores.values
-            self._tell_progress("score", "conductance of layer", count, len(layers))
+        for step in conductance(self.session, self._units, self._first):
+            if isinstance(step, Message):
+                self.broadcast(self._keep(step, "scores:conductance"))
+            else:
+                self._tell_progress("score", "conductance of layer", *step)
             yield
-        label, measure = f"Captum conductance of {whose}", "logits of the given label"
-        message = messages.unit_scores_message("conductance", label, measure, value)
-        self.broadcast(self._keep(message, "scores:conductance"))
         self.broadcast(messages.progress_message("score", 0, 0))
 
     # The opened example --------------------------------------------------------------------------
@@ -372,6 +367,7 @@ class Controller:
         content = {"type": "state", "version": session.version, "layers": list(session.layers)}
         content |= {"units": str(session.units), "intervention": session.how, "score": self.score}
         content |= {"method": self.method, "opened": session.opened, "top": self.top}
+        content |= {"variant": session.variant}
         content |= {"undo": session.can_undo, "redo": session.can_redo}
         return self._keep(Message(content, []))
 
@@ -379,6 +375,9 @@ class Controller:
         """Tell every view."""
         for sink in list(self.sinks):
             sink.tell(message)
+
+    def _tell_and_keep(self, message: Message) -> None:
+        self.broadcast(self._keep(message))
 
     def _keep(self, message: Message, key: str | None = None) -> Message:
         self._latest[key or message.content["type"]] = message

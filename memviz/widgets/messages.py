@@ -77,6 +77,7 @@ def study_message(
         "image": {"height": height, "width": width, "channels": channels, "ink": pictures.ink},
         "examples": len(study),
         "methods": list(methods),
+        "variants": [{"key": key, "label": words} for key, words in session.variants.items()],
     }
     return pack(
         content,

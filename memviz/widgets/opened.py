@@ -28,7 +28,7 @@ def opened_example(
     ``after`` holds the example's outputs under the readout's ablation; without a ``method`` there
     are no attributions.
     """
-    study, chosen = session.study, torch.tensor([index])
+    study, chosen = session.replay.study, torch.tensor([index])
     before = session.replay.clean[index]
     content = {
         "type": "example",

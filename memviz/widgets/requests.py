@@ -54,9 +54,11 @@ _ACTIONS: dict[str, Callable[[Controller, Any, Sink], None]] = {
         [str(name) for name in value]
     ),
     "intervention": lambda controller, value, sink: controller.session.use(value),
+    "variant": lambda controller, value, sink: controller.session.look_at(value),
     "score": lambda controller, value, sink: controller.choose_score(value),
     "method": lambda controller, value, sink: controller.choose_method(value),
     "open": lambda controller, value, sink: controller.session.open(value),
+    "rewind": lambda controller, value, sink: controller.timeline.rewind(value),
     "undo": lambda controller, value, sink: controller.session.undo(),
     "redo": lambda controller, value, sink: controller.session.redo(),
     "reset": lambda controller, value, sink: controller.session.reset(),
@@ -70,7 +72,9 @@ _FIELDS: dict[str, tuple[str, tuple[type, ...], str]] = {
     "top": ("k", (int,), "a whole number"),
     "layers": ("names", (list,), "a list of names"),
     "intervention": ("key", (str,), "a text"),
+    "variant": ("key", (str,), "a text"),
     "score": ("key", (str,), "a text"),
     "method": ("key", (str,), "a text"),
+    "rewind": ("epochs", (dict,), "an epoch for each layer"),
     "open": ("example", (int, type(None)), "a whole number or nothing"),
 }

@@ -20,6 +20,7 @@ from memviz.plots import picture
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.study import Study
+from memviz.training.run import TrainingRun
 from memviz.widgets.assets import script, style
 from memviz.widgets.controller import Controller
 from memviz.widgets.messages import Message, contrast
@@ -36,7 +37,8 @@ class View(anywidget.AnyWidget):
     Attributes
     ----------
     part : str
-        ``"workbench"``, ``"layers"``, ``"units"``, ``"examples"`` or ``"readout"``.
+        ``"workbench"``, ``"layers"``, ``"units"``, ``"examples"``, ``"readout"``, ``"timeline"``
+        or ``"inspector"``.
     session : Session
         Shared by all views made from it; a click in one moves all.
     """
@@ -77,7 +79,7 @@ class View(anywidget.AnyWidget):
     @property
     def effects(self) -> Effects | None:
         """Exact effects under the intervention in force, as far as the sweep has come."""
-        return self.controller.effects.get(self.session.how)
+        return self.controller.effects.get(self.controller.key)
 
     def tell(self, message: Message) -> None:
         """Send a message to the browser."""
@@ -113,8 +115,8 @@ class View(anywidget.AnyWidget):
         controller.ready()
         if controller.readout is None:
             return f"<p>{escape(repr(self))}</p>"
-        effects = controller.effects.get(self.session.how)
-        effects = effects or controller.estimates.get(self.session.how)
+        effects = controller.effects.get(controller.key)
+        effects = effects or controller.estimates.get(controller.key)
         total = sum(layer.units for layer in known)
         values = contrast(effects) if effects is not None else np.full(total, np.nan)
         ablated = self.session.units
@@ -178,6 +180,56 @@ def example_gallery(session: Session | Study) -> View:
 def readout_view(session: Session | Study) -> View:
     """Accuracy and margin of each group before and after, beside random units."""
     return _view(session, "readout")
+
+
+def timeline(session: Session | Study, run: TrainingRun | None = None) -> View:
+    """Drag through the checkpoints of a training, and put single layers back to an epoch.
+
+    Every view of the same session follows: unit map, gallery and readout show the network as it
+    was. Layers are rewound as in Maini et al. 2023 (arXiv:2307.09542): their parameters alone, all
+    others as they are.
+
+    Parameters
+    ----------
+    session : Session or Study
+        Of a study with checkpoints.
+    run : TrainingRun, optional
+        Its recorded training: the curves then have a point for every epoch.
+
+    Raises
+    ------
+    ValueError
+        If the study has no checkpoints, or the run holds more examples than the study.
+    """
+    view = _view(session, "timeline")
+    view.controller.timeline.start(run)
+    return view
+
+
+def inspector(
+    session: Session | Study,
+    scores: Mapping[str, Scores] | Sequence[Scores] = (),
+    run: TrainingRun | None = None,
+) -> View:
+    """All that is known of one example: scores, the units that hold it, its curve, its neighbours.
+
+    Parameters
+    ----------
+    session : Session or Study
+    scores : Scores over examples, optional
+        Each is shown with the example's rank and its null.
+    run : TrainingRun, optional
+        Its recorded training, for the learning curve; else the study's checkpoints give it.
+
+    Raises
+    ------
+    ValueError
+        If scores are over units.
+    """
+    view = _view(session, "inspector")
+    named = scores if isinstance(scores, Mapping) else {score.name: score for score in scores}
+    view.controller.inspector.use(named, run)
+    return view
 
 
 def _view(

@@ -44,6 +44,23 @@ class Worker:
             self._work[name] = (rank, steps)
             self._start()
 
+    def run_first(self, job: Callable[[], None]) -> None:
+        """Run this before all other work and wait for it."""
+        done = threading.Event()
+
+        def steps() -> Iterator[None]:
+            try:
+                job()
+                yield
+            finally:
+                done.set()
+
+        if self.threaded and not self.closed:
+            self.work("first", steps(), rank=-1)
+            done.wait()
+        else:
+            list(steps())
+
     def drop(self, name: str) -> bool:
         """Give up some work; whether there was any."""
         with self._wake:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import memviz as mv
+from memviz.engine.curve import AblationCurve
 from memviz.engine.greedy import AblationPath, greedy
 
 
@@ -176,7 +177,7 @@ def test_some_examples_only() -> None:
 
 def test_its_table_and_figure() -> None:
     path = greedy(net(), 4, budget=40, random_draws=3, progress=False)
-    assert isinstance(path, AblationPath) and isinstance(path, mv.AblationCurve)
+    assert isinstance(path, AblationPath) and isinstance(path, AblationCurve)
     frame = path.frame
     assert len(frame) == len(path.counts) * 3
     row = frame[(frame.group == "clean") & (frame.units == path.counts[-1])].iloc[0]

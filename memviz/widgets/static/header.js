@@ -114,11 +114,21 @@ export function controls(view) {
   const busy = busyBar(view);
   const takeOut = el("span", { class: "mv-field" }, "Take out", what.root);
   const replace = el("span", { class: "mv-field" }, "replace by", by.root);
-  const root = el("div", { class: "mv-controls" }, score.root, takeOut, replace, busy.root);
+  const model = el("select", { class: "mv-variant", onchange: () => store.choose("variant", model.value) });
+  const which = el("label", { class: "mv-field" }, "Model", el("span", { class: "mv-pick" }, model));
+  let study = null;
+  const root = el("div", { class: "mv-controls" }, which, score.root, takeOut, replace, busy.root);
   function update() {
     busy.update();
     if (!store.study || !store.state) return;
     score.update();
+    if (study !== store.study) {
+      study = store.study;
+      model.replaceChildren(...(study.variants || []).map((v) => el("option", { value: v.key }, v.label)));
+      which.hidden = (study.variants || []).length < 2;
+    }
+    model.value = store.state.variant || "";
+    model.disabled = store.saved;
     const key = store.state.intervention;
     if (key !== "filter") kept = key;
     takeOut.hidden = !store.study.interventions.some((i) => i.key === "filter");

@@ -79,7 +79,7 @@ export function createStore(send, saved = false) {
     saved,
     study: null, label: null, truth: null, group: null, layerOf: null,
     sheets: [], state: null, off: null, preview: null,
-    readout: null, ahead: null, random: null, before: null, after: null, change: null, flips: 0,
+    readout: null, ahead: null, random: null, before: null, after: null, change: null, flips: 0, timeline: null, rewound: null, inspected: null,
     scores: new Map(), lost: null, lostState: null, most: null,
     examples: new Map(), progress: null, code: null, error: "", note: "",
 
@@ -261,6 +261,16 @@ export function createStore(send, saved = false) {
       if (old && msg.version < old.version) return false;
       if (!saved) store.examples.clear();
       store.examples.set(key, { ...msg, ...arrays });
+    },
+    timeline(msg) {
+      store.timeline = msg;
+    },
+    rewound(msg) {
+      store.rewound = msg;
+    },
+    inspected(msg, arrays) {
+      if (!store.state || msg.index !== store.state.opened) return false;
+      store.inspected = { ...msg, ...arrays };
     },
     progress(msg) {
       store.progress = msg.total ? msg : null;

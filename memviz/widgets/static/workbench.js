@@ -8,12 +8,14 @@ import { unitMaps } from "./units.js";
 import { topSlider } from "./top.js";
 import { readoutColumn } from "./readout.js";
 import { gallery } from "./gallery.js";
+import { inspectorRegion } from "./inspector.js";
+import { timelineRegion } from "./timeline.js";
 import { openedExample } from "./opened.js";
 import { controls, liveLine, toolbar } from "./header.js";
 
 let views = 0; // only numbers the ids, so that two views on a page never share one
 
-const NAMES = { workbench: "workbench", layers: "layers", units: "unit map", examples: "examples", readout: "readout" };
+const NAMES = { workbench: "workbench", layers: "layers", units: "unit map", examples: "examples", readout: "readout", timeline: "timeline", inspector: "example inspector" };
 
 /** Draw one part of the store in `host`. @returns {() => void} clean-up */
 export function createView(store, host, wanted) {
@@ -25,7 +27,7 @@ export function createView(store, host, wanted) {
   const regions = build(view);
   host.replaceChildren(root);
 
-  const dirty = new Set(["study", "state", "scores", "readout", "ahead", "random", "progress"]);
+  const dirty = new Set(["study", "state", "scores", "readout", "ahead", "random", "progress", "timeline", "rewound", "inspected"]);
   let frame = 0;
   let stopTheme = () => {};
   let placed = false;
@@ -104,12 +106,14 @@ function build(view) {
   const layers = on("layers") ? use(layerList(view)) : null;
   const top = on("units") ? use(topSlider(view)) : null;
   const maps = on("units") ? use(unitMaps(view)) : null;
+  const time = part === "timeline" ? use(timelineRegion(view)) : null;
   const read = on("readout") ? use(readoutColumn(view)) : null;
-  const tiles = on("examples") ? use(gallery(view)) : null;
+  const tiles = on("examples", "inspector") ? use(gallery(view)) : null;
   const opened = tiles ? use(openedExample(view, () => tiles.focusTile())) : null;
+  const inspect = part === "inspector" ? use(inspectorRegion(view)) : null;
   const middle = maps ? el("div", { class: "mv-middle" }, top.root, maps.root, layers ? null : marksLegend()) : null;
   const grid = middle || layers || read ? el("div", { class: "mv-grid" }, layers && layers.root, middle, read && read.root) : null;
   const examples = tiles ? el("div", { class: "mv-examples" }, tiles.bar, el("div", { class: "mv-split" }, tiles.root, opened.root)) : null;
-  for (const node of [head && head.root, live.root, bar && bar.root, grid, examples]) if (node) root.append(node);
+  for (const node of [head && head.root, live.root, bar && bar.root, time && time.root, grid, examples, inspect && inspect.root]) if (node) root.append(node);
   return regions;
 }

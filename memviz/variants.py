@@ -1,0 +1,62 @@
+"""Variants of a study's model: its weights at a checkpoint, or example-tied dropout otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
+
+from memviz.study import Study
+from memviz.training.example_tied_dropout import ExampleTiedDropout, set_mode
+from memviz.training.stored import load_checkpoint
+
+_MODES = {"own": "own masks", "scaled": "scaled", "dropped": "memorization dropped"}
+
+
+def variants(study: Study) -> dict[str, str]:
+    """What the model can be looked at as: key and words; the study's own model is ``""``.
+
+    One for each checkpoint, and one for each further mode of its example-tied dropout; mode
+    ``"own"`` only where the inputs bring ``example_ids``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Linear(4, 3).eval()
+    >>> study = Study(model, torch.randn(6, 4), torch.zeros(6), {"test": range(6)},
+    ...               checkpoints={0: model.state_dict(), 5: model.state_dict()})
+    >>> variants(study)
+    {'': 'as it is', 'epoch 0': 'epoch 0', 'epoch 5': 'epoch 5'}
+    """
+    found = {"": "as it is"}
+    mode = next(
+        (module.mode for module in study.model.modules() if isinstance(module, ExampleTiedDropout)),
+        None,
+    )
+    if mode is not None:
+        has_ids = isinstance(study.inputs, Mapping) and "example_ids" in study.inputs
+        found[""] = _MODES[mode]
+        modes = {key: words for key, words in _MODES.items() if key != mode}
+        found |= {key: words for key, words in modes.items() if key != "own" or has_ids}
+    return found | {f"epoch {epoch}": f"epoch {epoch}" for epoch in sorted(study.checkpoints)}
+
+
+def variant(study: Study, key: str) -> Study:
+    """The same study with a copy of its model in another variant.
+
+    Raises
+    ------
+    ValueError
+        If there is no such variant, or its checkpoint is of another architecture.
+    """
+    if key == "":
+        return study
+    if key not in variants(study):
+        known = ", ".join(repr(name) for name in variants(study))
+        raise ValueError(f"there is no variant {key!r} of this model; choose from {known}.")
+    model = deepcopy(study.model)
+    if key in _MODES:
+        set_mode(model, key)  # type: ignore[arg-type]
+    else:
+        load_checkpoint(model, study.checkpoints[int(key.removeprefix("epoch "))])
+    return replace(study, model=model, checkpoints={})

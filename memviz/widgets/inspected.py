@@ -1,0 +1,168 @@
+"""The example inspector: one example's scores, units, neighbours and learning curve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from memviz.engine.effects import Effects
+from memviz.engine.neighbours import nearest
+from memviz.scores import Scores
+from memviz.session import Session
+from memviz.study import Study
+from memviz.training.run import TrainingRun
+from memviz.variants import variant
+from memviz.widgets.messages import Message
+from memviz.widgets.worker import Worker
+
+_UNITS, _NEIGHBOURS, _BATCH = 12, 6, 1024
+
+
+class Inspector:
+    """What is told of the opened example, in the worker's spare time.
+
+    Parameters
+    ----------
+    session : Session
+    worker : Worker
+    tell : callable
+        Given each message.
+    effects : callable
+        Gives the effects to name units by, as far as there are any.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        worker: Worker,
+        tell: Callable[[Message], None],
+        effects: Callable[[], Effects | None],
+    ) -> None:
+        self.session, self._worker, self._tell, self._effects = session, worker, tell, effects
+        self.scores: dict[str, Scores] = {}
+        self.run: TrainingRun | None = None
+        self._features: tuple[Study, Tensor] | None = None
+
+    def use(self, scores: Mapping[str, Scores], run: TrainingRun | None) -> None:
+        """Take further scores over examples, and a recorded run for the learning curve."""
+        for name, found in scores.items():
+            if found.examples is None:
+                raise ValueError(f"{name!r} is over units; the inspector shows example scores.")
+        self.scores.update(scores)
+        self.run = run or self.run
+
+    def start(self) -> None:
+        """Look at the opened example."""
+        if self.session.opened is None:
+            self._worker.drop("inspect")
+        else:
+            self._worker.work("inspect", self._steps(self.session.opened), rank=2)
+
+    def _steps(self, index: int) -> Iterator[None]:
+        content: dict[str, Any] = {"type": "inspected", "index": index}
+        content["scores"] = [row(name, found, index) for name, found in self.scores.items()]
+        content["units"] = self._units(index)
+        self._say(content)
+        yield
+        content["curve"] = self._curve(index)
+        self._say(content)
+        yield
+        content["neighbours"] = self._neighbours(index)
+        self._say(content)
+        yield
+
+    def _say(self, content: dict[str, Any]) -> None:
+        if self.session.opened == content["index"]:
+            self._tell(Message(dict(content), []))
+
+    def _units(self, index: int) -> list[dict[str, Any]]:
+        effects = self._effects()
+        if effects is None:
+            return []
+        lost = -effects.margin_change[:, int((effects.examples == index).nonzero()[0])].numpy()
+        known = np.flatnonzero(~np.isnan(lost))
+        order = known[np.argsort(-lost[known], kind="stable")][:_UNITS]
+        exact = effects.done.numpy() & (effects.path != "estimate")
+        return [
+            {"unit": str(effects.units[k]), "lost": float(lost[k]), "exact": bool(exact[k])}
+            for k in order
+        ]
+
+    @torch.no_grad()
+    def _curve(self, index: int) -> dict[str, Any]:
+        run, study = self.run, self.session.study
+        if run is not None and index < len(run.labels):
+            margins = run.margins[:, index].tolist()
+            return {"epochs": list(range(1, len(run) + 1)), "margin": margins}
+        epochs, margins = sorted(study.checkpoints), []
+        one = torch.tensor([index])
+        for epoch in epochs:
+            then = variant(study, f"epoch {epoch}")
+            outputs = then.task.outputs(then.call(then.batch(one))())
+            margins.append(float(then.task.margin(outputs, then.labels[one].to(outputs.device))))
+        return {"epochs": epochs, "margin": margins}
+
+    def _neighbours(self, index: int) -> list[dict[str, Any]]:
+        study = self.session.replay.study
+        if self._features is None or self._features[0] is not study:
+            self._features = study, last_features(study, self._output_layer())
+        features = self._features[1]
+        test = study.groups.get("test", torch.zeros(len(study), dtype=torch.bool))
+        others = (~test).nonzero()[:, 0]
+        others = others[others != index]
+        if not len(others) or not features.any(1).all():
+            return []
+        few = min(_NEIGHBOURS, len(others))
+        found = nearest(features[index][None], features[others], few, progress=False)
+        return [
+            {"index": int(others[k]), "cosine": float(value)}
+            for k, value in zip(found.ids[0], found.values[0], strict=True)
+        ]
+
+    def _output_layer(self) -> str:
+        names = [layer.name for layer in self.session.replay.layers if layer.is_output]
+        return names[-1] if names else self.session.known[-1].name
+
+
+def row(name: str, scores: Scores, index: int) -> dict[str, Any]:
+    """One score of one example: its value, its rank from the top, and its null.
+
+    Examples
+    --------
+    >>> scores = Scores("AUM", "logits", np.array([0.1, 0.9]), examples=np.array([4, 7]))
+    >>> row("AUM", scores, 4)["rank"], row("AUM", scores, 5)["value"]
+    (2, None)
+    """
+    assert scores.examples is not None
+    place = np.flatnonzero(scores.examples == index)
+    known = ~np.isnan(scores.values)
+    found: dict[str, Any] = {"name": name, "measure": scores.measure, "of": int(known.sum())}
+    found |= {"value": None, "rank": None, "null": None, "higher": scores.higher}
+    if len(place) and known[place[0]]:
+        value = float(scores.values[place[0]])
+        found |= {"value": value, "rank": int((scores.values[known] > value).sum()) + 1}
+        if scores.null is not None:
+            low, high = (float(end[place[0]]) for end in scores.null.interval)
+            found["null"] = [low, high] if np.isfinite([low, high]).all() else None
+    return found
+
+
+@torch.no_grad()
+def last_features(study: Study, layer: str) -> Tensor:
+    """What the last layer is given for every example, float32 ``[n, features]``."""
+    caught: list[Tensor] = []
+
+    def catch(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        caught.append(args[0].flatten(1).float().cpu())
+
+    handle = study.model.get_submodule(layer).register_forward_pre_hook(catch)
+    try:
+        for examples in torch.arange(len(study)).split(_BATCH):
+            study.call(study.batch(examples))()
+    finally:
+        handle.remove()
+    return torch.cat(caught)
