@@ -58,7 +58,7 @@ class Controller:
             session,
             self.worker,
             self._tell_and_keep,
-            lambda: self.effects.get(self.key) or self.estimates.get(self.key),
+            lambda: (self.effects.get(self.key), self.estimates.get(self.key)),
         )
         self._timeline: Timeline | None = None
         self.score, self.method = "effect", "integrated_gradients"
@@ -285,6 +285,7 @@ class Controller:
             self._tell_progress("sweep", "exact for", total - len(order) + int(done), total)
             yield
         self._tell_effects(key)
+        self.inspector.start()  # its units are exact now
         self.broadcast(messages.progress_message("sweep", 0, 0))
 
     def _idle_steps(self) -> Iterator[None]:

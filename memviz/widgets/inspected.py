@@ -32,7 +32,7 @@ class Inspector:
     tell : callable
         Given each message.
     effects : callable
-        Gives the effects to name units by, as far as there are any.
+        Gives the exact effects as far as they are known, and the estimates, or None.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Inspector:
         session: Session,
         worker: Worker,
         tell: Callable[[Message], None],
-        effects: Callable[[], Effects | None],
+        effects: Callable[[], tuple[Effects | None, Effects | None]],
     ) -> None:
         self.session, self._worker, self._tell, self._effects = session, worker, tell, effects
         self.scores: dict[str, Scores] = {}
@@ -80,16 +80,21 @@ class Inspector:
             self._tell(Message(dict(content), []))
 
     def _units(self, index: int) -> list[dict[str, Any]]:
-        effects = self._effects()
-        if effects is None:
+        exact, estimates = self._effects()
+        some = exact or estimates
+        if some is None:
             return []
-        lost = -effects.margin_change[:, int((effects.examples == index).nonzero()[0])].numpy()
+        lost = np.full(len(some.units), np.nan, np.float32)
+        for effects in (estimates, exact):
+            if effects is not None:
+                column = int((effects.examples == index).nonzero()[0])
+                done = effects.done.numpy()
+                lost[done] = -effects.margin_change[:, column].numpy()[done]
         known = np.flatnonzero(~np.isnan(lost))
-        order = known[np.argsort(-lost[known], kind="stable")][:_UNITS]
-        exact = effects.done.numpy() & (effects.path != "estimate")
+        sure = np.zeros(len(lost), bool) if exact is None else exact.done.numpy()
         return [
-            {"unit": str(effects.units[k]), "lost": float(lost[k]), "exact": bool(exact[k])}
-            for k in order
+            {"unit": str(some.units[k]), "lost": float(lost[k]), "exact": bool(sure[k])}
+            for k in known[np.argsort(-lost[known], kind="stable")][:_UNITS]
         ]
 
     @torch.no_grad()

@@ -168,3 +168,44 @@ def test_parts_move_together(lab: JupyterLab, browser: Any) -> None:
         assert notebook.errors == []
     finally:
         notebook.close()
+
+
+TIME = """\
+import memviz as mv
+study = mv.demo("digits")
+session = mv.Session(study)
+mv.timeline(session)"""
+
+
+def test_every_view_follows_the_timeline(lab: JupyterLab, browser: Any, pictures: Path) -> None:
+    cells = [TIME, "mv.workbench(session)", "mv.inspector(session)"]
+    notebook = opened(lab, browser, "time", cells)
+    page = notebook.page
+    try:
+        page.wait_for_selector("svg.mv-time", timeout=60_000)
+        chart = page.locator("svg.mv-time")
+        chart.focus()
+        page.keyboard.press("Home")
+        page.keyboard.press("ArrowRight")
+        notebook.wait_for("session.variant", "epoch 3")
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.mv-say')].every(n => /test 9\\d%/.test("
+            "n.textContent) && !/memorized 100%/.test(n.textContent))",
+            timeout=60_000,
+        )
+        assert page.locator("select.mv-variant").input_value() == "epoch 3"
+        page.locator(".mv-rewinds input[data-layer='conv3']").fill("0")
+        page.wait_for_function(
+            "() => !document.querySelector('.mv-rewound').textContent.includes('1.00 → 1.00')"
+        )
+        page.locator(".mv-tile").first.click()
+        page.wait_for_selector(".mv-critical li", timeout=60_000)
+        page.wait_for_selector(".mv-neighbour", timeout=60_000)
+        for theme in ("light", "dark"):
+            notebook.theme(f"JupyterLab {theme.capitalize()}")
+            chart.scroll_into_view_if_needed()
+            page.screenshot(path=str(pictures / f"timeline-{theme}.png"))
+        page.locator(".mv-takeout").click()
+        notebook.wait_for("len(session.units)", 5)
+    finally:
+        notebook.close()
