@@ -61,7 +61,8 @@ class Controller:
             lambda: (self.effects.get(self.key), self.estimates.get(self.key)),
         )
         self._timeline: Timeline | None = None
-        self.score, self.method = "effect", "integrated_gradients"
+        methods = choices.methods(session.study)
+        self.score, self.method = "effect", methods[0]["key"] if methods else ""
         self.top: int | None = None
         self.effects: dict[str, Effects] = {}  # by `key`, and so are the estimates
         self.estimates: dict[str, Effects] = {}
@@ -344,8 +345,8 @@ class Controller:
         readout, outputs, index = self.readout, self._outputs, self.session.opened
         if readout is None or outputs is None or index is None:
             return  # the readout on its way starts this again
-        method = self.method if choices.methods(self.session.study) else ""
-        steps = opened_example(self.session, self.pictures, readout, outputs[index], index, method)
+        given = (readout, outputs[index], index, self.method)
+        steps = opened_example(self.session, self.pictures, *given)
         for message in steps:
             if message is not None and self.session.opened == index:
                 self.broadcast(self._keep(message))

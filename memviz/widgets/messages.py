@@ -18,6 +18,7 @@ from memviz.units import Unit
 from memviz.widgets.pictures import COLUMNS, Pictures
 
 UNKNOWN = 65535
+_ROUNDING = 1e-6  # of the mean margin
 
 
 class Message(NamedTuple):
@@ -273,4 +274,6 @@ def contrast(effects: Effects) -> np.ndarray:
     values = drop[:, effects.members(names[0])].mean(1)
     if len(names) > 1:
         values = values - drop[:, effects.members(names[1])].mean(1)
-    return np.asarray(values.numpy())
+    # A unit that nothing depends on is off by rounding, which must not be drawn as a score.
+    rounding = _ROUNDING * effects.margin.abs().mean()
+    return np.asarray(torch.where(values.abs() < rounding, values * 0, values).numpy())

@@ -65,6 +65,7 @@ export function openedExample(view, closed) {
     say(againstWords, `against ${whom}`);
     why.hidden = !study.methods.length;
     for (const [part, key] of [[before, "attr_before"], [after, "attr_after"]]) {
+      part.node.hidden = why.hidden;
       part.node.classList.toggle("mv-waiting", !(example && example[key]));
       put(part.canvas, { "aria-label": part.caption.textContent });
       if (!example || !example[key]) continue;
