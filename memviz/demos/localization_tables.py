@@ -1,0 +1,119 @@
+"""The figures of ``memviz.demos.digit_localization``: one table an experiment and seed, kept."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from memviz.demos import digit_localization as demo
+from memviz.demos import digits, weight_files
+from memviz.probes.critical_units import Method, critical_units
+from memviz.probes.retraining import layer_retraining
+from memviz.probes.rewinding import layer_rewinding
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Search = tuple[str, Method, int]  # the intervention, the method, examples of each group
+SEARCHES: tuple[Search, ...] = (
+    ("zero", "first-order", 40),
+    ("filter", "first-order", 40),
+    ("zero", "exact", 10),
+)
+_EPOCH = 5  # that rewinding is printed for: clean examples are known, wrong labels are not yet
+
+
+def print_all(seeds: Sequence[int]) -> None:
+    """Measure what is not kept yet, and print every table: means over seeds, then their range."""
+    for weight_decay in (demo.WEIGHT_DECAY, digits.WEIGHT_DECAY):
+        tables = [demo.accounting(seed, weight_decay).by_layer for seed in seeds]
+        _print(f"accounting, whole training, weight decay {weight_decay:g}", tables)
+    for buffers in (False, True):
+        rewound = [_rewinding(seed, buffers) for seed in seeds]
+        what = "parameters and statistics" if buffers else "parameters"
+        _print(f"rewinding of {what} to epoch {_EPOCH}: accuracy", rewound)
+    _print(
+        "retraining from epoch 0 on clean images alone, the rest frozen: accuracy",
+        [_retraining(seed) for seed in seeds],
+    )
+    for search in SEARCHES:
+        how, method, n = search
+        _print(
+            f"critical units, MLP of width {demo.WIDTH}, {how} ablation, {method} search, "
+            f"{n} images a group",
+            [_units(seed, search) for seed in seeds],
+        )
+
+
+def _rewinding(seed: int, buffers: bool) -> pd.DataFrame:
+    frame = kept_table(
+        f"rewinding-seed{seed}",
+        lambda: layer_rewinding(demo.load(seed)).frame,
+    )
+    frame = frame[frame["epoch"] == _EPOCH]
+    values = "with_buffers" if buffers else "parameters"
+    return frame.pivot_table(index="layer", columns="group", values=values, sort=False)
+
+
+def _retraining(seed: int) -> pd.DataFrame:
+    def make() -> pd.DataFrame:
+        return layer_retraining(demo.load(seed)).by_layer.reset_index()
+
+    return kept_table(f"retraining-seed{seed}", make).set_index("layer")
+
+
+def _units(seed: int, search: Search) -> pd.DataFrame:
+    """Of each group: median of the counts, and the means of what is left."""
+    how, method, n = search
+
+    def make() -> pd.DataFrame:
+        study = demo.wide(seed)
+        found = critical_units(study, how=how, method=method, per_group=n, cap=200, seed=seed)
+        return found.frame.drop(columns="units")
+
+    frame = kept_table(f"units-{how}-{method}-seed{seed}", make)
+    by_group = frame.groupby("group", sort=False)
+    table = by_group[["count", "random"]].quantile(0.5, interpolation="nearest")
+    table.columns = ["median units", "median in random order"]
+    table["flipped"] = by_group["flipped"].mean()
+    for name in ("retained clean", "retained memorized", "retained test"):
+        table[name] = by_group[name].mean()
+    return table
+
+
+def kept_table(name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """A table from the cache folder, or made and written there, whole or not at all."""
+    import pandas as pd
+
+    path = weight_files.cache_folder() / f"{demo.RECIPE}-{name}.csv"
+    if path.is_file():
+        return pd.read_csv(path)
+    table = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
+    os.close(handle)
+    try:
+        table.to_csv(part, index=False)
+        os.replace(part, path)
+    finally:
+        Path(part).unlink(missing_ok=True)
+    return table
+
+
+def _print(title: str, tables: Sequence[pd.DataFrame]) -> None:
+    values = np.stack([table.to_numpy(float) for table in tables])
+    mean, low, high = values.mean(0), values.min(0), values.max(0)
+    first = tables[0]
+    width = max(len(str(name)) for name in first.index)
+    print(f"\n{title}; mean of {len(tables)} seeds (lowest to highest)")
+    for row, name in enumerate(first.index):
+        cells = "  ".join(
+            f"{column} {mean[row, k]:.3g} ({low[row, k]:.3g} to {high[row, k]:.3g})"
+            for k, column in enumerate(first.columns)
+        )
+        print(f"  {name:<{width}}  {cells}")
