@@ -230,14 +230,22 @@ class Replay:
     def _mean(self, site: Site) -> Tensor:
         if site not in self._means:
             total, count, rank = torch.zeros(()), 0, 0
-            for step in range(self.steps):
-                value = self.capture(step, site).transpose(site.axis, -1)
+            for activation in self._activations(site):
+                value = activation.transpose(site.axis, -1)
                 rank = value.dim()
                 rows = value.reshape(-1, value.shape[-1]).double()
                 total = total.to(rows.device) + rows.sum(0)
                 count += len(rows)
             self._means[site] = _along((total / count).float(), site, rank)
         return self._means[site]
+
+    def _activations(self, site: Site) -> Iterator[Tensor]:
+        """Of every example of the study, also where this replay runs some of them."""
+        if len(self.examples.unique()) == len(self.study):
+            yield from (self.capture(step, site) for step in range(self.steps))
+        else:
+            for positions in split(len(self.study), self._size):
+                yield self._captured(self._whole, self.study.batch(positions), site)
 
     def _donor(self, step: int, site: Site, kind: Intervention) -> Tensor:
         key = (step, site, kind)

@@ -95,6 +95,15 @@ def test_some_units_and_some_examples(study: mv.Study) -> None:
     assert first.margin_change == pytest.approx(float(wanted[0, 1]), abs=1e-6)
 
 
+@pytest.mark.parametrize("how", ["mean", "resample 1"])
+@pytest.mark.parametrize("engine", ["auto", "replay"])
+def test_means_and_donors_are_the_whole_study_s(study: mv.Study, how: str, engine: str) -> None:
+    some = torch.tensor([19, 2, 7, 3])
+    whole = mv.sweep(study, how=how, progress=False, engine=engine)
+    found = mv.sweep(study, examples=some, how=how, progress=False, engine=engine)
+    assert torch.allclose(found.margin_change, whole.margin_change[:, some], atol=1e-5)
+
+
 def test_the_output_layer_if_it_is_named(study: mv.Study) -> None:
     effects = mv.sweep(study, "head:0", progress=False)
     with torch.no_grad():
