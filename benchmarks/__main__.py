@@ -17,7 +17,7 @@ from pathlib import Path
 
 COMMANDS = (
     *("sweep", "toggle", "estimate", "greedy", "scaling", "memory", "ceilings"),
-    *("gradient_norms", "activations", "histograms", "neighbours", "click", "page"),
+    *("gradient_norms", "activations", "histograms", "neighbours", "deja_vu", "click", "page"),
 )
 # In the order of the page; each in a process of its own, so that none finds another's memory.
 EVERYTHING = {
@@ -36,6 +36,7 @@ EVERYTHING = {
     "activations": ["activations"],
     "histograms": ["histograms"],
     "neighbours": ["neighbours"],
+    "deja_vu": ["deja_vu"],
     "click": ["click"],
 }
 PRINTS_JSON_ANYWAY = ("click",)

@@ -1,0 +1,191 @@
+"""Figures of déjà vu: curves of recall, gaps and their null, sortings, quadrants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from memviz.plots import style
+from memviz.plots.style import NULL, quiet
+from memviz.probes.deja_vu_gaps import survival
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from memviz.probes.deja_vu_ssl import SSLDejaVu
+    from memviz.probes.deja_vu_table import DejaVu
+
+TARGET, REFERENCE = "#D55E00", "#0072B2"
+_GAP_STYLES = {"PPG": ("#D55E00", "o"), "PRG": ("#0072B2", "s"), "AUCG": ("#00805E", "^")}
+
+
+def gaps(found: DejaVu, draws: int = 1000, seed: int = 0) -> Figure:
+    """The two curves ``Pr[recall >= t]``, and PPG, PRG, AUCG with interval beside their null.
+
+    Parameters
+    ----------
+    found : DejaVu
+    draws, seed : int
+        Of the resampled intervals.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from memviz.probes.deja_vu import Embedded, two_model_test
+    >>> one = Embedded(torch.eye(3), torch.eye(3))
+    >>> other = Embedded(torch.eye(3).flip(0), torch.eye(3))
+    >>> len(gaps(two_model_test(one, other, torch.eye(3) > 0, torch.eye(3) > 0, k=1)).axes)
+    2
+    """
+    figure = style.figure(7.6, 3.0)
+    curves, bars = figure.subplots(1, 2, width_ratios=[1, 1])
+    sides = zip(found.names, (found.target, found.reference), (TARGET, REFERENCE), strict=True)
+    for (name, side, colour), dashes in zip(sides, ("-", "--"), strict=True):
+        _survival(curves, side.recall[found.scored], label=name, color=colour, ls=dashes)
+    curves.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="t", ylabel="share of pairs with recall ≥ t")
+    _legend(curves)
+    curves.set_title(f"area between: AUCG {found.aucg:+.3f}", loc="left", fontsize=9)
+    quiet(curves)
+    frame = found.figures(draws, seed)
+    places = np.arange(len(frame))
+    _intervals(bars, places, frame["value"], frame["low"], frame["high"], TARGET, "o", "pairs")
+    if "null" in frame:
+        columns = (frame["null"], frame["null low"], frame["null high"])
+        _intervals(bars, places + 0.25, *columns, NULL, "D", "held-out pairs")
+    bars.axvline(0, color=NULL, lw=0.8)
+    bars.set_yticks(places, list(frame.index))
+    bars.set(ylim=(len(frame) + 0.2, -0.6), xlabel="gap, 95 % interval over pairs")
+    _legend(bars, "lower right")
+    quiet(bars)
+    return figure
+
+
+def most_memorized(tables: Mapping[str, pd.DataFrame], gap: str = "recall_gap") -> Figure:
+    """A gap over the first pairs of a sorting; dashed, the held-out pairs sorted in the same way.
+
+    Parameters
+    ----------
+    tables : mapping of name to DataFrame
+        As :meth:`DejaVu.most_memorized` gives it, one a sorting.
+    gap : str
+        Its column: ``precision_gap``, ``recall_gap`` or ``f_gap``.
+    """
+    if not tables:
+        raise ValueError("there is no table to draw; give at least one.")
+    figure = style.figure(4.6, 3.2)
+    axes = figure.subplots()
+    looks = zip(("#D55E00", "#0072B2", "#00805E", "#4A4A4A"), "os^D", strict=True)
+    for (name, table), (colour, mark) in zip(tables.items(), looks, strict=False):
+        axes.plot(table["pairs"], table[gap], color=colour, marker=mark, label=name)
+        if f"null_{gap}" in table:
+            axes.plot(table["pairs"], table[f"null_{gap}"], color=colour, marker=mark, ls="--",
+                      lw=1, ms=4, mfc="none", alpha=0.6)  # fmt: skip
+    axes.set(xlabel="pairs, the first of the sorting", ylabel=gap.replace("_", " "))
+    _logarithmic(axes, next(iter(tables.values()))["pairs"])
+    axes.axhline(0, color=NULL, lw=0.8)
+    axes.set_title("dashed: held-out pairs", loc="left", fontsize=9)
+    _legend(axes)
+    quiet(axes)
+    return figure
+
+
+def curve(table: pd.DataFrame) -> Figure:
+    """PPG, PRG and AUCG against k, a panel a number of labels; dashed, the held-out null.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As :meth:`DejaVu.curve` gives it.
+    """
+    labels = list(dict.fromkeys(table["labels"]))
+    figure = style.figure(2.5 * len(labels) + 1.2, 2.9)
+    panels = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
+    for axes, kept in zip(panels, labels, strict=True):
+        rows = table[table["labels"] == kept]
+        for name, (colour, mark) in _GAP_STYLES.items():
+            axes.plot(rows["k"], rows[name], color=colour, marker=mark, label=name)
+            if f"null {name}" in rows:
+                axes.plot(rows["k"], rows[f"null {name}"], color=colour, ls="--", lw=1, alpha=0.6)
+        axes.axhline(0, color=NULL, lw=0.8)
+        axes.set_xlabel("neighbours k")
+        _logarithmic(axes, rows["k"])
+        axes.set_title(kept, loc="left", fontsize=9)
+        quiet(axes)
+    panels[0].set_ylabel("gap")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    return figure
+
+
+def quadrants(found: Sequence[SSLDejaVu], epochs: Sequence[float] | None = None) -> Figure:
+    """Shares of memorized, correlated, misrepresented and unassociated images, over checkpoints.
+
+    Parameters
+    ----------
+    found : sequence of SSLDejaVu
+        One draws bars, several a stacked area over the epochs.
+    epochs : sequence of numbers, optional
+    """
+    if not found or (epochs is not None and len(epochs) != len(found)):
+        raise ValueError(f"{len(found)} results for {epochs} epochs; give one of each.")
+    tables = [one.shares() for one in found]
+    shares = {name: [table[name] for table in tables] for name in tables[0]}
+    colours = ("#D55E00", "#0072B2", "#CC79A7", "#C8C8C8")
+    figure = style.figure(4.8, 3.0)
+    axes = figure.subplots()
+    if len(found) == 1:
+        values = [share[0] for share in shares.values()]
+        axes.barh(list(shares), values, color=colours)
+        if found[0].null is not None:
+            axes.plot(list(found[0].null.shares().values()), list(shares), "D", ls="", mfc="white",
+                      mec="#4A4A4A", ms=6, label="held-out images")  # fmt: skip
+            _legend(axes)
+        axes.invert_yaxis()
+        axes.set_xlabel("share of the images")
+    else:
+        at = range(1, len(found) + 1) if epochs is None else epochs
+        axes.stackplot(list(at), list(shares.values()), labels=list(shares), colors=colours)
+        axes.set(ylim=(0, 1), xlabel="checkpoint" if epochs is None else "epoch", ylabel="share")
+        axes.legend(fontsize=7, loc="lower right")
+    quiet(axes)
+    return figure
+
+
+def _survival(axes: Axes, recall: Tensor, **look: str) -> None:
+    levels, shares = survival(recall)
+    edges, heights = [0.0, *levels.tolist()], shares.tolist()
+    if edges[-1] < 1:
+        edges, heights = [*edges, 1.0], [*heights, 0.0]
+    axes.plot(np.repeat(edges, 2)[1:-1], np.repeat(heights, 2), lw=1.6, **look)  # type: ignore[arg-type]
+
+
+def _intervals(
+    axes: Axes,
+    places: np.ndarray,
+    values: pd.Series,
+    low: pd.Series,
+    high: pd.Series,
+    colour: str,
+    mark: str,
+    label: str,
+) -> None:
+    axes.hlines(places, low, high, color=colour, lw=2)
+    axes.plot(values, places, mark, color=colour, label=label)
+
+
+def _logarithmic(axes: Axes, values: pd.Series) -> None:
+    """The values themselves as the marks of the axis."""
+    axes.set_xscale("log")
+    axes.set_xticks(list(values), [str(value) for value in values])
+    axes.minorticks_off()
+
+
+def _legend(axes: Axes, loc: Literal["best", "lower right"] = "best") -> None:
+    # An underscore would hide a user's name, a dollar sign would set it as mathematics.
+    texts = axes.legend(frameon=False, fontsize=8, loc=loc).get_texts()
+    for text in texts:
+        text.set_parse_math(False)

@@ -1,0 +1,57 @@
+"""Déjà vu: what pairs are sorted by, the most memorized first."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+from memviz.probes.deja_vu_objects import Predictions
+
+Sort = Literal["max_pred_gap", "recall_gap", "crct_pred", "min_dist"]
+MEASURES: dict[Sort, str] = {
+    "max_pred_gap": "right objects of the target less the reference's",
+    "recall_gap": "recall of the target less the reference's",
+    "crct_pred": "right objects of the target",
+    "min_dist": "minus the distance to the nearest public image, unit vectors",
+}
+
+
+def sort_values(target: Predictions, reference: Predictions, by: Sort) -> np.ndarray:
+    """The number that pairs are sorted by, higher for more memorized, float64 ``[n]``.
+
+    - ``max_pred_gap``: ``|G ∩ O_target| - |G ∩ O_reference|``, the authors' own choice; a count,
+      which crowded pictures win.
+    - ``recall_gap``: the same as a share of the picture's objects.
+    - ``crct_pred``: ``|G ∩ O_target|``, without a reference.
+    - ``min_dist``: minus the Euclidean distance of the caption to its nearest public image, on unit
+      vectors; without reference and objects, so what an attacker can sort by.
+
+    NaN where the picture has no object.
+
+    Raises
+    ------
+    ValueError
+        On another name, or ``min_dist`` of neighbours that were not found by cosine.
+    """
+    if by == "max_pred_gap":
+        found = (target.right - reference.right).double()
+    elif by == "recall_gap":
+        found = target.recall - reference.recall
+    elif by == "crct_pred":
+        found = target.right.double()
+    elif by == "min_dist":
+        found = -_distances(target)
+    else:
+        raise ValueError(f"pairs can't be sorted by {by!r}; use {', '.join(get_args(Sort))}.")
+    return np.asarray(found.masked_fill(target.own == 0, torch.nan).numpy())
+
+
+def _distances(target: Predictions) -> torch.Tensor:
+    if target.neighbours.measure != "cosine":
+        raise ValueError(
+            f"the neighbours were found by {target.neighbours.measure}; min_dist needs cosines."
+        )
+    # |u - v|² = 2 - 2 u·v for rows of length 1.
+    return (2 - 2 * target.neighbours.values[:, 0].double()).clamp(min=0).sqrt()

@@ -1,0 +1,222 @@
+"""Déjà vu in self-supervised models (Meehan et al. 2023): a background crop finds its foreground.
+
+The part of a training image outside its object is embedded; its nearest public images vote for a
+label. A model that never saw the image finds the label where background and object go together in
+the world; the gap to it is the DV score. Embed with the projector: memorization is weaker at the
+backbone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memviz.engine.neighbours import nearest
+from memviz.probes.deja_vu_gaps import resampled, sign_test
+from memviz.scores import Null, Scores
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+SOURCE = "Meehan et al. 2023 (arXiv:2304.13850)"
+QUADRANTS = ("memorized", "correlated", "misrepresented", "unassociated")
+_NULL_IMAGES = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """What the neighbours of each crop say.
+
+    Attributes
+    ----------
+    shares : float64 ``[n, classes]``
+        Share of the neighbours of each class.
+    ranked : int64 ``[n, classes]``
+        Classes by votes; of equally many the one that a nearer neighbour has, then the lower.
+    """
+
+    shares: Tensor
+    ranked: Tensor
+
+    @property
+    def confidence(self) -> Tensor:
+        """Minus the entropy of the votes in nats, float64 ``[n]``; 0 where all agree."""
+        found: Tensor = torch.special.xlogy(self.shares, self.shares).sum(1)
+        return found
+
+    def right(self, labels: Tensor, top: int = 1) -> Tensor:
+        """Whether the label is among the first classes, bool ``[n]``."""
+        return (self.ranked[:, :top] == labels[:, None]).any(1)
+
+
+def vote(
+    crops: Tensor, public: object, public_labels: Tensor, k: int = 100, *, progress: bool = True
+) -> Votes:
+    """Let the nearest public images of each background crop vote for a label.
+
+    Parameters
+    ----------
+    crops : float ``[n, features]``
+        Embedded background crops.
+    public : float ``[m, features]``, or FAISS index
+        Embedded whole public images, by the same model.
+    public_labels : integers ``[m]``
+    k : int
+        Neighbours by cosine; the authors take 100.
+
+    Raises
+    ------
+    ValueError
+        On shapes that do not fit, k above the public set, NaN or zero embeddings.
+
+    Examples
+    --------
+    >>> found = vote(torch.eye(2), torch.eye(2), torch.tensor([1, 0]), k=1)
+    >>> found.ranked[:, 0], found.confidence
+    (tensor([1, 0]), tensor([0., 0.], dtype=torch.float64))
+    """
+    rows = len(public) if isinstance(public, Tensor) else getattr(public, "ntotal", None)
+    if public_labels.dim() != 1 or public_labels.is_floating_point() or rows != len(public_labels):
+        raise ValueError(
+            f"public_labels is {public_labels.dtype} {list(public_labels.shape)} for {rows} public "
+            "images; give one integer an image."
+        )
+    if int(public_labels.min()) < 0:
+        raise ValueError(f"public_labels holds {int(public_labels.min())}; classes start at 0.")
+    if not 1 <= k <= len(public_labels):
+        raise ValueError(
+            f"k is {k} and the public set has {rows} images; use a k from 1 to {rows}."
+        )
+    found = public_labels[nearest(crops, public, k, progress=progress).ids]
+    classes = int(public_labels.max()) + 1
+    counts = torch.zeros(len(found), classes, dtype=torch.int64)
+    counts.scatter_add_(1, found, torch.ones_like(found))
+    first = torch.full((len(found), classes), k)
+    for place in range(k - 1, -1, -1):
+        first.scatter_(1, found[:, place : place + 1], place)
+    ranked = (counts * (k + 1) - first).argsort(dim=1, descending=True, stable=True)
+    return Votes(counts.double() / k, ranked)
+
+
+@dataclass(frozen=True, eq=False)
+class SSLDejaVu:
+    """Déjà vu of a self-supervised model on a set of images.
+
+    Attributes
+    ----------
+    target, reference : Votes
+        By the model that was trained on the images and by one that was not.
+    labels : int64 ``[n]``
+    null : SSLDejaVu or None
+        Of images that neither was trained on.
+    """
+
+    target: Votes
+    reference: Votes
+    labels: Tensor
+    null: SSLDejaVu | None = None
+
+    def __post_init__(self) -> None:
+        for name, side in (("target", self.target), ("reference", self.reference)):
+            if len(side.shares) != len(self.labels) or not len(self.labels):
+                raise ValueError(
+                    f"the {name} has votes on {len(side.shares)} crops and there are "
+                    f"{len(self.labels)} labels; give one of each an image."
+                )
+
+    def accuracies(self, top: int = 1, most_confident: float = 1.0) -> tuple[float, float]:
+        """Accuracy of target and reference, each on the images it is most confident of."""
+        if not 0 < most_confident <= 1:
+            raise ValueError(f"most_confident is {most_confident}, not above 0 and at most 1.")
+        number = max(1, int(most_confident * len(self.labels)))
+        found = []
+        for side in (self.target, self.reference):
+            rows = side.confidence.argsort(descending=True, stable=True)[:number]
+            found.append(float(side.right(self.labels, top)[rows].double().mean()))
+        return found[0], found[1]
+
+    @property
+    def dv(self) -> float:
+        """DV score: accuracy of the target less the reference's."""
+        one, other = self.accuracies()
+        return one - other
+
+    @cached_property
+    def quadrants(self) -> np.ndarray:
+        """Who is right on each image, as text ``[n]``.
+
+        Memorized: the target alone; correlated: both; misrepresented: the reference alone;
+        unassociated: neither.
+        """
+        target, reference = self.target.right(self.labels), self.reference.right(self.labels)
+        cases = [target & ~reference, target & reference, ~target & reference]
+        return np.select([case.numpy() for case in cases], QUADRANTS[:3], QUADRANTS[3])
+
+    def shares(self) -> dict[str, float]:
+        """Share of the images in each quadrant."""
+        return {name: float((self.quadrants == name).mean()) for name in QUADRANTS}
+
+    def figures(self, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+        """DV score with resampled interval and sign test, on all and on the most confident images.
+
+        The interval is of all images alone.
+        """
+        import pandas as pd
+
+        gap = self.target.right(self.labels).double() - self.reference.right(self.labels).double()
+        low, high = np.percentile(resampled(gap[None], draws, seed), [2.5, 97.5])
+        rows = []
+        for share in (1.0, 0.2, 0.05):
+            one, other = self.accuracies(most_confident=share)
+            row = {"most confident": share, "target": one, "reference": other, "dv": one - other}
+            if share == 1:
+                row |= {"low": low, "high": high, "z": sign_test(gap)}
+            if self.null is not None:
+                beside = self.null.accuracies(most_confident=share)
+                row["null"] = beside[0] - beside[1]
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def scores(self) -> Scores:
+        """Entropy of the reference's votes less the target's; the null is of held-out images."""
+        null, values = None, self._confidence_gap()
+        if self.null is not None:
+            drawn = np.random.default_rng(0).permutation(self.null._confidence_gap())
+            drawn = drawn[:_NULL_IMAGES]
+            words = f"the same of {len(drawn)} held-out images"
+            null = Null(words, np.broadcast_to(drawn[:, None], (len(drawn), len(values))))
+        rows = np.arange(len(values))
+        source = f"{SOURCE}; Kokhlikyan et al. (arXiv:2504.05651)"
+        return Scores("confidence gap", "nats", values, examples=rows, source=source, null=null)
+
+    def _confidence_gap(self) -> np.ndarray:
+        return np.asarray((self.target.confidence - self.reference.confidence).numpy())
+
+    def plot(self) -> Figure:
+        """Share of the images in each quadrant, the null's beside."""
+        from memviz.plots.deja_vu import quadrants
+
+        return quadrants([self])
+
+    def __repr__(self) -> str:
+        one, other = self.accuracies()
+        shares = ", ".join(f"{name} {share:.3f}" for name, share in self.shares().items())
+        null = "no images were given" if self.null is None else f"DV {self.null.dv:+.3f}"
+        return (
+            f"déjà vu of {len(self.labels):,} images: DV {self.dv:+.3f} (target {one:.3f}, "
+            f"reference {other:.3f})\n  {shares}\nnull, held-out images: {null}\nsource: {SOURCE}"
+        )
+
+
+def symmetrised(one: SSLDejaVu, other: SSLDejaVu) -> float:
+    """DV score of both directions: each model the target on its own images, the mean of the two.
+
+    ``½[acc(A on A) + acc(B on B)] - ½[acc(A on B) + acc(B on A)]``.
+    """
+    return (one.dv + other.dv) / 2

@@ -1,0 +1,244 @@
+"""Déjà vu: what two models' neighbours say of the same pairs, in all and pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memviz.probes.deja_vu_gaps import gaps, gaps_of_means, sign_test, summary
+from memviz.probes.deja_vu_objects import Predictions, first_neighbours, predict
+from memviz.probes.deja_vu_sorts import MEASURES, Sort, sort_values
+from memviz.scores import Null, Scores
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+SOURCE = "Jayaraman et al. 2024 (arXiv:2402.02103)"
+_NULL_PAIRS = 200  # held-out pairs beside each example's score
+
+
+@dataclass(frozen=True, eq=False)
+class DejaVu:
+    """Déjà vu of a set of image-caption pairs.
+
+    Attributes
+    ----------
+    target, reference : Predictions
+        Of the same pairs by the model that was trained on them and by one that was not.
+    objects : bool ``[n, objects]``
+    public_objects : bool ``[m, objects]``
+    ids : array ``[n]``
+        The user's own names of the pairs.
+    names : what the two sides are called.
+    null : DejaVu or None
+        Of held-out pairs, which neither model was trained on.
+    """
+
+    target: Predictions
+    reference: Predictions
+    objects: Tensor
+    public_objects: Tensor
+    ids: np.ndarray
+    names: tuple[str, str] = ("target", "reference")
+    null: DejaVu | None = None
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    @property
+    def scored(self) -> Tensor:
+        """Pairs whose picture has an object, int64: only of these recall is defined."""
+        return (self.target.own > 0).nonzero()[:, 0]
+
+    @cached_property
+    def _gaps(self) -> Tensor:
+        kept, sides = self.scored, self._sides
+        return gaps(*(s.precision[kept] for s in sides), *(s.recall[kept] for s in sides))
+
+    @property
+    def ppg(self) -> float:
+        """Population precision gap: share of pairs that the target does better, less worse."""
+        return float(self._gaps[0].mean())
+
+    @property
+    def prg(self) -> float:
+        """Population recall gap: the same by recall."""
+        return float(self._gaps[1].mean())
+
+    @property
+    def aucg(self) -> float:
+        """Area between the curves ``Pr[recall >= t]``: the difference of the mean recalls."""
+        return float(self._gaps[2].mean())
+
+    def figures(self, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+        """PPG, PRG and AUCG with resampled intervals, the sign test's z, and the null beside."""
+        frame = summary(self._gaps, None if self.null is None else self.null._gaps, draws, seed)
+        frame.attrs = {"pairs": len(self.scored), "draws": draws, "seed": seed, "source": SOURCE}
+        return frame
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a pair: id, counts, precision, recall and F of both, and the sort values.
+
+        NaN where the picture has no object.
+        """
+        import pandas as pd
+
+        columns: dict[str, Any] = {"id": self.ids, "objects": self.target.own.numpy()}
+        for name, side in zip(("target", "reference"), self._sides, strict=True):
+            for part in ("predicted", "right", "precision", "recall", "f"):
+                columns[f"{name}_{part}"] = getattr(side, part).numpy()
+        columns |= {sort: self._by(sort) for sort in MEASURES}
+        columns["min_dist"] = -columns["min_dist"]
+        frame = pd.DataFrame(columns)
+        frame.attrs = {"name": "déjà vu", "names": list(self.names), "source": SOURCE}
+        return frame
+
+    def scores(self, by: Sort = "max_pred_gap") -> Scores:
+        """What pairs are sorted by, over the rows of the pairs; the null is of held-out pairs.
+
+        ``min_dist`` is given with a minus, so that the highest is the nearest. ``max_pred_gap`` is
+        a count, which crowded pictures win; ``recall_gap`` is not.
+        """
+        values, null = self._by(by), None
+        if self.null is not None:
+            held_out = self.null._by(by)[self.null.scored.numpy()]
+            drawn = np.random.default_rng(0).permutation(held_out)[:_NULL_PAIRS]
+            words = f"the same of {len(drawn)} held-out pairs"
+            null = Null(words, np.broadcast_to(drawn[:, None], (len(drawn), len(self))))
+        rows, source = np.arange(len(self)), f"{SOURCE}, the authors' code (score_fn)"
+        if by == "recall_gap":
+            source = f"{SOURCE}; not in the authors' code"
+        return Scores(by, MEASURES[by], values, examples=rows, source=source, null=null)
+
+    def order(self, by: Sort = "max_pred_gap") -> np.ndarray:
+        """Rows of the pairs, the most memorized first; without pictures that have no object."""
+        return self.scores(by).order()
+
+    def most_memorized(
+        self, by: Sort = "max_pred_gap", fractions: Sequence[float] = (0.001, 0.01, 0.1, 1.0)
+    ) -> pd.DataFrame:
+        """Gaps of the mean precision, recall and their F over the first pairs of a sorting.
+
+        A fraction is of the scored pairs, rounded down, at least one. The gaps of the same share of
+        the held-out pairs, sorted in the same way, stand beside: sorting by a gap makes one.
+        """
+        import pandas as pd
+
+        rows = [self._first(by, fraction) for fraction in fractions]
+        frame = pd.DataFrame(rows)
+        if self.null is not None:
+            null = self.null.most_memorized(by, fractions)
+            for name in ("precision_gap", "recall_gap", "f_gap"):
+                frame[f"null_{name}"] = null[name]
+        frame.attrs = {"sorted by": by, "source": SOURCE}
+        return frame
+
+    def at(self, k: int | None = None, top: int | None = None) -> DejaVu:
+        """The same test with fewer neighbours and other labels, from the neighbours at hand.
+
+        Parameters
+        ----------
+        k : int, optional
+            At most as many as were searched; all of them unless given.
+        top : int, optional
+            Objects kept by the number of neighbours; the union unless given.
+
+        Raises
+        ------
+        ValueError
+            If there are not so many neighbours.
+        """
+        sides = [
+            predict(first_neighbours(side.neighbours, k), self.objects, self.public_objects, top)
+            for side in self._sides
+        ]
+        null = None if self.null is None else self.null.at(k, top)
+        return replace(self, target=sides[0], reference=sides[1], null=null)
+
+    def curve(
+        self, ks: Sequence[int] = (1, 5, 10), tops: Sequence[int | None] = (None, 1, 5, 10)
+    ) -> pd.DataFrame:
+        """PPG, PRG, AUCG, their null and the mean recalls for each k and each number of labels.
+
+        With many neighbours the union of their labels holds nearly everything: recall goes to 1 and
+        its gap to 0.
+        """
+        import pandas as pd
+
+        rows = []
+        for top in tops:
+            for found in (self.at(k, top) for k in ks):
+                row = {"k": found.k, "labels": _labels(top), **found._values("")}
+                row |= {} if found.null is None else found.null._values("null ")
+                for name, side in zip(("target", "reference"), found._sides, strict=True):
+                    row[f"{name} recall"] = float(side.recall.nanmean())
+                rows.append(row)
+        return pd.DataFrame(rows)
+
+    @property
+    def k(self) -> int:
+        """Neighbours of each caption."""
+        return int(self.target.neighbours.ids.shape[1])
+
+    @property
+    def swapped(self) -> DejaVu:
+        """With the two models exchanged: PPG, PRG and AUCG change their sign."""
+        null = None if self.null is None else self.null.swapped
+        names = (self.names[1], self.names[0])
+        return replace(self, target=self.reference, reference=self.target, names=names, null=null)
+
+    def plot(self) -> Figure:
+        """The two curves ``Pr[recall >= t]``, and the gaps with their intervals and null."""
+        from memviz.plots.deja_vu import gaps as draw
+
+        return draw(self)
+
+    def __repr__(self) -> str:
+        without = len(self) - len(self.scored)
+        lines = [
+            f"déjà vu of {len(self.scored):,} pairs, {self.names[0]} against {self.names[1]}: "
+            f"{self.k} neighbours, {_labels(self.target.top)}"
+        ]
+        if without:
+            lines.append(f"  {without:,} more pairs have pictures without objects: not scored")
+        null = None if self.null is None else self.null._values("")
+        for row, (name, value) in enumerate(self._values("").items()):
+            beside = "" if null is None else f"  null {null[name]:+.3f}"
+            lines.append(
+                f"  {name:<5}{value:+.3f}{beside}  z {sign_test(self._gaps[row].sign()):+.1f}"
+            )
+        for name, side in zip(self.names, self._sides, strict=True):
+            precision, recall = float(side.precision.nanmean()), float(side.recall.nanmean())
+            lines.append(f"  {name}: mean precision {precision:.3f}, recall {recall:.3f}")
+        words = f"{len(self.null.scored):,} held-out pairs" if self.null else "no pairs were given"
+        return "\n".join([*lines, f"null: {words}", f"source: {SOURCE}"])
+
+    def _values(self, words: str) -> dict[str, float]:
+        return {f"{words}PPG": self.ppg, f"{words}PRG": self.prg, f"{words}AUCG": self.aucg}
+
+    def _by(self, by: Sort) -> np.ndarray:
+        return sort_values(self.target, self.reference, by)
+
+    def _first(self, by: Sort, fraction: float) -> dict[str, float]:
+        if not 0 < fraction <= 1:
+            raise ValueError(f"fraction {fraction} is not above 0 and at most 1.")
+        rows = self.order(by)[: max(1, int(fraction * len(self.scored)))]
+        sides = [torch.stack([s.precision, s.recall])[:, rows] for s in self._sides]
+        found = zip(("precision_gap", "recall_gap", "f_gap"), gaps_of_means(*sides), strict=True)
+        return {"fraction": fraction, "pairs": len(rows), **dict(found)}
+
+    @property
+    def _sides(self) -> tuple[Predictions, Predictions]:
+        return self.target, self.reference
+
+
+def _labels(top: int | None) -> str:
+    return "all labels" if top is None else f"top {top} labels"

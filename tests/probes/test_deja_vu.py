@@ -1,0 +1,381 @@
+"""Déjà vu: closed forms, slow versions, bad input, and a null that finds nothing."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from memviz.engine.neighbours import Neighbours
+from memviz.probes.deja_vu import DejaVu, Embedded, embedded_by, two_model_test
+from memviz.probes.deja_vu_gaps import gaps, gaps_of_means, resampled, sign_test, summary, survival
+from memviz.probes.deja_vu_objects import predict, predicted_objects
+
+SEEDS = st.integers(0, 2**31)
+
+
+def drawn(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def masks(seed: int, pictures: int, kinds: int, share: float = 0.3) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(pictures, kinds, generator=generator) < share
+
+
+def random_test(seed: int = 0, n: int = 60, m: int = 40, k: int = 6, **more: object) -> DejaVu:
+    sides = [
+        Embedded(drawn(seed + i, n, 8), drawn(seed + i + 2, m, 8), drawn(seed + i + 4, n, 8))
+        for i in range(2)
+    ]
+    return two_model_test(
+        *sides,
+        masks(seed, n, 9),
+        masks(seed + 1, m, 9),
+        held_out_objects=masks(seed + 2, n, 9),
+        k=k,
+        **more,
+    )
+
+
+def found_neighbours(ids: Tensor) -> Neighbours:
+    return Neighbours(ids, torch.zeros(ids.shape), "cosine", "float32")
+
+
+# Slow versions, written from the definitions with sets and counters.
+
+
+def slow_objects(ids: list[int], public: Tensor, top: int | None) -> set[int]:
+    # In the order of the neighbours, of one neighbour in the order of the objects.
+    seen = [o for i in ids for o in range(public.shape[1]) if public[i, o]]
+    if top is None:
+        return set(seen)
+    counts = Counter(seen)
+    place = {o: next(p for p, i in enumerate(ids) if public[i, o]) for o in counts}
+    return set(sorted(counts, key=lambda o: (-counts[o], place[o], o))[:top])
+
+
+def slow_brute(captions: Tensor, public: Tensor, k: int) -> list[list[int]]:
+    a, b = (rows.double() / rows.double().norm(dim=1, keepdim=True) for rows in (captions, public))
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").argsort(1)[:, :k].tolist()
+
+
+@given(SEEDS, st.integers(1, 7), st.sampled_from([None, 1, 2, 3, 50]))
+@settings(max_examples=60, deadline=None)
+def test_predicted_objects_equal_those_counted_one_by_one(seed, k, top):
+    public = masks(seed, 12, 6, 0.35)
+    ids = torch.randint(12, (8, k), generator=torch.Generator().manual_seed(seed))
+    found = predicted_objects(ids, public, top)
+    slow = [slow_objects(row, public, top) for row in ids.tolist()]
+    assert [set(row.nonzero()[:, 0].tolist()) for row in found] == slow
+
+
+@given(SEEDS, st.sampled_from([None, 2]))
+@settings(max_examples=20, deadline=None)
+def test_the_whole_test_equals_a_slow_one(seed, top):
+    n, m, k = 15, 20, 4
+    target = Embedded(drawn(seed, n, 6), drawn(seed + 1, m, 6))
+    reference = Embedded(drawn(seed + 2, n, 5), drawn(seed + 3, m, 5))
+    own, public = masks(seed, n, 7), masks(seed + 1, m, 7)
+    own[0], own[1] = True, False
+    found = two_model_test(target, reference, own, public, k=k, top=top)
+    rows, signs = [], []
+    for i in range(n):
+        truth = set(own[i].nonzero()[:, 0].tolist())
+        if not truth:
+            continue
+        both = []
+        for side in (target, reference):
+            guess = slow_objects(slow_brute(side.captions, side.public, k)[i], public, top)
+            right = len(truth & guess)
+            both.append((right / len(guess) if guess else 0.0, right / len(truth)))
+        (p_a, r_a), (p_b, r_b) = both
+        signs.append(((p_a > p_b) - (p_a < p_b), (r_a > r_b) - (r_a < r_b), r_a - r_b))
+        rows.append((i, p_a, r_a, p_b, r_b))
+    assert [found.ppg, found.prg, found.aucg] == pytest.approx(np.mean(signs, axis=0).tolist())
+    table = found.frame.loc[[row[0] for row in rows]]
+    names = ["target_precision", "target_recall", "reference_precision", "reference_recall"]
+    assert table[names].to_numpy() == pytest.approx(np.array(rows)[:, 1:])
+    assert found.scored.tolist() == [row[0] for row in rows] and 1 not in found.scored
+
+
+# Closed forms of the definitions.
+
+
+def test_identical_models_have_no_gap_at_all():
+    one = Embedded(drawn(0, 50, 6), drawn(1, 30, 6))
+    same = Embedded(one.captions.clone(), one.public.clone())
+    found = two_model_test(one, same, masks(0, 50, 8), masks(1, 30, 8), k=5)
+    assert (found.ppg, found.prg, found.aucg) == (0.0, 0.0, 0.0)
+    assert (found.figures(50)[["value", "low", "high", "z"]].to_numpy() == 0).all()
+    assert np.nanmax(np.abs(found.frame["max_pred_gap"])) == 0
+
+
+@given(SEEDS)
+@settings(max_examples=15, deadline=None)
+def test_swapped_models_change_the_sign(seed):
+    found = random_test(seed)
+    swapped = found.swapped
+    assert (swapped.ppg, swapped.prg, swapped.aucg) == (-found.ppg, -found.prg, -found.aucg)
+    assert swapped.null is not None and found.null is not None
+    assert swapped.null.prg == -found.null.prg and swapped.names == ("reference", "target")
+
+
+@pytest.mark.parametrize("top", [None, 4])
+def test_the_oracle_of_label_vectors(top):
+    kinds, size, named = 12, 4, 3
+    generator = torch.Generator().manual_seed(0)
+    own = torch.zeros(40, kinds, dtype=torch.bool)
+    said = torch.zeros_like(own)
+    ties = torch.zeros(40, kinds)
+    for row in range(40):
+        order = torch.randperm(kinds, generator=generator)
+        own[row, order[:size]] = True
+        told = 1 + row % named
+        said[row, order[:told]] = True
+        # What is named first, then what lies outside the picture: the tie that the oracle asks for.
+        ties[row, order[size:]] = 0.1
+    public = torch.eye(kinds)
+    target = Embedded(own.float(), public)
+    reference = Embedded(said.float() + ties, public)
+    found = two_model_test(target, reference, own, public > 0, k=size, top=top)
+    assert (found.ppg, found.prg) == (1.0, 1.0)
+    assert found.aucg == pytest.approx(float((1 - said.sum(1) / size).mean()))
+    assert found.target.recall.tolist() == found.target.precision.tolist() == [1.0] * 40
+    assert found.reference.recall.tolist() == pytest.approx((said.sum(1) / size).tolist())
+    assert found.figures(10).loc["PPG", "z"] == pytest.approx(40**0.5)
+
+
+def test_the_hand_case_of_four_records():
+    target = torch.tensor([1.0, 0.5, 0.5, 0.0])
+    reference = torch.tensor([0.5, 0.5, 0.0, 0.5])
+    values = gaps(target, reference, target, reference)
+    assert values.mean(1).tolist() == [0.25, 0.25, 0.125]
+    assert sign_test(values[1]) == pytest.approx(1 / 3**0.5)
+
+
+@given(SEEDS)
+@settings(max_examples=25, deadline=None)
+def test_recall_never_falls_with_more_neighbours(seed):
+    found = random_test(seed, k=8, top=None)
+    recalls = torch.stack([found.at(k).target.recall[found.scored] for k in range(1, 9)])
+    assert (recalls.diff(dim=0) >= 0).all()
+    assert torch.equal(recalls[-1], found.target.recall[found.scored])
+
+
+def test_fewer_neighbours_are_those_of_a_smaller_search():
+    few, many = random_test(3, k=3, top=2), random_test(3, k=8, top=4)
+    assert many.at(3, 2).frame.equals(few.frame)
+    table = many.curve((1, 3), (None, 2))
+    row = table[(table["k"] == 3) & (table["labels"] == "top 2 labels")].iloc[0]
+    assert few.null is not None
+    assert (row["PPG"], row["AUCG"], row["null PRG"]) == (few.ppg, few.aucg, few.null.prg)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_the_area_below_the_curve_is_the_mean_recall(recalls):
+    levels, shares = survival(torch.tensor(recalls, dtype=torch.float64))
+    steps = torch.diff(levels, prepend=torch.zeros(1, dtype=torch.float64))
+    assert float((steps * shares).sum()) == pytest.approx(float(np.mean(recalls)))
+    for level, share in zip(levels.tolist(), shares.tolist(), strict=True):
+        assert share == pytest.approx(np.mean([r >= level for r in recalls]))
+
+
+def test_what_is_planted_is_found_and_the_null_finds_nothing():
+    n, m, kinds = 400, 300, 12
+    own, held = masks(0, n, kinds, 0.25), masks(1, n, kinds, 0.25)
+    public = masks(2, m, kinds, 0.25)
+    public[:, 0] |= ~public.any(1)
+    spread = drawn(3, kinds, 24)
+    images = public.float() @ spread
+
+    def embedded(seed: int, knows: float) -> Embedded:
+        noisy = own.float() @ spread * knows + 6 * drawn(seed, n, 24)
+        return Embedded(noisy, images, 6 * drawn(seed + 1, n, 24))
+
+    found = two_model_test(
+        embedded(5, 1.0), embedded(9, 0.0), own, public, held_out_objects=held, k=10, top=5
+    )
+    table = found.figures(300)
+    assert (table["value"] > 0.1).all() and (table["low"] > 0).all() and (table["z"] > 4).all()
+    assert (table["null low"] < 0).all() and (table["null high"] > 0).all()
+    assert (table["beyond low"] > 0).all()
+    first = found.most_memorized("crct_pred", (0.01, 1.0))
+    assert first["recall_gap"].iloc[0] > 2 * first["recall_gap"].iloc[1] > 0
+
+
+def test_the_null_of_random_models_is_a_coin():
+    z = []
+    for seed in range(0, 300, 10):
+        found = random_test(seed, n=200)
+        assert found.null is not None
+        z += [sign_test(found.null._gaps[row]) for row in (0, 1)]
+    # 30 models, two nearly normal values each: their mean scatters by less than 0.2.
+    assert abs(np.mean(z)) < 0.6 and np.std(z) < 1.4
+
+
+# Intervals and sortings.
+
+
+def test_intervals_are_those_of_the_binomial():
+    signs = torch.cat([torch.ones(300), -torch.ones(100)]).double()
+    drawn_means = resampled(signs[None], 2000, 0, progress=False)[:, 0]
+    assert drawn_means.mean() == pytest.approx(0.5, abs=0.01)
+    assert drawn_means.std() == pytest.approx((1 - 0.25) ** 0.5 / 20, rel=0.06)
+    assert sign_test(signs) == pytest.approx(200 / 20) and sign_test(torch.zeros(3)) == 0
+    assert np.array_equal(resampled(signs[None], 5, 1), resampled(signs[None], 5, 1))
+    table = summary(signs.expand(3, -1), -signs.expand(3, -1), 500, 0)
+    assert table["beyond"].tolist() == [1.0] * 3
+    assert table["beyond std"].iloc[0] == pytest.approx(2**0.5 * table["std"].iloc[0], rel=0.15)
+
+
+def test_the_sortings_are_those_of_the_definitions():
+    found = random_test(1, top=3)
+    table = found.frame[found.frame["objects"] > 0]
+    right = table["target_right"] - table["reference_right"]
+    assert table["max_pred_gap"].tolist() == right.tolist()
+    assert table["recall_gap"].to_numpy() == pytest.approx((right / table["objects"]).to_numpy())
+    unit = [nn.functional.normalize(drawn(seed, n, 8)) for seed, n in ((1, 60), (3, 40))]
+    nearest_one = torch.cdist(unit[0], unit[1]).amin(1)
+    assert found.frame["min_dist"].to_numpy()[table.index] == pytest.approx(
+        nearest_one.numpy()[table.index], abs=1e-5
+    )
+    for by, best in (("min_dist", table["min_dist"].idxmin()), ("crct_pred", None)):
+        order = found.order(by)
+        values = table[by][order].to_numpy()
+        assert (np.diff(values) >= 0).all() if by == "min_dist" else (np.diff(values) <= 0).all()
+        assert best is None or order[0] == best
+    assert set(found.order()) == set(found.scored.tolist())
+
+
+def test_gaps_of_the_first_pairs_are_of_means():
+    found = random_test(2)
+    table = found.most_memorized("recall_gap", (0.001, 0.1, 1.0))
+    scored = len(found.scored)
+    assert table["pairs"].tolist() == [1, int(0.1 * scored), scored]
+    assert table["recall_gap"].iloc[-1] == pytest.approx(found.aucg)
+    rows = found.order("recall_gap")[: int(0.1 * scored)]
+    frame = found.frame.loc[rows]
+    f = []
+    for side in ("target", "reference"):
+        p, r = frame[f"{side}_precision"].mean(), frame[f"{side}_recall"].mean()
+        f.append(2 * p * r / (p + r + 1e-5))
+    assert table["f_gap"].iloc[1] == pytest.approx(f[0] - f[1])
+    assert (table["recall_gap"].diff().dropna() <= 1e-12).all()
+    assert {"null_precision_gap", "null_recall_gap", "null_f_gap"} < set(table.columns)
+    nothing = torch.zeros(2, 3)
+    assert gaps_of_means(nothing, nothing) == (0, 0, 0)
+
+
+def test_scores_are_over_pairs_with_a_null_of_held_out_pairs():
+    found = random_test(4)
+    for by in ("max_pred_gap", "recall_gap", "crct_pred", "min_dist"):
+        scores = found.scores(by)
+        assert len(scores) == 60 and scores.null is not None and found.null is not None
+        held_out = found.null.scores(by).values
+        assert sorted(scores.null.values[:, 0]) == sorted(held_out[~np.isnan(held_out)])
+        assert "held-out" in repr(scores) and len(scores.frame) == 60
+    assert set(found.scores("min_dist").top(3)) == set(found.order("min_dist")[:3])
+    assert random_test(4).null.scores().null is None  # type: ignore[union-attr]
+
+
+# What is not plain.
+
+
+def test_pictures_without_objects_are_counted_and_not_scored():
+    own = torch.tensor([[1, 1], [0, 0], [0, 1]]).bool()
+    one, public = Embedded(torch.eye(3), torch.eye(3)), own.clone()
+    found = two_model_test(one, Embedded(torch.eye(3).flip(0), torch.eye(3)), own, public, k=1)
+    assert found.scored.tolist() == [0, 2] and found.prg == 0.5
+    assert (
+        found.frame.loc[1, ["target_recall", "target_f", "max_pred_gap", "min_dist"]].isna().all()
+    )
+    assert "1 more pairs have pictures without objects: not scored" in repr(found)
+    with pytest.raises(ValueError, match="none of the pictures shows an object"):
+        two_model_test(one, Embedded(torch.eye(3), torch.eye(3)), own & False, public, k=1)
+
+
+def test_nothing_predicted_is_precision_and_recall_0():
+    found = predict(
+        found_neighbours(torch.tensor([[1]])),
+        torch.tensor([[True, False]]),
+        torch.tensor([[True, True], [False, False]]),
+    )
+    assert found.predicted.tolist() == [0]
+    assert (found.precision.item(), found.recall.item(), found.f.item()) == (0, 0, 0)
+
+
+def test_f_is_the_harmonic_mean():
+    found = random_test(5).target
+    p, r = found.precision, found.recall
+    both = (p > 0) & (r > 0)
+    assert both.any()
+    torch.testing.assert_close(found.f[both], (2 * p * r / (p + r))[both])
+
+
+def test_labels_that_equally_many_show_go_to_the_nearer_neighbour():
+    public = torch.tensor([[0, 0, 1, 1], [1, 0, 0, 0], [0, 1, 1, 0]]).bool()
+    ids = torch.tensor([[1, 0, 2]])
+    assert [predicted_objects(ids, public, top)[0].int().tolist() for top in (1, 2, 3)] == [
+        [0, 0, 1, 0],
+        [1, 0, 1, 0],
+        [1, 0, 1, 1],
+    ]
+
+
+def test_many_pairs_go_through_in_steps(monkeypatch):
+    whole = random_test(6, n=50)
+    monkeypatch.setattr("memviz.probes.deja_vu_objects._BLOCK", 20)
+    assert random_test(6, n=50).frame.equals(whole.frame)
+
+
+def test_ids_of_any_kind_stand_in_the_table():
+    named = [("coco", i) for i in range(60)]
+    assert random_test(ids=named).frame["id"].tolist() == named
+    assert random_test(ids=[f"p{i}" for i in range(60)]).frame["id"].iloc[-1] == "p59"
+    with pytest.raises(ValueError, match="there are 2 ids for 60 pairs"):
+        random_test(ids=[1, 2])
+
+
+def test_the_text_says_all_that_is_needed():
+    said = repr(random_test(7))
+    for part in ("60" if "60 pairs" in said else "pairs", "PPG", "PRG", "AUCG", "null:", "source:"):
+        assert part in said
+    assert "target against reference: 6 neighbours, top 5 labels" in said
+    assert "mean precision" in repr(random_test(7).target)
+
+
+def test_a_text_encoder_is_a_reference_with_its_own_space():
+    words = nn.EmbeddingBag(20, 5)
+    texts = torch.randint(20, (30, 4), generator=torch.Generator().manual_seed(0))
+    public_texts = torch.randint(20, (25, 4), generator=torch.Generator().manual_seed(1))
+    reference = embedded_by(words, texts, words, public_texts, texts[:10], name="text", batch=7)
+    with torch.no_grad():
+        torch.testing.assert_close(reference.captions, words(texts))
+    target = Embedded(drawn(0, 30, 8), drawn(1, 25, 8), drawn(2, 10, 8), "CLIP")
+    found = two_model_test(
+        target, reference, masks(0, 30, 6), masks(1, 25, 6), held_out_objects=masks(2, 10, 6), k=3
+    )
+    assert "CLIP against text" in repr(found) and found.null is not None
+
+
+def test_faiss_gives_the_same():
+    faiss = pytest.importorskip("faiss")
+    sides, searched = [], []
+    for seed in (0, 1):
+        captions, public = (
+            nn.functional.normalize(drawn(seed + i, n, 8)) for i, n in ((0, 30), (5, 50))
+        )
+        index = faiss.IndexFlatIP(8)
+        index.add(public.numpy())
+        sides.append(Embedded(captions, public))
+        searched.append(Embedded(captions, index))
+    own, shown = masks(0, 30, 6), masks(1, 50, 6)
+    one = two_model_test(*sides, own, shown, k=4).frame
+    other = two_model_test(*searched, own, shown, k=4).frame
+    assert one.drop(columns="min_dist").equals(other.drop(columns="min_dist"))
+    with pytest.raises(ValueError, match="have 50 rows and public_objects 49"):
+        two_model_test(*searched, own, shown[:49], k=4)

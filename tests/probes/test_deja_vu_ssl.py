@@ -1,0 +1,234 @@
+"""Déjà vu of self-supervised models, background crops, and duplicates between the sets."""
+
+from collections import Counter
+from itertools import product
+from math import log
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from memviz.probes.deja_vu_crops import background_crop
+from memviz.probes.deja_vu_duplicates import duplicates, near_duplicates
+from memviz.probes.deja_vu_ssl import QUADRANTS, SSLDejaVu, Votes, symmetrised, vote
+
+SEEDS = st.integers(0, 2**31)
+
+
+def drawn(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def votes(predicted: list[int], sure: list[float] | None = None) -> Votes:
+    """Votes with a class in front and, where given, a share of the neighbours for it."""
+    classes = 4
+    shares = torch.zeros(len(predicted), classes, dtype=torch.float64)
+    for row, label in enumerate(predicted):
+        share = 1.0 if sure is None else sure[row]
+        shares[row] = (1 - share) / (classes - 1)
+        shares[row, label] = share
+    return Votes(shares, shares.argsort(dim=1, descending=True, stable=True))
+
+
+@given(SEEDS, st.integers(1, 9))
+@settings(max_examples=40, deadline=None)
+def test_votes_equal_those_counted_one_by_one(seed, k):
+    crops, public = drawn(seed, 6, 5), drawn(seed + 1, 12, 5)
+    labels = torch.randint(4, (12,), generator=torch.Generator().manual_seed(seed))
+    labels[0] = 3
+    found = vote(crops, public, labels, k, progress=False)
+    unit = [rows.double() / rows.double().norm(dim=1, keepdim=True) for rows in (crops, public)]
+    for row, order in enumerate((unit[0] @ unit[1].T).argsort(1, descending=True)):
+        near = labels[order[:k]].tolist()
+        counts = Counter(near)
+        # Counter keeps the order of first sight, so equally many go to the nearer neighbour.
+        told = [label for label, _ in counts.most_common()]
+        assert found.ranked[row, : len(told)].tolist() == told
+        assert found.shares[row].tolist() == pytest.approx([counts[c] / k for c in range(4)])
+        entropy = -sum(c / k * log(c / k) for c in counts.values())
+        assert float(found.confidence[row]) == pytest.approx(-entropy)
+        label = int(labels[row])
+        assert bool(found.right(labels[:6], top=2)[row]) == (
+            label in found.ranked[row, :2].tolist()
+        )
+
+
+def test_the_hand_case_of_four_images():
+    labels = torch.tensor([0, 1, 2, 3])
+    found = SSLDejaVu(votes([0, 1, 2, 0]), votes([0, 0, 0, 3]), labels)
+    assert found.dv == pytest.approx(3 / 4 - 2 / 4)
+    assert list(found.quadrants) == ["correlated", "memorized", "memorized", "misrepresented"]
+    shares = found.shares()
+    assert tuple(shares) == QUADRANTS and sum(shares.values()) == 1
+    assert shares["memorized"] - shares["misrepresented"] == pytest.approx(found.dv)
+    other = SSLDejaVu(found.reference, found.target, labels)
+    assert other.dv == -found.dv and symmetrised(found, other) == 0
+    assert SSLDejaVu(found.target, found.target, labels).dv == 0
+    assert "DV +0.250" in repr(found) and "no images were given" in repr(found)
+
+
+def test_each_model_ranks_by_its_own_confidence():
+    labels = torch.zeros(10, dtype=torch.int64)
+    target = votes([0, 0] + [1] * 8, [0.9, 0.9] + [0.5] * 8)
+    reference = votes([1] * 8 + [0, 1], [0.5] * 8 + [0.9, 0.8])
+    found = SSLDejaVu(target, reference, labels)
+    assert found.accuracies(most_confident=0.2) == (1.0, 0.5)
+    assert found.accuracies() == (0.2, 0.1)
+    table = found.figures(100)
+    assert table["dv"].tolist() == pytest.approx([0.1, 0.5, 0.0])
+    assert table["low"].iloc[0] <= 0.1 <= table["high"].iloc[0] and np.isnan(table["low"].iloc[1])
+
+
+def test_a_planted_model_is_found_and_held_out_images_are_not():
+    public, classes = drawn(0, 200, 16), torch.arange(200) % 4
+    labels = torch.arange(120) % 4
+    means = torch.stack([public[classes == c].mean(0) for c in range(4)])
+
+    def model(knows: float, seed: int) -> Votes:
+        return vote(knows * means[labels] + 0.2 * drawn(seed, 120, 16), public, classes, 25)
+
+    null = SSLDejaVu(model(0, 3), model(0, 4), labels)
+    found = SSLDejaVu(model(2, 1), model(0, 2), labels, null)
+    table = found.figures(200)
+    assert table["low"].iloc[0] > 0.2 and table["z"].iloc[0] > 4
+    assert abs(table["null"].iloc[0]) < 0.15
+    scores = found.scores()
+    expected = found.target.confidence - found.reference.confidence
+    assert scores.values.tolist() == expected.tolist() and scores.null is not None
+    assert scores.null.values.shape == (120, 120)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"k": 13}, "k is 13 and the public set has 12 images"),
+        ({"public_labels": torch.zeros(11).long()}, "for 12 public images"),
+        ({"public_labels": torch.zeros(12)}, "give one integer an image"),
+        ({"public_labels": torch.full((12,), -1)}, "classes start at 0"),
+        ({"crops": torch.full((2, 5), torch.nan)}, "NaN or infinity"),
+    ],
+)
+def test_wrong_votes_are_refused(change, words):
+    given = {"crops": drawn(0, 2, 5), "public": drawn(1, 12, 5), "k": 3}
+    with pytest.raises(ValueError, match=words):
+        vote(**{**given, "public_labels": torch.zeros(12).long(), **change})
+
+
+def test_wrong_results_are_refused():
+    with pytest.raises(ValueError, match="the target has votes on 1 crops and there are 2 labels"):
+        SSLDejaVu(votes([0]), votes([0, 1]), torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="most_confident is 0"):
+        SSLDejaVu(votes([0]), votes([0]), torch.tensor([0])).accuracies(most_confident=0)
+
+
+boxes = st.tuples(*[st.integers(-1, 7)] * 4).map(
+    lambda b: (min(b[0], b[2]), min(b[1], b[3]), max(b[0], b[2]), max(b[1], b[3]))
+)
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.lists(boxes, max_size=4), st.integers(0, 3))
+@settings(max_examples=150, deadline=None)
+def test_the_crop_is_the_largest_of_all_rectangles(height, width, taken, shortest):
+    covered = np.zeros((height, width), bool)
+    for top, left, bottom, right in taken:
+        covered[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
+    areas = [
+        (b - t) * (r - left)
+        for t, left in product(range(height), range(width))
+        for b, r in product(range(t + 1, height + 1), range(left + 1, width + 1))
+        if min(b - t, r - left) > shortest and not covered[t:b, left:r].any()
+    ]
+    found = background_crop(height, width, taken, shortest)
+    assert (found is None) == (not areas)
+    if found is not None:
+        t, left, b, r = found
+        assert (b - t) * (r - left) == max(areas) and min(b - t, r - left) > shortest
+        assert not covered[t:b, left:r].any()
+
+
+def test_wrong_boxes_are_refused():
+    with pytest.raises(ValueError, match="ends before it begins"):
+        background_crop(10, 10, [(5, 0, 2, 3)])
+    with pytest.raises(ValueError, match="the image is 0 × 10"):
+        background_crop(0, 10, [])
+
+
+# Duplicates between the four sets.
+
+
+@given(st.lists(st.lists(st.integers(0, 5), max_size=8), min_size=2, max_size=3))
+def test_duplicates_equal_those_looked_up_one_by_one(numbers):
+    sets = {f"s{i}": [str(n) for n in rows] for i, rows in enumerate(numbers)}
+    found = {(a, i, b, j) for a, i, b, j, _ in duplicates(sets).rows}
+    names, slow = list(sets), set()
+    for a, b in product(names, names):
+        if names.index(a) > names.index(b):
+            continue
+        for i, text in enumerate(sets[a]):
+            same = [j for j, other in enumerate(sets[b]) if other == text and (a != b or j < i)]
+            if same:
+                slow.add((a, i, b, same[0]))
+    assert found == slow
+
+
+def test_planted_duplicates_of_pictures_are_reported():
+    generator = torch.Generator().manual_seed(0)
+    sets = {
+        name: torch.randint(256, (20, 3, 8, 8), generator=generator, dtype=torch.uint8)
+        for name in ("target", "reference", "public", "held out")
+    }
+    assert len(duplicates(sets)) == 0 and "no duplicates (equal) in target" in repr(
+        duplicates(sets)
+    )
+    sets["public"][3] = sets["target"][5]
+    sets["reference"][7] = sets["held out"][2]
+    sets["target"][9] = sets["target"][5]
+    found = duplicates(sets)
+    assert set(map(tuple, found.frame.to_numpy()[:, :4].tolist())) == {
+        ("target", 9, "target", 5),
+        ("target", 5, "public", 3),
+        ("target", 9, "public", 3),
+        ("reference", 7, "held out", 2),
+    }
+    assert "2 of the 20 rows of target are also in public" in repr(found)
+    assert found.of("public").tolist() == [3] and found.of("target").tolist() == [5, 9]
+    with pytest.raises(KeyError, match="no set 'private'"):
+        found.of("private")
+
+
+def test_files_are_compared_by_what_they_hold(tmp_path: Path):
+    for name, content in (("a", b"1"), ("b", b"2"), ("c", b"1")):
+        (tmp_path / name).write_bytes(content)
+    sets = {"target": [tmp_path / "a", tmp_path / "b"], "public": [tmp_path / "c"]}
+    assert [row[:4] for row in duplicates(sets).rows] == [("target", 0, "public", 0)]
+
+
+def test_near_duplicates_are_those_above_the_threshold():
+    one, other = drawn(0, 30, 16), drawn(1, 40, 16)
+    other[11] = one[4] + 0.05 * drawn(2, 16)
+    found = near_duplicates({"target": one, "public": other}, 0.95)
+    assert [row[:4] for row in found.rows] == [("target", 4, "public", 11)]
+    assert found.rows[0][4] == pytest.approx(
+        float(torch.cosine_similarity(one[4], other[11], dim=0)), abs=1e-5
+    )
+    assert "cosine at least 0.95" in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        ({"a": ["x"], "b": torch.zeros(2, 3)}, "the sets are of different kinds"),
+        ({"a": torch.zeros(2, 4), "b": torch.zeros(2, 3)}, "different kinds"),
+        ({"a": "text", "b": ["x"]}, "a set is str; give a tensor"),
+        ({"a": [1]}, "a set is list"),
+    ],
+)
+def test_sets_that_cannot_be_compared_are_refused(sets, words):
+    with pytest.raises(ValueError, match=words):
+        duplicates(sets)
+    with pytest.raises(ValueError, match="threshold is 95"):
+        near_duplicates({}, 95)
