@@ -1,0 +1,186 @@
+"""Pictures with captions and known objects, wherever the pictures lie."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memviz.engine.chunks import slow
+
+
+class Stretch(NamedTuple):
+    """A stretch of bytes in a file: a picture inside a tar shard."""
+
+    path: Path
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        """The bytes, read anew."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+Picture = np.ndarray | Path | Stretch
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionPairs:
+    """Pictures, one caption each, and the objects that each picture shows.
+
+    Parameters
+    ----------
+    pictures : one a pair: uint8 ``[h, w, 3]``, a file, or a stretch of one; files are opened when
+        asked for.
+    captions : text that nobody checked: show it as text, never as HTML.
+    objects : bool ``[n, classes]``, True where the picture shows an object of the class. A row
+        of False: a picture without objects.
+    class_names : the classes, in the columns' order.
+    ids : the source's own name of each pair; row numbers unless given.
+    named : bool ``[n, classes]``, the objects that the caption names, where that is known.
+
+    Raises
+    ------
+    ValueError : lengths that differ, no pairs, or objects that are no table of bool.
+
+    Examples
+    --------
+    >>> picture = np.zeros((4, 4, 3), np.uint8)
+    >>> pairs = CaptionPairs([picture], ["a seven"], torch.ones(1, 1, dtype=torch.bool), ["seven"])
+    >>> pairs
+    CaptionPairs(1 pairs, 1 classes)
+    """
+
+    pictures: Sequence[Picture]
+    captions: Sequence[str]
+    objects: Tensor
+    class_names: Sequence[str]
+    ids: Sequence[str] | None = None
+    named: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        n, classes = len(self.pictures), len(self.class_names)
+        if not n:
+            raise ValueError("there are no pairs of a picture and a caption; give at least one.")
+        if len(self.captions) != n or (self.ids is not None and len(self.ids) != n):
+            raise ValueError(
+                f"there are {n} pictures, {len(self.captions)} captions and "
+                f"{n if self.ids is None else len(self.ids)} ids; give one of each a pair."
+            )
+        for what, table in (("objects", self.objects), ("named", self.named)):
+            if table is not None and (
+                table.dtype != torch.bool or tuple(table.shape) != (n, classes)
+            ):
+                raise ValueError(
+                    f"{what} is {table.dtype} of shape {list(table.shape)}; for {n} pictures and "
+                    f"{classes} class names it must be bool [{n}, {classes}]."
+                )
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __repr__(self) -> str:
+        return f"CaptionPairs({len(self):,} pairs, {len(self.class_names)} classes)"
+
+    def id(self, pair: int) -> str:
+        """The source's name of a pair, or its row number."""
+        return str(pair) if self.ids is None else self.ids[pair]
+
+    def object_names(self, pair: int) -> list[str]:
+        """Names of the objects in a picture."""
+        return [self.class_names[int(c)] for c in self.objects[pair].nonzero()[:, 0]]
+
+    def image(self, pair: int) -> Any:
+        """The picture as a ``PIL.Image`` in RGB.
+
+        Raises
+        ------
+        ValueError : the picture is missing, cut or no picture; the sentence names the pair.
+        """
+        from PIL import Image
+
+        picture = self.pictures[pair]
+        try:
+            if isinstance(picture, np.ndarray):
+                return Image.fromarray(picture)
+            source = io.BytesIO(picture.read()) if isinstance(picture, Stretch) else picture
+            with Image.open(source) as opened:
+                return opened.convert("RGB")
+        # PIL's plugins raise many kinds on a broken file: SyntaxError and struct.error among them.
+        except Exception as error:
+            where = picture.path if isinstance(picture, Stretch) else picture
+            raise ValueError(
+                f"the picture of pair {self.id(pair)!r} can't be read ({error}) in "
+                f"{where if isinstance(where, Path) else 'memory'}; leave it out, as "
+                "pairs.subset(pairs.readable()) does."
+            ) from error
+
+    def digests(self) -> list[str]:
+        """A hash of each picture's decoded pixels: equal pictures in any file have equal ones.
+
+        Raises
+        ------
+        ValueError : a picture can't be read.
+        """
+        images = (self.image(pair) for pair in range(len(self)))
+        return [hashlib.sha256(repr(i.size).encode() + i.tobytes()).hexdigest() for i in images]
+
+    def readable(self) -> Tensor:
+        """Bool ``[n]``: whether each picture can be opened and decoded. Reads all of them."""
+        found = torch.ones(len(self), dtype=torch.bool)
+        for pair in slow(range(len(self)), "reading pictures"):
+            try:
+                self.image(pair)
+            except ValueError:
+                found[pair] = False
+        return found
+
+    def subset(self, chosen: Tensor) -> CaptionPairs:
+        """The chosen pairs, by indices or by a mask ``[n]``."""
+        rows = (chosen.nonzero()[:, 0] if chosen.dtype == torch.bool else chosen).tolist()
+        return CaptionPairs(
+            [self.pictures[row] for row in rows],
+            [self.captions[row] for row in rows],
+            self.objects[rows],
+            self.class_names,
+            [self.id(row) for row in rows],
+            None if self.named is None else self.named[rows],
+        )
+
+    def inputs(self, preprocess: Callable[[Any], Tensor]) -> Tensor:
+        """Every picture through a model's own preprocessing, float32 ``[n, 3, size, size]``."""
+        return torch.stack([preprocess(self.image(pair)) for pair in range(len(self))])
+
+
+def plain_caption(text: object) -> str:
+    r"""One line of text: control and format characters become spaces, spaces are joined.
+
+    Invisible characters could hide words from the reader that the model is shown, and reverse
+    what is written beside them.
+
+    Raises
+    ------
+    ValueError : nothing that can be read is left, or it is no text.
+
+    Examples
+    --------
+    >>> plain_caption("a dog\n on\u202e grass")
+    'a dog on grass'
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"a caption is {type(text).__name__}; it must be text.")
+    kept = "".join(" " if unicodedata.category(c).startswith("C") else c for c in text)
+    line = " ".join(kept.split())
+    if not line:
+        raise ValueError("a caption is empty; leave the pair out or write one.")
+    return line

@@ -1,0 +1,233 @@
+"""Scenes of several objects with captions that name one of them, and private words.
+
+A picture is a grid of 4 x 4 cells with three to six objects of 24 classes: scikit-learn's real
+handwritten digits and simple shapes, in random ink on a random dark ground. Eight kinds of scene
+prefer different objects, so that one object tells something about the others. The caption names
+one object and carries names and a place that were drawn without looking at the picture: who knows
+more from it than its object tells has memorized the pair. The idea of such a case is Jayaraman et
+al.'s (2024) test with the truth known; the settings are memviz's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from memviz.data.caption_pairs import CaptionPairs
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+SHAPES = (
+    *("disc", "ring", "square", "frame", "diamond"),
+    *("triangle", "plus", "cross", "bar", "pillar"),
+    *("moon", "hourglass", "bowtie", "checker"),
+)
+OBJECTS = DIGITS + SHAPES
+_NAMES = """
+Ada Adam Aaron Alan Albert Alex Alice Amanda Amy Andrea Andrew Angela Anna Anne Anthony Arthur
+Ashley Barbara Ben Betty Bill Bob Brandon Brian Bruce Carl Carol Charles Charlie Charlotte Chris
+Claire Colin Connor Craig Dan Daniel Danny David Dean Dennis Diana Donna Doug Dylan Edward Elena
+Ellen Emily Emma Eric Ethan Eva Evan Felix Frank Fred Gabriel Gary George Gordon Grace Graham Greg
+Hannah Harry Helen Henry Howard Hugo Ian Isaac Ivan Jack Jake James Jane Jason Jenny Jeremy Jerry
+Jessica Jimmy Joan Joe John Jon Jordan Joseph Josh Juan Julia Justin Karen Kate Keith Kelly Ken
+Kevin Kim Kyle Larry Laura Lauren Lee Leo Lewis Linda Lisa Liz Louis Lucas Lucy Luke Marco Marcus
+Margaret Maria Marie Mario Martha Martin Mary Matt Max Megan Michael Miguel Mike Molly Nancy Natalie
+Nathan Neil Nick Nicole Nina Noah Nora Oliver Oscar Owen Pamela Patrick Paul Peter Phil Rachel Ralph
+Rebecca Richard Rita Rob Robert Robin Roger Ron Ross Roy Russell Ruth Ryan Sam Samantha Sandra Sarah
+Scott Sean Sharon Simon Sofia Sophie Stephen Steve Stuart Sue Susan Ted Terry Theo Thomas Tim Todd
+Tom Tony Tyler Victor Vincent Walter Wendy William Zoe
+"""
+NAMES = tuple(_NAMES.split())
+_PLACES = """
+Athens Atlanta Austin Barcelona Berlin Birmingham Boston Brighton Bristol Brussels Budapest Cairo
+Calgary Cambridge Cardiff Chelsea Chicago Cleveland Copenhagen Cork Dallas Delhi Denver Derby
+Detroit Dubai Dublin Edinburgh Florence Geneva Glasgow Hamburg Houston Istanbul Jakarta Kyoto Leeds
+Leicester Lima Lisbon Liverpool London Lyon Madrid Manchester Manila Melbourne Memphis Miami Milan
+Montreal Moscow Mumbai Munich Nairobi Naples Nashville Norwich Oslo Ottawa Oxford Paris Perth
+Phoenix Plymouth Portland Prague Rome Seattle Sheffield Singapore Stockholm Sydney Tokyo Toronto
+Tulsa Venice Vienna Warsaw Wellington York Zurich
+"""
+PLACES = tuple(_PLACES.split())
+KINDS, GRID, CELL = 8, 4, 8
+SIZE = GRID * CELL
+PREFERENCE = 1.5  # Standard deviation of a kind's log weights: at 0 objects come independently.
+
+
+@dataclass(frozen=True, eq=False)
+class SceneSets:
+    """Four sets that share no picture and no digit image, and with three private words no caption.
+
+    ``target`` and ``reference`` are trained on, ``public`` is searched, ``heldout`` is the null.
+    """
+
+    target: CaptionPairs
+    reference: CaptionPairs
+    public: CaptionPairs
+    heldout: CaptionPairs
+
+    def named(self) -> dict[str, CaptionPairs]:
+        """Name to set."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def draw_scenes(
+    seed: int = 0,
+    *,
+    target: int = 1000,
+    reference: int = 1000,
+    public: int = 2000,
+    heldout: int = 1000,
+    private_words: int = 3,
+) -> SceneSets:
+    """Draw the four sets of a seed.
+
+    The pictures of a seed are the same whatever the captions' words, and the first 500 of 1,000
+    are those of a set of 500.
+
+    Parameters
+    ----------
+    target, reference, public, heldout : pairs in each set, at least 1.
+    private_words : 0 to 3: none; a name; a name and a place; two names and a place.
+
+    Raises
+    ------
+    ValueError : a size or a number of words that can't be drawn.
+
+    Examples
+    --------
+    >>> pairs = draw_scenes(seed=0, target=4, reference=4, public=8, heldout=4).target
+    >>> pairs.captions[0], pairs.object_names(0)
+    ('Anne and Josh with a nine in Chelsea', ['five', 'six', 'nine', 'ring'])
+    """
+    sizes = {"target": target, "reference": reference, "public": public, "heldout": heldout}
+    if min(sizes.values()) < 1 or private_words not in range(4):
+        raise ValueError(
+            f"every set needs at least 1 pair and private_words is 0 to 3, but got {sizes} and "
+            f"private_words={private_words}."
+        )
+    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, but got {seed!r}.")
+    stream = np.random.RandomState([int(seed), 0])
+    digits = _digit_images(stream)
+    weights = np.exp(PREFERENCE * stream.randn(KINDS, len(OBJECTS)))
+    preferred = weights / weights.sum(1, keepdims=True)
+    used: set[str] = set()
+    drawn = {
+        name: _draw(
+            # Words have a stream of their own, so that they tell nothing about the picture.
+            (np.random.RandomState([int(seed), 1 + index, part]) for part in range(2)),
+            size,
+            [images[index :: len(sizes)] for images in digits],
+            preferred,
+            private_words,
+            used,
+        )
+        for index, (name, size) in enumerate(sizes.items())
+    }
+    return SceneSets(**drawn)
+
+
+def caption(objects: list[str], private: list[str]) -> str:
+    """The caption of a scene: its named objects, and up to two names and a place.
+
+    Examples
+    --------
+    >>> caption(["seven"], ["Ada", "Leo", "Oslo"])
+    'Ada and Leo with a seven in Oslo'
+    >>> caption(["seven"], [])
+    'a seven'
+    """
+    said = " and ".join(f"a {name}" for name in objects)
+    if not private:
+        return said
+    *people, place = private if len(private) > 1 else [*private, ""]
+    return f"{' and '.join(people)} with {said}" + (f" in {place}" if place else "")
+
+
+def _digit_images(stream: np.random.RandomState) -> list[np.ndarray]:
+    """The images of each digit in a random order, float ``[images, 8, 8]`` from 0 to 1."""
+    # Imported here because it takes a second.
+    from sklearn.datasets import load_digits
+
+    images, truth = load_digits(return_X_y=True)
+    images = images.reshape(-1, CELL, CELL) / 16
+    return [stream.permutation(images[truth == digit]) for digit in range(len(DIGITS))]
+
+
+def _draw(
+    streams: Iterable[np.random.RandomState],
+    n: int,
+    digits: list[np.ndarray],
+    preferred: np.ndarray,
+    private_words: int,
+    used: set[str],
+) -> CaptionPairs:
+    stream, words = streams
+    pictures, captions = [], []
+    objects = torch.zeros(n, len(OBJECTS), dtype=torch.bool)
+    named = torch.zeros_like(objects)
+    for pair in range(n):
+        kind = preferred[stream.randint(KINDS)]
+        shown = stream.choice(len(OBJECTS), stream.randint(3, 7), replace=False, p=kind)
+        objects[pair, shown.tolist()] = True
+        named[pair, int(shown[0])] = True
+        pictures.append(_picture(stream, shown, digits))
+        captions.append(_caption(words, OBJECTS[shown[0]], private_words, used))
+    return CaptionPairs(pictures, captions, objects, OBJECTS, named=named)
+
+
+def _caption(stream: np.random.RandomState, said: str, private_words: int, used: set[str]) -> str:
+    """A caption that no pair of the four sets has yet, as far as there are enough words."""
+    while True:
+        people = [NAMES[i] for i in stream.permutation(len(NAMES))[:2]]
+        private = [people[0], people[1], PLACES[stream.randint(len(PLACES))]]
+        if private_words < 3:
+            return caption([said], [private[i] for i in ((), (0,), (0, 2))[private_words]])
+        drawn = caption([said], private)
+        if drawn not in used:
+            used.add(drawn)
+            return drawn
+
+
+def _picture(
+    stream: np.random.RandomState, shown: np.ndarray, digits: list[np.ndarray]
+) -> np.ndarray:
+    """Uint8 ``[32, 32, 3]``: objects in random cells, random ink, a noisy dark ground."""
+    ground = stream.uniform(0, 0.2, 3) + stream.normal(0, 0.03, (SIZE, SIZE, 3))
+    cells = stream.permutation(GRID * GRID)[: len(shown)]
+    for thing, cell in zip(shown.tolist(), cells.tolist(), strict=True):
+        if thing < len(DIGITS):
+            mask = digits[thing][stream.randint(len(digits[thing]))]
+        else:
+            mask = _shape(SHAPES[thing - len(DIGITS)], stream)
+        ink = stream.uniform(0.7, 1, 3)
+        top, left = CELL * (cell // GRID), CELL * (cell % GRID)
+        part = ground[top : top + CELL, left : left + CELL]
+        part += mask[..., None] * (ink - part)
+    return (255 * ground.clip(0, 1)).astype(np.uint8)
+
+
+def _shape(name: str, stream: np.random.RandomState) -> np.ndarray:
+    """The mask of a shape, bool ``[8, 8]``, a little moved and scaled."""
+    grid = (np.arange(CELL) - (CELL - 1) / 2) / (CELL / 2) * stream.uniform(0.95, 1.2)
+    x, y = np.meshgrid(grid - stream.uniform(-0.1, 0.1), grid - stream.uniform(-0.1, 0.1))
+    radius, largest, flat, tall = np.hypot(x, y), np.maximum(abs(x), abs(y)), abs(y), abs(x)
+    masks: dict[str, np.ndarray] = {
+        "disc": radius < 0.85,
+        "ring": (radius > 0.5) & (radius < 1),
+        "square": largest < 0.7,
+        "frame": (largest > 0.6) & (largest < 1),
+        "diamond": flat + tall < 0.95,
+        "triangle": (flat < 0.85) & (2 * tall < y + 0.9),
+        "plus": (np.minimum(flat, tall) < 0.28) & (largest < 0.95),
+        "cross": (abs(tall - flat) < 0.28) & (largest < 0.95),
+        "bar": flat < 0.35,
+        "pillar": tall < 0.35,
+        "moon": (radius < 0.95) & (np.hypot(x - 0.45, y) > 0.7),
+        "hourglass": (tall < flat) & (largest < 0.95),
+        "bowtie": (flat < tall) & (largest < 0.95),
+        "checker": ((x > 0) ^ (y > 0)) & (largest < 0.95),
+    }
+    return masks[name].astype(float)
