@@ -1,0 +1,241 @@
+"""CLIP models of open_clip: made, kept and loaded as open_clip's own folders, and checked."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """An open_clip model with the preprocessing and the tokenizer that belong to it.
+
+    Attributes
+    ----------
+    model : in evaluation mode; both towers are ordinary modules, ``visual.transformer.resblocks.0``
+        and ``transformer.resblocks.0`` for example.
+    preprocess : a PIL image to float32 ``[3, size, size]``.
+    tokenizer : captions to integers ``[n, context]``.
+    config : ``model_cfg`` and ``preprocess_cfg``, as they stand in ``open_clip_config.json``.
+    """
+
+    model: nn.Module
+    preprocess: Callable[[Any], Tensor]
+    tokenizer: Callable[[list[str]], Tensor]
+    config: Mapping[str, Any]
+
+
+def create_clip(
+    model_cfg: Mapping[str, Any], preprocess_cfg: Mapping[str, Any] | None = None, *, seed: int = 0
+) -> Clip:
+    """An untrained model of open_clip's factory; the global random state is not touched.
+
+    Parameters
+    ----------
+    model_cfg : ``embed_dim``, ``vision_cfg`` and ``text_cfg``, as open_clip has them.
+    preprocess_cfg : ``mean``, ``std`` and whatever else open_clip's preprocessing knows.
+
+    Examples
+    --------
+    >>> vision = {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8}
+    >>> text = {"context_length": 8, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    >>> clip = create_clip({"embed_dim": 32, "vision_cfg": vision, "text_cfg": text})
+    >>> clip.tokenizer(["a seven"]).shape
+    torch.Size([1, 8])
+    """
+    config = {"model_cfg": dict(model_cfg), "preprocess_cfg": dict(preprocess_cfg or {})}
+    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(seed))
+        (Path(folder) / CONFIG).write_text(json.dumps(config), encoding="utf-8")
+        return _open(f"local-dir:{folder}", config, load_weights=False)
+
+
+def save_clip(folder: str | Path, clip: Clip) -> Path:
+    """Write open_clip's ``local-dir`` folder: configuration, preprocessing and weights.
+
+    ``open_clip.create_model_and_transforms("local-dir:FOLDER")`` opens it anywhere. Each file is
+    written whole or not at all.
+    """
+    from safetensors.torch import save_file
+
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.cpu().contiguous() for name, tensor in clip.model.state_dict().items()}
+    text = json.dumps(clip.config, indent=2) + "\n"
+    _whole(target / WEIGHTS, lambda part: save_file(state, part))
+    _whole(target / CONFIG, lambda part: part.write_text(text, encoding="utf-8"))
+    return target
+
+
+def load_clip(
+    name: str | Path,
+    pretrained: str | Path | None = None,
+    *,
+    download: bool = False,
+    device: str | torch.device = "cpu",
+) -> Clip:
+    """Load an open_clip model, refusing weights of another image size or context length.
+
+    open_clip itself resizes the position embeddings of such weights without a word, and the
+    model then is not the one that was trained.
+
+    Parameters
+    ----------
+    name : a folder with ``open_clip_config.json`` (``local-dir:`` before it or not), or a name
+        that open_clip knows, ``"ViT-B-32"`` for example.
+    pretrained : with a name, a file of weights, or a tag such as ``"openai"``.
+    download : a tag's weights are fetched from the network only if this is True.
+
+    Raises
+    ------
+    FileNotFoundError : no such folder, no configuration or no weights.
+    ValueError : an unknown name, a tag without ``download``, or weights of another shape.
+
+    Examples
+    --------
+    >>> load_clip("ViT-B-32", "openai")
+    Traceback (most recent call last):
+    ValueError: 'openai' is a tag: its weights would be downloaded; say download=True, or give ...
+    """
+    import open_clip
+
+    place = str(name).removeprefix("local-dir:")
+    if Path(place).is_dir():
+        config, weights = _read_config(Path(place)), _weights_in(Path(place))
+        _refuse_other_shapes(_open(f"local-dir:{place}", config, load_weights=False), weights)
+        return _open(f"local-dir:{place}", config, device=device)
+    if str(name).startswith("local-dir:") or place not in open_clip.list_models():
+        raise FileNotFoundError(
+            f"{place!r} is neither a folder with {CONFIG} nor a model that open_clip knows; "
+            "open_clip.list_models() names them."
+        )
+    config = {"model_cfg": open_clip.get_model_config(place)}
+    if pretrained is None:
+        raise ValueError(
+            f"{place} has no weights yet; give pretrained= a file or one of "
+            f"{', '.join(open_clip.list_pretrained_tags_by_model(place)) or 'no tags'}."
+        )
+    if not Path(pretrained).is_file():
+        if str(pretrained) not in open_clip.list_pretrained_tags_by_model(place):
+            raise FileNotFoundError(f"there is no file and no tag {str(pretrained)!r} for {place}.")
+        if not download:
+            raise ValueError(
+                f"{str(pretrained)!r} is a tag: its weights would be downloaded; say "
+                "download=True, or give a file."
+            )
+        return _open(place, config, pretrained=str(pretrained), device=device)
+    _refuse_other_shapes(_open(place, config, load_weights=False), Path(pretrained))
+    return _open(place, config, pretrained=str(pretrained), device=device)
+
+
+def _open(name: str, config: Mapping[str, Any], **settings: Any) -> Clip:
+    import open_clip
+
+    with _quiet(), torch.random.fork_rng(devices=[], enabled=settings.get("load_weights", True)):
+        model, _, preprocess = open_clip.create_model_and_transforms(name, **settings)
+        tokenizer = open_clip.get_tokenizer(name)
+    return Clip(model.eval(), preprocess, tokenizer, config)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config["model_cfg"]["vision_cfg"], config["model_cfg"]["text_cfg"]
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{folder} holds no {CONFIG}; give the folder of an open_clip model."
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / CONFIG} is no configuration of open_clip ({error}).") from None
+    return dict(config)
+
+
+def _weights_in(folder: Path) -> Path:
+    for name in (WEIGHTS, "open_clip_pytorch_model.bin", "open_clip_pytorch_model.safetensors"):
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"{folder} holds no {WEIGHTS}; save the weights there.")
+
+
+def _refuse_other_shapes(clip: Clip, path: Path) -> None:
+    """Compare the shapes of a file's tensors with the model's."""
+    there = _shapes(path)
+    for name, tensor in clip.model.state_dict().items():
+        here, other = list(tensor.shape), there.get(name)
+        if other is None or other == here or math.prod(other) == tensor.numel() == 1:
+            continue  # a missing tensor is open_clip's to refuse
+        trained, needed = _meaning(clip.model, name, other, here)
+        raise ValueError(
+            f"{path.name} was trained with {trained}, and this model has {needed}; give the "
+            "configuration that belongs to the weights."
+        )
+
+
+def _shapes(path: Path) -> dict[str, list[int]]:
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                return {k: file.get_slice(k).get_shape() for k in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{path} can't be read ({error}); save the weights again.") from error
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        raise ValueError(f"{path} can't be read as weights ({error}).") from error
+    state = found.get("state_dict", found) if isinstance(found, Mapping) else {}
+    return {
+        name.removeprefix("module."): list(tensor.shape)
+        for name, tensor in state.items()
+        if isinstance(tensor, Tensor)
+    }
+
+
+def _meaning(model: nn.Module, name: str, *shapes: list[int]) -> list[str]:
+    """What each of a tensor's two shapes says about the model, in words."""
+    same_width = shapes[0][1:] == shapes[1][1:]
+    if not (name.endswith("positional_embedding") and same_width):
+        return [f"{name} of shape {shape}" for shape in shapes]
+    if not name.startswith("visual"):
+        return [f"a context length of {shape[0]}" for shape in shapes]
+    patch = getattr(model.visual, "patch_size", None)
+    if patch is None:
+        return [f"{shape[0] - 1} patches an image" for shape in shapes]
+    return [f"an image size of {math.isqrt(shape[0] - 1) * patch[0]} pixels" for shape in shapes]
+
+
+def _whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file under another name first; a reader sees the whole file or none."""
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
+    os.close(handle)
+    try:
+        write(Path(part))
+        os.chmod(part, 0o644)
+        os.replace(part, path)
+    finally:
+        Path(part).unlink(missing_ok=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """open_clip warns that a model without weights has none, also where that is the intention."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

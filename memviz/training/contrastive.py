@@ -1,0 +1,264 @@
+"""Contrastive training of a CLIP model: one plain loop, and what it left behind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from tqdm.auto import tqdm
+
+from memviz.training.caption_masking import mask_captions
+
+WARM_UP = 0.05  # Share of the steps in which the learning rate rises to its full height.
+LARGEST_SCALE = 100.0  # As in CLIP: a scale above it makes training unstable.
+
+
+@dataclass(eq=False)
+class ContrastiveRun:
+    """What a contrastive training left behind.
+
+    Attributes
+    ----------
+    loss : mean training loss of each epoch, nats.
+    heldout_loss : the held-out pairs' loss after each epoch, nats; empty without such pairs.
+    best_epoch : where the held-out loss was lowest; the last epoch without held-out pairs.
+    checkpoints : epoch to state dict.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    heldout_loss: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+    checkpoints: dict[int, Mapping[str, Tensor]] = field(default_factory=dict)
+
+
+def train_contrastive(
+    model: nn.Module,
+    images: Tensor,
+    tokens: Tensor,
+    *,
+    epochs: int = 60,
+    batch_size: int = 256,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.1,
+    temperature: float | None = None,
+    caption_masking: float = 0.0,
+    heldout: tuple[Tensor, Tensor] | None = None,
+    patience: int | None = None,
+    seed: int = 0,
+    checkpoint_epochs: Collection[int] = (),
+    on_epoch: Callable[[int, nn.Module], object] | None = None,
+    progress: bool = True,
+) -> ContrastiveRun:
+    """Train image and text tower in place with AdamW and CLIP's symmetric loss.
+
+    The learning rate rises over the first 5 % of the steps and then falls as a cosine. Shuffling
+    and masking have generators of their own: the same seed gives the same run, and the global
+    generator is not touched. The model is left in evaluation mode. If training is interrupted,
+    the model is put back to the end of the last finished epoch and the exception goes on.
+
+    Parameters
+    ----------
+    model : called as ``model(images, tokens)``; gives image features, text features (both of unit
+        length) and the scale of their products, as open_clip's models do.
+    images, tokens : ``[n, 3, size, size]`` and integers ``[n, context]``.
+    weight_decay : of matrices and kernels; gains, biases and the scale have none.
+    temperature : fixed at this value; learned from where the model has it, unless given.
+    caption_masking : probability that a word is left out, anew at every presentation.
+    heldout, patience : pairs of images and tokens whose loss is measured after every epoch;
+        training stops when it has not fallen for ``patience`` epochs, and the model is put back
+        to the best one.
+    checkpoint_epochs : epochs to keep, from 0 (before training) to ``epochs``.
+    on_epoch : called as ``on_epoch(epoch, model)`` after each epoch, counted from 1.
+
+    Raises
+    ------
+    ValueError : sizes that don't fit together, or a number out of its range.
+    FloatingPointError : the loss is no longer finite.
+
+    Examples
+    --------
+    >>> class Towers(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.image, self.text = nn.Linear(4, 8), nn.Embedding(9, 8)
+    ...         self.logit_scale = nn.Parameter(torch.tensor(2.0))
+    ...
+    ...     def forward(self, images, tokens):
+    ...         pair = self.image(images), self.text(tokens).mean(1)
+    ...         return *(nn.functional.normalize(f, dim=1) for f in pair), self.logit_scale.exp()
+    >>> tokens = torch.tensor([[7, 1, 8], [7, 2, 8], [7, 3, 8]])
+    >>> run = train_contrastive(Towers(), torch.eye(3, 4), tokens, epochs=9, progress=False)
+    >>> len(run.loss), run.loss[-1] < run.loss[0]
+    (9, True)
+    """
+    _check(images, tokens, epochs, batch_size, learning_rate, weight_decay, temperature)
+    _check_stop(heldout, patience, checkpoint_epochs, epochs)
+    run = ContrastiveRun()
+    generators = [torch.Generator().manual_seed(2 * int(seed) + part) for part in range(2)]
+    optimizer = _optimizer(model, learning_rate, weight_decay, temperature)
+    steps = epochs * -(-len(images) // batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _shape(steps))
+    finished = best = deepcopy(model.state_dict())
+    if 0 in checkpoint_epochs:
+        run.checkpoints[0] = finished
+    bar = tqdm(range(1, epochs + 1), desc="training", unit="epoch", disable=not progress)
+    try:
+        for epoch in bar:
+            model.train()
+            total = 0.0
+            for batch in _batches(len(images), batch_size, generators[0]):
+                chosen = batch.to(tokens.device)
+                words = mask_captions(tokens[chosen], caption_masking, generators[1])
+                loss = contrastive_loss(model, images[batch.to(images.device)], words)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                _limit_scale(model)
+                total += loss.item() * len(batch)
+            run.loss.append(total / len(images))
+            if not math.isfinite(total):
+                raise FloatingPointError(
+                    f"The loss stopped being finite in epoch {epoch}; "
+                    f"try a learning_rate below {learning_rate}."
+                )
+            model.eval()
+            if on_epoch is not None:
+                on_epoch(epoch, model)
+            finished = deepcopy(model.state_dict())
+            if epoch in checkpoint_epochs:
+                run.checkpoints[epoch] = finished
+            bar.set_postfix(loss=f"{run.loss[-1]:.3f}")
+            if heldout is None:
+                run.best_epoch, best = epoch, finished
+                continue
+            run.heldout_loss.append(_mean_loss(model, *heldout, batch_size))
+            if run.heldout_loss[-1] <= min(run.heldout_loss):
+                run.best_epoch, best = epoch, finished
+            if patience is not None and epoch - run.best_epoch >= patience:
+                break
+        finished = best if patience is not None else finished
+    except BaseException as error:
+        error.add_note(
+            f"Training stopped in epoch {len(run.loss)}; the model is as it was after the last "
+            "finished epoch."
+        )
+        raise
+    finally:
+        # A step cut in half would leave some weights old and some new.
+        model.load_state_dict(finished)
+        model.eval()
+    return run
+
+
+def contrastive_loss(model: nn.Module, images: Tensor, tokens: Tensor) -> Tensor:
+    """CLIP's loss of a batch: mean cross-entropy of picture to caption and caption to picture."""
+    found: Any = model(images, tokens)
+    if isinstance(found, Mapping):
+        found = found["image_features"], found["text_features"], found["logit_scale"]
+    pictures, texts, scale = found[:3]
+    products = scale * pictures @ texts.T
+    truth = torch.arange(len(products), device=products.device)
+    return (cross_entropy(products, truth) + cross_entropy(products.T, truth)) / 2
+
+
+@torch.no_grad()
+def _mean_loss(model: nn.Module, images: Tensor, tokens: Tensor, batch_size: int) -> float:
+    """Mean loss in batches of the training's size: the loss grows with the batch."""
+    parts = zip(images.split(batch_size), tokens.split(batch_size), strict=True)
+    return sum(contrastive_loss(model, a, b).item() * len(a) for a, b in parts) / len(images)
+
+
+def _batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    yield from torch.randperm(n, generator=generator).split(size)
+
+
+def _optimizer(
+    model: nn.Module, learning_rate: float, weight_decay: float, temperature: float | None
+) -> torch.optim.Optimizer:
+    scale = getattr(model, "logit_scale", None)
+    if temperature is not None:
+        if scale is None:
+            raise ValueError("the model has no logit_scale, so leave temperature out.")
+        with torch.no_grad():
+            scale.fill_(math.log(1 / temperature))
+    free = [p for p in model.parameters() if p.requires_grad]
+    if temperature is not None:
+        free = [p for p in free if p is not scale]
+    groups = [
+        {"params": [p for p in free if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in free if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), eps=1e-6)
+
+
+def _shape(steps: int) -> Callable[[int], float]:
+    rise = max(1, round(WARM_UP * steps))
+
+    def height(step: int) -> float:
+        if step < rise:
+            return (step + 1) / rise
+        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+    return height
+
+
+@torch.no_grad()
+def _limit_scale(model: nn.Module) -> None:
+    scale = getattr(model, "logit_scale", None)
+    if scale is not None:
+        scale.clamp_(max=math.log(LARGEST_SCALE))
+
+
+def _check(
+    images: Tensor,
+    tokens: Tensor,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    temperature: float | None,
+) -> None:
+    """Raise one clear sentence for settings that can't be trained with."""
+    if len(images) != len(tokens) or len(images) < 2:
+        raise ValueError(
+            f"there are {len(images)} images and {len(tokens)} captions; give one caption an "
+            "image, and at least two pairs."
+        )
+    if epochs < 1 or batch_size < 2:
+        raise ValueError(
+            f"epochs must be at least 1 and batch_size at least 2, but got epochs={epochs} and "
+            f"batch_size={batch_size}: a pair is told from the others of its batch."
+        )
+    if not learning_rate > 0 or not weight_decay >= 0:
+        raise ValueError(
+            f"learning_rate must be above 0 and weight_decay not below 0, but got "
+            f"{learning_rate} and {weight_decay}."
+        )
+    if temperature is not None and not 1 / LARGEST_SCALE <= temperature <= 100:
+        raise ValueError(
+            f"temperature must lie between {1 / LARGEST_SCALE} and 100, but got {temperature}."
+        )
+
+
+def _check_stop(
+    heldout: tuple[Tensor, Tensor] | None,
+    patience: int | None,
+    checkpoint_epochs: Collection[int],
+    epochs: int,
+) -> None:
+    if patience is not None and (heldout is None or patience < 1):
+        raise ValueError(
+            f"patience={patience} needs heldout pairs to watch, and must be at least 1 epoch."
+        )
+    outside = sorted(epoch for epoch in checkpoint_epochs if not 0 <= epoch <= epochs)
+    if outside:
+        raise ValueError(
+            f"checkpoint_epochs must lie between 0 and epochs={epochs}, but got {outside}."
+        )
