@@ -34,7 +34,6 @@ def result(held_out: bool = True, name: str = "target") -> DejaVu:
 
 def written(figure: Figure, folder: Path) -> str:
     figure.savefig(folder / "figure.svg")
-    figure.savefig(folder / "figure.png")
     return (folder / "figure.svg").read_text()
 
 

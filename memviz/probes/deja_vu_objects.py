@@ -175,6 +175,41 @@ def first_neighbours(found: Neighbours, k: int | None) -> Neighbours:
     return replace(found, ids=found.ids[:, :k], values=found.values[:, :k])
 
 
+def neighbour_changes(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+    """Which neighbours stayed, moved, are new or are lost, for example once units are ablated.
+
+    Parameters
+    ----------
+    before, after : int64 ``[n, k]``
+        Neighbours of the same captions, nearest first.
+
+    Returns
+    -------
+    came_from : int64 ``[n, k]``
+        Of each neighbour after, its place before; -1 where it is new.
+    lost : bool ``[n, k]``
+        Of each neighbour before, whether it is gone.
+
+    Raises
+    ------
+    ValueError
+        If they are not of the same captions.
+
+    Examples
+    --------
+    >>> neighbour_changes(torch.tensor([[5, 7, 2]]), torch.tensor([[7, 9, 2]]))
+    (tensor([[ 1, -1,  2]]), tensor([[ True, False, False]]))
+    """
+    if before.dim() != 2 or after.dim() != 2 or len(before) != len(after):
+        raise ValueError(
+            f"neighbours before are {list(before.shape)} and after {list(after.shape)}; give both "
+            "of the same captions, [captions, k]."
+        )
+    same = after[:, :, None] == before[:, None, :]
+    place = same.int().argmax(2)
+    return place.masked_fill(~same.any(2), -1), ~same.any(1)
+
+
 def check_objects(objects: Tensor, words: str) -> None:
     """Refuse what is not a mask with one row a picture and one column a kind of object."""
     if not isinstance(objects, Tensor) or objects.dim() != 2 or objects.dtype != torch.bool:

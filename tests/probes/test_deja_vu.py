@@ -1,6 +1,7 @@
 """Déjà vu: closed forms, slow versions, bad input, and a null that finds nothing."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from memviz.engine.neighbours import Neighbours
-from memviz.probes.deja_vu import DejaVu, Embedded, embedded_by, two_model_test
-from memviz.probes.deja_vu_gaps import gaps, gaps_of_means, resampled, sign_test, summary, survival
-from memviz.probes.deja_vu_objects import predict, predicted_objects
+from memviz.probes.deja_vu import DejaVu, Embedded, embedded_by, retest, two_model_test
+from memviz.probes.deja_vu_gaps import gaps, sign_test
+from memviz.probes.deja_vu_objects import neighbour_changes, predict, predicted_objects
 
 SEEDS = st.integers(0, 2**31)
 
@@ -175,15 +176,6 @@ def test_fewer_neighbours_are_those_of_a_smaller_search():
     assert (row["PPG"], row["AUCG"], row["null PRG"]) == (few.ppg, few.aucg, few.null.prg)
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
-def test_the_area_below_the_curve_is_the_mean_recall(recalls):
-    levels, shares = survival(torch.tensor(recalls, dtype=torch.float64))
-    steps = torch.diff(levels, prepend=torch.zeros(1, dtype=torch.float64))
-    assert float((steps * shares).sum()) == pytest.approx(float(np.mean(recalls)))
-    for level, share in zip(levels.tolist(), shares.tolist(), strict=True):
-        assert share == pytest.approx(np.mean([r >= level for r in recalls]))
-
-
 def test_what_is_planted_is_found_and_the_null_finds_nothing():
     n, m, kinds = 400, 300, 12
     own, held = masks(0, n, kinds, 0.25), masks(1, n, kinds, 0.25)
@@ -215,71 +207,6 @@ def test_the_null_of_random_models_is_a_coin():
         z += [sign_test(found.null._gaps[row]) for row in (0, 1)]
     # 30 models, two nearly normal values each: their mean scatters by less than 0.2.
     assert abs(np.mean(z)) < 0.6 and np.std(z) < 1.4
-
-
-# Intervals and sortings.
-
-
-def test_intervals_are_those_of_the_binomial():
-    signs = torch.cat([torch.ones(300), -torch.ones(100)]).double()
-    drawn_means = resampled(signs[None], 2000, 0, progress=False)[:, 0]
-    assert drawn_means.mean() == pytest.approx(0.5, abs=0.01)
-    assert drawn_means.std() == pytest.approx((1 - 0.25) ** 0.5 / 20, rel=0.06)
-    assert sign_test(signs) == pytest.approx(200 / 20) and sign_test(torch.zeros(3)) == 0
-    assert np.array_equal(resampled(signs[None], 5, 1), resampled(signs[None], 5, 1))
-    table = summary(signs.expand(3, -1), -signs.expand(3, -1), 500, 0)
-    assert table["beyond"].tolist() == [1.0] * 3
-    assert table["beyond std"].iloc[0] == pytest.approx(2**0.5 * table["std"].iloc[0], rel=0.15)
-
-
-def test_the_sortings_are_those_of_the_definitions():
-    found = random_test(1, top=3)
-    table = found.frame[found.frame["objects"] > 0]
-    right = table["target_right"] - table["reference_right"]
-    assert table["max_pred_gap"].tolist() == right.tolist()
-    assert table["recall_gap"].to_numpy() == pytest.approx((right / table["objects"]).to_numpy())
-    unit = [nn.functional.normalize(drawn(seed, n, 8)) for seed, n in ((1, 60), (3, 40))]
-    nearest_one = torch.cdist(unit[0], unit[1]).amin(1)
-    assert found.frame["min_dist"].to_numpy()[table.index] == pytest.approx(
-        nearest_one.numpy()[table.index], abs=1e-5
-    )
-    for by, best in (("min_dist", table["min_dist"].idxmin()), ("crct_pred", None)):
-        order = found.order(by)
-        values = table[by][order].to_numpy()
-        assert (np.diff(values) >= 0).all() if by == "min_dist" else (np.diff(values) <= 0).all()
-        assert best is None or order[0] == best
-    assert set(found.order()) == set(found.scored.tolist())
-
-
-def test_gaps_of_the_first_pairs_are_of_means():
-    found = random_test(2)
-    table = found.most_memorized("recall_gap", (0.001, 0.1, 1.0))
-    scored = len(found.scored)
-    assert table["pairs"].tolist() == [1, int(0.1 * scored), scored]
-    assert table["recall_gap"].iloc[-1] == pytest.approx(found.aucg)
-    rows = found.order("recall_gap")[: int(0.1 * scored)]
-    frame = found.frame.loc[rows]
-    f = []
-    for side in ("target", "reference"):
-        p, r = frame[f"{side}_precision"].mean(), frame[f"{side}_recall"].mean()
-        f.append(2 * p * r / (p + r + 1e-5))
-    assert table["f_gap"].iloc[1] == pytest.approx(f[0] - f[1])
-    assert (table["recall_gap"].diff().dropna() <= 1e-12).all()
-    assert {"null_precision_gap", "null_recall_gap", "null_f_gap"} < set(table.columns)
-    nothing = torch.zeros(2, 3)
-    assert gaps_of_means(nothing, nothing) == (0, 0, 0)
-
-
-def test_scores_are_over_pairs_with_a_null_of_held_out_pairs():
-    found = random_test(4)
-    for by in ("max_pred_gap", "recall_gap", "crct_pred", "min_dist"):
-        scores = found.scores(by)
-        assert len(scores) == 60 and scores.null is not None and found.null is not None
-        held_out = found.null.scores(by).values
-        assert sorted(scores.null.values[:, 0]) == sorted(held_out[~np.isnan(held_out)])
-        assert "held-out" in repr(scores) and len(scores.frame) == 60
-    assert set(found.scores("min_dist").top(3)) == set(found.order("min_dist")[:3])
-    assert random_test(4).null.scores().null is None  # type: ignore[union-attr]
 
 
 # What is not plain.
@@ -314,6 +241,21 @@ def test_f_is_the_harmonic_mean():
     both = (p > 0) & (r > 0)
     assert both.any()
     torch.testing.assert_close(found.f[both], (2 * p * r / (p + r))[both])
+
+
+@given(SEEDS)
+@settings(max_examples=25, deadline=None)
+def test_changes_of_neighbours_equal_those_looked_up(seed):
+    generator = torch.Generator().manual_seed(seed)
+    before, after = (
+        torch.stack([torch.randperm(9, generator=generator)[:k] for _ in range(4)]) for k in (3, 5)
+    )
+    came_from, lost = neighbour_changes(before, after)
+    for row, (old, new) in enumerate(zip(before.tolist(), after.tolist(), strict=True)):
+        assert came_from[row].tolist() == [old.index(i) if i in old else -1 for i in new]
+        assert lost[row].tolist() == [i not in new for i in old]
+    with pytest.raises(ValueError, match="give both of the same captions"):
+        neighbour_changes(before[:1], after)
 
 
 def test_labels_that_equally_many_show_go_to_the_nearer_neighbour():
@@ -360,6 +302,24 @@ def test_a_text_encoder_is_a_reference_with_its_own_space():
         target, reference, masks(0, 30, 6), masks(1, 25, 6), held_out_objects=masks(2, 10, 6), k=3
     )
     assert "CLIP against text" in repr(found) and found.null is not None
+
+
+def test_another_target_meets_the_same_reference():
+    n, m = 30, 25
+    sides = [
+        Embedded(*(drawn(10 * i + j, r, 6) for j, r in enumerate((n, m, n)))) for i in range(3)
+    ]
+    shown = masks(0, n, 7), masks(1, m, 7)
+    more = {"held_out_objects": masks(2, n, 7), "k": 4, "top": 3}
+    found = two_model_test(sides[0], sides[1], *shown, **more)
+    again = retest(found, replace(sides[2], name="ablated"))
+    whole = two_model_test(sides[2], sides[1], *shown, **more)
+    assert again.frame.equals(whole.frame) and again.names == ("ablated", "reference")
+    assert again.null is not None and whole.null is not None
+    assert again.null.frame.equals(whole.null.frame)
+    assert retest(found, sides[0]).frame.equals(found.frame)
+    with pytest.raises(ValueError, match="target's held-out captions are NoneType"):
+        retest(found, replace(sides[2], held_out=None))
 
 
 def test_faiss_gives_the_same():

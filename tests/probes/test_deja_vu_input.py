@@ -24,7 +24,7 @@ WRONG = [
     ({"captions": EYE[:3]}, "there are 3 captions and 4 rows of objects"),
     (
         {"captions": torch.ones(4, 3)},
-        "target's captions have 3 features and its public embeddings 4",
+        "target's public embeddings have 4 features and its captions 3",
     ),
     ({"public": EYE * torch.inf}, "row 0 of target's public embeddings is NaN or infinite"),
     ({"public": EYE[:3]}, "target's public embeddings have 3 rows and public_objects 4"),
