@@ -10,7 +10,7 @@ al.'s (2024) test with the truth known; the settings are memviz's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -210,24 +210,30 @@ def _picture(
 
 
 def _shape(name: str, stream: np.random.RandomState) -> np.ndarray:
-    """The mask of a shape, bool ``[8, 8]``, a little moved and scaled."""
+    """The mask of a shape, ``[8, 8]`` of 0 and 1, a little moved and scaled."""
     grid = (np.arange(CELL) - (CELL - 1) / 2) / (CELL / 2) * stream.uniform(0.95, 1.2)
     x, y = np.meshgrid(grid - stream.uniform(-0.1, 0.1), grid - stream.uniform(-0.1, 0.1))
-    radius, largest, flat, tall = np.hypot(x, y), np.maximum(abs(x), abs(y)), abs(y), abs(x)
-    masks: dict[str, np.ndarray] = {
-        "disc": radius < 0.85,
-        "ring": (radius > 0.5) & (radius < 1),
-        "square": largest < 0.7,
-        "frame": (largest > 0.6) & (largest < 1),
-        "diamond": flat + tall < 0.95,
-        "triangle": (flat < 0.85) & (2 * tall < y + 0.9),
-        "plus": (np.minimum(flat, tall) < 0.28) & (largest < 0.95),
-        "cross": (abs(tall - flat) < 0.28) & (largest < 0.95),
-        "bar": flat < 0.35,
-        "pillar": tall < 0.35,
-        "moon": (radius < 0.95) & (np.hypot(x - 0.45, y) > 0.7),
-        "hourglass": (tall < flat) & (largest < 0.95),
-        "bowtie": (flat < tall) & (largest < 0.95),
-        "checker": ((x > 0) ^ (y > 0)) & (largest < 0.95),
-    }
-    return masks[name].astype(float)
+    return np.asarray(_INSIDE[name](x, y), float)
+
+
+def _largest(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.maximum(abs(x), abs(y))
+
+
+# Where a shape is, in a cell that reaches from -1 to 1.
+_INSIDE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "disc": lambda x, y: np.hypot(x, y) < 0.85,
+    "ring": lambda x, y: abs(np.hypot(x, y) - 0.75) < 0.25,
+    "square": lambda x, y: _largest(x, y) < 0.7,
+    "frame": lambda x, y: abs(_largest(x, y) - 0.8) < 0.2,
+    "diamond": lambda x, y: abs(y) + abs(x) < 0.95,
+    "triangle": lambda x, y: (abs(y) < 0.85) & (2 * abs(x) < y + 0.9),
+    "plus": lambda x, y: (np.minimum(abs(y), abs(x)) < 0.28) & (_largest(x, y) < 0.95),
+    "cross": lambda x, y: (abs(abs(x) - abs(y)) < 0.28) & (_largest(x, y) < 0.95),
+    "bar": lambda x, y: abs(y) < 0.35,
+    "pillar": lambda x, y: abs(x) < 0.35,
+    "moon": lambda x, y: (np.hypot(x, y) < 0.95) & (np.hypot(x - 0.45, y) > 0.7),
+    "hourglass": lambda x, y: (abs(x) < abs(y)) & (_largest(x, y) < 0.95),
+    "bowtie": lambda x, y: (abs(y) < abs(x)) & (_largest(x, y) < 0.95),
+    "checker": lambda x, y: ((x > 0) ^ (y > 0)) & (_largest(x, y) < 0.95),
+}

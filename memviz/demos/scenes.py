@@ -1,0 +1,285 @@
+"""Scenes and their captions: a small CLIP that has memorized its training pairs, and its reference.
+
+Recipe. Two open_clip models of one recipe, each trained on 1,000 pairs of its own
+(``memviz.data.scenes``): a transformer of two blocks over the 16 cells of a picture, one of two
+blocks over the caption, width 64 and 64 features; AdamW at 2e-3 with a cosine, weight decay 0.1,
+batches of 256, 60 epochs. Both start from the same weights. Another 2,000 pairs are the public set,
+1,000 the held-out null.
+
+CLIP's tokenizer has 49,408 tokens, the captions about 280. Only the rows of these are trained and
+stored; every other token gets their mean, so that a word the model never saw says nothing special.
+Weights are rounded to half precision after training, and figures are about the rounded ones.
+
+``python -m memviz.demos.scenes`` prints PPG, PRG and AUCG of three seeds, with the held-out null;
+``python -m memviz.demos.scenes train`` trains the shipped weights again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from memviz.data.caption_pairs import CaptionPairs
+from memviz.data.scenes import NAMES, OBJECTS, PLACES, SIZE, SceneSets, caption, draw_scenes
+from memviz.demos.kept import Kept, folder_to_prepare, warn_not_kept
+from memviz.engine.embeddings import embed
+from memviz.models.clip import Clip, create_clip
+from memviz.probes.deja_vu import Embedded, two_model_test
+from memviz.training.contrastive import ContrastiveRun, train_contrastive
+
+RECIPE = "scenes-1"  # Change it with any setting below: other stored weights are refused.
+EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 60, 256, 2e-3, 0.1
+WIDTH, CONTEXT, VOCABULARY = 64, 16, 49408
+PREPROCESS = {"mean": [0.25] * 3, "std": [0.25] * 3, "size": SIZE}
+SHIPPED_SEEDS = (0,)
+TRAINING_SECONDS = 90  # Both models on two cores, at most; said before a training starts.
+_EMBEDDING = "token_embedding.weight"
+
+Side = Literal["target", "reference"]
+SIDES: tuple[Side, ...] = ("target", "reference")
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """Two trained models and the four sets of pairs.
+
+    ``target`` was trained on ``sets.target``, ``reference`` on ``sets.reference``.
+    """
+
+    sets: SceneSets
+    target: Clip
+    reference: Clip
+
+    def images(self, name: str) -> Tensor:
+        """What the image tower gets of a set's pictures, float32 ``[n, 3, 32, 32]``."""
+        return self.pairs(name).inputs(self.target.preprocess)
+
+    def tokens(self, name: str) -> Tensor:
+        """What the text tower gets of a set's captions, integers ``[n, 16]``."""
+        return self.target.tokenizer(list(self.pairs(name).captions))
+
+    def pairs(self, name: str) -> CaptionPairs:
+        """A set by its name: target, reference, public or heldout."""
+        sets = self.sets.named()
+        if name not in sets:
+            raise ValueError(f"there is no set {name!r}; there are {', '.join(sets)}.")
+        return sets[name]
+
+
+def load(seed: int = 0) -> Scenes:
+    """Both models of a seed, and the scenes they were trained on.
+
+    Seed 0 comes with the package; another is trained on first use, at most a minute and a half on
+    two cores, and kept in the cache folder. The models are open_clip's own:
+    ``memviz.models.clip.save_clip(folder, scenes.target)`` writes one as ``local-dir``.
+
+    Raises
+    ------
+    ValueError : the seed is not a whole number from 0 up, or the shipped weights are damaged.
+
+    Examples
+    --------
+    >>> scenes = load(seed=0)
+    >>> scenes.sets.target, scenes.target.model.visual.transformer.resblocks[0].mlp.c_fc
+    (CaptionPairs(1,000 pairs, 24 classes), Linear(in_features=64, out_features=256, bias=True))
+    """
+    sets = draw_scenes(seed)
+    found = [_kept(seed, side).read(f"epoch{EPOCHS}") for side in SIDES]
+    if any(state is None for state in found):
+        print(
+            f"Training the scenes' two models for seed {seed}: about {TRAINING_SECONDS} s on two "
+            f"cores, once; the weights are kept in {_kept(seed, 'target').folder}."
+        )
+        try:
+            found = [_train_and_write(sets, seed, side, None) for side in SIDES]
+        except OSError as error:
+            warn_not_kept(error)
+            found = [_trained(sets, seed, side) for side in SIDES]
+    target, reference = (_whole(state) for state in found if state is not None)
+    return Scenes(sets, target, reference)
+
+
+def fit(
+    pairs: CaptionPairs, seed: int = 0, *, start: int | None = None, **settings: Any
+) -> tuple[Clip, ContrastiveRun]:
+    """Train a model of the demo's recipe on any scenes.
+
+    Parameters
+    ----------
+    pairs : scenes of ``draw_scenes``.
+    seed : of the shuffling and, unless ``start`` is given, of the first weights.
+    settings : of ``train_contrastive``, in place of the recipe's: ``epochs``, ``caption_masking``,
+        ``temperature``, ``weight_decay``, ``on_epoch`` for example. ``heldout`` is not among them:
+        it would need this model's own tokens.
+
+    Returns
+    -------
+    The model over CLIP's whole vocabulary, and the run. The run's checkpoints are of the trained
+    tokens only; ``whole_vocabulary`` completes them.
+    """
+    clip = create_clip(_config(len(_tokens())), PREPROCESS, seed=seed if start is None else start)
+    whole = _empty()
+    run = train_contrastive(
+        clip.model,
+        pairs.inputs(whole.preprocess),
+        torch.searchsorted(_tokens(), whole.tokenizer(list(pairs.captions))),
+        **{
+            "epochs": EPOCHS,
+            "batch_size": BATCH_SIZE,
+            "learning_rate": LEARNING_RATE,
+            "weight_decay": WEIGHT_DECAY,
+            "seed": seed,
+            **settings,
+        },
+    )
+    whole.model.load_state_dict(whole_vocabulary(clip.model.state_dict()))
+    return whole, run
+
+
+def whole_vocabulary(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict over the captions' tokens as one over all 49,408: the others get their mean."""
+    trained = state[_EMBEDDING]
+    rows = trained.mean(0).repeat(VOCABULARY, 1)
+    rows[_tokens()] = trained
+    return {**state, _EMBEDDING: rows}
+
+
+def prepare(seeds: Iterable[int] = SHIPPED_SEEDS, folder: str | Path | None = None) -> Path:
+    """Train from the recipe and write the weights; returns their folder."""
+    target = folder_to_prepare() if folder is None else Path(folder)
+    for seed in seeds:
+        for side in SIDES:
+            _train_and_write(draw_scenes(seed), seed, side, target)
+        print(f"scenes, seed {seed}: written to {target}")
+    return target
+
+
+@cache
+def _tokens() -> Tensor:
+    """The ids of all tokens that a scene's caption can have, ascending.
+
+    Ascending, so that the end of text stays the largest: open_clip pools where that is.
+    """
+    said = [*OBJECTS, *NAMES, *PLACES, caption(list(OBJECTS[:2]), [*NAMES[:2], PLACES[0]])]
+    found: Tensor = _empty().tokenizer(said).unique()
+    return found
+
+
+def _empty() -> Clip:
+    return create_clip(_config(VOCABULARY), PREPROCESS)
+
+
+def _config(vocabulary: int) -> dict[str, Any]:
+    vision = {"image_size": SIZE, "patch_size": 8, "layers": 2, "width": WIDTH, "head_width": 16}
+    text = {"context_length": CONTEXT, "vocab_size": vocabulary, "layers": 2, "heads": 4}
+    return {"embed_dim": 64, "vision_cfg": vision, "text_cfg": {**text, "width": WIDTH}}
+
+
+def _whole(state: Mapping[str, Tensor]) -> Clip:
+    clip = _empty()
+    clip.model.load_state_dict(whole_vocabulary(state))
+    return clip
+
+
+def _kept(seed: int, side: Side) -> Kept:
+    facts = {"recipe": RECIPE, "seed": str(seed), "side": side}
+    return Kept(f"scenes-seed{seed}-{side}", facts, seed in SHIPPED_SEEDS)
+
+
+def _trained(sets: SceneSets, seed: int, side: Side) -> dict[str, Tensor]:
+    """The trained tokens' state, rounded as it is stored."""
+    clip, _ = fit(sets.named()[side], seed)
+    state = {**clip.model.state_dict()}
+    state[_EMBEDDING] = state[_EMBEDDING][_tokens()]
+    return {k: v.half().float() if v.ndim > 1 else v.clone() for k, v in state.items()}
+
+
+def _train_and_write(
+    sets: SceneSets, seed: int, side: Side, folder: Path | None
+) -> dict[str, Tensor]:
+    state = _trained(sets, seed, side)
+    _kept(seed, side).write(f"epoch{EPOCHS}", state, folder, half=True)
+    return state
+
+
+def gaps(scenes: Scenes, k: int = 10, top: int | None = 5) -> dict[str, tuple[float, ...]]:
+    """PPG, PRG and AUCG of the two-model test: on training pairs, and on held-out pairs as null.
+
+    ``"training"`` are the target's pairs, ``"swapped"`` the reference's with the models' parts
+    exchanged, ``"held-out"`` pairs that neither model knows.
+
+    Parameters
+    ----------
+    k, top : public images looked up for a caption, and labels kept; None keeps all.
+    """
+    objects = {name: pairs.objects for name, pairs in scenes.sets.named().items()}
+    public = {side: _embed(scenes, side, "public") for side in SIDES}
+    found: dict[str, tuple[float, ...]] = {}
+    for words, name, order in (
+        ("training", "target", SIDES),
+        ("swapped", "reference", SIDES[::-1]),
+        ("held-out", "heldout", SIDES),
+    ):
+        first, second = (
+            Embedded(_embed(scenes, side, name), public[side], name=side) for side in order
+        )
+        test = two_model_test(
+            first, second, objects[name], objects["public"], k=k, top=top, progress=False
+        )
+        found[words] = (test.ppg, test.prg, test.aucg)
+    return found
+
+
+def utility(scenes: Scenes, side: Side = "target", first: int = 20) -> float:
+    """Of the first held-out pictures that a caption with one object finds, the share showing it."""
+    clip, objects = getattr(scenes, side), scenes.sets.heldout.objects
+    queries = clip.tokenizer([caption([name], []) for name in OBJECTS])
+    texts = embed(clip.model.encode_text, queries)
+    pictures = embed(clip.model.encode_image, scenes.images("heldout"))
+    normal = torch.nn.functional.normalize
+    nearest = (normal(texts, dim=1) @ normal(pictures, dim=1).T).topk(first, 1).indices
+    return float(objects.T.gather(1, nearest).float().mean())
+
+
+def _embed(scenes: Scenes, side: Side, name: str) -> Tensor:
+    """Features of the public pictures, or of another set's captions."""
+    model: Any = getattr(scenes, side).model
+    if name == "public":
+        return embed(model.encode_image, scenes.images(name))
+    return embed(model.encode_text, scenes.tokens(name))
+
+
+def main(arguments: list[str]) -> None:
+    """Print PPG, PRG and AUCG of three seeds, on training pairs and on held-out pairs."""
+    if arguments == ["train"]:
+        prepare()
+    seeds, rules = (0, 1, 2), ((10, 5), (10, None), (1, None))
+    all_scenes = [load(seed) for seed in seeds]
+    found = {rule: [gaps(scenes, *rule) for scenes in all_scenes] for rule in rules}
+    print(f"mean of seeds {seeds} (lowest to highest); null: the same models, held-out pairs")
+    for (k, top), tables in found.items():
+        print(f"{k} neighbours, {'all' if top is None else f'the {top} most frequent'} labels")
+        for name in tables[0]:
+            cells = []
+            for metric, column in zip(("PPG", "PRG", "AUCG"), range(3), strict=True):
+                values = [table[name][column] for table in tables]
+                mean = sum(values) / len(values)
+                cells.append(f"{metric} {mean:+.3f} ({min(values):+.3f} to {max(values):+.3f})")
+            print(f"  {name:<10} {'  '.join(cells)}")
+    useful = [utility(scenes, side) for scenes in all_scenes for side in SIDES]
+    chance = sum(float(s.sets.heldout.objects.float().mean()) for s in all_scenes) / len(seeds)
+    print(
+        f"utility of the six models {sum(useful) / len(useful):.3f} ({min(useful):.3f} to "
+        f"{max(useful):.3f}), by chance {chance:.3f}"
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
