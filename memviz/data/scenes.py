@@ -213,11 +213,13 @@ def _shape(name: str, stream: np.random.RandomState) -> np.ndarray:
     """The mask of a shape, ``[8, 8]`` of 0 and 1, a little moved and scaled."""
     grid = (np.arange(CELL) - (CELL - 1) / 2) / (CELL / 2) * stream.uniform(0.95, 1.2)
     x, y = np.meshgrid(grid - stream.uniform(-0.1, 0.1), grid - stream.uniform(-0.1, 0.1))
-    return np.asarray(_INSIDE[name](x, y), float)
+    inside: np.ndarray = _INSIDE[name](x, y)
+    return inside.astype(float)
 
 
 def _largest(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.maximum(abs(x), abs(y))
+    found: np.ndarray = np.maximum(abs(x), abs(y))
+    return found
 
 
 # Where a shape is, in a cell that reaches from -1 to 1.
