@@ -116,21 +116,26 @@ def measure(
     known = probes.subsampled_memorization(subsets)
     found = {}
     for network in NETWORKS:
-        single = _of_one_training(study, network, seed, folder / network)
-        write_scores(single, _path(folder, seed, network), _about(network, seed))
-        found[network] = [known, *single]
+        path, about = _path(folder, seed, network), _about(network, seed)
+        if not path.is_file():
+            write_scores(_of_one_training(study, network, seed, folder / network), path, about)
+        found[network] = [known, *read_scores(path, about)]
     return found
 
 
-def report(seed: int, found: dict[Network, list[Scores]], subsets: SubsetTrainings) -> str:
+def report(
+    seed: int,
+    subsets: SubsetTrainings,
+    facts: dict[str, float],
+    tables: dict[Network, pd.DataFrame],
+) -> str:
     """The figures of one seed as text: Feldman and Zhang's, then a table for each network."""
-    facts = memorization_facts(seed, found[NETWORKS[0]][0], subsets)
     lines = [
         f"seed {seed}: {len(subsets)} perceptrons, each trained on {FRACTION:g} of the "
         f"{len(subsets.examples):,} training images",
         *(f"  {name:<44} {value:+.3f}" for name, value in facts.items()),
     ]
-    for network, table in agreements(seed, found).items():
+    for network, table in tables.items():
         lines += ["", f"seed {seed}, {network}", table.round(3).to_string()]
     return "\n".join(lines)
 
@@ -177,7 +182,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--shipped", action="store_true", help="print what ships, train nothing")
     parser.add_argument("--ship", action="store_true", help="write the files into the package")
     given = parser.parse_args(argv)
-    tables: dict[Network, list[pd.DataFrame]] = {network: [] for network in NETWORKS}
+    facts: list[dict[str, float]] = []
+    tables: list[dict[Network, pd.DataFrame]] = []
     for seed in given.seeds:
         folder = SHIPPED if given.shipped else _folder(seed, given.folder)
         if given.shipped:
@@ -188,24 +194,27 @@ def main(argv: Sequence[str] | None = None) -> None:
             SHIPPED.mkdir(exist_ok=True)
             for name in ("trainings", *NETWORKS):
                 copyfile(_path(folder, seed, name), _path(SHIPPED, seed, name))
-        print(report(seed, found, SubsetTrainings.load(_path(folder, seed, "trainings"))), "\n")
-        for network, table in agreements(seed, found).items():
-            tables[network].append(table)
+        subsets = SubsetTrainings.load(_path(folder, seed, "trainings"))
+        facts.append(memorization_facts(seed, found[NETWORKS[0]][0], subsets))
+        tables.append(agreements(seed, found))
+        print(report(seed, subsets, facts[-1], tables[-1]), "\n")
     if len(given.seeds) > 1:
-        print(_summary(tables))
+        print(_summary(facts, tables))
 
 
-def _summary(tables: dict[Network, list[pd.DataFrame]]) -> str:
+def _summary(facts: list[dict[str, float]], tables: list[dict[Network, pd.DataFrame]]) -> str:
     """Mean and standard deviation over the seeds."""
     import pandas as pd
 
-    lines = []
-    for network, several in tables.items():
-        by_score = pd.concat(several)[["auroc", "rank correlation", "clean rank correlation"]]
+    lines = [f"{len(facts)} seeds: mean and standard deviation"]
+    lines.append(pd.DataFrame(facts).agg(["mean", "std"]).T.round(3).to_string())
+    for network in NETWORKS:
+        by_score = pd.concat([table[network] for table in tables])[
+            ["auroc", "rank correlation", "clean rank correlation"]
+        ]
         grouped = by_score.groupby(level=0)
-        table = grouped.mean().join(grouped.std(), rsuffix=", spread")
-        lines.append(f"{network}, mean and standard deviation of {len(several)} seeds")
-        lines.append(table.sort_values("auroc", ascending=False).round(3).to_string())
+        table = grouped.mean().join(grouped.std().add_suffix(" ±"))
+        lines += ["", network, table.sort_values("auroc", ascending=False).round(3).to_string()]
     return "\n".join(lines)
 
 

@@ -43,7 +43,7 @@ def rank_correlations(tables: Mapping[str, pd.DataFrame]) -> Figure:
         raise ValueError("there is no table to draw; give at least one.")
     sizes = [len(table) for table in tables.values()]
     side = max(2.6, 0.42 * max(sizes) + 1.1)
-    figure = style.figure(side * len(tables) + 2.0, side + 1.2)
+    figure = style.figure(side * len(tables) + 2.8, side + 0.9)
     panels = figure.subplots(1, len(tables), squeeze=False)[0]
     for place, (title, table) in enumerate(tables.items()):
         axes = panels[place]
@@ -53,7 +53,6 @@ def rank_correlations(tables: Mapping[str, pd.DataFrame]) -> Figure:
             vmin=-1,
             vmax=1,
             cmap="icefire" if _dark() else "vlag",
-            square=True,
             annot=np.vectorize(_short)(table.to_numpy(float)),
             fmt="",
             annot_kws={"fontsize": 6.5},
@@ -110,7 +109,7 @@ def agreement(table: pd.DataFrame) -> Figure:
 
 
 def distribution(scores: Scores, study: Study) -> Figure:
-    """How a score of examples is distributed in each group; a grey line where the null ends.
+    """Number of examples by score in each group, logarithmic; dashed, where the null ends.
 
     Parameters
     ----------
@@ -154,7 +153,9 @@ def distribution(scores: Scores, study: Study) -> Figure:
 
 def _group(axes: Axes, name: str, values: np.ndarray, ends: tuple[float, float]) -> None:
     colour = group_style(name)["color"]
-    axes.hist(values, bins=_BINS, range=ends, color=colour, alpha=0.85)
+    # Most clean examples score nothing; the long tail shows on a logarithmic scale.
+    axes.hist(values, bins=_BINS, range=ends, color=colour, alpha=0.85, log=True)
+    axes.set_ylim(bottom=0.7)
     axes.axvline(float(values.mean()), color=colour, lw=1.2)
     words = f"{name} · {len(values)}\nmean {_short(values.mean())}"
     axes.set_ylabel(words, fontsize=8, rotation=0, ha="right", va="center", parse_math=False)

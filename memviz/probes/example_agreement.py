@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _DRAWS = 500  # of the bootstrap and of the permuted truth
+_COLUMNS = ("auroc", "low", "high", "null low", "null high")
 
 
 def agreement(
@@ -82,34 +83,40 @@ def auroc(values: np.ndarray, planted: np.ndarray) -> float:
     >>> auroc(np.array([3.0, 1.0, 1.0, 0.0]), np.array([True, True, False, False]))
     0.875
     """
-    from scipy.stats import rankdata  # type: ignore[import-untyped]
-
     known = ~np.isnan(values)
-    values, planted = values[known], np.asarray(planted, bool)[known]
-    positive = int(planted.sum())
-    negative = len(planted) - positive
-    if not positive or not negative:
-        return float("nan")
-    ranks = rankdata(values)[planted].sum() - positive * (positive + 1) / 2
-    return float(ranks / (positive * negative))
+    once = np.ones((1, int(known.sum())))
+    return float(_weighted(values[known], np.asarray(planted, bool)[known], once)[0])
+
+
+def _weighted(values: np.ndarray, planted: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """AUROC with each row counted as often as its weight says, ``[draws]`` for ``[draws, n]``."""
+    if not len(values):
+        return np.full(len(weights), np.nan)
+    order = np.argsort(values, kind="stable")
+    ranked = values[order]
+    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] > ranked[:-1]]))
+    weights, planted = weights[:, order], planted[order]
+    high = np.add.reduceat(weights * planted, starts, axis=1)
+    low = np.add.reduceat(weights * ~planted, starts, axis=1)
+    won = (high * (low.cumsum(1) - low / 2)).sum(1)
+    pairs = high.sum(1) * low.sum(1)
+    undefined = np.full(len(won), np.nan)
+    return np.asarray(np.divide(won, pairs, out=undefined, where=pairs > 0))
 
 
 def _auroc_row(values: np.ndarray, wrong: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
     known = ~np.isnan(values)
     values, wrong = values[known], wrong[known]
-    redrawn = (rng.integers(len(values), size=len(values)) for _ in range(_DRAWS))
-    drawn = [auroc(values[rows], wrong[rows]) for rows in redrawn]
-    null = [auroc(values, rng.permutation(wrong)) for _ in range(_DRAWS)]
-    low, high = np.nanpercentile(drawn, [2.5, 97.5]) if known.any() else (np.nan, np.nan)
-    null_low, null_high = np.nanpercentile(null, [2.5, 97.5]) if known.any() else (np.nan, np.nan)
-    return {
-        "auroc": auroc(values, wrong),
-        "low": float(low),
-        "high": float(high),
-        "null low": float(null_low),
-        "null high": float(null_high),
-        "examples": int(known.sum()),
-    }
+    if wrong.all() or not wrong.any():
+        return dict.fromkeys(_COLUMNS, float("nan")) | {"examples": len(wrong)}
+    n = len(values)
+    drawn = _weighted(values, wrong, rng.multinomial(n, np.full(n, 1 / n), size=_DRAWS))
+    once = np.ones((1, n))
+    null = [_weighted(values, rng.permutation(wrong), once)[0] for _ in range(_DRAWS)]
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    null_low, null_high = np.percentile(null, [2.5, 97.5])
+    found = (auroc(values, wrong), low, high, null_low, null_high)
+    return dict(zip(_COLUMNS, map(float, found), strict=True)) | {"examples": n}
 
 
 def _planted(study: Study, planted: Tensor | None) -> Tensor:
