@@ -17,7 +17,7 @@ Weights are rounded to half precision after training, and figures are about the 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -91,30 +91,29 @@ def load(seed: int = 0) -> Scenes:
     (CaptionPairs(1,000 pairs, 24 classes), Linear(in_features=64, out_features=256, bias=True))
     """
     sets = draw_scenes(seed)
-    found = [_kept(seed, side).read(f"epoch{EPOCHS}") for side in SIDES]
-    if any(state is None for state in found):
+    stored = [_kept(seed, side).read(f"epoch{EPOCHS}") for side in SIDES]
+    found = [state for state in stored if state is not None]
+    if len(found) < len(SIDES):
         print(
             f"Training the scenes' two models for seed {seed}: about {TRAINING_SECONDS} s on two "
             f"cores, once; the weights are kept in {_kept(seed, 'target').folder}."
         )
+        found = [_trained(sets, seed, side) for side in SIDES]
         try:
-            found = [_train_and_write(sets, seed, side, None) for side in SIDES]
+            _write(found, seed)
         except OSError as error:
             warn_not_kept(error)
-            found = [_trained(sets, seed, side) for side in SIDES]
-    target, reference = (_whole(state) for state in found if state is not None)
+    target, reference = map(_whole, found)
     return Scenes(sets, target, reference)
 
 
-def fit(
-    pairs: CaptionPairs, seed: int = 0, *, start: int | None = None, **settings: Any
-) -> tuple[Clip, ContrastiveRun]:
+def fit(pairs: CaptionPairs, seed: int = 0, **settings: Any) -> tuple[Clip, ContrastiveRun]:
     """Train a model of the demo's recipe on any scenes.
 
     Parameters
     ----------
     pairs : scenes of ``draw_scenes``.
-    seed : of the shuffling and, unless ``start`` is given, of the first weights.
+    seed : of the first weights and of the shuffling.
     settings : of ``train_contrastive``, in place of the recipe's: ``epochs``, ``caption_masking``,
         ``temperature``, ``weight_decay``, ``on_epoch`` for example. ``heldout`` is not among them:
         it would need this model's own tokens.
@@ -124,7 +123,7 @@ def fit(
     The model over CLIP's whole vocabulary, and the run. The run's checkpoints are of the trained
     tokens only; ``whole_vocabulary`` completes them.
     """
-    clip = create_clip(_config(len(_tokens())), PREPROCESS, seed=seed if start is None else start)
+    clip = create_clip(_config(len(_tokens())), PREPROCESS, seed=seed)
     whole = _empty()
     run = train_contrastive(
         clip.model,
@@ -155,8 +154,8 @@ def prepare(seeds: Iterable[int] = SHIPPED_SEEDS, folder: str | Path | None = No
     """Train from the recipe and write the weights; returns their folder."""
     target = folder_to_prepare() if folder is None else Path(folder)
     for seed in seeds:
-        for side in SIDES:
-            _train_and_write(draw_scenes(seed), seed, side, target)
+        sets = draw_scenes(seed)
+        _write([_trained(sets, seed, side) for side in SIDES], seed, target)
         print(f"scenes, seed {seed}: written to {target}")
     return target
 
@@ -201,12 +200,9 @@ def _trained(sets: SceneSets, seed: int, side: Side) -> dict[str, Tensor]:
     return {k: v.half().float() if v.ndim > 1 else v.clone() for k, v in state.items()}
 
 
-def _train_and_write(
-    sets: SceneSets, seed: int, side: Side, folder: Path | None
-) -> dict[str, Tensor]:
-    state = _trained(sets, seed, side)
-    _kept(seed, side).write(f"epoch{EPOCHS}", state, folder, half=True)
-    return state
+def _write(states: Sequence[Mapping[str, Tensor]], seed: int, folder: Path | None = None) -> None:
+    for side, state in zip(SIDES, states, strict=True):
+        _kept(seed, side).write(f"epoch{EPOCHS}", state, folder, half=True)
 
 
 def gaps(scenes: Scenes, k: int = 10, top: int | None = 5) -> dict[str, tuple[float, ...]]:

@@ -140,6 +140,19 @@ def test_other_seeds_are_trained_once_and_kept(monkeypatch, tmp_path, capsys):
     assert trained == [7] * 4
 
 
+def test_weights_that_cannot_be_kept_are_used_all_the_same(monkeypatch, tmp_path, capsys):
+    few, fit = draw_scenes(8, target=30, reference=30, public=5, heldout=5), scenes.fit
+    monkeypatch.setattr(
+        scenes, "fit", lambda pairs, seed: fit(pairs, seed, epochs=1, progress=False)
+    )
+    monkeypatch.setattr(scenes, "draw_scenes", lambda seed: few)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("MEMVIZ_CACHE", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="could not be kept"):
+        found = scenes.load(seed=8)
+    assert len(found.sets.target) == 30
+
+
 def test_damaged_shipped_weights_get_a_sentence(monkeypatch, tmp_path):
     for path in kept.SHIPPED.glob("scenes-*"):
         (tmp_path / path.name).write_bytes(path.read_bytes()[:-3])
