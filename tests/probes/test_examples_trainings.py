@@ -162,6 +162,7 @@ def test_other_processes_give_the_same(study: mv.Study, backend: str, tmp_path: 
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_gives_the_same(study: mv.Study) -> None:
     distributed = pytest.importorskip("distributed")
     recipe = Recipe(partial(MLP, (3, 8, 2)), epochs=3)
