@@ -37,7 +37,7 @@ def two_model_test(
     held_out_objects: Tensor | None = None,
     k: int = 10,
     top: int | None = 5,
-    ids: Sequence[Any] | None = None,
+    ids: Sequence[Any] | np.ndarray | Tensor | None = None,
     progress: bool = True,
 ) -> DejaVu:
     """Test whether a model's captions find more of their pictures' objects than a reference's do.
@@ -61,7 +61,7 @@ def two_model_test(
         Neighbours by cosine.
     top : int, optional
         Objects kept, those that most neighbours show; all of them with None.
-    ids : sequence, optional
+    ids : sequence, array or tensor ``[n]``, optional
         The user's names of the pairs; their numbers unless given.
     progress : bool
         Show a bar when it takes more than a second.
@@ -87,6 +87,9 @@ def two_model_test(
     names = (target.name or "target", reference.name or "reference")
     if names[0] == names[1]:
         raise ValueError(f"target and reference are both called {names[0]!r}; give two names.")
+    named = np.arange(len(objects)) if ids is None else _array(ids)
+    if len(named) != len(objects):
+        raise ValueError(f"there are {len(named)} ids for {len(objects)} pairs; give one a pair.")
     sides = (replace(target, name=names[0]), replace(reference, name=names[1]))
     null = None
     if held_out_objects is not None:
@@ -100,16 +103,13 @@ def two_model_test(
         )
     asked = (objects, public_objects, k, top, progress)
     one, other = (_predict(side, side.captions, "captions", *asked) for side in sides)
-    named = np.arange(len(objects)) if ids is None else _array(ids)
-    if len(named) != len(objects):
-        raise ValueError(f"there are {len(named)} ids for {len(objects)} pairs; give one a pair.")
     return DejaVu(one, other, objects, public_objects, named, names, null)
 
 
 def retest(found: DejaVu, target: Embedded, *, progress: bool = True) -> DejaVu:
     """The same test of another target, for example ablated, against the reference as it was.
 
-    Only the target is searched again, so that a click needs half the time.
+    Only the target is searched again, so that a click waits for one search.
 
     Parameters
     ----------
@@ -164,11 +164,10 @@ def _predict(
     return predict(nearest(rows, side.public, k, progress=progress), objects, public_objects, top)
 
 
-def _array(ids: Sequence[Any]) -> np.ndarray:
-    """One entry an id, whatever they are: np.array would make a table of tuples."""
-    plain = np.asarray(ids) if all(isinstance(i, int | str | np.integer) for i in ids) else None
-    if plain is not None and plain.ndim == 1:
-        return plain
+def _array(ids: Sequence[Any] | np.ndarray | Tensor) -> np.ndarray:
+    """One entry an id as it is: np.array would make a table of tuples, and texts of numbers."""
+    if isinstance(ids, np.ndarray | Tensor):
+        return np.asarray(ids)
     found = np.empty(len(ids), dtype=object)
     for row, one in enumerate(ids):
         found[row] = one

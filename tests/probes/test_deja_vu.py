@@ -278,6 +278,8 @@ def test_ids_of_any_kind_stand_in_the_table():
     named = [("coco", i) for i in range(60)]
     assert random_test(ids=named).frame["id"].tolist() == named
     assert random_test(ids=[f"p{i}" for i in range(60)]).frame["id"].iloc[-1] == "p59"
+    assert random_test(ids=torch.arange(60) + 5).frame["id"].tolist() == list(range(5, 65))
+    assert random_test(ids=[1, "b", *range(58)]).frame["id"].tolist()[:2] == [1, "b"]
     with pytest.raises(ValueError, match="there are 2 ids for 60 pairs"):
         random_test(ids=[1, 2])
 

@@ -53,6 +53,7 @@ def test_intervals_are_those_of_the_binomial():
     assert np.array_equal(resampled(signs[None], 5, 1), resampled(signs[None], 5, 1))
     table = summary(signs.expand(3, -1), -signs.expand(3, -1), 500, 0)
     assert table["beyond"].tolist() == [1.0] * 3
+    assert (table["beyond low"] < 1).all() and (table["beyond high"] > 1).all()
     assert table["beyond std"].iloc[0] == pytest.approx(2**0.5 * table["std"].iloc[0], rel=0.15)
 
 
