@@ -110,7 +110,7 @@ def critical_units(found: CriticalUnits) -> Figure:
     curve, shares = figure.subplots(1, 2, width_ratios=[5, 4])
     for name in groups:
         mine, look = frame[frame["group"] == name], group_style(name)
-        _flipped(curve, mine["count"].to_numpy(), color=look["color"], label=name)
+        _flipped(curve, mine["count"].to_numpy(), **look, ms=4, label=name)
         if len(found.random):
             _flipped(curve, found.random[:, mine.index].ravel(), color=look["color"], ls=":")
     curve.plot([], [], ls=":", color="#555555", label="random order")
