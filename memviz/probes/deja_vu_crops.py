@@ -40,12 +40,13 @@ def background_crop(
     """
     if height < 1 or width < 1:
         raise ValueError(f"the image is {height} × {width}; it needs at least one pixel.")
-    inside = [_cut(box, height, width) for box in boxes]
+    cut = [_cut(box, height, width) for box in boxes]
+    inside = [(t, x0, b, x1) for t, x0, b, x1 in cut if t < b and x0 < x1]
     edges = sorted({0, width, *(x for _, left, _, right in inside for x in (left, right))})
     best, found = 0, None
     for i, left in enumerate(edges):
         for right in edges[i + 1 :]:
-            between = [(t, b) for t, x0, b, x1 in inside if x0 < right and left < x1 and t < b]
+            between = [(t, b) for t, x0, b, x1 in inside if x0 < right and left < x1]
             top, bottom = _longest_gap(sorted(between), height)
             area = (bottom - top) * (right - left)
             if min(bottom - top, right - left) > shortest and area > best:

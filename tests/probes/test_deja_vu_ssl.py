@@ -150,6 +150,11 @@ def test_the_crop_is_the_largest_of_all_rectangles(height, width, taken, shortes
         assert not covered[t:b, left:r].any()
 
 
+def test_a_box_without_pixels_covers_nothing():
+    for empty in ((0, 2, 4, 2), (2, 0, 2, 4), (0, -5, 4, -1)):
+        assert background_crop(4, 4, [empty], shortest=0) == (0, 0, 4, 4)
+
+
 def test_wrong_boxes_are_refused():
     with pytest.raises(ValueError, match="ends before it begins"):
         background_crop(10, 10, [(5, 0, 2, 3)])
