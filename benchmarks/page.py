@@ -102,6 +102,9 @@ Mutual information of all pairs of units, beside `np.bincount` and scikit-learn'
 Exact nearest neighbours beside FAISS's flat index and scikit-learn. A bfloat16 screen with a proved
 bound helps where neighbours stand out; in tight clusters the bound rules little out and the answer
 comes from float32. This processor multiplies bfloat16 only about twice as fast as float32.""",
+    "deja_vu": """\
+1,000 captions looked up among 100,000 public embeddings, exactly, beside FAISS's flat index; and
+the whole two-model test.""",
     "click": """\
 From a click to the changed sentence in JupyterLab on this machine, browser and kernel together;
 two threads. The empty round trip is a message to the kernel and back.""",
