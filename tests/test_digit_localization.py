@@ -107,7 +107,8 @@ def test_cifar10n_from_files_to_figures(
     np.savez(tmp_path / "labels.npz", worse_label=human)
     monkeypatch.setattr(cifar10n, "HalfResNet9", Small)
     common = ["--data", str(tmp_path), "--labels", str(tmp_path / "labels.npz"), "--kind", "worse"]
-    cifar10n.main([*common, "--examples", "50", "--test", "20", "--epochs", "2", "--at", "1"])
+    sizes = ["--examples", "50", "--test", "20", "--epochs", "2"]
+    cifar10n.main([*common, *sizes, "--at", "1", "--retrain", "head"])
     out = capsys.readouterr().out
     assert "6 memorized, 44 clean, 20 test" in out
     assert "accounting, mean of the epochs after 1:" in out

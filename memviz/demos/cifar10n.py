@@ -26,6 +26,7 @@ from memviz.data.loaders import CIFAR10_CLASSES, CIFAR10N_KINDS, load_cifar10, l
 from memviz.models.resnet9 import ResNet9
 from memviz.probes.gradient_accounting import gradient_accounting
 from memviz.probes.retraining import RetrainingSettings, layer_retraining
+from memviz.probes.rewinder import Rewinder
 from memviz.probes.rewinding import layer_rewinding
 from memviz.study import Study
 from memviz.training.loop import train
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 64, 0.1, 5e-4
 RETRAINING_EPOCHS = 5
+READ_ON = 400  # examples of each group that rewinding is read on
 IMAGES_A_MINUTE = 3000  # One core; said before the training starts.
 
 
@@ -109,23 +111,27 @@ def load(
     )
 
 
-def report(study: Study, epochs: Sequence[int], seed: int = 0) -> None:
-    """Print accounting over the epochs that follow these, rewinding to them, and retraining."""
-    print(repr(study))
+def report(study: Study, epochs: Sequence[int], retrain: Sequence[str] = (), seed: int = 0) -> None:
+    """Print accounting over the epochs that follow these, rewinding to some, and retraining."""
+    accuracy = Rewinder(study).accuracies({})
+    shares = ", ".join(f"{name} {share:.3f}" for name, share in accuracy.items())
+    print(f"{study!r}\naccuracy: {shares}")
     frames = [_accounting(study, epoch, seed) for epoch in epochs]
     means = sum(frames[1:], frames[0]) / len(frames)
     means["ratio"] = means["noisy"] / means["clean"]
     means["null_ratio"] = means["null_noisy"] / means["null_clean"]
     shown = means[["ratio", "cosine", "null_ratio", "null_cosine"]].round(3).to_string()
     print(f"\naccounting, mean of the epochs after {', '.join(map(str, epochs))}:\n{shown}")
-    rewound = layer_rewinding(study, epochs=[0, *epochs])
+    read = torch.cat([study.group(name)[:READ_ON] for name in study.groups])
+    rewound = layer_rewinding(study, epochs=[0, *epochs[:2]], examples=read)
     for epoch in rewound.epochs:
         for buffers in (False, True):
             what = "parameters and statistics" if buffers else "parameters"
             table = rewound.at(epoch, buffers=buffers).round(3).to_string()
             print(f"\nrewinding of {what} to epoch {epoch}: accuracy\n{table}")
-    settings = RetrainingSettings(batch_size=BATCH_SIZE, epochs=RETRAINING_EPOCHS, seed=seed)
-    print(f"\n{layer_retraining(study, settings=settings)}")
+    if retrain:
+        settings = RetrainingSettings(batch_size=BATCH_SIZE, epochs=RETRAINING_EPOCHS, seed=seed)
+        print(f"\n{layer_retraining(study, only=retrain, settings=settings)}")
 
 
 def _accounting(study: Study, epoch: int, seed: int) -> pd.DataFrame:
@@ -159,6 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--at", type=int, nargs="+", default=[2, 6, 10, 14], help="epochs to look at"
     )
+    parser.add_argument(
+        "--retrain", nargs="*", default=[], help="layers to train again, 5 min each"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", help="keeps the training, to go on with it")
@@ -177,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device=given.device,
         folder=given.folder,
     )
-    report(study, given.at, given.seed)
+    report(study, given.at, given.retrain, given.seed)
     print(f"\n{(time.perf_counter() - started) / 60:.0f} minutes")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
 
 from memviz.engine.chunks import slow
 from memviz.probes.layer_groups import LayersLike
@@ -100,6 +101,7 @@ def layer_rewinding(
     layers: LayersLike | None = None,
     *,
     epochs: Sequence[int] | None = None,
+    examples: Tensor | None = None,
     progress: bool = True,
 ) -> Rewinding:
     """Put the parameters of one layer after the other back to each epoch, and read the accuracies.
@@ -117,6 +119,8 @@ def layer_rewinding(
         As in ``layer_groups``.
     epochs : sequence of int, optional
         All checkpoints unless given.
+    examples : int64 ``[n]``, optional
+        What to read the accuracies on; all unless given.
 
     Raises
     ------
@@ -136,9 +140,9 @@ def layer_rewinding(
     layer
     0       1.0
     """
-    rewinder = Rewinder(study, layers)
+    rewinder = Rewinder(study, layers, examples)
     wanted = check_epochs(study, epochs)
-    names = tuple(study.groups)
+    names = tuple(rewinder.accuracies({}))
 
     def row(found: Mapping[str, float]) -> list[float]:
         return [found[name] for name in names]

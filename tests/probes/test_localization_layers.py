@@ -211,6 +211,10 @@ def test_rewinding_has_a_table_and_a_figure(trained: mv.Study) -> None:
     assert "layer rewinding of 3 layers" in repr(found)
     with pytest.raises(ValueError, match="epoch 3 is not among 0, 8"):
         found.at(3)
+    few = layer_rewinding(trained, epochs=[0], examples=torch.arange(5, 20), progress=False)
+    assert few.groups == ("memorized", "clean")
+    only = Rewinder(trained, examples=torch.arange(5, 20)).accuracies({"4": 0})
+    assert few.at(0).loc["4"].to_dict() == pytest.approx(only)
 
 
 def test_retraining_trains_one_layer_on_one_group_and_nothing_else(trained: mv.Study) -> None:
