@@ -1,0 +1,289 @@
+"""Networks that memorize by construction: explicit weights, and which unit owns which example."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+Activation = Literal["hardtanh", "relu"]
+_DIRECTIONS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Memorizer:
+    """A network with explicit weights, the examples it was made for, and who owns them.
+
+    An owner is a unit of the second hidden layer in the hard-tanh form and a pair of units in the
+    ReLU form. At the examples it owns it passes their value; at all others it is saturated, at -1
+    or 1, and only says on which side of its own examples they lie.
+
+    Attributes
+    ----------
+    model : nn.Sequential
+        ``layer1``, ``activation1``, ``layer2``, ``activation2``, ``output``; float64, one output.
+    inputs : float64 ``[n, d]``
+    values : float64 ``[n]``, from -1 to 1.
+    owners : int64 ``[n]``
+        Owner of each example, from 0.
+    groups : int64 ``[n]``
+        The unit of the first layer (of the hard-tanh form) whose linear part it lies in.
+    widths : (first, second)
+        Hard-tanh units of the two hidden layers; the ReLU form has twice as many.
+    activation : ``"hardtanh"`` or ``"relu"``
+    """
+
+    model: nn.Sequential
+    inputs: Tensor
+    values: Tensor
+    owners: Tensor
+    groups: Tensor
+    widths: tuple[int, int]
+    activation: Activation
+
+    def units_of(self, owner: int) -> tuple[int, ...]:
+        """The units of ``layer2`` that make up an owner.
+
+        Raises
+        ------
+        IndexError : there is no such owner.
+        """
+        if not 0 <= owner < self.widths[1]:
+            raise IndexError(f"owners go from 0 to {self.widths[1] - 1}; there is no {owner}.")
+        return (owner,) if self.activation == "hardtanh" else (owner, self.widths[1] + owner)
+
+    @property
+    def units(self) -> int:
+        """Hidden units."""
+        return sum(self.widths) * (1 if self.activation == "hardtanh" else 2)
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def largest_weight(self) -> float:
+        """Largest absolute weight or bias."""
+        return max(float(parameter.detach().abs().max()) for parameter in self.model.parameters())
+
+    def error(self, dtype: torch.dtype = torch.float64) -> float:
+        """Largest error of the network's value over its examples, computed in this precision."""
+        twin = _network(self.widths, self.inputs.shape[1], self.activation)
+        twin.load_state_dict(self.model.state_dict())
+        with torch.no_grad():
+            found = twin.to(dtype)(self.inputs.to(dtype))[:, 0].double()
+        return float((found - self.values).abs().max())
+
+    def __repr__(self) -> str:
+        return (
+            f"Memorizer({len(self.inputs):,} examples in {self.units:,} {self.activation} units, "
+            f"{self.parameters:,} parameters; largest weight {self.largest_weight:.1e}; error "
+            f"{self.error():.0e} in float64, {self.error(torch.float32):.0e} in float32)"
+        )
+
+
+def construct_memorizer(
+    inputs: Tensor,
+    values: Tensor,
+    widths: tuple[int, int] | None = None,
+    *,
+    activation: Activation = "relu",
+    seed: int = 0,
+) -> Memorizer:
+    """A network of three layers that has any value at each of n points, by Yun et al. (2019).
+
+    Points are projected onto a line, sorted, and cut into groups of neighbours. Each unit of the
+    first layer is linear in its own group and saturated outside. Each unit of the second layer
+    owns one point of each group: there it has the point's value, elsewhere it is saturated, and
+    the alternating sum of all units leaves the value of the owner. ``d1`` hard-tanh units times
+    ``d2`` are enough for ``d1 * d2`` points; in ReLUs, twice as many of both.
+
+    The theorem is Yun, Sra and Jadbabaie's (arXiv:1810.07770); the weights are our own derivation
+    along its idea. Weights grow with the number of points, so that float32 soon is too coarse.
+
+    Parameters
+    ----------
+    inputs : ``[n, ...]``
+        Flattened. Points that are there twice must have one value.
+    values : ``[n]``, from -1 to 1.
+    widths : (first, second), optional
+        Hard-tanh units; about the square root of n each unless given.
+    activation : ``"relu"`` or ``"hardtanh"``
+    seed : int
+        Of the directions that are tried for the line; the one with the widest gap is kept.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range, a point has two values, or the widths are too small.
+
+    Examples
+    --------
+    >>> points = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
+    >>> memorizer = construct_memorizer(points, torch.arange(40) % 2 * 2 - 1)
+    >>> memorizer.units, memorizer.error() < 1e-8
+    (26, True)
+    """
+    points, wanted = _checked(inputs, values, activation)
+    distinct, which = torch.unique(points, dim=0, return_inverse=True)
+    value = torch.zeros(len(distinct), dtype=torch.float64)
+    value[which] = wanted
+    if not torch.equal(value[which], wanted):
+        twice = int((value[which] != wanted).nonzero()[0])
+        raise ValueError(
+            f"example {twice} has the inputs of another one and another value; no network can "
+            "tell them apart, so leave one out."
+        )
+    d1, d2 = _widths(len(distinct), widths)
+    line = _line(distinct, seed)
+    place = distinct @ line
+    order = place.argsort()
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order))
+    group, position = rank // d2, rank % d2
+    # Every other group falls instead of rising, and its owners run backwards.
+    owner = torch.where(group % 2 == 0, position, d2 - 1 - position)
+    hidden = _Hidden.of(*_filled_up(place[order], value[order], d1 * d2), d1, d2)
+    model = _network((d1, d2), points.shape[1], activation)
+    model.load_state_dict(_weights(hidden, line, activation))
+    return Memorizer(model.eval(), points, wanted, owner[which], group[which], (d1, d2), activation)
+
+
+@dataclass(frozen=True, eq=False)
+class _Hidden:
+    """The hard-tanh form on the line: ``slope * (c - middle)``, then ``weight`` and ``bias``."""
+
+    slope: Tensor
+    middle: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, place: Tensor, value: Tensor, d1: int, d2: int) -> _Hidden:
+        """From sorted places and their values, ``d1 * d2`` of both."""
+        gap = float(place[-1] - place[0]) / (len(place) - 1) if len(place) > 1 else 1.0
+        starts, ends = place[::d2], place[d2 - 1 :: d2]
+        between = (ends[:-1] + starts[1:]) / 2
+        low = torch.cat([place[:1] - gap / 2, between])
+        high = torch.cat([between, place[-1:] + gap / 2])
+        slope, middle = 2 / (high - low), (high + low) / 2
+        inside = (place.view(d1, d2) - middle[:, None]) * slope[:, None]
+        backwards = torch.arange(d1) % 2 == 1
+        # Column k: what owner k sees of its point in each group.
+        seen = torch.where(backwards[:, None], inside.flip(1), inside)
+        signs = _signs(d2)
+        target = torch.where(backwards[:, None], value.view(d1, d2).flip(1), value.view(d1, d2))
+        target = target * signs
+        alpha, beta = _recursion(seen, target)
+        scale = ((2 / _nearest(seen) + beta.abs()) / alpha.abs()).amax(0)
+        weight = alpha * scale + beta
+        bias = target[0] - weight[0] * seen[0] + weight[1:].sum(0)
+        return cls(slope, middle, weight.T.contiguous(), bias)
+
+
+def _recursion(seen: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The weights that give each owner its values are ``alpha * M + beta``, for any M."""
+    alpha, beta = [torch.ones_like(seen[0])], [torch.zeros_like(seen[0])]
+    for j in range(len(seen) - 1):
+        before, after = 1 - seen[j], 1 + seen[j + 1]
+        alpha.append(-alpha[j] * before / after)
+        beta.append((target[j + 1] - target[j] - beta[j] * before) / after)
+    return torch.stack(alpha), torch.stack(beta)
+
+
+def _nearest(seen: Tensor) -> Tensor:
+    """Distance of each to the nearest other of its row; 2 where it is alone."""
+    if seen.shape[1] == 1:
+        return torch.full_like(seen, 2.0)
+    gaps = seen.diff(dim=1).abs()
+    none = torch.full_like(seen[:, :1], torch.inf)
+    return torch.minimum(torch.cat([none, gaps], 1), torch.cat([gaps, none], 1))
+
+
+def _weights(hidden: _Hidden, line: Tensor, activation: Activation) -> dict[str, Tensor]:
+    first, bias1 = hidden.slope[:, None] * line, -hidden.slope * hidden.middle
+    second, bias2 = hidden.weight, hidden.bias
+    signs = _signs(len(bias2))
+    last, bias3 = signs[None], torch.tensor([-1.0 if len(bias2) % 2 == 0 else 0.0]).double()
+    if activation == "relu":
+        # hardtanh(z) = relu(z + 1) - relu(z - 1) - 1
+        middle = bias2 - second.sum(1)
+        first, bias1 = torch.cat([first, first]), torch.cat([bias1 + 1, bias1 - 1])
+        both = torch.cat([second, -second], 1)
+        second, bias2 = torch.cat([both, both]), torch.cat([middle + 1, middle - 1])
+        last, bias3 = torch.cat([last, -last], 1), bias3 - last.sum(1)
+    weights = zip(("layer1", "layer2", "output"), (first, second, last), strict=True)
+    biases = zip(("layer1", "layer2", "output"), (bias1, bias2, bias3), strict=True)
+    return {f"{name}.weight": w for name, w in weights} | {f"{name}.bias": b for name, b in biases}
+
+
+def _network(widths: tuple[int, int], features: int, activation: Activation) -> nn.Sequential:
+    times = 1 if activation == "hardtanh" else 2
+    d1, d2 = (times * width for width in widths)
+    between = nn.Hardtanh if activation == "hardtanh" else nn.ReLU
+    # On no device there are no initial weights, so that no generator is touched.
+    with torch.device("meta"):
+        modules: OrderedDict[str, nn.Module] = OrderedDict(
+            layer1=nn.Linear(features, d1, dtype=torch.float64),
+            activation1=between(),
+            layer2=nn.Linear(d1, d2, dtype=torch.float64),
+            activation2=between(),
+            output=nn.Linear(d2, 1, dtype=torch.float64),
+        )
+    return nn.Sequential(modules).to_empty(device="cpu")
+
+
+def _line(points: Tensor, seed: int) -> Tensor:
+    """Of some random directions, the one along which the points lie furthest apart."""
+    draw = torch.Generator().manual_seed(seed)
+    lines = torch.randn(_DIRECTIONS, points.shape[1], generator=draw, dtype=torch.float64)
+    lines /= lines.norm(dim=1, keepdim=True)
+    if len(points) == 1:
+        return lines[0]
+    places = (points @ lines.T).sort(0).values
+    width = (places[-1] - places[0]).clamp_min(torch.finfo(torch.float64).tiny)
+    return lines[(places.diff(dim=0).amin(0) / width).argmax()]
+
+
+def _filled_up(place: Tensor, value: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Points of value 0 on the right, as many as are missing."""
+    missing = n - len(place)
+    gap = float(place[-1] - place[0]) / (len(place) - 1) if len(place) > 1 else 1.0
+    more = place[-1] + gap * torch.arange(1, missing + 1)
+    return torch.cat([place, more]), torch.cat([value, torch.zeros(missing).double()])
+
+
+def _signs(d2: int) -> Tensor:
+    return 1.0 - 2.0 * (torch.arange(d2, dtype=torch.float64) % 2)
+
+
+def _widths(n: int, widths: tuple[int, int] | None) -> tuple[int, int]:
+    if widths is None:
+        d2 = max(1, round(n**0.5))
+        return -(-n // d2), d2
+    d1, d2 = widths
+    if d1 < 1 or d2 < 1 or d1 * d2 < n:
+        raise ValueError(
+            f"widths {d1} and {d2} are enough for {max(d1, 0) * max(d2, 0)} points, but there are "
+            f"{n}; their product must be {n} at least."
+        )
+    return d1, d2
+
+
+def _checked(inputs: Tensor, values: Tensor, activation: str) -> tuple[Tensor, Tensor]:
+    if activation not in get_args(Activation):
+        raise ValueError(f"activation is {activation!r}; use 'relu' or 'hardtanh'.")
+    points = torch.as_tensor(inputs).flatten(1).double()
+    wanted = torch.as_tensor(values).double()
+    if wanted.shape != (len(points),) or len(points) == 0:
+        raise ValueError(
+            f"values has shape {tuple(wanted.shape)} for {len(points)} points; give one value a "
+            "point, [n]."
+        )
+    if not points.isfinite().all() or not bool((wanted.abs() <= 1).all()):
+        raise ValueError("inputs must be finite and values lie from -1 to 1; scale them.")
+    return points, wanted
