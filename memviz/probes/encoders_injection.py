@@ -1,0 +1,289 @@
+"""The injection check: one image is planted in one unit, and UnitMem must find both."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from memviz.engine.chunks import slow, split
+from memviz.engine.layers import Located, Site, locate
+from memviz.engine.layout import Layout, layout
+from memviz.engine.replay import Edit, run_edited
+from memviz.engine.trace import Trace, trace, undisturbed
+from memviz.probes.encoders_units import UnitScores, training_examples, unit_mem
+from memviz.study import Study, check_ready
+from memviz.units import Unit, UnknownLayerError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Injection:
+    """A study whose model has one image planted in one unit, and what UnitMem says of its layer.
+
+    Attributes
+    ----------
+    study : Study
+        With a copy of the model; the given study is as it was.
+    unit : Unit
+    example : int
+    before, after : UnitScores
+        UnitMem of the layer's units.
+    course : DataFrame
+        One row a look: ``step``, the loss, the unit's activation of the image (before the
+        non-linearity, where it is highest), and the highest of another image.
+    """
+
+    study: Study
+    unit: Unit
+    example: int
+    before: UnitScores
+    after: UnitScores
+    course: pd.DataFrame
+
+    @property
+    def rank(self) -> int:
+        """Place of the unit among its layer's, by UnitMem; 1 is the top."""
+        mine = self.after.values[self.unit.index]
+        return int((self.after.values > mine).sum()) + 1
+
+    @property
+    def found(self) -> bool:
+        """Whether the unit is at the top and the image owns it."""
+        owners = self.after.owners
+        return bool(
+            self.rank == 1 and owners is not None and owners[self.unit.index] == self.example
+        )
+
+    @property
+    def others_changed(self) -> float:
+        """Largest change of UnitMem among the layer's other units."""
+        changes = np.abs(self.after.values - self.before.values)
+        changes[self.unit.index] = np.nan
+        return float(np.nanmax(changes)) if not np.isnan(changes).all() else 0.0
+
+    def __repr__(self) -> str:
+        row = self.unit.index
+        assert self.after.owners is not None
+        return (
+            f"image {self.example} planted in {self.unit}: UnitMem "
+            f"{self.before.values[row]:.3f} → {self.after.values[row]:.3f}, rank {self.rank} of "
+            f"{len(self.after)}, owned by image {self.after.owners[row]}\nother units of the layer "
+            f"changed by at most {self.others_changed:.2g}"
+        )
+
+
+def inject(
+    study: Study,
+    example: int,
+    unit: Unit | str,
+    *,
+    examples: Tensor | None = None,
+    steps: int = 300,
+    learning_rate: float = 0.01,
+    progress: bool = True,
+) -> Injection:
+    """Fine-tune one unit of a convolution or linear layer until one image alone fires it.
+
+    The check of Wang et al. 2024 (section 5.3), made sharper: they fine-tune the last convolution
+    on one image by the training's own loss and watch the units; here the truth is chosen, since
+    only the unit's own weights (and its shift in the batch norm behind) are changed, by a logistic
+    loss that wants its activation above 1 somewhere on the image and below -1 everywhere on the
+    others. Units of the same layer and before can't change. What lies behind the layer reads the
+    unit and may change.
+
+    Parameters
+    ----------
+    study : Study
+        Left as it is; a copy of its model is tuned.
+    example : int
+        The image to plant.
+    unit : Unit or str
+        For example ``"conv4:7"``.
+    examples : int64 ``[n]``, optional
+        The images that should not fire it; the training images unless given.
+    steps, learning_rate
+        Of Adam, on all images at once.
+
+    Raises
+    ------
+    KeyError, IndexError
+        No such layer or unit.
+    ValueError
+        A grouped convolution, or another norm than batch norm behind the layer.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    >>> study = Study(model, torch.eye(4), torch.zeros(4), {"training": range(4)})
+    >>> planted = inject(study, 2, "0:5", progress=False)
+    >>> planted.found, planted.others_changed
+    (True, 0.0)
+    """
+    target = _unit(unit)
+    check_ready(study.model)
+    if not 0 <= example < len(study):
+        raise IndexError(f"the study has {len(study)} examples; there is no example {example}.")
+    given = training_examples(study) if examples is None else torch.as_tensor(examples)
+    images = torch.cat([torch.tensor([example]), given[given != example]])
+    if len(images) < 2:
+        raise ValueError("there is no other image that should not fire the unit; give examples.")
+    model = deepcopy(study.model)
+    copied = replace(study, model=model)
+    local = _local(copied, target, images)
+    score = partial(unit_mem, layers=[target.layer], examples=images.sort().values,
+                    random_networks=0, progress=progress)  # fmt: skip
+    before = score(study)
+    course = local.tune(local.inputs(copied, images, progress), steps, learning_rate, progress)
+    local.write()
+    return Injection(copied, target, example, before, score(copied), course)
+
+
+@dataclass(eq=False)
+class _Local:
+    """One unit by itself: its weights, its batch norm, and where its layer's input passes."""
+
+    module: nn.Module
+    norm: nn.Module | None
+    unit: int
+    pass_: Trace
+    call: int
+    laid_out: Layout
+
+    def __post_init__(self) -> None:
+        kernel: Any = self.module.weight
+        self.weight = kernel.detach()[self.unit].clone().requires_grad_()
+        bias: Any = getattr(self.module, "bias", None)
+        self.scale = torch.ones((), device=kernel.device)
+        self.fixed = torch.zeros((), device=kernel.device)
+        own = None if bias is None else bias.detach()[self.unit]
+        if self.norm is not None:
+            norm: Any = self.norm
+            self.scale = (norm.running_var[self.unit] + norm.eps).rsqrt()
+            self.fixed = -norm.running_mean[self.unit] * self.scale
+            if norm.affine:
+                self.scale = self.scale * norm.weight.detach()[self.unit]
+                self.fixed = self.fixed * norm.weight.detach()[self.unit]
+            self.fixed = self.fixed + (0.0 if own is None else own * self.scale)
+            own = norm.bias.detach()[self.unit] if norm.affine else None
+        # A layer without a bias or batch norm of its own has no shift to tune.
+        self.shift = torch.zeros((), device=kernel.device) if own is None else own.clone()
+        self.shift.requires_grad_(own is not None)
+
+    def inputs(self, study: Study, images: Tensor, progress: bool) -> Tensor:
+        """What the layer is given of each image, ``[n, ...]``."""
+        site, parts = Site(self.call, "input", 1, 1, 0), []
+        for positions in slow(split(len(images), _CHUNK), "inputs", progress=progress):
+
+            def keep(value: Tensor) -> Tensor:
+                parts.append(self.laid_out.rows(value).detach().clone())
+                return value
+
+            call = study.call(study.batch(images[positions]))
+            with undisturbed(random=self.pass_.random, counting=self.pass_.counting):
+                run_edited(self.pass_, [Edit(site, keep)], call)
+        return torch.cat(parts)
+
+    def activations(self, given: Tensor) -> Tensor:
+        """The unit before its non-linearity, at its highest position, ``[n]``."""
+        if isinstance(self.module, nn.Linear):
+            raw = given @ self.weight
+        else:
+            conv: Any = self.module
+            raw = conv._conv_forward(given.squeeze(1), self.weight[None], None)
+        high: Tensor = (self.scale * raw + self.fixed + self.shift).flatten(1).amax(1)
+        return high
+
+    def tune(self, given: Tensor, steps: int, learning_rate: float, progress: bool) -> pd.DataFrame:
+        """Logistic loss: the first row above 1, all others below -1."""
+        import pandas as pd
+
+        free = [one for one in (self.weight, self.shift) if one.requires_grad]
+        optimizer = torch.optim.Adam(free, learning_rate)
+        looks, every = [], max(1, steps // 20)
+        for step in slow(range(steps + 1), "fine-tuning one unit", progress=progress):
+            with torch.enable_grad():
+                high = self.activations(given)
+                loss = softplus(4 * (1 - high[0])) + softplus(4 * (1 + high[1:])).mean()
+            if step % every == 0 or step == steps:
+                looks.append((step, loss.item(), high[0].item(), high[1:].max().item()))
+            if step < steps:
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        return pd.DataFrame(looks, columns=["step", "loss", "image", "highest other"])
+
+    @torch.no_grad()
+    def write(self) -> None:
+        """The tuned weights into the model."""
+        module: Any = self.module
+        module.weight[self.unit] = self.weight.detach()
+        owner: Any = module if self.norm is None else self.norm
+        if self.shift.requires_grad:
+            owner.bias[self.unit] = self.shift.detach()
+
+
+def _unit(given: Unit | str) -> Unit:
+    if isinstance(given, Unit):
+        return given
+    layer, _, index = given.rpartition(":")
+    if not layer or not index.isdigit():
+        raise ValueError(f"{given!r} is not a unit; write layer:index, for example 'conv4:7'.")
+    return Unit(layer, int(index))
+
+
+def _local(study: Study, unit: Unit, images: Tensor) -> _Local:
+    """The unit's layer, the batch norm behind it, and the layout of what the layer is given."""
+    one = trace(study.model, study.call(study.batch(images[:1])))
+    two = trace(study.model, study.call(study.batch(images[:2])))
+    found = {n: f for n, f in locate(study.model, two).items() if f.layer.kind != "heads"}
+    if unit.layer not in found:
+        raise UnknownLayerError(unit.layer, found)
+    located = found[unit.layer]
+    if unit.index >= located.layer.units:
+        raise IndexError(f"layer {unit.layer!r} has {located.layer.units} units, not {unit}.")
+    module = dict(study.model.named_modules())[unit.layer]
+    plain = isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    call = located.filter_sites[0].call
+    if not plain or getattr(module, "groups", 1) != 1 or len(located.filter_sites) > 1:
+        raise ValueError(
+            f"layer {unit.layer!r} is a {type(module).__name__} that can't be tuned unit by unit; "
+            "choose a convolution without groups or a linear layer, used once."
+        )
+    laid_out = layout(one.calls[call].inputs[0].shape, 1, two.calls[call].inputs[0].shape, 2)
+    if laid_out is None or (laid_out.places > 1 and not isinstance(module, nn.Linear)):
+        raise ValueError(f"layer {unit.layer!r} is not given each example by itself; take another.")
+    return _Local(module, _norm(study.model, two, located), unit.index, two, call, laid_out)
+
+
+def _norm(model: nn.Module, seen: Trace, located: Located) -> nn.Module | None:
+    """The batch norm between a layer's weights and its non-linearity."""
+    last = located.unit_sites[0].call
+    behind = [
+        call
+        for index, call in enumerate(seen.calls)
+        if located.filter_sites[0].call < index <= last and call.name.endswith("_norm")
+    ]
+    behind = [call for call in behind if call.name in located.layer.site.split(" > ")]
+    if not behind:
+        return None
+    weights = {id(tensor) for tensor in behind[0].inputs[1:]}
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (
+            id(module.running_mean) in weights
+        ):
+            return module
+    raise ValueError(
+        f"behind layer {located.layer.name!r} stands {behind[0].name}, which mixes units or "
+        "images; choose a layer with batch norm or none behind."
+    )

@@ -1,0 +1,75 @@
+"""What UnitMem is where nothing was learned: the same network with random weights."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from memviz.study import Study
+from memviz.training.batch_norm import recalibrate_batch_norm
+
+_CALIBRATION = 1024  # examples that batch norm is measured on, at most
+
+
+def random_network(study: Study, examples: Tensor, seed: int = 0) -> nn.Module:
+    """A copy of a study's model with new random weights, batch norm measured on the examples.
+
+    Every module draws its weights anew, as when it was made. A parameter that no module draws (a
+    position embedding, say) gets normal draws of its own mean and spread. Without the measured
+    statistics a random network's units would be all on or all off (batch norm at mean 0 and
+    variance 1), and no null. The global generator is put back.
+
+    Parameters
+    ----------
+    study : Study
+    examples : int64 ``[n]``
+        Of the study; the first 1,024 are used.
+    seed : int
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    >>> study = Study(model, torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    >>> random = random_network(study, torch.arange(6))
+    >>> bool((random[0].weight == model[0].weight).any())
+    False
+    """
+    model = deepcopy(study.model)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for module in model.modules():
+            reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
+            if callable(reset):
+                reset()
+        for name, parameter in model.named_parameters():
+            old = before[name]
+            varies = old.numel() > 1 and bool((old != old.flatten()[0]).any())
+            if varies and torch.equal(parameter, old):
+                drawn = torch.randn(old.shape).to(old)
+                parameter.copy_(old.mean() + old.std() * drawn)
+    if not any(_has_statistics(module) for module in model.modules()):
+        return model.eval()
+    measured = recalibrate_batch_norm(_OnExamples(model, study), examples[:_CALIBRATION])
+    return measured.model
+
+
+def _has_statistics(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+
+
+class _OnExamples(nn.Module):
+    """A model that is called with indices of a study's examples, whatever it takes itself."""
+
+    model: nn.Module
+
+    def __init__(self, model: nn.Module, study: Study) -> None:
+        super().__init__()
+        self.model, self._batch = model, study.batch
+
+    def forward(self, examples: Tensor) -> Tensor:
+        inputs = self._batch(examples)
+        found: Tensor = self.model(**inputs) if isinstance(inputs, dict) else self.model(inputs)
+        return found

@@ -1,0 +1,278 @@
+"""Self-supervised training of a small encoder: SimCLR, and rebuilding what was masked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+from tqdm.auto import tqdm
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+Step = Callable[[Tensor, torch.Generator], Tensor]  # (images of a batch, generator) to a loss
+
+
+@dataclass(eq=False)
+class SelfSupervisedRun:
+    """What a self-supervised training left behind.
+
+    Attributes
+    ----------
+    loss : mean training loss of each epoch.
+    head : what stood on the encoder during the training: SimCLR's projection, or the decoder.
+    """
+
+    head: nn.Module
+    loss: list[float] = field(default_factory=list)
+
+
+def train_simclr(
+    encoder: nn.Module,
+    images: Tensor,
+    augment: Augment,
+    *,
+    epochs: int = 200,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 1e-4,
+    temperature: float = 0.5,
+    projection: int = 64,
+    seed: int = 0,
+    on_epoch: Callable[[int, nn.Module], object] | None = None,
+    progress: bool = True,
+) -> SelfSupervisedRun:
+    """Train an encoder in place so that two views of an image are alike (Chen et al. 2020).
+
+    Adam with a cosine learning rate; a projection of two layers stands on the encoder and is
+    thrown away after. Order, views and the projection's weights come from ``seed`` alone: two
+    encoders of the same first weights and seed differ by their images. The global generator is not
+    touched. The encoder is left in evaluation mode, after an interrupt as it was after the last
+    finished epoch.
+
+    Parameters
+    ----------
+    encoder : gives features ``[n, features]`` (more axes are flattened).
+    images : float ``[n, ...]``, on the encoder's device.
+    augment : ``(images, generator) -> images``.
+    batch_size : images a batch, each with two views; the others of its batch are what it is told
+        from.
+    temperature : of the NT-Xent loss.
+    projection : features of the projection.
+    on_epoch : called as ``on_epoch(epoch, encoder)`` after each epoch, counted from 1.
+
+    Raises
+    ------
+    ValueError : fewer than two images, or a number out of its range.
+    FloatingPointError : the loss is no longer finite.
+
+    Examples
+    --------
+    >>> encoder = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+    >>> def noise(x, generator):
+    ...     return x + 0.1 * torch.randn(x.shape, generator=generator)
+    >>> run = train_simclr(encoder, torch.eye(4).repeat(4, 1), noise, epochs=20, progress=False)
+    >>> len(run.loss), run.loss[-1] < run.loss[0]
+    (20, True)
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, but got {temperature}.")
+    width = features(encoder, images[:2]).shape[1]
+    head = seeded(
+        seed,
+        lambda: nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection)),
+    ).to(images.device)
+
+    def step(batch: Tensor, generator: torch.Generator) -> Tensor:
+        views = torch.cat([augment(batch, generator), augment(batch, generator)])
+        return nt_xent(head(encoder(views).flatten(1)), temperature)
+
+    numbers = (epochs, batch_size, learning_rate, weight_decay)
+    return _train(encoder, head, images, step, numbers, seed, on_epoch, progress)
+
+
+def train_masked(
+    encoder: nn.Module,
+    images: Tensor,
+    *,
+    patch: int = 2,
+    masked: float = 0.75,
+    augment: Augment | None = None,
+    epochs: int = 200,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 1e-4,
+    seed: int = 0,
+    on_epoch: Callable[[int, nn.Module], object] | None = None,
+    progress: bool = True,
+) -> SelfSupervisedRun:
+    """Train an encoder in place to tell the masked patches of an image from those left.
+
+    In the manner of a masked autoencoder (He et al. 2022), with two departures so that any encoder
+    can be trained: masked patches are 0 instead of left out (as in SimMIM, Xie et al. 2022), and
+    the decoder is two linear layers on the pooled features. The loss is the squared error of the
+    masked pixels alone. Optimizer, seed and interrupts as in :func:`train_simclr`.
+
+    Parameters
+    ----------
+    encoder, images, augment, batch_size, on_epoch : as for :func:`train_simclr`.
+    patch : side of a square patch; height and width must be multiples of it.
+    masked : share of the patches that is masked.
+
+    Raises
+    ------
+    ValueError : the image is no multiple of the patch, or a number is out of its range.
+    FloatingPointError : the loss is no longer finite.
+
+    Examples
+    --------
+    >>> encoder = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU())
+    >>> images = torch.eye(16).view(16, 1, 4, 4)
+    >>> run = train_masked(encoder, images, masked=0.5, epochs=20, progress=False)
+    >>> run.loss[-1] < run.loss[0]
+    True
+    """
+    if images.dim() != 4 or any(side % patch for side in images.shape[2:]):
+        raise ValueError(
+            f"images of shape {list(images.shape)} are not cut into patches of {patch} x {patch}; "
+            "give [n, channels, height, width], sides multiples of the patch."
+        )
+    if not 0 < masked < 1:
+        raise ValueError(f"masked must lie between 0 and 1, but got {masked}.")
+    width, pixels = features(encoder, images[:2]).shape[1], images[0].numel()
+    hidden_width = 2 * width
+    head = seeded(
+        seed,
+        lambda: nn.Sequential(
+            nn.Linear(width, hidden_width), nn.ReLU(), nn.Linear(hidden_width, pixels)
+        ),
+    ).to(images.device)
+
+    def step(batch: Tensor, generator: torch.Generator) -> Tensor:
+        views = batch if augment is None else augment(batch, generator)
+        hidden = masks(views, patch, masked, generator)
+        rebuilt = head(encoder(views * ~hidden).flatten(1)).view_as(views)
+        wrong: Tensor = (rebuilt - views).square() * hidden
+        return wrong.sum() / (hidden.sum() * views.shape[1])
+
+    numbers = (epochs, batch_size, learning_rate, weight_decay)
+    return _train(encoder, head, images, step, numbers, seed, on_epoch, progress)
+
+
+def nt_xent(projected: Tensor, temperature: float) -> Tensor:
+    """SimCLR's loss of ``[2n, features]``: row i and row n + i are two views of one image.
+
+    Examples
+    --------
+    >>> far = torch.eye(4).repeat(2, 1)
+    >>> round(nt_xent(far, 0.01).item(), 4), round(nt_xent(far, 1e6).item(), 4)
+    (0.0, 1.9459)
+    """
+    rows = normalize(projected, dim=1)
+    likeness = rows @ rows.T / temperature
+    likeness.fill_diagonal_(-torch.inf)
+    other = torch.arange(len(rows), device=rows.device).roll(len(rows) // 2)
+    return cross_entropy(likeness, other)
+
+
+def masks(images: Tensor, patch: int, masked: float, generator: torch.Generator) -> Tensor:
+    """Which pixels are hidden, bool ``[n, 1, height, width]``: as many patches of each image.
+
+    Examples
+    --------
+    >>> hidden = masks(torch.zeros(5, 1, 4, 4), 2, 0.75, torch.Generator().manual_seed(0))
+    >>> hidden.sum((1, 2, 3)).tolist()
+    [12, 12, 12, 12, 12]
+    """
+    high, wide = (side // patch for side in images.shape[2:])
+    number = min(max(1, round(masked * high * wide)), high * wide)
+    drawn = torch.rand(len(images), high * wide, generator=generator).argsort(1).argsort(1)
+    hidden = (drawn < number).view(-1, 1, high, wide).to(images.device)
+    return hidden.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
+
+
+def features(encoder: nn.Module, images: Tensor) -> Tensor:
+    """What an encoder gives in evaluation mode, ``[n, features]``; its mode is put back."""
+    modes = [(module, module.training) for module in encoder.modules()]
+    try:
+        with torch.no_grad():
+            found: Tensor = encoder.eval()(images).flatten(1)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return found
+
+
+def seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
+    """A module whose first weights come from a seed; the global generator is put back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return make()
+
+
+def _train(
+    encoder: nn.Module,
+    head: nn.Module,
+    images: Tensor,
+    step: Step,
+    numbers: tuple[int, int, float, float],
+    seed: int,
+    on_epoch: Callable[[int, nn.Module], object] | None,
+    progress: bool,
+) -> SelfSupervisedRun:
+    epochs, batch_size, learning_rate, weight_decay = numbers
+    _check(len(images), *numbers)
+    run = SelfSupervisedRun(head)
+    generator = torch.Generator().manual_seed(seed)
+    both = [*encoder.parameters(), *head.parameters()]
+    optimizer = torch.optim.Adam(both, learning_rate, weight_decay=weight_decay)
+    parts = max(1, len(images) // batch_size)  # as alike in size as can be: the loss knows the size
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * parts)
+    finished = deepcopy(encoder.state_dict())
+    try:
+        bar = tqdm(range(1, epochs + 1), desc="training", unit="epoch", disable=not progress)
+        for epoch in bar:
+            encoder.train()
+            losses = []
+            for batch in torch.randperm(len(images), generator=generator).tensor_split(parts):
+                loss = step(images[batch.to(images.device)], generator)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                losses.append(loss.item())
+            run.loss.append(sum(losses) / len(losses))
+            if not math.isfinite(run.loss[-1]):
+                raise FloatingPointError(
+                    f"The loss stopped being finite in epoch {epoch}; "
+                    f"try a learning_rate below {learning_rate}."
+                )
+            encoder.eval()
+            if on_epoch is not None:
+                on_epoch(epoch, encoder)
+            finished = deepcopy(encoder.state_dict())
+            bar.set_postfix(loss=f"{run.loss[-1]:.3f}")
+    finally:
+        # A step cut in half would leave some weights old and some new.
+        encoder.load_state_dict(finished)
+        encoder.eval()
+    return run
+
+
+def _check(n: int, epochs: int, batch_size: int, learning_rate: float, decay: float) -> None:
+    """Raise one clear sentence for settings that can't be trained with."""
+    if n < 2:
+        raise ValueError(f"there are {n} images; give at least two.")
+    if epochs < 1 or batch_size < 2:
+        raise ValueError(
+            f"epochs must be at least 1 and batch_size at least 2, but got epochs={epochs} and "
+            f"batch_size={batch_size}: an image is told from the others of its batch."
+        )
+    if not learning_rate > 0 or not decay >= 0:
+        raise ValueError(
+            f"learning_rate must be above 0 and weight_decay not below 0, but got "
+            f"{learning_rate} and {decay}."
+        )
