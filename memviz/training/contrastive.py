@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
-from copy import deepcopy
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from memviz.training.caption_masking import mask_captions
+from memviz.training.contrastive_resume import ContrastiveProgress
 
 WARM_UP = 0.05  # Share of the steps in which the learning rate rises to its full height.
 LARGEST_SCALE = 100.0  # As in CLIP: a scale above it makes training unstable.
@@ -34,7 +35,7 @@ class ContrastiveRun:
     loss: list[float] = field(default_factory=list)
     heldout_loss: list[float] = field(default_factory=list)
     best_epoch: int = 0
-    checkpoints: dict[int, Mapping[str, Tensor]] = field(default_factory=dict)
+    checkpoints: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
 def train_contrastive(
@@ -53,6 +54,7 @@ def train_contrastive(
     seed: int = 0,
     checkpoint_epochs: Collection[int] = (),
     on_epoch: Callable[[int, nn.Module], object] | None = None,
+    folder: str | Path | None = None,
     progress: bool = True,
 ) -> ContrastiveRun:
     """Train image and text tower in place with AdamW and CLIP's symmetric loss.
@@ -60,7 +62,8 @@ def train_contrastive(
     The learning rate rises over the first 5 % of the steps and then falls as a cosine. Shuffling
     and masking have generators of their own: the same seed gives the same run, and the global
     generator is not touched. The model is left in evaluation mode. If training is interrupted,
-    the model is put back to the end of the last finished epoch and the exception goes on.
+    the model is put back to the end of the last finished epoch and the exception goes on; with a
+    folder, the same call then goes on from there and ends as if it had never stopped.
 
     Parameters
     ----------
@@ -75,10 +78,13 @@ def train_contrastive(
         to the best one.
     checkpoint_epochs : epochs to keep, from 0 (before training) to ``epochs``.
     on_epoch : called as ``on_epoch(epoch, model)`` after each epoch, counted from 1.
+    folder : keeps the training after every epoch, and its checkpoints as files. (A model that
+        draws random numbers of its own, as patch dropout does, goes on with other ones.)
 
     Raises
     ------
-    ValueError : sizes that don't fit together, or a number out of its range.
+    ValueError : sizes that don't fit together, a number out of its range, or a folder that holds
+        another training.
     FloatingPointError : the loss is no longer finite.
 
     Examples
@@ -99,31 +105,47 @@ def train_contrastive(
     """
     _check(images, tokens, epochs, batch_size, learning_rate, weight_decay, temperature)
     _check_stop(heldout, patience, checkpoint_epochs, epochs)
-    run = ContrastiveRun()
-    generators = [torch.Generator().manual_seed(2 * int(seed) + part) for part in range(2)]
+    settings = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "temperature": temperature,
+        "caption_masking": caption_masking,
+        "patience": patience,
+        "seed": int(seed),
+    }
     optimizer = _optimizer(model, learning_rate, weight_decay, temperature)
-    steps = epochs * -(-len(images) // batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _shape(steps))
-    finished = best = deepcopy(model.state_dict())
-    if 0 in checkpoint_epochs:
-        run.checkpoints[0] = finished
-    bar = tqdm(range(1, epochs + 1), desc="training", unit="epoch", disable=not progress)
+    shape = _shape(epochs * -(-len(images) // batch_size))
+    kept = ContrastiveProgress(
+        model,
+        optimizer,
+        torch.optim.lr_scheduler.LambdaLR(optimizer, shape),
+        tuple(torch.Generator().manual_seed(2 * int(seed) + part) for part in range(2)),
+        run := ContrastiveRun(),
+        checkpoint_epochs,
+    )
+    if folder is not None:
+        watched = (
+            {} if heldout is None else {"heldout_images": heldout[0], "heldout_tokens": heldout[1]}
+        )
+        kept.open(Path(folder), settings, {"images": images, "tokens": tokens, **watched})
+    if not run.loss:
+        kept.keep(0)
+    bar = tqdm(
+        range(len(run.loss) + 1, epochs + 1),
+        desc="training",
+        unit="epoch",
+        initial=len(run.loss),
+        total=epochs,
+        disable=not progress,
+    )
     try:
         for epoch in bar:
-            model.train()
-            total = 0.0
-            for batch in _batches(len(images), batch_size, generators[0]):
-                chosen = batch.to(tokens.device)
-                words = mask_captions(tokens[chosen], caption_masking, generators[1])
-                loss = contrastive_loss(model, images[batch.to(images.device)], words)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                _limit_scale(model)
-                total += loss.item() * len(batch)
-            run.loss.append(total / len(images))
-            if not math.isfinite(total):
+            if patience is not None and len(run.loss) - run.best_epoch >= patience:
+                break
+            mean = _epoch(kept, images, tokens, batch_size, caption_masking)
+            if not math.isfinite(mean):
                 raise FloatingPointError(
                     f"The loss stopped being finite in epoch {epoch}; "
                     f"try a learning_rate below {learning_rate}."
@@ -131,30 +153,43 @@ def train_contrastive(
             model.eval()
             if on_epoch is not None:
                 on_epoch(epoch, model)
-            finished = deepcopy(model.state_dict())
-            if epoch in checkpoint_epochs:
-                run.checkpoints[epoch] = finished
-            bar.set_postfix(loss=f"{run.loss[-1]:.3f}")
-            if heldout is None:
-                run.best_epoch, best = epoch, finished
-                continue
-            run.heldout_loss.append(_mean_loss(model, *heldout, batch_size))
-            if run.heldout_loss[-1] <= min(run.heldout_loss):
-                run.best_epoch, best = epoch, finished
-            if patience is not None and epoch - run.best_epoch >= patience:
-                break
-        finished = best if patience is not None else finished
+            watched_loss = None if heldout is None else _mean_loss(model, *heldout, batch_size)
+            kept.end_epoch(mean, watched_loss)
+            bar.set_postfix(loss=f"{mean:.3f}")
     except BaseException as error:
+        then = "with folder= it could go on" if folder is None else "the same call goes on"
         error.add_note(
-            f"Training stopped in epoch {len(run.loss)}; the model is as it was after the last "
-            "finished epoch."
+            f"Training stopped in epoch {len(run.loss) + 1}; the model is as it was after the last "
+            f"finished epoch, and {then} from there."
         )
         raise
+    else:
+        if patience is not None:
+            kept.finished = kept.best
     finally:
         # A step cut in half would leave some weights old and some new.
-        model.load_state_dict(finished)
+        model.load_state_dict(kept.finished)
         model.eval()
     return run
+
+
+def _epoch(
+    kept: ContrastiveProgress, images: Tensor, tokens: Tensor, batch_size: int, masking: float
+) -> float:
+    """Present each pair once; gives the mean loss."""
+    kept.model.train()
+    shuffling, leaving_out = kept.generators
+    total = 0.0
+    for batch in torch.randperm(len(images), generator=shuffling).split(batch_size):
+        words = mask_captions(tokens[batch.to(tokens.device)], masking, leaving_out)
+        loss = contrastive_loss(kept.model, images[batch.to(images.device)], words)
+        kept.optimizer.zero_grad()
+        loss.backward()
+        kept.optimizer.step()
+        kept.schedule.step()
+        _limit_scale(kept.model)
+        total += loss.item() * len(batch)
+    return total / len(images)
 
 
 def contrastive_loss(model: nn.Module, images: Tensor, tokens: Tensor) -> Tensor:
@@ -173,10 +208,6 @@ def _mean_loss(model: nn.Module, images: Tensor, tokens: Tensor, batch_size: int
     """Mean loss in batches of the training's size: the loss grows with the batch."""
     parts = zip(images.split(batch_size), tokens.split(batch_size), strict=True)
     return sum(contrastive_loss(model, a, b).item() * len(a) for a, b in parts) / len(images)
-
-
-def _batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    yield from torch.randperm(n, generator=generator).split(size)
 
 
 def _optimizer(
