@@ -1,5 +1,6 @@
 """Linked widgets on one Session: layer list, unit map, example gallery, readout, workbench."""
 
+from memviz.widgets.scatter import score_scatter
 from memviz.widgets.view import (
     View,
     example_gallery,
@@ -17,6 +18,7 @@ __all__ = [
     "inspector",
     "layer_list",
     "readout_view",
+    "score_scatter",
     "timeline",
     "unit_map",
     "workbench",

@@ -10,6 +10,7 @@ from memviz.scores import Scores
 from memviz.study import Study
 
 Choices = list[dict[str, str]]
+ALWAYS = {"effect", "estimate", "conductance"}  # keys that no score of the user's own may have
 
 _INTERVENTIONS = [
     {"key": "zero", "label": "zero"},
@@ -34,7 +35,9 @@ def scores(study: Study, extra: Mapping[str, Scores]) -> Choices:
     ]
     if _has_gradients(study):
         found.append({"key": "conductance", "label": "Captum conductance", "kind": "other"})
-    found += [{"key": key, "label": one.name, "kind": "other"} for key, one in extra.items()]
+    for key, one in extra.items():
+        kind = "estimate" if one.exact is not None and not one.exact.any() else "other"
+        found.append({"key": key, "label": one.name, "kind": kind})
     return [{**score, "measure": ""} for score in found]
 
 

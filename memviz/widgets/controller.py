@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from memviz import export
-from memviz.engine.effects import Effects
-from memviz.engine.estimate import estimate_effects
 from memviz.engine.interventions import intervention
 from memviz.engine.readout import Readout, random_reading, random_units, read
 from memviz.engine.runner import CancelledError
-from memviz.engine.sweep import default_units, new_effects, sweep_steps
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.units import UnitSet
-from memviz.widgets import choices, messages, requests
+from memviz.widgets import choices, messages, requests, unit_scores
 from memviz.widgets.answers import Answers
-from memviz.widgets.conductance import conductance
 from memviz.widgets.epochs import Timeline
 from memviz.widgets.inspected import Inspector
 from memviz.widgets.messages import Message, Sink
 from memviz.widgets.opened import opened_example
 from memviz.widgets.pictures import Pictures
+from memviz.widgets.scattered import Scatter
+from memviz.widgets.unit_scores import UnitScores
 from memviz.widgets.worker import Worker
 
 RANDOM_DRAWS = 20
-_TELL_EVERY = 0.15  # s between two progress messages
 
 
 class Controller:
@@ -50,38 +47,40 @@ class Controller:
     ) -> None:
         self.session: Session = session
         self.pictures = Pictures.of(session.study)
-        self.extra = dict(scores or {})
         self.sinks: list[Sink] = []
         self.worker = Worker(self._failed, threaded=threaded)
         self._answers = Answers(session)
+        self.scores = UnitScores(session, self.worker, self, lambda: self.inspector.start())
+        self.effects, self.estimates = self.scores.effects, self.scores.estimates
         self.inspector = Inspector(
             session,
             self.worker,
-            self._tell_and_keep,
+            self.tell_and_keep,
             lambda: (self.effects.get(self.key), self.estimates.get(self.key)),
         )
         self._timeline: Timeline | None = None
+        self._scatter: Scatter | None = None
         methods = choices.methods(session.study)
         self.score, self.method = "effect", methods[0]["key"] if methods else ""
         self.top: int | None = None
-        self.effects: dict[str, Effects] = {}  # by `key`, and so are the estimates
-        self.estimates: dict[str, Effects] = {}
         self.readout: Readout | None = None
         self._outputs: torch.Tensor | None = None  # what the readout was read from
         self._latest: dict[str, Message] = {}
         self._ranked: tuple[UnitSet, str] | None = None  # units and key that `top` means
-        self._swept = ""  # the key last swept, to its end or until it was cancelled
         self._told = 0.0
-        self._told_key = ""  # whose effects the views show
-        self._read_key = ""  # whose readout they show
-        self._units = default_units(session.known)
-        self._first = next(iter(session.study.groups))
+        self._read_key = ""  # whose readout the views show
+        self.scores.use(scores or {})
         self._unwatch = session.watch(self._changed)
 
     @property
     def key(self) -> str:
         """Intervention and variant of the model: what effects are kept by."""
-        return f"{self.session.how} {self.session.variant}".strip()
+        return self.scores.key
+
+    @property
+    def worn(self) -> set[str]:
+        """Keys of the scores that views show."""
+        return {self.score, *(self._scatter.axes if self._scatter else ())}
 
     # What views ask -----------------------------------------------------------------------------
 
@@ -104,19 +103,13 @@ class Controller:
                 sink.tell(message)
         if self.readout is None:
             self._answer_state()
-        self._sweep_if_new()
+        self.scores.sweep_if_new()
 
-    def take(self, effects: Effects) -> None:
-        """Use the effects of a sweep already made."""
-        whole = list(effects.units) == self._units and torch.equal(
-            effects.examples, self.session.replay.examples
-        )
-        if effects.study is not self.session.study or not whole or effects.path == "estimate":
-            raise ValueError(
-                "these effects are not of a sweep over all units and examples of this study; "
-                "make them by mv.sweep(study), or leave effects out."
-            )
-        self.effects[effects.how] = effects
+    def use(self, scores: Mapping[str, Scores]) -> None:
+        """Take further unit scores, and let every view offer them."""
+        if scores:
+            self.scores.use(scores)
+            self.broadcast(Message({"type": "picks", "scores": self.scores.picks()}, []))
 
     def ready(self) -> None:
         """Wait for the first readout, so that there is something to draw without a browser."""
@@ -130,15 +123,10 @@ class Controller:
 
     def ablate_top(self, k: int) -> None:
         """Ablate the k units that the chosen score ranks highest."""
-        shown = self._latest.get("scores:" + self.score)
-        of_another = shown is not None and shown.content["note"] != self.key
-        if shown is None or (of_another and self.score in ("effect", "estimate")):
-            ranked: list[int] = []
-        else:
-            ranked = messages.ranking(shown)
+        ranked = self.scores.ranking(self.score)
         if not 0 <= k <= len(ranked):
             raise ValueError(f"{k} units were asked for; {len(ranked)} have a score to rank by.")
-        units = UnitSet([self._units[row] for row in ranked[:k]])
+        units = UnitSet([self.scores.units[row] for row in ranked[:k]])
         self.top, self._ranked = k, (units, self.key)
         version = self.session.version
         self.session.ablate(units)
@@ -147,20 +135,26 @@ class Controller:
 
     def choose_score(self, key: str) -> None:
         """Let the unit map wear another score."""
-        if key not in {score["key"] for score in choices.scores(self.session.study, self.extra)}:
-            raise ValueError(f"there is no score {key!r} to show.")
+        self.scores.check(key)
         if key != self.score:
             self.top = self._ranked = None
         self.score = key
         self.broadcast(self.state_message())
-        self._show_score()
+        self.scores.show(key)
 
     @property
     def timeline(self) -> Timeline:
         """The session's timeline, made when it is first asked for."""
         if self._timeline is None:
-            self._timeline = Timeline(self.session, self.worker, self._tell_and_keep)
+            self._timeline = Timeline(self.session, self.worker, self.tell_and_keep)
         return self._timeline
+
+    @property
+    def scatter(self) -> Scatter:
+        """The session's scatter, made when it is first asked for."""
+        if self._scatter is None:
+            self._scatter = Scatter(self.session, self.worker, self.scores, self)
+        return self._scatter
 
     def choose_method(self, key: str) -> None:
         """Explain the opened example by another attribution."""
@@ -172,8 +166,8 @@ class Controller:
 
     def cancel(self) -> None:
         """Give up the long work; what is done of it stays."""
-        self.worker.drop("sweep")
-        self.worker.drop("score")
+        self.scores.cancel()
+        self.worker.drop("firing")
         # Told by the thread itself, after whatever the step now running still has to say.
         self.worker.work("idle", self._idle_steps(), rank=0)
 
@@ -197,17 +191,16 @@ class Controller:
         if what == "examples":
             self._start_example()
             self.inspector.start()
-            if self.score == "conductance":
-                self._show_score()
+            self.scores.example_opened()
             return
         shown = self.readout
         if shown is None or (shown.units, self._read_key) != (self.session.units, self.key):
             self._answer_state()
         else:
             self._restate(shown)
-        if self.key != self._told_key and self.score in ("effect", "estimate"):
-            self._show_score()
-        self._sweep_if_new()
+        self.scores.state_changed()
+        if self._scatter is not None:
+            self._scatter.start()
 
     def _restate(self, shown: Readout) -> None:
         # The ablation came back to what stands there: only its version is new.
@@ -259,79 +252,9 @@ class Controller:
                 self.broadcast(self._keep(message))
             yield
 
-    # Scores ------------------------------------------------------------------------------------
-
-    def _sweep_if_new(self) -> None:
-        # A cancelled sweep stays cancelled until another intervention was looked at.
-        if self.key != self._swept:
-            self._swept = self.key
-            self.worker.work("sweep", self._sweep_steps(self.key), rank=3)
-
-    def _sweep_steps(self, key: str) -> Iterator[None]:
-        replay, kind = self.session.replay, intervention(self.session.how)
-        if key not in self.estimates:
-            self.estimates[key] = estimate_effects(replay, self._units, kind)
-            self._tell_effects(key)
-            yield
-        if key not in self.effects:
-            self.effects[key] = new_effects(replay, self._units, kind)
-        effects, total = self.effects[key], len(self._units)
-        ranked = np.argsort(-messages.contrast(self.estimates[key]), kind="stable")
-        order = ranked[~effects.done.numpy()[ranked]].tolist()  # what an earlier sweep left
-        told = time.monotonic()
-        for done in sweep_steps(replay, effects, kind, order) if order else ():
-            if time.monotonic() - told > _TELL_EVERY * 4:
-                self._tell_effects(key)
-                told = time.monotonic()
-            self._tell_progress("sweep", "exact for", total - len(order) + int(done), total)
-            yield
-        self._tell_effects(key)
-        self.inspector.start()  # its units are exact now
-        self.broadcast(messages.progress_message("sweep", 0, 0))
-
     def _idle_steps(self) -> Iterator[None]:
         self.broadcast(messages.progress_message("", 0, 0))
         yield
-
-    def _tell_effects(self, key: str) -> None:
-        if key != self.key:
-            return
-        self._told_key = key
-        names = list(self.session.study.groups)
-        against = f" against {names[1]}" if len(names) > 1 else ""
-        measure = f"logits of margin lost, mean of {names[0]}" + (
-            f" − mean of {names[1]}" if against else ""
-        )
-        exact, estimate = self.effects.get(key), self.estimates[key]
-        label = f"exact effect on {names[0]}{against}"
-        message = messages.effects_message("effect", label, exact, estimate, measure, key)
-        self.broadcast(self._keep(message, "scores:effect"))
-        label = f"estimate: gradient × activation on {names[0]}{against}"
-        message = messages.effects_message("estimate", label, None, estimate, measure, key)
-        self.broadcast(self._keep(message, "scores:estimate"))
-
-    def _show_score(self) -> None:
-        if self.score in ("effect", "estimate"):
-            if self.key in self.estimates:
-                self._tell_effects(self.key)
-        elif self.score == "conductance":
-            self.worker.work("score", self._conductance_steps(), rank=2)
-        else:
-            self.broadcast(
-                self._keep(
-                    messages.extra_scores_message(self.score, self.extra[self.score], self._units),
-                    f"scores:{self.score}",
-                )
-            )
-
-    def _conductance_steps(self) -> Iterator[None]:
-        for step in conductance(self.session, self._units, self._first):
-            if isinstance(step, Message):
-                self.broadcast(self._keep(step, "scores:conductance"))
-            else:
-                self._tell_progress("score", "conductance of layer", *step)
-            yield
-        self.broadcast(messages.progress_message("score", 0, 0))
 
     # The opened example --------------------------------------------------------------------------
 
@@ -357,7 +280,7 @@ class Controller:
     def study_message(self) -> Message:
         """What never changes."""
         picks = (
-            choices.scores(self.session.study, self.extra),
+            self.scores.picks(),
             choices.interventions(self.session.how),
             choices.methods(self.session.study),
         )
@@ -378,16 +301,18 @@ class Controller:
         for sink in list(self.sinks):
             sink.tell(message)
 
-    def _tell_and_keep(self, message: Message) -> None:
-        self.broadcast(self._keep(message))
+    def tell_and_keep(self, message: Message, key: str | None = None) -> None:
+        """Tell every view, and every later one."""
+        self.broadcast(self._keep(message, key))
 
     def _keep(self, message: Message, key: str | None = None) -> Message:
         self._latest[key or message.content["type"]] = message
         return message
 
-    def _tell_progress(self, job: str, words: str, done: int, total: int) -> None:
+    def tell_progress(self, job: str, words: str, done: int, total: int) -> None:
+        """Tell how far a job is, not too often; a total of 0 ends it."""
         now = time.monotonic()
-        if now - self._told > _TELL_EVERY:
+        if not total or now - self._told > unit_scores.TELL_EVERY:
             self._told = now
             self.broadcast(messages.progress_message(job, done, total, words))
 

@@ -239,22 +239,35 @@ def effects_message(
 
 
 def unit_scores_message(
-    key: str, label: str, measure: str, value: np.ndarray, note: str = ""
+    key: str,
+    label: str,
+    measure: str,
+    value: np.ndarray,
+    note: str = "",
+    exact: np.ndarray | None = None,
 ) -> Message:
-    """Any other score of the units, float32 ``[units]``; NaN where a unit has none."""
+    """Any other score of the units, float32 ``[units]``; NaN where a unit has none.
+
+    Where some are ``exact``, bool ``[units]``, and some are not, estimates are not ranked.
+    """
+    value = np.where(np.isfinite(value), value, np.nan).astype(np.float32)
     known = ~np.isnan(value)
+    sure = known if exact is None else known & exact
+    kind = "other" if sure.sum() == known.sum() else "exact" if sure.any() else "estimate"
     content = {"type": "scores", "key": key, "label": label, "measure": measure, "note": note}
-    counts = {"kind": "other", "done": int(known.sum()), "total": len(value)}
-    state = np.where(known, 2, 0).astype(np.uint8)
-    return pack({**content, **counts}, value=value.astype(np.float32), state=state)
+    counts = {"kind": kind, "done": int(sure.sum()), "total": len(value)}
+    state = known.astype(np.uint8) + sure.astype(np.uint8)
+    return pack({**content, **counts}, value=value, state=state)
 
 
 def extra_scores_message(key: str, scores: Scores, units: Sequence[Unit]) -> Message:
     """A user's own scores, put in the order of the map's units."""
     assert scores.units is not None
-    known = dict(zip(scores.units, scores.values, strict=True))
-    value = np.array([known.get(unit, np.nan) for unit in units], np.float32)
-    return unit_scores_message(key, scores.name, scores.measure, value, scores.higher)
+    row = {unit: place for place, unit in enumerate(scores.units)}
+    rows = np.array([row.get(unit, -1) for unit in units])
+    value = np.where(rows < 0, np.nan, scores.values[rows].astype(np.float32))
+    exact = None if scores.exact is None else scores.exact[rows] & (rows >= 0)
+    return unit_scores_message(key, scores.name, scores.measure, value, scores.higher, exact)
 
 
 def ranking(message: Message) -> list[int]:
@@ -262,7 +275,7 @@ def ranking(message: Message) -> list[int]:
     content, buffers = message
     value, state = np.frombuffer(buffers[0], np.float32), np.frombuffer(buffers[1], np.uint8)
     least = 2 if content["kind"] == "exact" or content["key"] == "effect" else 1
-    known = np.flatnonzero((state >= least) & ~np.isnan(value))
+    known = np.flatnonzero((state >= least) & np.isfinite(value))
     ranked: list[int] = known[np.argsort(-value[known], kind="stable")].tolist()
     return ranked
 

@@ -58,6 +58,8 @@ _ACTIONS: dict[str, Callable[[Controller, Any, Sink], None]] = {
     "score": lambda controller, value, sink: controller.choose_score(value),
     "method": lambda controller, value, sink: controller.choose_method(value),
     "open": lambda controller, value, sink: controller.session.open(value),
+    "axes": lambda controller, value, sink: controller.scatter.choose(value),
+    "unit": lambda controller, value, sink: controller.scatter.open(value),
     "rewind": lambda controller, value, sink: controller.timeline.rewind(value),
     "undo": lambda controller, value, sink: controller.session.undo(),
     "redo": lambda controller, value, sink: controller.session.redo(),
@@ -75,6 +77,8 @@ _FIELDS: dict[str, tuple[str, tuple[type, ...], str]] = {
     "variant": ("key", (str,), "a text"),
     "score": ("key", (str,), "a text"),
     "method": ("key", (str,), "a text"),
+    "axes": ("keys", (dict,), "a score for x or y"),
+    "unit": ("unit", (str,), "a text"),
     "rewind": ("epochs", (dict,), "an epoch for each layer"),
     "open": ("example", (int, type(None)), "a whole number or nothing"),
 }

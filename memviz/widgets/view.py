@@ -9,7 +9,7 @@ import uuid
 import weakref
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import numpy as np
@@ -25,6 +25,9 @@ from memviz.widgets.assets import script, style
 from memviz.widgets.controller import Controller
 from memviz.widgets.messages import Message, contrast
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _CONTROLLERS: weakref.WeakKeyDictionary[Session, Controller] = weakref.WeakKeyDictionary()
 
 
@@ -37,8 +40,8 @@ class View(anywidget.AnyWidget):
     Attributes
     ----------
     part : str
-        ``"workbench"``, ``"layers"``, ``"units"``, ``"examples"``, ``"readout"``, ``"timeline"``
-        or ``"inspector"``.
+        ``"workbench"``, ``"layers"``, ``"units"``, ``"examples"``, ``"readout"``, ``"timeline"``,
+        ``"inspector"`` or ``"scatter"``.
     session : Session
         Shared by all views made from it; a click in one moves all.
     """
@@ -111,23 +114,30 @@ class View(anywidget.AnyWidget):
 
     def _still(self) -> str:
         """The present state as a picture and a line of text."""
-        controller, known = self.controller, self.session.known
-        controller.ready()
-        if controller.readout is None:
+        self.controller.ready()
+        figure = self._figure()
+        if figure is None:
             return f"<p>{escape(repr(self))}</p>"
+        out = io.BytesIO()
+        figure.savefig(out, format="png", dpi=110)
+        image = base64.b64encode(out.getvalue()).decode()
+        return (
+            f'<p>{escape(repr(self))}</p><img alt="{escape(repr(self), quote=True)}" '
+            f'src="data:image/png;base64,{image}" style="max-width:100%">'
+        )
+
+    def _figure(self) -> Figure | None:
+        """What the still picture shows, if anything is known yet."""
+        controller, known = self.controller, self.session.known
+        if controller.readout is None:
+            return None
         effects = controller.effects.get(controller.key)
         effects = effects or controller.estimates.get(controller.key)
         total = sum(layer.units for layer in known)
         values = contrast(effects) if effects is not None else np.full(total, np.nan)
         ablated = self.session.units
         off = np.array([unit in ablated for layer in known for unit in layer.all()])
-        out = io.BytesIO()
-        picture(known, values, off, controller.readout).savefig(out, format="png", dpi=110)
-        image = base64.b64encode(out.getvalue()).decode()
-        return (
-            f'<p>{escape(repr(self))}</p><img alt="{escape(repr(self), quote=True)}" '
-            f'src="data:image/png;base64,{image}" style="max-width:100%">'
-        )
+        return picture(known, values, off, controller.readout)
 
 
 def workbench(
@@ -156,7 +166,7 @@ def workbench(
     """
     view = _view(study, "workbench", scores)
     if effects is not None:
-        view.controller.take(effects)
+        view.controller.scores.take(effects)
     return view
 
 
@@ -227,21 +237,28 @@ def inspector(
         If scores are over units.
     """
     view = _view(session, "inspector")
-    named = scores if isinstance(scores, Mapping) else {score.name: score for score in scores}
-    view.controller.inspector.use(named, run)
+    view.controller.inspector.use(named_scores(scores), run)
     return view
+
+
+def named_scores(scores: Mapping[str, Scores] | Sequence[Scores]) -> Mapping[str, Scores]:
+    """Scores by the key that a view knows them by: the one given, or their own name."""
+    return scores if isinstance(scores, Mapping) else {score.name: score for score in scores}
+
+
+def shown_controller(
+    given: Session | Study, scores: Mapping[str, Scores] | Sequence[Scores] = ()
+) -> Controller:
+    """The one controller of a session, or of a new session of a study."""
+    session = given if isinstance(given, Session) else Session(given)
+    if session not in _CONTROLLERS:
+        _CONTROLLERS[session] = Controller(session)
+    controller = _CONTROLLERS[session]
+    controller.use(named_scores(scores))
+    return controller
 
 
 def _view(
     given: Session | Study, part: str, scores: Mapping[str, Scores] | Sequence[Scores] = ()
 ) -> View:
-    session = given if isinstance(given, Session) else Session(given)
-    if session not in _CONTROLLERS:
-        _CONTROLLERS[session] = Controller(session)
-    controller = _CONTROLLERS[session]
-    named = scores if isinstance(scores, Mapping) else {score.name: score for score in scores}
-    for score in named.values():
-        if score.units is None:
-            raise ValueError(f"{score.name!r} is over examples; the unit map wears unit scores.")
-    controller.extra.update(named)
-    return View(controller, part)
+    return View(shown_controller(given, scores), part)

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz.widgets import controller as controllers
-from memviz.widgets import messages
+from memviz.widgets import messages, unit_scores
 from memviz.widgets.controller import Controller
 from tests.widgets.support import (
     Ear,
@@ -374,7 +373,7 @@ def test_a_click_stops_the_draws_of_the_last_one(view: Pair) -> None:
 
 
 def test_the_sweep_streams_and_ends_exact(study: mv.Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(controllers, "_TELL_EVERY", 0.0)
+    monkeypatch.setattr(unit_scores, "TELL_EVERY", 0.0)
     _, ear = listening(study)
     done = [c["done"] for c in ear.of("scores") if c["key"] == "effect"]
     assert done[0] == 0 and done[-1] == 20 and done == sorted(done)
@@ -397,7 +396,7 @@ def test_units_with_the_largest_estimate_are_swept_first(study: mv.Study) -> Non
 
 def test_an_estimate_is_never_ranked_among_exact_effects(study: mv.Study) -> None:
     controller, ear = begun(study, units=4)
-    controller._tell_effects("zero")
+    controller.scores.tell_effects("zero")
     controller.receive({"type": "top", "k": 5}, ear)
     assert "4 have a score" in ear.of("error")[0]["text"]
     controller.receive({"type": "top", "k": 4}, ear)
@@ -441,13 +440,13 @@ def test_cancel_of_nothing_is_no_error(view: Pair) -> None:
 def test_no_progress_is_told_after_a_cancel(study: mv.Study) -> None:
     controller, ear = begun(study, units=1)
     # Cancelled in the middle of a step: what the step still says comes before the idle line.
-    real, controller._told = controller._tell_progress, -1e9
+    real, controller._told = controller.tell_progress, -1e9
 
     def cancelled_meanwhile(*words: Any) -> None:
         controller.receive({"type": "cancel"}, ear)
         real(*words)
 
-    controller._tell_progress = cancelled_meanwhile  # type: ignore[method-assign]
+    controller.tell_progress = cancelled_meanwhile  # type: ignore[method-assign]
     controller.worker.run_until_idle()
     assert [content["total"] for content in ear.of("progress")][-2:] == [20, 0]
 
@@ -702,8 +701,8 @@ def test_a_sweep_that_fails_is_not_begun_at_every_click(
         yield 0.5
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(controllers, "sweep_steps", broken)
-    monkeypatch.setattr(controllers, "_TELL_EVERY", 0.0)
+    monkeypatch.setattr(unit_scores, "sweep_steps", broken)
+    monkeypatch.setattr(unit_scores, "TELL_EVERY", 0.0)
     controller, ear = listening(study)
     assert [content["text"] for content in ear.of("error")] == ["no memory"]
     assert [content["total"] for content in ear.of("progress")] == [20, 0]

@@ -1,0 +1,58 @@
+"""The scatter of two unit scores: brush units, ablate them, see the pictures that fire them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from memviz.plots.unit_scatter import unit_scatter
+from memviz.scores import Scores
+from memviz.session import Session
+from memviz.study import Study
+from memviz.widgets.view import View, named_scores, shown_controller
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class ScatterView(View):
+    """A view of a session with a scatter for its still picture."""
+
+    def _figure(self) -> Figure:
+        controller = self.controller
+        x, y = (controller.scores.shown(key) for key in controller.scatter.axes)
+        return unit_scatter(x, y, self.session.units)
+
+
+def score_scatter(
+    study: Study | Session, scores: Mapping[str, Scores] | Sequence[Scores] = ()
+) -> View:
+    """Two scores of every unit against each other: one dot a unit, × where it is ablated.
+
+    Brush units with the mouse or the keyboard and ablate them; every view of the same session
+    follows. An opened unit shows the examples with its largest activations.
+
+    Parameters
+    ----------
+    study : Study or Session
+        A session is shared: views made from the same one move together.
+    scores : Scores over units, optional
+        Further scores for the axes; the first two are shown at first, or the first against the
+        exact effect.
+
+    Raises
+    ------
+    ValueError
+        If scores are over examples.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    >>> study = Study(model.eval(), torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    >>> score_scatter(study)
+    memviz scatter of 'study'. starting
+    """
+    controller = shown_controller(study, scores)
+    controller.scatter.begin(named_scores(scores))
+    return ScatterView(controller, "scatter")

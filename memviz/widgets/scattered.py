@@ -1,0 +1,140 @@
+"""The scatter of two unit scores: which two, and the pictures that the opened unit fires on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from memviz.engine.activation_stream import UnitActivations
+from memviz.engine.top_examples import TopExamples, top_example_steps
+from memviz.scores import Scores
+from memviz.session import Session
+from memviz.study import Study
+from memviz.units import Unit, UnitSet, check_units
+from memviz.widgets.messages import Message, pack
+from memviz.widgets.unit_scores import Audience, UnitScores
+from memviz.widgets.worker import Worker
+
+PICTURES = 12
+_HEADS = "An attention head is many features together: no picture fires it most."
+_CONSTANT = "This unit has the same activation on every example."
+
+
+class Scatter:
+    """What every scatter of a session shows; pictures are found in the worker's spare time.
+
+    Parameters
+    ----------
+    session : Session
+    worker : Worker
+    scores : UnitScores
+    audience : Audience
+
+    Attributes
+    ----------
+    axes : tuple of str
+        Keys of the scores on x and y.
+    unit : Unit or None
+        The opened one.
+    """
+
+    def __init__(
+        self, session: Session, worker: Worker, scores: UnitScores, audience: Audience
+    ) -> None:
+        self.session, self._worker, self._scores, self._audience = session, worker, scores, audience
+        self.axes = ("estimate", "effect")
+        self.unit: Unit | None = None
+        self._found: tuple[Study, list[TopExamples]] | None = None
+
+    def begin(self, scores: Mapping[str, Scores]) -> None:
+        """Show the scores given: the first two, or the first against the exact effect."""
+        keys = [*scores, *(["effect"] if scores else self.axes)]
+        self.choose({"x": keys[0], "y": keys[1]})
+
+    def choose(self, axes: Mapping[str, Any]) -> None:
+        """Put other scores on the axes.
+
+        Raises
+        ------
+        ValueError
+            If there is no such score.
+        """
+        wanted = (str(axes.get("x", self.axes[0])), str(axes.get("y", self.axes[1])))
+        for key in wanted:
+            self._scores.check(key)
+        self.axes = wanted
+        self._tell()
+        for key in dict.fromkeys(wanted):
+            self._scores.show(key)
+
+    def open(self, unit: str) -> None:
+        """Look for the pictures that fire a unit most, or close it with an empty text.
+
+        Raises
+        ------
+        ValueError
+            If it is not one unit.
+        """
+        chosen = check_units(UnitSet.parse(unit), self.session.known)
+        if len(chosen) > 1:
+            raise ValueError(f"{unit!r} is {len(chosen)} units; open one at a time.")
+        self.unit = next(iter(chosen), None)
+        self._tell()
+        self.start()
+
+    def start(self) -> None:
+        """Find the pictures of the opened unit in the variant of the model looked at."""
+        if self.unit is None:
+            self._worker.drop("firing")
+        else:
+            self._worker.work("firing", self._steps(self.unit), rank=2)
+
+    def _steps(self, unit: Unit) -> Iterator[None]:
+        if self.session.layer(unit.layer).kind == "heads":
+            self._tell_pictures(unit, np.empty(0), np.empty(0), _HEADS)
+            return
+        study = self.session.replay.study
+        if self._found is None or self._found[0] is not study:
+            self._found = (study, [])
+        kept = self._found[1]
+        if not any(unit in found.units for found in kept):
+            stream = self._stream(study, unit.layer)
+            yield
+            for done, found in top_example_steps(stream, PICTURES):
+                self._audience.tell_progress("firing", "activations", done, len(study))
+                if found is not None:
+                    kept.append(found)
+                yield
+            self._audience.tell_progress("firing", "", 0, 0)
+        of_unit = next(found for found in kept if unit in found.units)
+        examples, values = (part.numpy() for part in of_unit.of(unit))
+        self._tell_pictures(unit, examples, values, "" if len(examples) else _CONSTANT)
+        yield
+
+    def _stream(self, study: Study, layer: str) -> UnitActivations:
+        """All layers at once; where one cannot be read, that of the unit alone."""
+        try:
+            return UnitActivations(study)
+        except ValueError:
+            return UnitActivations(study, [layer])
+
+    def _tell_pictures(
+        self, unit: Unit, examples: np.ndarray, values: np.ndarray, words: str
+    ) -> None:
+        if unit != self.unit:
+            return
+        content = {"type": "firing", "unit": str(unit), "words": words}
+        arrays = {"examples": examples.astype(np.uint32), "values": values.astype(np.float32)}
+        self._audience.tell_and_keep(pack(content, **arrays))
+
+    def _tell(self) -> None:
+        x, y = self.axes
+        content = {
+            "type": "scatter",
+            "x": x,
+            "y": y,
+            "unit": "" if self.unit is None else str(self.unit),
+        }
+        self._audience.tell_and_keep(Message(content, []))

@@ -1,0 +1,222 @@
+"""What units are scored by: swept, estimated, Captum's and the user's own, told as they come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from memviz.engine.effects import Effects
+from memviz.engine.estimate import estimate_effects
+from memviz.engine.interventions import intervention
+from memviz.engine.sweep import default_units, new_effects, sweep_steps
+from memviz.scores import Scores
+from memviz.session import Session
+from memviz.widgets import choices, messages
+from memviz.widgets.conductance import conductance
+from memviz.widgets.messages import Message
+from memviz.widgets.worker import Worker
+
+TELL_EVERY = 0.15  # s between two progress messages
+_SWEPT = {"effect", "estimate"}
+
+
+class Audience(Protocol):
+    """Who is told of scores, and says which are looked at."""
+
+    @property
+    def worn(self) -> set[str]:
+        """Keys of the scores that views show."""
+
+    def tell_and_keep(self, message: Message, key: str | None = None) -> None:
+        """Tell every view, and every later one."""
+
+    def tell_progress(self, job: str, words: str, done: int, total: int) -> None:
+        """Tell how far a job is; a total of 0 ends it."""
+
+
+class UnitScores:
+    """Every score of a session's units that a view can show.
+
+    Parameters
+    ----------
+    session : Session
+    worker : Worker
+    audience : Audience
+    swept : callable
+        Called when a sweep has ended.
+
+    Attributes
+    ----------
+    units : list of Unit
+        In the order of every message.
+    extra : dict of key to Scores
+        The user's own.
+    effects, estimates : dict of key to Effects
+        By intervention and variant of the model.
+    """
+
+    def __init__(
+        self, session: Session, worker: Worker, audience: Audience, swept: Callable[[], None]
+    ) -> None:
+        self.session, self._worker, self._audience, self._ended = session, worker, audience, swept
+        self.units = default_units(session.known)
+        self.extra: dict[str, Scores] = {}
+        self.effects: dict[str, Effects] = {}
+        self.estimates: dict[str, Effects] = {}
+        self._latest: dict[str, Message] = {}
+        self._swept = ""  # the key last swept, to its end or until it was cancelled
+        self._told = ""  # whose effects the views show
+        self._first = next(iter(session.study.groups))
+
+    @property
+    def key(self) -> str:
+        """Intervention and variant of the model: what effects are kept by."""
+        return f"{self.session.how} {self.session.variant}".strip()
+
+    def use(self, scores: Mapping[str, Scores]) -> None:
+        """Take further scores; one of a known key replaces it.
+
+        Raises
+        ------
+        ValueError
+            If scores are over examples, or a key is one of the scores that are always there.
+        """
+        for key, one in scores.items():
+            if one.units is None:
+                raise ValueError(f"{one.name!r} is over examples; the unit map wears unit scores.")
+            if key in choices.ALWAYS:
+                raise ValueError(f"{key!r} is a score of every unit map; name yours differently.")
+        self.extra.update(scores)
+        for key in self._audience.worn & set(scores):
+            self.show(key)
+
+    def picks(self) -> choices.Choices:
+        """What there is to show."""
+        return choices.scores(self.session.study, self.extra)
+
+    def check(self, key: str) -> None:
+        """Raise ValueError if there is no such score."""
+        if key not in {score["key"] for score in self.picks()}:
+            raise ValueError(f"there is no score {key!r} to show.")
+
+    def take(self, effects: Effects) -> None:
+        """Use the effects of a sweep already made."""
+        whole = list(effects.units) == self.units and torch.equal(
+            effects.examples, self.session.replay.examples
+        )
+        if effects.study is not self.session.study or not whole or effects.path == "estimate":
+            raise ValueError(
+                "these effects are not of a sweep over all units and examples of this study; "
+                "make them by mv.sweep(study), or leave effects out."
+            )
+        self.effects[effects.how] = effects
+
+    def ranking(self, key: str) -> list[int]:
+        """Rows of the units from the highest down, as the views show them."""
+        shown = self._latest.get(key)
+        of_another = shown is not None and shown.content["note"] != self.key
+        if shown is None or (of_another and key in _SWEPT):
+            return []
+        return messages.ranking(shown)
+
+    def shown(self, key: str) -> Scores:
+        """What the views were told last; NaN where nothing is known yet."""
+        if key not in self._latest:
+            label = next(score["label"] for score in self.picks() if score["key"] == key)
+            return Scores(label, "", np.full(len(self.units), np.nan), units=tuple(self.units))
+        content, buffers = self._latest[key]
+        value, state = np.frombuffer(buffers[0], np.float32), np.frombuffer(buffers[1], np.uint8)
+        units, exact = tuple(self.units), state != 1
+        value = np.where(state > 0, value, np.nan)
+        return Scores(content["label"], content["measure"], value, units=units, exact=exact)
+
+    def show(self, key: str) -> None:
+        """Tell a score, as far as it is known; compute it if it is not."""
+        if key in _SWEPT:
+            if self.key in self.estimates:
+                self.tell_effects(self.key)
+        elif key == "conductance":
+            self._worker.work("score", self._conductance_steps(), rank=2)
+        else:
+            self._tell(messages.extra_scores_message(key, self.extra[key], self.units), key)
+
+    def state_changed(self) -> None:
+        """Follow the session's intervention and variant."""
+        if self.key != self._told and self._audience.worn & _SWEPT:
+            self.show("effect")
+        self.sweep_if_new()
+
+    def example_opened(self) -> None:
+        """Conductance is that of the opened example."""
+        if "conductance" in self._audience.worn:
+            self.show("conductance")
+
+    def cancel(self) -> None:
+        """Give up what is being computed; what is done of it stays."""
+        self._worker.drop("sweep")
+        self._worker.drop("score")
+
+    def sweep_if_new(self) -> None:
+        """Sweep, unless the last sweep was of the same intervention and variant."""
+        # A cancelled sweep stays cancelled until another intervention was looked at.
+        if self.key != self._swept:
+            self._swept = self.key
+            self._worker.work("sweep", self._sweep_steps(self.key), rank=3)
+
+    def _sweep_steps(self, key: str) -> Iterator[None]:
+        replay, kind = self.session.replay, intervention(self.session.how)
+        if key not in self.estimates:
+            self.estimates[key] = estimate_effects(replay, self.units, kind)
+            self.tell_effects(key)
+            yield
+        if key not in self.effects:
+            self.effects[key] = new_effects(replay, self.units, kind)
+        effects, total = self.effects[key], len(self.units)
+        ranked = np.argsort(-messages.contrast(self.estimates[key]), kind="stable")
+        order = ranked[~effects.done.numpy()[ranked]].tolist()  # what an earlier sweep left
+        told = time.monotonic()
+        for done in sweep_steps(replay, effects, kind, order) if order else ():
+            if time.monotonic() - told > TELL_EVERY * 4:
+                self.tell_effects(key)
+                told = time.monotonic()
+            exact = total - len(order) + int(done)
+            self._audience.tell_progress("sweep", "exact for", exact, total)
+            yield
+        self.tell_effects(key)
+        self._ended()
+        self._audience.tell_progress("sweep", "", 0, 0)
+
+    def tell_effects(self, key: str) -> None:
+        """Tell exact effects and estimates as they stand, if the session still looks at them."""
+        if key != self.key:
+            return
+        self._told = key
+        names = list(self.session.study.groups)
+        against = f" against {names[1]}" if len(names) > 1 else ""
+        measure = f"logits of margin lost, mean of {names[0]}" + (
+            f" − mean of {names[1]}" if against else ""
+        )
+        exact, estimate = self.effects.get(key), self.estimates[key]
+        label = f"exact effect on {names[0]}{against}"
+        message = messages.effects_message("effect", label, exact, estimate, measure, key)
+        self._tell(message, "effect")
+        label = f"estimate: gradient × activation on {names[0]}{against}"
+        message = messages.effects_message("estimate", label, None, estimate, measure, key)
+        self._tell(message, "estimate")
+
+    def _conductance_steps(self) -> Iterator[None]:
+        for step in conductance(self.session, self.units, self._first):
+            if isinstance(step, Message):
+                self._tell(step, "conductance")
+            else:
+                self._audience.tell_progress("score", "conductance of layer", *step)
+            yield
+        self._audience.tell_progress("score", "", 0, 0)
+
+    def _tell(self, message: Message, key: str) -> None:
+        self._latest[key] = message
+        self._audience.tell_and_keep(message, f"scores:{key}")
