@@ -1,0 +1,284 @@
+"""Mutual information of pairs of units: how much one unit tells of another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memviz.engine.histograms import binned_mutual_information
+from memviz.probes.information_activations import WHERE, Where, unit_values
+from memviz.probes.information_bins import quantile_codes
+from memviz.probes.information_entropy import PAPER
+from memviz.probes.information_ksg import Scale, ksg_matrix
+from memviz.scores import Null, Scores
+from memviz.study import Study
+from memviz.units import Layer, Unit
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+Estimator = Literal["binned", "ksg"]
+
+
+@dataclass(frozen=True, eq=False)
+class PairInformation:
+    """Mutual information of all pairs of units, in nats, with its shuffled null.
+
+    Attributes
+    ----------
+    values : float64 ``[units, units]``
+        Symmetric. The diagonal is NaN: a unit and itself are no pair. 0 for a constant unit.
+    null : float64 ``[draws, units, units]``
+        The same with each unit's activations permuted over the examples, independently.
+    units : tuple of Unit
+    layers : tuple of Layer
+    constant : bool ``[units]``
+        Units that are the same on all examples; no mean counts them.
+    examples : int
+        How many.
+    estimator : str
+        In words, with its settings.
+    where : {"after", "before"}
+    sample : str
+        How units were sub-sampled; empty where all were taken.
+    """
+
+    values: np.ndarray
+    null: np.ndarray
+    units: tuple[Unit, ...]
+    layers: tuple[Layer, ...]
+    constant: np.ndarray
+    examples: int
+    estimator: str
+    where: Where
+    sample: str = ""
+
+    def pairs(self, layer: str | None = None, *, null: bool = False) -> np.ndarray:
+        """Values of the pairs of units that are not constant, each pair once, ``[pairs]``.
+
+        Parameters
+        ----------
+        layer : str, optional
+            Both units of this layer; unless given, of any.
+        null : bool
+            Those of the null, all its draws one after the other.
+        """
+        mine = ~self.constant
+        if layer is not None:
+            mine = mine & np.array([unit.layer == layer for unit in self.units])
+        rows, columns = np.triu_indices(int(mine.sum()), 1)
+        index = np.flatnonzero(mine)
+        table = self.null if null else self.values
+        return np.asarray(table[..., index[rows], index[columns]]).ravel()
+
+    @property
+    def mean(self) -> float:
+        """Mean over all pairs, without the diagonal and without constant units."""
+        return _mean(self.pairs())
+
+    @property
+    def null_mean(self) -> float:
+        """The same of the null; NaN without one."""
+        return _mean(self.pairs(null=True))
+
+    @property
+    def by_layer(self) -> pd.DataFrame:
+        """One row for the pairs within each layer, and one for all pairs, across layers too."""
+        import pandas as pd
+
+        names = np.array([unit.layer for unit in self.units])
+        rows = {}
+        for layer in (*(layer.name for layer in self.layers), None):
+            mine = names == (names if layer is None else layer)
+            rows["all" if layer is None else layer] = {
+                "units": int(mine.sum()),
+                "constant": int((mine & self.constant).sum()),
+                "pairs": len(self.pairs(layer)),
+                "mutual information": _mean(self.pairs(layer)),
+                "null": _mean(self.pairs(layer, null=True)),
+            }
+        counts = dict.fromkeys(("units", "constant", "pairs"), int)
+        return pd.DataFrame(rows).T.astype(counts).rename_axis("layer")
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a pair, each pair once."""
+        import pandas as pd
+
+        rows, columns = np.triu_indices(len(self.units), 1)
+        frame = pd.DataFrame({"value": self.values[rows, columns]})
+        for place, side in enumerate((rows, columns)):
+            other = "other " if place else ""
+            frame.insert(2 * place, f"{other}layer", [self.units[i].layer for i in side])
+            frame.insert(2 * place + 1, f"{other}unit", [self.units[i].index for i in side])
+        if len(self.null):
+            frame["null_mean"] = self.null.mean(0)[rows, columns]
+        frame.attrs = {"measure": "nats", "estimator": self.estimator, "source": PAPER}
+        return frame
+
+    def scores(self) -> Scores:
+        """Mean of each unit's pairs with the others: how redundant it is; 0 if it is constant."""
+        return Scores(
+            "mutual information with other units",
+            "nats, mean over the pairs of a unit",
+            self._of_units(self.values),
+            units=self.units,
+            higher="more redundant (memorized heuristics raise it)",
+            source=f"{PAPER}, section 2; {self.estimator}",
+            null=Null(self._null_words, self._of_units(self.null)) if len(self.null) else None,
+        )
+
+    def plot(self) -> Figure:
+        """Density of the pairs, and of the null."""
+        from memviz.plots.information import pair_density
+
+        return pair_density({"pairs of units": self})
+
+    @property
+    def _null_words(self) -> str:
+        return f"each unit's activations permuted on its own, {len(self.null)} draws"
+
+    def _of_units(self, table: np.ndarray) -> np.ndarray:
+        found = np.zeros(table.shape[:-1])
+        live = np.flatnonzero(~self.constant)
+        if len(live) > 1:
+            held = table[..., live[:, None], live]
+            found[..., live] = np.nansum(held, -1) / (len(live) - 1)
+        return found
+
+    def __repr__(self) -> str:
+        sample = f"\n{self.sample}" if self.sample else ""
+        null = self._null_words if len(self.null) else "not asked for"
+        return (
+            f"mutual information of {len(self.pairs()):,} pairs of units on {self.examples:,} "
+            f"examples, in nats; {self.estimator}\nread {WHERE[self.where]}{sample}\n"
+            f"{self.by_layer.round(4).to_string()}\nnull: {null}\nsource: {PAPER}, section 2"
+        )
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        words = repr(self).split("\n")
+        return f"<p>{escape(words[0])}</p>{self.by_layer.round(4).to_html()}<p>{words[-2]}</p>"
+
+
+def pair_information(
+    study: Study,
+    layers: Sequence[str] | None = None,
+    examples: Tensor | None = None,
+    *,
+    estimator: Estimator = "binned",
+    bins: int = 8,
+    k: int = 3,
+    scale: Scale = "rank",
+    where: Where = "after",
+    per_layer: int | None = None,
+    null_draws: int = 3,
+    seed: int = 0,
+    progress: bool = True,
+) -> PairInformation:
+    """Mutual information of all pairs of units, in nats; no label is looked at.
+
+    High where units repeat each other, as in networks that have memorized a heuristic; low where
+    each goes its own way, as in those that have memorized single examples (Bansal et al. 2022,
+    section 3). It is not normalized. Departures from the released code: ties are broken by a
+    jitter, units are ranked so that their scale does not matter, and no mean takes the diagonal.
+
+    Parameters
+    ----------
+    study : Study
+    layers, examples, where, progress
+        As for :func:`unit_values`. The paper takes held-out examples.
+    estimator : {"binned", "ksg"}
+        ``"binned"``: plug-in, in quantile bins; hundreds of units in seconds, biased upwards as the
+        null shows. ``"ksg"``: by nearest neighbours, as in the paper, nearly without a bias;
+        hundreds of units take minutes, as long again for each draw of the null.
+    bins : int
+        Of ``"binned"``.
+    k, scale
+        Of ``"ksg"``: :func:`ksg_mutual_information`.
+    per_layer : int, optional
+        Take only so many units of each layer, drawn at random.
+    null_draws : int
+        Permutations of the null; 0 for none.
+    seed : int
+        Of the drawn units, the jitter and the null.
+
+    Raises
+    ------
+    KeyError
+        If a layer is unknown.
+    ValueError
+        With a single unit, too few examples, NaN, or an unknown estimator.
+
+    Examples
+    --------
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    >>> study = Study(model.eval(), torch.randn(60, 4), torch.zeros(60), {"all": range(60)})
+    >>> found = pair_information(study)
+    >>> found.values.shape, found.by_layer.shape, len(found.scores())
+    ((8, 8), (2, 5), 8)
+    """
+    if estimator not in get_args(Estimator):
+        known = ", ".join(get_args(Estimator))
+        raise ValueError(f"there is no estimator {estimator!r}; choose from {known}.")
+    read = unit_values(study, layers, examples, where, progress=progress)
+    generator = torch.Generator().manual_seed(seed)
+    chosen, sample = _drawn(read.layers, per_layer, seed, generator)
+    values = read.values[:, chosen]
+    if values.shape[1] < 2:
+        raise ValueError("there is one unit, and a pair needs two; name a layer of more units.")
+
+    def measure(values: Tensor) -> np.ndarray:
+        if estimator == "ksg":
+            return ksg_matrix(values, k, scale, seed=seed, progress=progress).numpy()
+        codes = quantile_codes(values, bins)
+        found = binned_mutual_information(codes, bins, progress=progress)
+        return found.fill_diagonal_(torch.nan).numpy()
+
+    n, count = values.shape
+    null = np.empty((null_draws, count, count))
+    for draw in range(null_draws):
+        order = torch.rand(n, count, generator=generator).argsort(0)
+        null[draw] = measure(values.gather(0, order))
+    words = f"{bins} quantile bins" if estimator == "binned" else f"KSG, k = {k}, {scale} scale"
+    return PairInformation(
+        measure(values),
+        null,
+        tuple(read.units[i] for i in chosen.tolist()),
+        read.layers,
+        (values.amax(0) == values.amin(0)).numpy(),
+        n,
+        words,
+        where,
+        sample,
+    )
+
+
+def _drawn(
+    layers: Sequence[Layer], per_layer: int | None, seed: int, generator: torch.Generator
+) -> tuple[Tensor, str]:
+    """Which columns to take, and how that is said."""
+    total = sum(layer.units for layer in layers)
+    if per_layer is None:
+        return torch.arange(total), ""
+    if per_layer < 1:
+        raise ValueError(f"per_layer is {per_layer}; take at least 1 unit of each layer.")
+    found, start = [], 0
+    for layer in layers:
+        drawn = torch.randperm(layer.units, generator=generator)[:per_layer]
+        found.append(start + drawn.sort().values)
+        start += layer.units
+    chosen = torch.cat(found)
+    words = f"{len(chosen)} of {total} units, at most {per_layer} of each layer at random"
+    return chosen, f"{words} (seed {seed})"
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
