@@ -1,0 +1,132 @@
+"""Truths for the contest: networks whose memorizing units are known, because they were planted.
+
+All are made of scikit-learn's digits, from a seed, in seconds:
+
+- ``injected, one image a unit``: eight units of the digits network's ``fc`` are each tuned until
+  one image alone fires them (as in the check of Wang et al. 2024), and then given a large weight to
+  a wrong class. The images are test images that the network had right.
+- ``injected, trained``: twenty test images get wrong labels, and the network is trained to know
+  them, but only the weights into and out of eight units may change.
+- ``constructed, hard-tanh`` and ``constructed, ReLU``: a network with explicit weights that knows
+  576 images with random labels (Yun et al. 2019); memorized are the images of four neighbouring
+  owners. Only units of ``layer2`` may be named: those of ``layer1`` hold the addresses of all
+  images. Owners lean on their neighbours, and the two ReLUs of an owner on each other: together
+  the planted units hold their images and no others, alone each of them is needed by many.
+- ``example-tied, all`` and ``example-tied, one image``: example-tied dropout (Maini et al. 2023)
+  with every image's own channels at work. Planted are all memorization channels, four of five
+  units; or those of one image, where only that image counts as memorized.
+- ``digits``: an ordinary network with 120 wrong labels. Nothing is planted; ablation alone judges.
+
+``python -m memviz.demos.contest`` prints the tables of three seeds and saves the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from memviz.demos.contest_truths import (
+    constructed,
+    example_tied_all,
+    example_tied_one,
+    injected,
+    injected_by_training,
+    ordinary,
+)
+from memviz.probes.contest import Contest, Entry, Truth, contest
+
+SEEDS = (0, 1, 2)
+MINUTES = 8  # Of three seeds on one core; said before it starts.
+
+TRUTHS: dict[str, Callable[[int], Truth]] = {
+    "injected, one image a unit": injected,
+    "injected, trained": injected_by_training,
+    "constructed, hard-tanh": lambda seed: constructed(seed, "hardtanh"),
+    "constructed, ReLU": constructed,
+    "example-tied, all": example_tied_all,
+    "example-tied, one image": example_tied_one,
+    "digits": ordinary,
+}
+"""The truths that come with memviz, by name: functions of a seed."""
+
+
+def truths(seeds: Sequence[int] = SEEDS, names: Sequence[str] | None = None) -> Iterator[Truth]:
+    """The truths of some seeds, made one after the other.
+
+    Raises
+    ------
+    ValueError
+        If there is no truth of a name.
+
+    Examples
+    --------
+    >>> [truth.name for truth in truths([0], ["digits"])]
+    ['digits']
+    """
+    chosen = list(TRUTHS) if names is None else list(names)
+    unknown = [name for name in chosen if name not in TRUTHS]
+    if unknown:
+        raise ValueError(f"there is no truth {unknown[0]!r}; choose from {', '.join(TRUTHS)}.")
+    for name in chosen:
+        for seed in seeds:
+            yield TRUTHS[name](seed)
+
+
+def show(found: Contest) -> None:
+    """Print every table: means over the seeds, and from the lowest to the highest."""
+    titles = {
+        "recall": "share of the planted units among the named ones; random is expected",
+        "memorized drop": "accuracy on memorized examples lost when the named units are ablated",
+        "clean drop": "accuracy on clean examples lost",
+        "test drop": "accuracy on test examples lost",
+        "agreement": "rank correlation with the exact ablation of each unit alone",
+        "seconds": "seconds",
+    }
+    for what, title in titles.items():
+        print(f"\n{title}; mean of {len(found.seeds)} seeds (lowest to highest)")
+        print(found.text(what))
+    chances = found.frame.dropna(subset="recall").groupby("truth", sort=False)
+    print("\nunits named of all, and 95 % interval of random recall")
+    for name, rows in chances:
+        named = sorted({f"{k} of {n}" for k, n in zip(rows["k"], rows["units"], strict=True)})
+        low, high = rows["random low"].min(), rows["random high"].max()
+        print(f"  {name:<28} {', '.join(named):<36} {low:.2f} to {high:.2f}")
+    for (truth, localizer), why in found.refused.items():
+        print(f"{localizer} does not fit {truth}: {why}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Hold the contest, print its tables and save its figures."""
+    parser = argparse.ArgumentParser(prog="python -m memviz.demos.contest")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--truths", nargs="+", default=list(TRUTHS), choices=list(TRUTHS))
+    parser.add_argument("--folder", type=Path, default=Path(), help="for the figures")
+    given = parser.parse_args(arguments)
+    print(
+        f"{len(given.truths)} truths, {len(given.seeds)} seeds: about "
+        f"{MINUTES * len(given.seeds) / len(SEEDS):.0f} minutes on one core."
+    )
+    start, seen = time.perf_counter(), set()
+
+    def report(entry: Entry) -> None:
+        if (entry.truth, entry.seed) not in seen:
+            seen.add((entry.truth, entry.seed))
+            print(f"  {time.perf_counter() - start:4.0f} s  {entry.truth}, seed {entry.seed}")
+
+    found = contest(truths(given.seeds, given.truths), progress=False, report=report)
+    show(found)
+    given.folder.mkdir(parents=True, exist_ok=True)
+    found.frame.to_csv(given.folder / "contest.csv", index=False)
+    figures = {"contest.png": found.plot()}
+    if found.frame["recall"].notna().any():
+        figures["contest-curves.png"] = found.plot_curves()
+    for name, figure in figures.items():
+        figure.savefig(given.folder / name, dpi=150)
+    print(f"\nfigures and contest.csv: {given.folder.resolve()}")
+    print(f"{time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

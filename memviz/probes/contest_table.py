@@ -1,0 +1,252 @@
+"""What a contest returns: what each localizer named in each truth, and what that was worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from memviz.units import Unit, UnitSet
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+PLANTED, RANDOM = "planted units", "random"
+MEASURES = (
+    "recall",
+    "memorized drop",
+    "clean drop",
+    "test drop",
+    "net drop",
+    "agreement",
+    "seconds",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One localizer on one truth.
+
+    Attributes
+    ----------
+    truth, seed, localizer
+        Names.
+    ranking : tuple of Unit
+        All units it has a value for, the highest first; equal ones in random order.
+    planted : UnitSet
+        Empty where no truth is known.
+    k, units : int
+        How many it names, and of how many.
+    drops : dict of role to float
+        Accuracy that the named units' ablation takes from ``"memorized"`` (the study's first
+        group), ``"clean"`` (the second) and ``"test"`` (that of this name, if there is one).
+    agreement : float
+        Spearman's rank correlation with the exact ablation of each unit alone.
+    seconds : float
+    """
+
+    truth: str
+    seed: int
+    localizer: str
+    ranking: tuple[Unit, ...]
+    planted: UnitSet
+    k: int
+    units: int
+    drops: dict[str, float]
+    agreement: float = np.nan
+    seconds: float = np.nan
+
+    @property
+    def named(self) -> UnitSet:
+        """The k highest."""
+        return UnitSet(self.ranking[: self.k])
+
+    @property
+    def recall(self) -> float:
+        """Share of the planted units among the k highest; expected, where units are random."""
+        if not self.planted:
+            return np.nan
+        return float(self.curve[min(self.k, self.units)])
+
+    @property
+    def curve(self) -> np.ndarray:
+        """Recall at 0, 1, … units named, ``[units + 1]``; NaN where no truth is known."""
+        if not self.planted:
+            return np.full(self.units + 1, np.nan)
+        if self.localizer == RANDOM:
+            return np.arange(self.units + 1) / self.units
+        hits = np.zeros(self.units)
+        hits[: len(self.ranking)] = [unit in self.planted for unit in self.ranking]
+        return np.concatenate([[0.0], hits.cumsum()]) / len(self.planted)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Every measure, by name."""
+        found = {f"{role} drop": self.drops.get(role, np.nan) for role in ("memorized", "clean")}
+        return {
+            "recall": self.recall,
+            **found,
+            "test drop": self.drops.get("test", np.nan),
+            "net drop": found["memorized drop"] - found["clean drop"],
+            "agreement": self.agreement,
+            "seconds": self.seconds,
+        }
+
+
+def random_interval(units: int, planted: int, k: int) -> tuple[float, float]:
+    """2.5th and 97.5th percentile of recall when k of the units are named at random.
+
+    The number of planted ones among them is hypergeometric.
+
+    Examples
+    --------
+    >>> random_interval(units=100, planted=10, k=10)
+    (0.0, 0.3)
+    """
+    from math import comb
+
+    counts = np.arange(min(k, planted) + 1)
+    chances = [comb(planted, c) * comb(units - planted, k - c) / comb(units, k) for c in counts]
+    total = np.cumsum(chances)
+    # A hair less, since the sum of what should be all is a hair less than 1.
+    low, high = (int(np.searchsorted(total, share - 1e-12)) for share in (0.025, 0.975))
+    return low / planted, high / planted
+
+
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """Localizers judged on truths.
+
+    Attributes
+    ----------
+    entries : tuple of Entry
+        In the order of the truths; first the planted units themselves (where they are known) and
+        random units, then the localizers.
+    refused : dict of (truth, localizer) to the localizer's sentence
+        Where a localizer said that it does not fit.
+
+    Notes
+    -----
+    Random recall is the expected one, ``k / units``; the drops of random units are means.
+    """
+
+    entries: tuple[Entry, ...]
+    refused: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    @property
+    def truths(self) -> list[str]:
+        """Names of the truths, in order."""
+        return list(dict.fromkeys(entry.truth for entry in self.entries))
+
+    @property
+    def localizers(self) -> list[str]:
+        """Names of what was judged, in order; planted and random units first."""
+        return list(dict.fromkeys(entry.localizer for entry in self.entries))
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the truths."""
+        return sorted({entry.seed for entry in self.entries})
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a truth, seed and localizer; random recall with its 95 % interval beside."""
+        import pandas as pd
+
+        rows = []
+        for entry in self.entries:
+            low, high = np.nan, np.nan
+            if entry.planted:
+                low, high = random_interval(entry.units, len(entry.planted), entry.k)
+            rows.append(
+                {
+                    "truth": entry.truth,
+                    "seed": entry.seed,
+                    "localizer": entry.localizer,
+                    "k": entry.k,
+                    "units": entry.units,
+                    **entry.values,
+                    "random recall": entry.k / entry.units if entry.planted else np.nan,
+                    "random low": low,
+                    "random high": high,
+                    "named": str(entry.named) if entry.localizer != RANDOM else "",
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def table(
+        self, what: str = "recall", by: Literal["mean", "min", "max"] = "mean"
+    ) -> pd.DataFrame:
+        """One measure, localizers × truths, over the seeds.
+
+        Parameters
+        ----------
+        what : str
+            One of ``MEASURES``.
+        by : {"mean", "min", "max"}
+            Over the seeds.
+
+        Raises
+        ------
+        ValueError
+            If there is no such measure.
+        """
+        if what not in MEASURES or by not in ("mean", "min", "max"):
+            raise ValueError(
+                f"there is no table of {what!r} by {by!r}; measures are {', '.join(MEASURES)}, "
+                "taken by mean, min or max."
+            )
+        frame = self.frame.pivot_table(
+            index="localizer", columns="truth", values=what, aggfunc=by, dropna=False
+        )
+        return frame.reindex(index=self.localizers, columns=self.truths).rename_axis(
+            index=None, columns=None
+        )
+
+    def text(self, what: str = "recall") -> str:
+        """The table as text: mean over the seeds, and from the lowest to the highest."""
+        mean = self.table(what)
+        low, high = (self.table(what, by).to_numpy(float) for by in ("min", "max"))
+        cells, spread = mean.astype(object), len(self.seeds) > 1
+        for (row, column), value in np.ndenumerate(mean.to_numpy(float)):
+            ends = f" ({low[row, column]:.2f} to {high[row, column]:.2f})" if spread else ""
+            cells.iat[row, column] = "–" if np.isnan(value) else f"{value:.2f}{ends}"
+        return str(cells.to_string())
+
+    def plot(self) -> Figure:
+        """Recall, net drop and seconds of each localizer on each truth."""
+        from memviz.plots.contest import contest
+
+        return contest(self)
+
+    def plot_curves(self, localizers: Sequence[str] | None = None) -> Figure:
+        """Recall against the number of units named, a panel a truth.
+
+        Parameters
+        ----------
+        localizers : sequence of str, optional
+            The five with the highest mean recall, and exact ablation, unless given.
+        """
+        from memviz.plots.contest import recall_curves
+
+        return recall_curves(self, localizers)
+
+    def __repr__(self) -> str:
+        lines = [
+            f"{len(self.localizers)} ways to name units on {len(self.truths)} truths, "
+            f"{len(self.seeds)} seeds; recall of the planted units:",
+            self.text(),
+        ]
+        lines += [
+            f"{localizer} does not fit {truth}: {why}"
+            for (truth, localizer), why in self.refused.items()
+        ]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(repr(self))}</pre>"

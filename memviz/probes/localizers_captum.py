@@ -1,0 +1,144 @@
+"""Localizers made of Captum: one value a unit, memorized examples less clean ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from memviz.engine.runner import layers as layers_of
+from memviz.probes.attribution import _floating, _Outputs, _ready_for_captum, attribute_layers
+from memviz.probes.localizers_engine import sides
+from memviz.scores import Scores
+from memviz.study import Study
+from memviz.units import Layer
+
+_STEPS = 10  # of the methods that integrate
+_BATCH = 120
+
+
+def layer_attribution(study: Study, method: str) -> Scores:
+    """One of Captum's layer attributions of the given labels' logits.
+
+    Parameters
+    ----------
+    study : Study
+    method : str
+        A key of :data:`memviz.probes.attribution.LAYER_METHODS`.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    >>> groups = {"memorized": range(2), "clean": range(2, 6)}
+    >>> study = Study(model, torch.randn(6, 4), torch.zeros(6), groups)
+    >>> len(layer_attribution(study, "conductance"))
+    8
+    """
+    mine, rest = (
+        attribute_layers(study, examples, method, n_steps=_STEPS, null_draws=0)
+        for examples in sides(study)
+    )
+    return replace(
+        mine,
+        name=method.replace("_", " "),
+        measure="logits of the given label, memorized − clean",
+        values=mine.values - rest.values,
+    )
+
+
+def grad_cam(study: Study) -> Scores:
+    """GradCam of each channel: mean gradient × activation, summed over positions.
+
+    For convolutions, as published; units of other layers are left unknown.
+
+    Raises
+    ------
+    ValueError
+        If the model has no convolution.
+    """
+    import captum.attr
+
+    if not any(_is_conv(layer) for layer in layers_of(study)):
+        raise ValueError("GradCam is for convolutions, and this model has none.")
+
+    def attribute(outputs: nn.Module, module: nn.Module, layer: Layer, *given: Any) -> Tensor:
+        explainer = captum.attr.LayerGradCam(outputs, module)
+        found: Tensor = explainer.attribute(*given, attr_dim_summation=False)
+        return found
+
+    return _by_layer(study, attribute, "GradCam", "Captum LayerGradCam", _is_conv)
+
+
+def feature_ablation(study: Study) -> Scores:
+    """What zeroing one unit where Captum's layer ends takes from the given label's logit.
+
+    That is before a normalization that follows the layer, where zero is not the unit's absence.
+    """
+    import captum.attr
+
+    def attribute(outputs: nn.Module, module: nn.Module, layer: Layer, *given: Any) -> Tensor:
+        inputs, target = given
+        explainer = captum.attr.LayerFeatureAblation(outputs, module)
+        mask = torch.arange(layer.units, device=inputs.device)
+        mask = mask[None, :, None, None] if layer.kind == "conv" else mask[None]
+        # All positions of a unit go together, and each is told the whole difference.
+        found: Tensor = explainer.attribute(inputs, 0, target, layer_mask=mask)
+        return found.flatten(2).mean(2) if layer.kind == "conv" else found
+
+    return _by_layer(study, attribute, "feature ablation", "Captum LayerFeatureAblation")
+
+
+def _is_conv(layer: Layer) -> bool:
+    return layer.kind == "conv" and not layer.is_output
+
+
+def _by_layer(
+    study: Study,
+    attribute: Callable[..., Tensor],
+    name: str,
+    source: str,
+    known: Callable[[Layer], bool] = lambda layer: True,
+) -> Scores:
+    layers = [la for la in layers_of(study) if not la.is_output and la.kind != "heads"]
+    groups, values, outputs = sides(study), [], _Outputs(study)
+    with _ready_for_captum(study.model):
+        for layer in layers:
+            if not known(layer):
+                values.append(np.full(layer.units, np.nan))
+                continue
+            module = study.model.get_submodule(layer.name)
+            means = [
+                _mean(study, partial(attribute, outputs, module, layer), examples)
+                for examples in groups
+            ]
+            values.append((means[0] - means[1]).cpu().numpy())
+    return Scores(
+        name=name,
+        measure="logits of the given label, memorized − clean",
+        values=np.concatenate(values),
+        units=tuple(unit for layer in layers for unit in layer.all()),
+        source=source,
+    )
+
+
+def _mean(study: Study, attribute: Callable[..., Tensor], examples: Tensor) -> Tensor:
+    """Mean over the examples of a value a unit: ``[n, units, ...]``, summed over positions."""
+    parts = []
+    for batch in examples.split(_BATCH):
+        found = attribute(_floating(study, batch), study.labels[batch].to(study.device))
+        parts.append(found.detach().double().reshape(len(batch), found.shape[1], -1).sum(2))
+    return torch.cat(parts).mean(0)
+
+
+CAPTUM: dict[str, Callable[[Study], Scores]] = {
+    "conductance": partial(layer_attribution, method="conductance"),
+    "integrated gradients": partial(layer_attribution, method="integrated_gradients"),
+    "gradient × activation": partial(layer_attribution, method="gradient_x_activation"),
+    "GradCam": grad_cam,
+    "feature ablation": feature_ablation,
+}

@@ -1,0 +1,210 @@
+"""Localizers made of the engine: exact and estimated effects, searches, activations, gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from memviz.engine.activation_stream import UnitActivations
+from memviz.engine.answers import default_groups
+from memviz.engine.estimate import estimate
+from memviz.engine.greedy import greedy
+from memviz.engine.runner import layers as layers_of
+from memviz.engine.sweep import default_units, sweep
+from memviz.probes.critical_units import critical_units
+from memviz.scores import Scores
+from memviz.study import Study
+from memviz.units import Unit
+
+_MOST = 120  # examples of a group
+_SEARCHED = 8  # examples of a group whose critical units are searched for
+
+
+def sides(study: Study, most: int = _MOST) -> tuple[Tensor, Tensor]:
+    """Examples of the memorized and of the clean group, int64; a fixed draw where they are many.
+
+    Raises
+    ------
+    ValueError
+        If the study has no second group to compare with.
+
+    Examples
+    --------
+    >>> groups = {"memorized": range(2), "clean": range(2, 6)}
+    >>> study = Study(nn.Linear(4, 3).eval(), torch.randn(6, 4), torch.zeros(6), groups)
+    >>> sides(study)
+    (tensor([0, 1]), tensor([2, 3, 4, 5]))
+    """
+    names = default_groups(study, None, None)
+    if not names[1]:
+        raise ValueError(
+            f"this study has the group {names[0]!r} alone; a localizer compares the first group, "
+            "the memorized examples, with the second, the clean ones."
+        )
+    draw = torch.Generator().manual_seed(0)
+    found = []
+    for name in names:
+        members = study.group(name)
+        found.append(members[torch.randperm(len(members), generator=draw)[:most].sort().values])
+    return found[0], found[1]
+
+
+def exact_ablation(study: Study) -> Scores:
+    """Margin that each unit's exact ablation takes from memorized examples, less that from clean.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    >>> groups = {"memorized": range(2), "clean": range(2, 6)}
+    >>> len(exact_ablation(Study(model, torch.randn(6, 4), torch.zeros(6), groups)))
+    8
+    """
+    return sweep(study, examples=torch.cat(sides(study)), progress=False).scores()
+
+
+def gradient_estimate(study: Study) -> Scores:
+    """The same to first order: the engine's gradient × activation, on margins."""
+    return replace(estimate(study, examples=torch.cat(sides(study))).scores(), exact=None)
+
+
+def greedy_search(study: Study, size: int = 32, evaluations: int = 4) -> Scores:
+    """Units in the order in which greedy search takes them; the others by their estimate.
+
+    Parameters
+    ----------
+    study : Study
+    size : int
+        Most units that are searched for.
+    evaluations : int
+        Exact ones, a unit.
+    """
+    examples = torch.cat(sides(study))
+    first = estimate(study, examples=examples).scores()
+    assert first.units is not None
+    size = min(size, len(first))
+    path = greedy(
+        study, size, examples=examples, budget=evaluations * size, random_draws=0, progress=False
+    )
+    # From 0 to below 1 by the estimate, then the path's units from its last to its first.
+    values = np.empty(len(first))
+    values[np.argsort(first.values, kind="stable")] = np.arange(len(first)) / len(first)
+    rows = {unit: row for row, unit in enumerate(first.units)}
+    for place, unit in enumerate(path.order):
+        values[rows[unit]] = len(path.order) - place
+    return Scores(
+        name="greedy search",
+        measure="place in the order, counted from its end",
+        values=values,
+        units=first.units,
+        source="memviz: greedy search over sets, each step evaluated exactly",
+    )
+
+
+def critical_share(study: Study, per_group: int = _SEARCHED, cap: int = 32) -> Scores:
+    """How often a unit is among those that flip a memorized example, less how often a clean one's.
+
+    The first-order search of Maini et al. (2023) for a few examples of each group, by zero
+    ablation and without noise.
+    """
+    mine, rest = sides(study, per_group)
+    found = critical_units(
+        study,
+        torch.cat([mine, rest]),
+        how="zero",
+        cap=cap,
+        reference=64,
+        copies=0,
+        random_draws=0,
+        progress=False,
+    )
+    units = tuple(default_units(layers_of(study)))
+    rows = {unit: row for row, unit in enumerate(units)}
+    counted = np.zeros((2, len(units)))
+    for example, taken in enumerate(found.units):
+        counted[int(example >= len(mine)), [rows[unit] for unit in taken]] += 1
+    return Scores(
+        name="critical units",
+        measure=f"share of {len(mine)} memorized − share of {len(rest)} clean examples",
+        values=counted[0] / len(mine) - counted[1] / len(rest),
+        units=units,
+        source="after Maini et al. 2023 (arXiv:2307.09542), greedy search for critical units",
+    )
+
+
+def activation(study: Study) -> Scores:
+    """Mean absolute activation on memorized examples, less that on clean ones."""
+    means: list[Tensor] = []
+    units: tuple[Unit, ...] = ()
+    for examples in sides(study):
+        stream = UnitActivations(study, examples=examples)
+        total = sum(values.abs().double().sum(0) for _, values in stream.chunks())
+        means.append(torch.as_tensor(total) / len(examples))
+        units = stream.units
+    return Scores(
+        name="activation",
+        measure="mean absolute activation, memorized − clean",
+        values=(means[0] - means[1]).numpy(),
+        units=units,
+        source="memviz: how strongly a unit fires",
+    )
+
+
+def unit_tracin(study: Study) -> Scores:
+    """Self-influence through one unit's own weights, memorized less clean.
+
+    TracIn (Pruthi et al. 2020) multiplies the loss gradients of two examples; with itself an
+    example gives the squared norm. Restricting the product to the weights and the bias that make
+    one unit is our definition, at the trained weights alone; a unit of another kind than a channel
+    of a convolution or a feature of a linear layer is left unknown.
+    """
+    known = [layer for layer in layers_of(study) if not layer.is_output]
+    modules = {layer.name: study.model.get_submodule(layer.name) for layer in known}
+    plain = [
+        layer.name
+        for layer in known
+        if isinstance(modules[layer.name], nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    ]
+    weights = {
+        f"{name}.{key}": value.detach().clone().requires_grad_()
+        for name in plain
+        for key, value in modules[name].named_parameters(recurse=False)
+    }
+    means = [_squared_gradients(study, weights, examples) for examples in sides(study)]
+    values = []
+    for layer in known:
+        mine = [means[0][key] - means[1][key] for key in weights if _owner(key) == layer.name]
+        values.append(torch.stack(mine).sum(0) if mine else torch.full((layer.units,), torch.nan))
+    return Scores(
+        name="TracIn of a unit",
+        measure="squared norm of the loss gradient, memorized − clean",
+        values=torch.cat(values).double().numpy(),
+        units=tuple(unit for layer in known for unit in layer.all()),
+        source="memviz, after Pruthi et al. 2020: self-influence restricted to a unit's weights",
+    )
+
+
+def _squared_gradients(
+    study: Study, weights: Mapping[str, Tensor], examples: Tensor
+) -> dict[str, Tensor]:
+    """Mean over the examples of each unit's squared gradient, by parameter, ``[units]`` each."""
+    total = {key: torch.zeros(len(value), dtype=torch.float64) for key, value in weights.items()}
+    for example in examples.tolist():
+        one = torch.tensor([example])
+        inputs = study.batch(one)
+        given = ((), inputs) if isinstance(inputs, Mapping) else (inputs, {})
+        raw = functional_call(study.model, dict(weights), *given)
+        loss = study.task.loss(study.task.outputs(raw), study.labels[one].to(study.device)).sum()
+        slopes = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+        for (key, value), slope in zip(weights.items(), slopes, strict=True):
+            if slope is not None:
+                total[key] += slope.double().square().reshape(len(value), -1).sum(1).cpu()
+    return {key: value / len(examples) for key, value in total.items()}
+
+
+def _owner(parameter: str) -> str:
+    return parameter.rpartition(".")[0]
