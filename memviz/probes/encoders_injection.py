@@ -17,6 +17,7 @@ from memviz.engine.layers import Located, Site, locate
 from memviz.engine.layout import Layout, layout
 from memviz.engine.replay import Edit, run_edited
 from memviz.engine.trace import Trace, trace, undisturbed
+from memviz.probes.encoders_modules import norms_behind
 from memviz.probes.encoders_units import UnitScores, training_examples, unit_mem
 from memviz.study import Study, check_ready
 from memviz.units import Unit, UnknownLayerError
@@ -100,7 +101,8 @@ def inject(
     only the unit's own weights (and its shift in the batch norm behind) are changed, by a logistic
     loss that wants its activation above 1 somewhere on the image and below -1 everywhere on the
     others. Units of the same layer and before can't change. What lies behind the layer reads the
-    unit and may change.
+    unit and may change. A unit of few weights (of a first layer, say) may be unable to tell the
+    image from the others: ``found`` says what came of it.
 
     Parameters
     ----------
@@ -268,22 +270,12 @@ def _local(study: Study, unit: Unit, images: Tensor) -> _Local:
 
 def _norm(model: nn.Module, seen: Trace, located: Located) -> nn.Module | None:
     """The batch norm between a layer's weights and its non-linearity."""
-    last = located.unit_sites[0].call
-    behind = [
-        call
-        for index, call in enumerate(seen.calls)
-        if located.filter_sites[0].call < index <= last and call.name.endswith("_norm")
-    ]
-    behind = [call for call in behind if call.name in located.layer.site.split(" > ")]
-    if not behind:
-        return None
-    weights = {id(tensor) for tensor in behind[0].inputs[1:]}
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (
-            id(module.running_mean) in weights
-        ):
-            return module
-    raise ValueError(
-        f"behind layer {located.layer.name!r} stands {behind[0].name}, which mixes units or "
-        "images; choose a layer with batch norm or none behind."
-    )
+    norms = norms_behind(model, seen, located)
+    for norm in norms:
+        is_batch_norm = isinstance(norm, nn.modules.batchnorm._BatchNorm)
+        if not is_batch_norm or not norm.track_running_stats:
+            raise ValueError(
+                f"behind layer {located.layer.name!r} stands a {type(norm).__name__}, which mixes "
+                "units or images; choose a layer with batch norm or none behind."
+            )
+    return norms[0] if norms else None

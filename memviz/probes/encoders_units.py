@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.activation_stream import Augment, UnitActivations
+from memviz.engine.activation_stream import UnitActivations
 from memviz.probes.encoders_null import random_network
 from memviz.probes.encoders_peaks import Peaks, class_peaks, peaks
 from memviz.scores import Null, Scores
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SOURCE = "Wang et al. 2024 (arXiv:2409.19069)"
 _DRAWS = 200  # quantiles that stand for a layer's units in the networks of random weights
 
+# The study's inputs, a tensor or a dict, and a generator to the same changed.
+Augment = Callable[[Any, torch.Generator], Any]
 Others = Literal["mean", "median"]
 Negative = Literal["abs", "refuse"]
 

@@ -1,0 +1,109 @@
+"""The same on CIFAR-10 images: a small pair of encoders by SimCLR, at most 15 minutes of one core.
+
+400 shared, 200 candidate and 200 independent training images, 400 test images as the external set;
+a network of four convolutions (32, 64, 64, 128 units); SimCLR's crops, mirror and colours. 60
+epochs where the paper has 600 and 50,000 images: the direction is what can be seen here, not the
+size. A linear probe is fitted on 1,000 other training images and tested on 1,000 test images.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from memviz.data.augmentations import CropAndColour
+from memviz.data.loaders import Cifar10, load_cifar10
+from memviz.data.subsets import Subsets, four_subsets
+from memviz.demos.encoders_figures import print_layers, print_pruning
+from memviz.probes.encoders_accuracy import ProbeAccuracy
+from memviz.probes.encoders_layers import layer_mem
+from memviz.probes.encoders_pruning import prune
+from memviz.probes.encoders_units import unit_mem
+from memviz.study import Study
+from memviz.training.self_supervised import seeded, train_simclr
+
+SHARED, CANDIDATES, EXTERNAL, PROBE = 400, 200, 400, 1000
+CHANNELS = (32, 64, 64, 128)
+EPOCHS, BATCH_SIZE, LEARNING_RATE = 60, 100, 1e-3
+AUGMENT = CropAndColour(smallest=0.4)
+LAYERS = tuple(f"conv{k}" for k in range(1, 5))
+
+
+def pair(images: Tensor, subsets: Subsets, seed: int, epochs: int) -> tuple[nn.Module, nn.Module]:
+    """Target and reference, of the same first weights, order and draws."""
+    found = []
+    for chosen in (subsets.target, subsets.reference):
+        model = network(seed)
+        train_simclr(model, images[chosen], AUGMENT, epochs=epochs, batch_size=BATCH_SIZE,
+                     learning_rate=LEARNING_RATE, seed=seed)  # fmt: skip
+        found.append(model)
+    return found[0], found[1]
+
+
+def network(seed: int) -> nn.Module:
+    """Four convolutions with batch norm and ReLU, halved after each of the first three."""
+
+    def made() -> nn.Module:
+        parts: OrderedDict[str, nn.Module] = OrderedDict()
+        before = 3
+        for k, width in enumerate(CHANNELS, 1):
+            parts[f"conv{k}"] = nn.Conv2d(before, width, 3, padding=1, bias=False)
+            parts[f"bn{k}"], parts[f"relu{k}"] = nn.BatchNorm2d(width), nn.ReLU()
+            if k < len(CHANNELS):
+                parts[f"pool{k}"] = nn.MaxPool2d(2)
+            before = width
+        parts["mean"], parts["flatten"] = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        return nn.Sequential(parts)
+
+    return seeded(seed, made)
+
+
+def drawn(data: Cifar10, seed: int) -> tuple[Tensor, Subsets, Tensor]:
+    """Images, training then test, the four subsets among them, and training images left over."""
+    images = torch.cat([data.inputs(), data.inputs(test=True)])
+    sets = four_subsets(len(data.images), SHARED, CANDIDATES, CANDIDATES, 0, seed=seed)
+    order = torch.randperm(len(data.test_images), generator=torch.Generator().manual_seed(seed))
+    external = len(data.images) + order[:EXTERNAL]
+    used = torch.cat([sets.target, sets.independent])
+    free = torch.ones(len(data.images), dtype=torch.bool)
+    free[used] = False
+    subsets = Subsets(sets.shared, sets.candidate, sets.independent, external)
+    return images, subsets, free.nonzero()[:, 0]
+
+
+def report(folder: str | Path, seed: int = 0, epochs: int = EPOCHS) -> None:
+    """Train the pair and print LayerMem, UnitMem and pruning.
+
+    Parameters
+    ----------
+    folder : str or Path
+        CIFAR-10 or a part of it, as :func:`memviz.data.loaders.load_cifar10` reads it.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no CIFAR-10.
+    """
+    data = load_cifar10(folder)
+    images, subsets, free = drawn(data, seed)
+    start = time.process_time()
+    target, reference = pair(images, subsets, seed, epochs)
+    print(
+        f"CIFAR-10, SimCLR, seed {seed}: {subsets}, {epochs} epochs, "
+        f"{time.process_time() - start:.0f} CPU seconds for both encoders"
+    )
+    for unit_norm in (True, False):
+        found = layer_mem(target, reference, images, AUGMENT, subsets, unit_norm=unit_norm)
+        print_layers("features of length 1" if unit_norm else "raw", found)
+    labels = torch.cat([data.labels, data.test_labels])
+    training = {"training": torch.arange(len(subsets.target))}
+    study = Study(target, images[subsets.target], labels[subsets.target], training)
+    scores = unit_mem(study, LAYERS, AUGMENT)
+    print(f"\n{scores}")
+    first, rest = free[:PROBE], torch.arange(len(data.images), len(images))[-PROBE:]
+    accuracy = ProbeAccuracy(images[first], labels[first], images[rest], labels[rest])
+    print_pruning([prune(study, scores, accuracy)])

@@ -1,0 +1,152 @@
+"""Figures of memorization in encoders: LayerMem, UnitMem against ClassMem, pruning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from memviz.plots import style
+from memviz.plots.style import NULL, quiet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from memviz.probes.encoders_layers import LayerMem
+    from memviz.probes.encoders_pruning import Pruning
+    from memviz.scores import Scores
+
+# Colour and mark, so that colour is never alone.
+_SUBSETS = {"S_C": ("#D55E00", "o"), "S_S": ("#0072B2", "s"), "S_E": ("#00805E", "^"),
+            "S_I": ("#CC79A7", "v")}  # fmt: skip
+_WORDS = {"S_C": "candidates (f alone)", "S_S": "shared (f and g)", "S_E": "external (neither)",
+          "S_I": "independent (g alone)"}  # fmt: skip
+_CHOICES = {"top": ("#D55E00", "o"), "random": ("#4A4A4A", "D"), "low": ("#0072B2", "s")}
+_LAYERS = ("#0072B2", "#D55E00", "#00805E", "#CC79A7", "#4A4A4A", "#E69F00", "#56B4E9")
+_MARKS = "osv^DPX"
+
+
+def layer_mem(found: LayerMem) -> Figure:
+    """LayerMem of each subset along the data path, and the candidates' gap to the others.
+
+    Lines are means over the pairs of encoders, bars their least and largest (one pair: the standard
+    error over images). An open mark is a residual join.
+
+    Examples
+    --------
+    >>> from memviz.probes.encoders_layers import LayerMem, Point
+    >>> path = (Point("one", "conv", 0), Point("two", "conv", 1, "one"))
+    >>> one = {"S_C": np.array([[0.1, 0.2]]), "S_I": np.array([[0.1, 0.0]])}
+    >>> len(layer_mem(LayerMem(path, one, one)).axes)
+    2
+    """
+    figure = style.figure(max(7.2, 0.45 * len(found.path) + 4), 3.4)
+    levels, gaps = figure.subplots(1, 2)
+    places = np.arange(len(found.path))
+    for name, values in found.values.items():
+        _line(levels, places, values, found.errors[name], name, _WORDS[name])
+    for name in found.values:
+        if name != "S_C":
+            gap, error = found.gap(name), np.hypot(found.errors["S_C"], found.errors[name])
+            _line(gaps, places, gap, error, name, f"S_C less {name}")
+    for axes in (levels, gaps):
+        joins = [k for k, point in enumerate(found.path) if point.kind == "join"]
+        for line in axes.get_lines():
+            if joins and line.get_marker() not in ("", "None", None) and len(line.get_xdata()) > 1:
+                axes.plot(places[joins], np.asarray(line.get_ydata())[joins], ls="",
+                          marker=line.get_marker(), mfc="white", mec=line.get_color())  # fmt: skip
+        axes.axhline(0, color=NULL, lw=0.8)
+        axes.set_xticks(places, found.names, rotation=90 if len(places) > 6 else 0, fontsize=7,
+                        parse_math=False)  # fmt: skip
+        axes.legend(frameon=False, fontsize=7)
+        quiet(axes)
+    levels.set_ylabel("LayerMem")
+    gaps.set_ylabel("gap")
+    pairs = f"{found.pairs} pair{'s' * (found.pairs != 1)} of encoders"
+    levels.set_title(pairs, loc="left", fontsize=9)
+    return figure
+
+
+def unit_against_class(units: Scores, classes: Scores, title: str = "") -> Figure:
+    """UnitMem against ClassMem, a mark a unit and a colour a layer; dead units are left out.
+
+    Above the diagonal a unit is more one image's than one class's. ClassMem of 1 alone says little:
+    a unit of a single image has it too.
+
+    Raises
+    ------
+    ValueError
+        If the scores are not over the same units.
+
+    Examples
+    --------
+    >>> from memviz.scores import Scores
+    >>> from memviz.units import Unit
+    >>> one = Scores("UnitMem", "", np.ones(1), units=(Unit("fc", 0),))
+    >>> len(unit_against_class(one, one).axes)
+    1
+    """
+    if units.units is None or units.units != classes.units:
+        raise ValueError("the two scores are over other units; score the same layers.")
+    figure = style.figure(4.6, 4.2)
+    axes = figure.subplots()
+    layers = np.array([unit.layer for unit in units.units])
+    axes.plot([0, 1], [0, 1], color=NULL, lw=0.8, ls="--", zorder=1)
+    for k, layer in enumerate(dict.fromkeys(layers.tolist())):
+        rows = layers == layer
+        axes.plot(classes.values[rows], units.values[rows], ls="", ms=5, alpha=0.75,
+                  marker=_MARKS[k % len(_MARKS)], color=_LAYERS[k % len(_LAYERS)], mec="white",
+                  mew=0.4, label=layer)  # fmt: skip
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=classes.name, ylabel=units.name)
+    axes.set_aspect("equal")
+    axes.set_title(title, loc="left", fontsize=9, parse_math=False)
+    for text in axes.legend(frameon=False, fontsize=7).get_texts():
+        text.set_parse_math(False)
+    quiet(axes)
+    return figure
+
+
+def pruning(found: Pruning) -> Figure:
+    """Accuracy against the share of units taken out; bars are the draws of random units.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from memviz.probes.encoders_pruning import Pruning
+    >>> rows = [(0.0, "none", 0.9, 0.9, 0.9), (0.1, "top", 0.5, 0.5, 0.5)]
+    >>> table = pd.DataFrame(rows, columns=["share", "choice", "accuracy", "least", "largest"])
+    >>> len(pruning(Pruning("UnitMem", table)).axes)
+    1
+    """
+    figure = style.figure(4.6, 3.2)
+    axes = figure.subplots()
+    whole = found.frame[found.frame["choice"] == "none"].iloc[0]
+    for choice, (colour, mark) in _CHOICES.items():
+        rows = found.frame[found.frame["choice"] == choice]
+        if rows.empty:
+            continue
+        shares = np.array([0.0, *rows["share"]])
+        values = np.array([whole["accuracy"], *rows["accuracy"]])
+        low = values - np.array([whole["accuracy"], *rows["least"]])
+        high = np.array([whole["accuracy"], *rows["largest"]]) - values
+        axes.errorbar(shares, values, np.stack([low, high]), color=colour, marker=mark,
+                      label=choice, lw=1.4, elinewidth=1)  # fmt: skip
+    axes.set(xlabel="share of the units taken out", ylabel="accuracy of a probe")
+    axes.set_title(f"chosen by {found.name}", loc="left", fontsize=9, parse_math=False)
+    axes.legend(frameon=False, fontsize=8)
+    quiet(axes)
+    return figure
+
+
+def _line(
+    axes: Axes, places: np.ndarray, values: np.ndarray, errors: np.ndarray, name: str, label: str
+) -> None:
+    colour, mark = _SUBSETS[name]
+    mean = values.mean(0)
+    if len(values) > 1:
+        spread = np.stack([mean - values.min(0), values.max(0) - mean])
+    else:
+        spread = np.stack([errors[0], errors[0]])
+    axes.errorbar(places, mean, spread, color=colour, marker=mark, ms=5, lw=1.4, elinewidth=1,
+                  label=label)  # fmt: skip

@@ -1,0 +1,344 @@
+"""SSLMem of each image, and LayerMem of each layer along the data path, for four subsets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from memviz.data.subsets import Subsets
+from memviz.engine.trace import tensors_in
+from memviz.probes.encoders_alignment import alignments, check_pair, check_sizes, memorized
+from memviz.probes.encoders_path import PathFeatures, Point
+from memviz.probes.encoders_units import SOURCE
+from memviz.scores import Null, Scores
+from memviz.study import check_ready
+from memviz.training.self_supervised import Augment
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+_BATCH = 256
+
+
+def ssl_mem(
+    target: nn.Module,
+    reference: nn.Module,
+    images: Tensor,
+    augment: Augment,
+    subsets: Subsets | None = None,
+    *,
+    augmentations: int = 10,
+    unit_norm: bool = True,
+    seed: int = 0,
+    progress: bool = True,
+) -> Scores:
+    """SSLMem: how much closer the target puts an image's views than a reference without it does.
+
+    Normalised, ``(SSL_g - SSL_f) / (SSL_f + SSL_g)``: above 0 where f holds the views together
+    better than g. It lies between -1 and 1 and is not clipped, since clipping makes positives out
+    of noise. The paper's text says [0, 1].
+
+    Features have length 1 unless told otherwise. The formula does not say so, the released code
+    does it; without it the sign comes out wrong: training stretches the features of the images it
+    saw, and with them their distances.
+
+    Departures from the released code: two augmented views are compared (as in the equation), not
+    the image and a view; no division by the batch's range, which would tie an image's score to
+    the others; evaluation mode.
+
+    Parameters
+    ----------
+    target, reference : nn.Module
+        f and g, in eval mode, of one architecture; g was trained without the candidates.
+    images : float ``[n, ...]``
+    augment : callable
+        ``(images, generator) -> images``; both encoders get the same draws.
+    subsets : Subsets, optional
+        Who saw which image. With them the candidates are scored, and the null are the images of
+        the other three sets; without them every image is scored and there is no null.
+    augmentations : int
+        Views an image; all their pairs are compared.
+    unit_norm : bool
+    seed : int
+        Of the views.
+    progress : bool
+
+    Raises
+    ------
+    ValueError
+        Encoders of other feature sizes, in train mode; fewer than 2 images or views.
+
+    Examples
+    --------
+    >>> def noise(x, generator):
+    ...     return x + torch.randn(x.shape, generator=generator)
+    >>> f, g = nn.Linear(3, 3).eval(), nn.Linear(3, 3).eval()
+    >>> one = ssl_mem(f, g, torch.randn(4, 3), noise).values
+    >>> other = ssl_mem(g, f, torch.randn(4, 3), noise).values
+    >>> len(one), bool((abs(one) <= 1).all())
+    (4, True)
+    """
+    check_pair(target, reference, images, augmentations)
+    chosen = (
+        torch.arange(len(images)) if subsets is None else torch.cat([*subsets.named().values()])
+    )
+    _check_indices(chosen, images)
+    widths = [_encoded(one, images[:2])[""].shape[1] for one in (target, reference)]
+    if widths[0] != widths[1]:
+        raise ValueError(
+            f"the target gives {widths[0]:,} features and the reference {widths[1]:,}; compare two "
+            "encoders of one architecture."
+        )
+    both = [lambda x, one=one: _encoded(one, x) for one in (target, reference)]
+    f, g = alignments(both, _BATCH, images, augment, augmentations, chosen,
+                      unit_norm=unit_norm, seed=seed, progress=progress)  # fmt: skip
+    values = memorized(f[""], g[""]).numpy()
+    null = None
+    if subsets is not None:
+        sizes = [len(one) for one in subsets.named().values()]
+        parts = dict(zip(subsets.named(), np.split(values, np.cumsum(sizes)[:-1]), strict=True))
+        values, chosen = parts.pop("S_C"), subsets.candidate
+        null = _null(parts, len(values))
+    return Scores(
+        "SSLMem",
+        f"normalised SSLMem, {augmentations} views"
+        + (", features of length 1" if unit_norm else ", raw features (the sign can be wrong)"),
+        values,
+        examples=chosen.numpy(),
+        source=f"{SOURCE}, section 3",
+        null=null,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMem:
+    """LayerMem of each point of the data path, for each subset and pair of encoders.
+
+    Attributes
+    ----------
+    path : tuple of Point
+    values : dict of subset to float ``[pairs, points]``
+        Mean SSLMem of the subset's images. S_C are the candidates; S_S, S_E and S_I are the null.
+    errors : dict of subset to float ``[pairs, points]``
+        Standard error over the images.
+    measure : str
+    """
+
+    path: tuple[Point, ...]
+    values: dict[str, np.ndarray]
+    errors: dict[str, np.ndarray]
+    measure: str = "mean normalised SSLMem"
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs (f, g) were averaged."""
+        return len(self.values["S_C"])
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Of the points."""
+        return [point.name for point in self.path]
+
+    def mean(self, subset: str = "S_C") -> np.ndarray:
+        """LayerMem averaged over the pairs, float ``[points]``."""
+        return np.asarray(self.values[subset].mean(0))
+
+    def delta(self, subset: str = "S_C") -> np.ndarray:
+        """LayerMem less that of the point before on the data path; NaN at the start."""
+        mean = self.mean(subset)
+        row = {name: k for k, name in enumerate(self.names)}
+        before = [row.get(point.after, -1) if point.after else -1 for point in self.path]
+        return np.where(np.array(before) < 0, np.nan, mean - mean[before])
+
+    def gap(self, beside: str = "S_I") -> np.ndarray:
+        """LayerMem of the candidates less that of another subset, ``[pairs, points]``."""
+        if beside not in self.values:
+            raise ValueError(f"there is no subset {beside!r}; there are {', '.join(self.values)}.")
+        return np.asarray(self.values["S_C"] - self.values[beside])
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a point: kind, the point before, the subsets, Delta LayerMem of S_C."""
+        import pandas as pd
+
+        columns: dict[str, object] = {
+            "point": self.names,
+            "kind": [point.kind for point in self.path],
+            "after": [point.after or "" for point in self.path],
+        }
+        columns |= {name: self.mean(name) for name in self.values}
+        columns["delta"] = self.delta()
+        found = pd.DataFrame(columns).set_index("point")
+        found.attrs = {"measure": self.measure, "source": f"{SOURCE}, section 4"}
+        return found
+
+    def plot(self) -> Figure:
+        """The subsets' lines along the data path, and the gap of candidates to the others."""
+        from memviz.plots.encoders import layer_mem
+
+        return layer_mem(self)
+
+    def __repr__(self) -> str:
+        pairs = f"{self.pairs} pair{'s' * (self.pairs != 1)} of encoders"
+        return (
+            f"LayerMem, {self.measure}, {pairs}; null: S_S, S_E, S_I\n"
+            f"{self.frame.round(4).to_string()}\nsource: {SOURCE}, section 4"
+        )
+
+
+def layer_mem(
+    target: nn.Module | Sequence[nn.Module],
+    reference: nn.Module | Sequence[nn.Module],
+    images: Tensor,
+    augment: Augment,
+    subsets: Subsets,
+    *,
+    layers: Sequence[str] | None = None,
+    augmentations: int = 10,
+    unit_norm: bool = True,
+    seed: int = 0,
+    progress: bool = True,
+) -> LayerMem:
+    """LayerMem: SSLMem on the outputs of each layer, averaged over a subset's images.
+
+    f and g differ in more than the candidates, so the level of S_S and S_E is not 0: read
+    ``gap("S_S")``, and S_I as the mirror image, over several pairs. Delta LayerMem compares a
+    layer with the one its data came from: behind a residual join with the join, not with the layer
+    that was called before (see :mod:`memviz.probes.encoders_path`).
+
+    Parameters
+    ----------
+    target, reference : nn.Module, or as many of each
+        Pairs of f and g, all with these subsets; for pairs with subsets of their own, join results
+        with :func:`pooled`.
+    images, augment, augmentations, unit_norm, seed, progress
+        As for :func:`ssl_mem`.
+    subsets : Subsets
+    layers : sequence of str, optional
+        Layers to read beside the joins; all, with an attention or an MLP as one, unless given.
+
+    Raises
+    ------
+    KeyError
+        If a layer is unknown.
+    ValueError
+        Encoders of other layers or feature sizes, in train mode; fewer than 2 images or views.
+
+    Examples
+    --------
+    >>> def noise(x, generator):
+    ...     return x + torch.randn(x.shape, generator=generator)
+    >>> f = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    >>> sets = Subsets(range(2), range(2, 4), range(4, 6), range(6, 8))
+    >>> layer_mem(f, f, torch.randn(8, 3), noise, sets).mean("S_C")
+    array([0., 0.])
+    """
+    pairs = _pairs(target, reference)
+    chosen = torch.cat(list(subsets.named().values()))
+    check_pair(*pairs[0], images, augmentations)
+    _check_indices(chosen, images)
+    tables = []
+    for f, g in pairs:
+        readers = [PathFeatures(one, images, layers) for one in (f, g)]
+        check_sizes(readers[0], readers[1], images)
+        found = alignments(readers, readers[0].size, images, augment, augmentations, chosen,
+                           unit_norm=unit_norm, seed=seed, progress=progress)  # fmt: skip
+        path = tuple(readers[0].points)
+        tables.append(
+            np.stack([memorized(found[0][p.name], found[1][p.name]).numpy() for p in path])
+        )
+    ends = np.cumsum([len(one) for one in subsets.named().values()])[:-1]
+    values, errors = {}, {}
+    for name, part in zip(subsets.named(), np.split(np.stack(tables), ends, axis=2), strict=True):
+        known = (~np.isnan(part)).sum(2)
+        values[name] = np.nansum(part, 2) / np.where(known, known, np.nan)
+        spread = np.sqrt(
+            np.nansum((part - values[name][..., None]) ** 2, 2) / np.maximum(known - 1, 1)
+        )
+        errors[name] = spread / np.sqrt(np.maximum(known, 1))
+    words = "features of length 1" if unit_norm else "raw features (the sign can be wrong)"
+    return LayerMem(path, values, errors, f"mean normalised SSLMem, {words}")
+
+
+def pooled(results: Sequence[LayerMem]) -> LayerMem:
+    """Results of several pairs, each with its own images and subsets, as one.
+
+    Raises
+    ------
+    ValueError
+        If the results are of other layers, subsets or measures, or there is none.
+
+    Examples
+    --------
+    >>> path = (Point("fc", "linear", 0),)
+    >>> one = LayerMem(path, {"S_C": np.ones((1, 1))}, {"S_C": np.zeros((1, 1))})
+    >>> pooled([one, one]).pairs
+    2
+    """
+    if not results:
+        raise ValueError("there is no result to pool; give at least one.")
+    first = results[0]
+    for other in results[1:]:
+        same = (first.names, list(first.values), first.measure)
+        if (other.names, list(other.values), other.measure) != same:
+            raise ValueError(
+                "the results are of other layers, subsets or measures; pool like ones."
+            )
+    values, errors = (
+        {
+            name: np.concatenate([getattr(one, part)[name] for one in results])
+            for name in first.values
+        }
+        for part in ("values", "errors")
+    )
+    return LayerMem(first.path, values, errors, first.measure)
+
+
+def _pairs(
+    target: nn.Module | Sequence[nn.Module], reference: nn.Module | Sequence[nn.Module]
+) -> list[tuple[nn.Module, nn.Module]]:
+    # nn.Sequential has a length, too, and is one encoder.
+    fs, gs = ([one] if isinstance(one, nn.Module) else list(one) for one in (target, reference))
+    if len(fs) != len(gs) or not fs:
+        raise ValueError(f"there are {len(fs)} targets and {len(gs)} references; give pairs.")
+    return list(zip(fs, gs, strict=True))
+
+
+def _encoded(encoder: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """The encoder's output of each image, flattened, under an empty name."""
+    check_ready(encoder)
+    device = next((p.device for p in encoder.parameters()), images.device)
+    with torch.no_grad():
+        found = tensors_in(encoder(images.to(device)))
+    if not found or len(found[0]) != len(images):
+        raise ValueError("the encoder does not give one row of features an image.")
+    return {"": found[0].flatten(1).float()}
+
+
+def _check_indices(chosen: Tensor, images: Tensor) -> None:
+    if int(chosen.max()) >= len(images):
+        raise ValueError(
+            f"the subsets name image {int(chosen.max())}, and there are {len(images):,} images."
+        )
+
+
+def _null(parts: dict[str, np.ndarray], rows: int) -> Null | None:
+    """Images of the other subsets, each a draw for every candidate."""
+    if not parts:
+        return None
+    known = {name: values[~np.isnan(values)] for name, values in parts.items()}
+    words = ", ".join(f"{name} {one.mean():+.3f}" for name, one in known.items() if len(one))
+    drawn = np.concatenate(list(known.values()))
+    if not len(drawn):
+        return None
+    return Null(
+        f"images that were not in the target's training alone (mean of {words})",
+        np.broadcast_to(drawn[:, None], (len(drawn), rows)),
+    )

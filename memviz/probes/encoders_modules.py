@@ -1,0 +1,60 @@
+"""The modules that make up a layer: its own, and the norm between it and its non-linearity."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from memviz.engine.layers import NORMALIZATIONS, Located, locate
+from memviz.engine.trace import Trace, trace
+from memviz.study import Inputs
+from memviz.units import UnknownLayerError
+
+
+def layer_modules(model: nn.Module, inputs: Inputs, layer: str) -> list[nn.Module]:
+    """The layer's module, and the norms behind it that belong to its activation.
+
+    Parameters
+    ----------
+    inputs : Tensor or dict of Tensors
+        A small batch to run the model on.
+    layer : str
+        A convolution, linear layer or attention.
+
+    Raises
+    ------
+    KeyError
+        If the layer is unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    >>> [type(one).__name__ for one in layer_modules(model, torch.ones(2, 4), "0")]
+    ['Linear', 'BatchNorm1d']
+    """
+
+    def call() -> object:
+        return model(**inputs) if not isinstance(inputs, Tensor) else model(inputs)
+
+    seen = trace(model, call)
+    located = locate(model, seen)
+    if layer not in located:
+        raise UnknownLayerError(layer, located)
+    return [model.get_submodule(layer), *norms_behind(model, seen, located[layer])]
+
+
+def norms_behind(model: nn.Module, seen: Trace, located: Located) -> list[nn.Module]:
+    """The norm modules between a layer's weights and its non-linearity."""
+    first, last = located.filter_sites[0].call, located.unit_sites[0].call
+    between = [
+        call
+        for call in seen.calls[first + 1 : last + 1]
+        if call.name in NORMALIZATIONS and call.name in located.layer.site.split(" > ")
+    ]
+    owners = {
+        id(tensor): module
+        for module in model.modules()
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    }
+    found = [owners.get(id(tensor)) for call in between for tensor in call.inputs[1:]]
+    return list(dict.fromkeys(module for module in found if module is not None))

@@ -1,0 +1,154 @@
+"""What is lost with the units of highest, of lowest and of any UnitMem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import nn
+
+from memviz.engine.ablate import ablate
+from memviz.engine.chunks import slow
+from memviz.probes.encoders_units import SOURCE
+from memviz.scores import Scores
+from memviz.study import Study
+from memviz.units import UnitSet
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Pruning:
+    """Accuracy without some units.
+
+    Attributes
+    ----------
+    name : str
+        Of the scores that the units were chosen by.
+    frame : DataFrame
+        One row a share and choice (``none``, ``top``, ``random``, ``low``): units taken out,
+        accuracy, and its least and largest over the draws (one for all but ``random``).
+    """
+
+    name: str
+    frame: pd.DataFrame
+
+    def accuracy(self, choice: str, share: float | None = None) -> float:
+        """Mean accuracy of a choice, at the first share unless given."""
+        rows = self.frame[self.frame["choice"] == choice]
+        if share is not None:
+            rows = rows[np.isclose(rows["share"], share)]
+        if rows.empty:
+            raise ValueError(f"there is no row for {choice!r} at share {share}.")
+        return float(rows["accuracy"].iloc[0])
+
+    def plot(self) -> Figure:
+        """Accuracy against the share, a line a choice."""
+        from memviz.plots.encoders import pruning
+
+        return pruning(self)
+
+    def __repr__(self) -> str:
+        table = self.frame.round(4).to_string(index=False)
+        return f"accuracy with units taken out by {self.name}\n{table}\nsource: {SOURCE}, section 5"
+
+
+def prune(
+    study: Study,
+    scores: Scores,
+    accuracy: Callable[[nn.Module], float],
+    shares: tuple[float, ...] = (0.1, 0.2),
+    *,
+    per_layer: bool = True,
+    draws: int = 5,
+    seed: int = 0,
+    progress: bool = True,
+) -> Pruning:
+    """Accuracy without the units of highest score, of lowest score, and without random ones.
+
+    Units are ablated to zero; the model is as it was after. Units without a score (dead ones) are
+    left out of every choice: to take one out changes nothing.
+
+    Parameters
+    ----------
+    study : Study
+    scores : Scores
+        Over units, UnitMem say.
+    accuracy : callable
+        ``model -> float``, for example :class:`memviz.probes.encoders_accuracy.ProbeAccuracy`.
+    shares : tuple of float
+        Of the units, from 0 to 1.
+    per_layer : bool
+        The share of each layer, or of all units together.
+    draws : int
+        Of random units: as many in each layer as ``top`` takes there, or anywhere.
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        Scores of examples, a share outside 0 to 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from memviz.probes.encoders_units import unit_mem
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    >>> study = Study(model, torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    >>> found = prune(study, unit_mem(study), lambda model: 0.5, (0.5,))
+    >>> found.frame["choice"].tolist()
+    ['none', 'top', 'random', 'low']
+    """
+    if scores.units is None:
+        raise ValueError("these scores are over examples; give scores over units.")
+    if not shares or not all(0 < share <= 1 for share in shares):
+        raise ValueError(f"shares must lie above 0 and be at most 1, but got {shares}.")
+    import pandas as pd
+
+    rows: list[dict[str, object]] = [_row(0.0, "none", UnitSet(), [accuracy(study.model)])]
+    for share in slow(shares, "pruning", progress=progress):
+        generator = np.random.default_rng(seed)
+        choices = {
+            "top": [_chosen(scores, scores.values, share, per_layer)],
+            "random": [
+                _chosen(scores, np.where(np.isnan(scores.values), np.nan, drawn), share, per_layer)
+                for drawn in generator.random((draws, len(scores)))
+            ],
+            "low": [_chosen(scores, -scores.values, share, per_layer)],
+        }
+        for name, sets in choices.items():
+            found = []
+            for units in sets:
+                with ablate(study, units) as model:
+                    found.append(accuracy(model))
+            rows.append(_row(share, name, sets[0], found))
+    return Pruning(scores.name, pd.DataFrame(rows))
+
+
+def _chosen(scores: Scores, values: np.ndarray, share: float, per_layer: bool) -> UnitSet:
+    """The units of largest value: a share of each layer's, or of all."""
+    assert scores.units is not None
+    groups: dict[str, list[int]] = {}
+    for row, unit in enumerate(scores.units):
+        groups.setdefault(unit.layer if per_layer else "", []).append(row)
+    chosen = []
+    for mine in groups.values():
+        known = [row for row in mine if not np.isnan(values[row])]
+        known.sort(key=lambda row: -values[row])
+        chosen += [scores.units[row] for row in known[: max(1, round(share * len(mine)))]]
+    return UnitSet(chosen)
+
+
+def _row(share: float, choice: str, units: UnitSet, found: list[float]) -> dict[str, object]:
+    return {
+        "share": share,
+        "choice": choice,
+        "units": len(units),
+        "accuracy": float(np.mean(found)),
+        "least": min(found),
+        "largest": max(found),
+    }

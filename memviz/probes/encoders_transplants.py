@@ -1,0 +1,222 @@
+"""Layer replacement and fine-tuning of chosen layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from memviz.engine.chunks import slow
+from memviz.probes.encoders_modules import layer_modules
+from memviz.study import Inputs, check_ready
+from memviz.training.loop import predict
+from memviz.training.self_supervised import features, seeded
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def replace_layers(
+    model: nn.Module, donor: nn.Module, layers: Sequence[str], inputs: Inputs
+) -> nn.Module:
+    """A copy of a model in which some layers have a donor's weights.
+
+    The batch norm behind a layer, weights and statistics, comes with it: it was trained for what
+    that layer gives.
+
+    Parameters
+    ----------
+    model, donor : nn.Module
+        Of one architecture, in eval mode; both are left as they are.
+    layers : sequence of str
+        Convolutions, linear layers or attentions.
+    inputs : Tensor or dict of Tensors
+        Two examples, to see which norm belongs to a layer.
+
+    Raises
+    ------
+    KeyError
+        If a layer is unknown.
+    ValueError
+        If the donor's layer is of another shape.
+
+    Examples
+    --------
+    >>> one, other = (nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    ...               for _ in range(2))
+    >>> mixed = replace_layers(one, other, ["2"], torch.ones(2, 4))
+    >>> torch.equal(mixed[2].weight, other[2].weight), torch.equal(mixed[0].weight, one[0].weight)
+    (True, True)
+    """
+    check_ready(model)
+    check_ready(donor)
+    copied = deepcopy(model)
+    for layer in layers:
+        mine, theirs = (layer_modules(one, inputs, layer) for one in (copied, donor))
+        for module, source in zip(mine, theirs, strict=True):
+            try:
+                module.load_state_dict(source.state_dict())
+            except RuntimeError as error:
+                raise ValueError(
+                    f"layer {layer!r} of the donor has other sizes; take a donor of the same "
+                    "architecture."
+                ) from error
+    return copied
+
+
+def layer_replacement(
+    model: nn.Module,
+    donor: nn.Module,
+    choices: Mapping[str, Sequence[str]],
+    accuracies: Mapping[str, Callable[[nn.Module], float]],
+    inputs: Inputs,
+    *,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Accuracies with each choice of layers taken from a donor (Wang et al. 2024, section 4.4).
+
+    Parameters
+    ----------
+    model, donor, inputs
+        As for :func:`replace_layers`.
+    choices : mapping of name to layers
+        For example ``{"most Delta": ["conv4"], "least Delta": ["conv2"]}``.
+    accuracies : mapping of name to ``model -> float``
+
+    Returns
+    -------
+    DataFrame
+        One row a choice (``none`` first), one column an accuracy.
+
+    Examples
+    --------
+    >>> one, other = (nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    ...               for _ in range(2))
+    >>> table = layer_replacement(one, other, {"last": ["2"]}, {"zero": lambda m: 0.0},
+    ...                           torch.ones(2, 4))
+    >>> table.index.tolist()
+    ['none', 'last']
+    """
+    import pandas as pd
+
+    rows = {"none": {name: one(model) for name, one in accuracies.items()}}
+    for choice, layers in slow(list(choices.items()), "layer replacement", progress=progress):
+        mixed = replace_layers(model, donor, layers, inputs)
+        rows[choice] = {name: one(mixed) for name, one in accuracies.items()}
+    return pd.DataFrame(rows).T
+
+
+def fine_tune_layers(
+    encoder: nn.Module,
+    layers: Sequence[str],
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epochs: int = 50,
+    batch_size: int = 64,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> nn.Module:
+    """A classifier on a copy of an encoder: a new linear head and the chosen layers are trained.
+
+    All else is frozen, batch-norm statistics of every layer too; with no layers it is linear
+    probing. Adam, cross-entropy; order and head come from the seed.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        In eval mode; left as it is.
+    layers : sequence of str
+        Tuned, each with the norm behind it.
+    images, labels : float ``[n, ...]`` and int64 ``[n]``
+
+    Returns
+    -------
+    nn.Sequential of encoder, flattening and head, in evaluation mode.
+
+    Raises
+    ------
+    KeyError
+        If a layer is unknown.
+
+    Examples
+    --------
+    >>> encoder = nn.Sequential(nn.Linear(4, 8), nn.ReLU()).eval()
+    >>> tuned = fine_tune_layers(encoder, ["0"], torch.eye(4), torch.arange(4) % 2, epochs=2)
+    >>> tuned(torch.eye(4)).shape, torch.equal(tuned[0][0].weight, encoder[0].weight)
+    (torch.Size([4, 2]), False)
+    """
+    check_ready(encoder)
+    copied = deepcopy(encoder).requires_grad_(False)
+    for layer in layers:
+        for module in layer_modules(copied, images[:2], layer):
+            module.requires_grad_(True)
+    width, classes = features(copied, images[:2]).shape[1], int(labels.max()) + 1
+    head = seeded(seed, lambda: nn.Linear(width, classes)).to(images.device)
+    model = nn.Sequential(copied, nn.Flatten(), head).eval()
+    free = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(free, learning_rate)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        for batch in torch.randperm(len(images), generator=generator).split(batch_size):
+            loss = cross_entropy(model(images[batch]), labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    for parameter, before in zip(copied.parameters(), encoder.parameters(), strict=True):
+        parameter.requires_grad_(before.requires_grad)
+    return model
+
+
+def layer_fine_tuning(
+    encoder: nn.Module,
+    choices: Mapping[str, Sequence[str]],
+    training: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    *,
+    epochs: int = 50,
+    seeds: Sequence[int] = (0,),
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Test accuracy with each choice of layers tuned beside a new head (section 4.4).
+
+    Parameters
+    ----------
+    encoder, epochs
+        As for :func:`fine_tune_layers`.
+    choices : mapping of name to layers
+    training, test : images and labels
+    seeds : sequence of int
+        Of head and order.
+
+    Returns
+    -------
+    DataFrame
+        One row a choice (``head alone`` first): mean, least and largest accuracy over the seeds.
+
+    Examples
+    --------
+    >>> encoder = nn.Sequential(nn.Linear(4, 8), nn.ReLU()).eval()
+    >>> data = torch.eye(4), torch.arange(4) % 2
+    >>> layer_fine_tuning(encoder, {"all": ["0"]}, data, data, epochs=1).index.tolist()
+    ['head alone', 'all']
+    """
+    import pandas as pd
+
+    rows = {}
+    every = list({"head alone": (), **choices}.items())
+    for choice, layers in slow(every, "fine-tuning", progress=progress):
+        found = []
+        for seed in seeds:
+            model = fine_tune_layers(encoder, layers, *training, epochs=epochs, seed=seed)
+            found.append(float((predict(model, test[0]) == test[1]).double().mean()))
+        rows[choice] = {
+            "accuracy": sum(found) / len(found),
+            "least": min(found),
+            "largest": max(found),
+        }
+    return pd.DataFrame(rows).T
