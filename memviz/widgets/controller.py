@@ -200,7 +200,7 @@ class Controller:
             self._restate(shown)
         self.scores.state_changed()
         if self._scatter is not None:
-            self._scatter.start()
+            self._scatter.state_changed()
 
     def _restate(self, shown: Readout) -> None:
         # The ablation came back to what stands there: only its version is new.

@@ -46,6 +46,7 @@ class Scatter:
         self.session, self._worker, self._scores, self._audience = session, worker, scores, audience
         self.axes = ("estimate", "effect")
         self.unit: Unit | None = None
+        self._looked_for = (self.unit, session.variant)
         self._found: tuple[Study, list[TopExamples]] | None = None
 
     def begin(self, scores: Mapping[str, Scores]) -> None:
@@ -82,10 +83,15 @@ class Scatter:
             raise ValueError(f"{unit!r} is {len(chosen)} units; open one at a time.")
         self.unit = next(iter(chosen), None)
         self._tell()
-        self.start()
+        self._start()
 
-    def start(self) -> None:
-        """Find the pictures of the opened unit in the variant of the model looked at."""
+    def state_changed(self) -> None:
+        """Look again where another variant of the model is looked at."""
+        if self._looked_for != (self.unit, self.session.variant):
+            self._start()
+
+    def _start(self) -> None:
+        self._looked_for = (self.unit, self.session.variant)
         if self.unit is None:
             self._worker.drop("firing")
         else:

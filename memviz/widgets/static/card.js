@@ -29,7 +29,7 @@ export function unitWords(store, row) {
   const known = store.lost && store.study.groups.length && (!store.lostState || store.lostState[row] === 2);
   const parts = known ? [["", off ? "On its own it takes " : "Taken out on its own, it takes "], ...lostWords(store, row)] : [];
   const rank = score && score.rank[row] ? `rank ${count(score.rank[row])} of ${count(score.order.length)}` : state === 1 ? "estimate" : "";
-  const value = score && state ? `${figure(score.value[row])} ${score.measure || score.label}${state === 1 ? ", estimated" : ""}` : "no score yet";
+  const value = score && state ? `${figure(score.value[row])} ${score.measure || score.label}${state === 1 ? ", estimated" : ""}` : score && score.kind === "other" ? "no value in this score" : "no score yet";
   return { name: `${layer.name} unit ${row - layer.start}`, rank, on: off ? "Off. " : "On. ", parts, score: value };
 }
 
@@ -37,6 +37,20 @@ export function unitWords(store, row) {
 export function unitLine(store, row) {
   const { name, rank, on, parts, score } = unitWords(store, row);
   return `${name}, ${on.trim().toLowerCase()} ${score}${rank ? `, ${rank}` : ""}. ${parts.map((p) => p.join("")).join("")}`.trim();
+}
+
+/** Put a card under, or else over, the mark at (x, y, size) of the area that holds it. */
+export function placeCard(view, root, x, y, size) {
+  const area = root.parentElement;
+  const left = Math.max(0, Math.min(x + size / 2 - 100, area.clientWidth - root.offsetWidth));
+  const below = y + size + 9;
+  const above = y - root.offsetHeight - 9;
+  const room = view.root.getBoundingClientRect().bottom - area.getBoundingClientRect().top;
+  const flip = below + root.offsetHeight > room && above > -40;
+  root.style.left = `${left}px`;
+  root.style.top = `${flip ? above : below}px`;
+  root.style.setProperty("--mv-tip", `${x + size / 2 - left}px`);
+  put(root, { "data-flip": flip });
 }
 
 export function hoverCard(view) {
@@ -76,16 +90,7 @@ export function hoverCard(view) {
   function show(row, x, y, size, pinned) {
     root.hidden = false;
     fill(row, pinned);
-    const area = root.parentElement;
-    const left = Math.max(0, Math.min(x + size / 2 - 100, area.clientWidth - root.offsetWidth));
-    const below = y + size + 9;
-    const above = y - root.offsetHeight - 9;
-    const room = view.root.getBoundingClientRect().bottom - area.getBoundingClientRect().top;
-    const flip = below + root.offsetHeight > room && above > -40;
-    root.style.left = `${left}px`;
-    root.style.top = `${flip ? above : below}px`;
-    root.style.setProperty("--mv-tip", `${x + size / 2 - left}px`);
-    put(root, { "data-flip": flip });
+    placeCard(view, root, x, y, size);
   }
   return { root, show, hide: () => (root.hidden = true) };
 }

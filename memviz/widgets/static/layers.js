@@ -71,13 +71,13 @@ export function layerList(view) {
       const n = store.offCount(layer);
       put(node, { "aria-selected": String(shown.has(layer.name)), "aria-label": `${layer.name}, ${layer.units} units${n ? `, ${n} off` : ""}` });
       say(off, n ? `✕${n}` : "");
-      let best = 0;
+      let best = score ? score.low : 0;
       let estimate = true;
       for (let i = layer.start; score && i < layer.start + layer.units; i++) {
         if (score.state[i] === 2) estimate = false;
         if (score.state[i] && score.value[i] > best) best = score.value[i];
       }
-      bar.style.width = `${score && score.max > 0 ? 100 * Math.sqrt(best / score.max) : 0}%`;
+      bar.style.width = `${score && score.max > score.low ? 100 * Math.sqrt((best - score.low) / (score.max - score.low)) : 0}%`;
       bar.classList.toggle("mv-est", estimate);
     }
   }
@@ -106,15 +106,15 @@ export function scorePicker(view) {
   const swatch = el("i", { class: "mv-kind", "aria-hidden": "true" });
   const select = el("select", { class: "mv-score", onchange: () => store.choose("score", select.value) });
   const root = el("label", { class: "mv-field" }, "Score", el("span", { class: "mv-pick" }, swatch, select));
-  let study = null;
+  let offered = null;
   function update() {
     if (!store.study || !store.state) return;
-    if (study !== store.study) {
-      study = store.study;
-      select.replaceChildren(...study.scores.map((s) => el("option", { value: s.key }, s.label)));
+    if (offered !== store.study.scores) {
+      offered = store.study.scores;
+      select.replaceChildren(...offered.map((s) => el("option", { value: s.key }, s.label)));
     }
     for (const option of select.options) option.disabled = store.saved && !store.scores.has(option.value);
-    const chosen = study.scores.find((s) => s.key === store.state.score);
+    const chosen = offered.find((s) => s.key === store.state.score);
     select.value = store.state.score;
     swatch.classList.toggle("mv-est", Boolean(chosen && chosen.kind === "estimate"));
     select.title = chosen ? capital(chosen.measure || "") : "";

@@ -50,17 +50,23 @@ export function formatUnits(rows, layers) {
   return words.join(" ");
 }
 
-/** Largest value, the ranked rows and each row's rank. An estimate is never ranked among exact values. */
+/**
+ * Ends of the scale, the ranked rows and each row's rank. An estimate is never ranked among exact values.
+ * A user's score that can be negative is drawn from its least value up; an effect or conductance below 0 is drawn as 0.
+ */
 function rankScores(score) {
   const { value, state } = score;
   const rows = [];
-  let max = 0;
+  let max = -Infinity;
+  let min = 0;
   for (let i = 0; i < value.length; i++) {
     if (state[i] === 0 || !Number.isFinite(value[i])) continue;
     if (value[i] > max) max = value[i];
+    if (value[i] < min) min = value[i];
     if (state[i] === 2 || score.kind !== "exact") rows.push(i);
   }
-  score.max = max;
+  score.low = ["effect", "estimate", "conductance"].includes(score.key) ? 0 : min;
+  score.max = Math.max(max, score.low);
   score.order = Uint32Array.from(rows.sort((a, b) => value[b] - value[a] || a - b));
   score.rank = new Uint32Array(value.length);
   score.order.forEach((row, i) => (score.rank[row] = i + 1));
@@ -79,7 +85,7 @@ export function createStore(send, saved = false) {
     saved,
     study: null, label: null, truth: null, group: null, layerOf: null,
     sheets: [], state: null, off: null, preview: null,
-    readout: null, ahead: null, random: null, before: null, after: null, change: null, flips: 0, timeline: null, rewound: null, inspected: null,
+    readout: null, ahead: null, random: null, before: null, after: null, change: null, flips: 0, timeline: null, rewound: null, inspected: null, scatter: null, firing: null,
     scores: new Map(), lost: null, lostState: null, most: null,
     examples: new Map(), progress: null, code: null, error: "", note: "",
 
@@ -113,6 +119,11 @@ export function createStore(send, saved = false) {
       const state = store.state;
       if (!state || state.opened === null) return null;
       return store.examples.get(saved ? `${state.opened} ${state.method}` : `${state.opened}`) || null;
+    },
+    /** The row of "conv4:17", or −1. */
+    rowOf(unit) {
+      const [row = -1] = parseUnits(unit, store.study.layers);
+      return row;
     },
     layer(row) {
       return store.study.layers[store.layerOf[row]];
@@ -169,6 +180,19 @@ export function createStore(send, saved = false) {
       store.state[key === "open" ? "opened" : key] = value;
       store.ask({ type: key, [field]: value });
       store.emit("state");
+    },
+
+    /** Other scores on the scatter: {x} or {y}, by key. */
+    axes(keys) {
+      Object.assign(store.scatter, keys);
+      store.ask({ type: "axes", keys });
+      store.emit("scatter");
+    },
+    /** "conv4:17", or an empty text. */
+    openUnit(unit) {
+      store.scatter.unit = unit;
+      store.ask({ type: "unit", unit });
+      store.emit("scatter");
     },
 
     receive(msg, buffers = []) {
@@ -267,6 +291,17 @@ export function createStore(send, saved = false) {
     },
     rewound(msg) {
       store.rewound = msg;
+    },
+    scatter(msg) {
+      store.scatter = { ...msg };
+    },
+    firing(msg, arrays) {
+      store.firing = { ...msg, ...arrays };
+    },
+    /** Scores that another view brought. */
+    picks(msg) {
+      if (!store.study) return false;
+      store.study.scores = msg.scores;
     },
     inspected(msg, arrays) {
       if (!store.state || msg.index !== store.state.opened) return false;

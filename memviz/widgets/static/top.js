@@ -82,10 +82,10 @@ export function topSlider(view) {
     const off = store.preview || store.off;
     const pitch = width / extent;
     const gap = pitch > 3 ? Math.min(1.4, pitch * 0.25) : 0;
-    const top = s.order.length ? Math.max(s.value[s.order[0]], 1e-12) : 1;
+    const top = s.order.length ? Math.max(s.value[s.order[0]] - s.low, 1e-12) : 1;
     for (let i = 0; i < Math.min(extent, s.order.length); i++) {
       const row = s.order[i];
-      const height = Math.max(1, (HEIGHT - 2) * Math.sqrt(Math.max(0, s.value[row]) / top));
+      const height = Math.max(1, (HEIGHT - 2) * Math.sqrt(Math.max(0, s.value[row] - s.low) / top));
       pen.globalAlpha = off[row] ? 0.85 : 0.38;
       pen.fillStyle = off[row] ? view.palette.ink : view.palette.null;
       pen.fillRect(i * pitch + gap / 2, HEIGHT - height, pitch - gap, height);

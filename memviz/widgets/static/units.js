@@ -309,7 +309,7 @@ function drawMap({ layer, canvas, columns }, { store, palette, size, pitch, chos
     const x = (unit % columns) * pitch;
     const y = Math.floor(unit / columns) * pitch;
     const state = score ? score.state[row] : 0;
-    const step = state ? stepOf(score.value[row], score.max) : 0;
+    const step = state ? stepOf(score.value[row] - score.low, score.max - score.low) : 0;
     if (off[row]) {
       drawOff(pen, x, y, size, palette, box, state ? palette.steps[step] : null);
     } else if (state === 2) {
@@ -365,18 +365,21 @@ function scaleLegend(view) {
   function update() {
     const score = view.store.score();
     say(words, score ? score.measure || score.label : "");
+    const low = score ? score.low : 0;
     const max = score ? score.max : 0;
+    const place = (value) => 174 * Math.sqrt((value - low) / (max - low || 1));
     const kept = [];
     const decade = 10 ** Math.floor(Math.log10(max || 1));
     let last = 174;
-    for (const nice of [10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01]) {
-      const at = 174 * Math.sqrt((nice * decade) / (max || 1));
+    for (const nice of low < 0 ? [] : [10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01]) {
+      const at = place(nice * decade);
       if (last - at < 30 || at < 26) continue;
       kept.push([at, nice * decade]);
       last = at;
     }
-    const all = max > 0 ? [[0, 0], ...kept.reverse(), [174, max]] : [];
-    ticks.replaceChildren(...all.map(([at, value]) => el("span", { style: `left:${at}px` }, value ? String(Number(value.toPrecision(2))).replace(/^0\./, ".") : "0")));
+    if (low < 0 && place(0) > 30 && place(0) < 144) kept.push([place(0), 0]);
+    const all = max > low ? [[0, low], ...kept.reverse(), [174, max]] : [];
+    ticks.replaceChildren(...all.map(([at, value]) => el("span", { style: `left:${at}px` }, String(Number(value.toPrecision(2))).replace(/^(-?)0\./, "$1.").replace("-", "−"))));
   }
   return { root, update };
 }

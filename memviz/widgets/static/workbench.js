@@ -11,11 +11,13 @@ import { gallery } from "./gallery.js";
 import { inspectorRegion } from "./inspector.js";
 import { timelineRegion } from "./timeline.js";
 import { openedExample } from "./opened.js";
+import { scatterRegion } from "./scatter.js";
+import { firingRegion } from "./scatter_firing.js";
 import { controls, liveLine, toolbar } from "./header.js";
 
 let views = 0; // only numbers the ids, so that two views on a page never share one
 
-const NAMES = { workbench: "workbench", layers: "layers", units: "unit map", examples: "examples", readout: "readout", timeline: "timeline", inspector: "example inspector" };
+const NAMES = { workbench: "workbench", layers: "layers", units: "unit map", examples: "examples", readout: "readout", timeline: "timeline", inspector: "example inspector", scatter: "scatter of unit scores" };
 
 /** Draw one part of the store in `host`. @returns {() => void} clean-up */
 export function createView(store, host, wanted) {
@@ -27,7 +29,7 @@ export function createView(store, host, wanted) {
   const regions = build(view);
   host.replaceChildren(root);
 
-  const dirty = new Set(["study", "state", "scores", "readout", "ahead", "random", "progress", "timeline", "rewound", "inspected"]);
+  const dirty = new Set(["study", "state", "scores", "readout", "ahead", "random", "progress", "timeline", "rewound", "inspected", "scatter", "firing"]);
   let frame = 0;
   let stopTheme = () => {};
   let placed = false;
@@ -107,6 +109,8 @@ function build(view) {
   const top = on("units") ? use(topSlider(view)) : null;
   const maps = on("units") ? use(unitMaps(view)) : null;
   const time = part === "timeline" ? use(timelineRegion(view)) : null;
+  const dots = part === "scatter" ? use(scatterRegion(view)) : null;
+  const firing = dots ? use(firingRegion(view)) : null;
   const read = on("readout") ? use(readoutColumn(view)) : null;
   const tiles = on("examples", "inspector") ? use(gallery(view)) : null;
   const opened = tiles ? use(openedExample(view, () => tiles.focusTile())) : null;
@@ -114,6 +118,6 @@ function build(view) {
   const middle = maps ? el("div", { class: "mv-middle" }, top.root, maps.root, layers ? null : marksLegend()) : null;
   const grid = middle || layers || read ? el("div", { class: "mv-grid" }, layers && layers.root, middle, read && read.root) : null;
   const examples = tiles ? el("div", { class: "mv-examples" }, tiles.bar, el("div", { class: "mv-split" }, tiles.root, opened.root)) : null;
-  for (const node of [head && head.root, live.root, bar && bar.root, time && time.root, grid, examples, inspect && inspect.root]) if (node) root.append(node);
+  for (const node of [head && head.root, live.root, bar && bar.root, time && time.root, dots && dots.root, firing && firing.root, grid, examples, inspect && inspect.root]) if (node) root.append(node);
   return regions;
 }

@@ -1,0 +1,43 @@
+// @ts-check
+/** Beside the scatter: what is brushed, what to do with it, and what the marks mean. */
+import { count, el, say, svg } from "./dom.js";
+
+/** What is brushed, in words, and what to do with it. */
+export function brushPanel(view, brushed, brush) {
+  const { store } = view;
+  const button = (name, text, title, act) => el("button", { class: `mv-btn mv-${name}`, type: "button", title, onclick: act }, text);
+  const rows = () => [...brushed()];
+  const ablate = button("ablatebrushed", "Ablate brushed", "Switch off those of them that are on", () => store.toggle(rows().filter((row) => !store.off[row])));
+  const toggle = button("togglebrushed", "Toggle", "Off those that are on, on those that are off", () => store.toggle(rows()));
+  const clear = button("clearbrush", "Clear", "Brush nothing (Esc)", () => brush([]));
+  const undo = button("undo", "Undo", "Undo (Ctrl+Z)", () => store.ask({ type: "undo" }));
+  const words = el("p", { class: "mv-brushed", role: "status" });
+  const lack = el("p", { class: "mv-note mv-lack" });
+  const root = el("aside", { class: "mv-side", "aria-label": "Brushed units" }, el("h3", {}, "Brushed"), words,
+    el("div", { class: "mv-sidetools" }, ablate, toggle, clear, undo), lack, dotLegend());
+  function update() {
+    const chosen = rows();
+    const off = chosen.filter((row) => store.off[row]).length;
+    const by = store.study.layers.map((l) => [l.name, chosen.filter((row) => row >= l.start && row < l.start + l.units).length]).filter(([, n]) => n);
+    say(words, chosen.length ? `${count(chosen.length)} unit${chosen.length > 1 ? "s" : ""}: ${by.map(([name, n]) => `${count(n)} of ${name}`).join(", ")}${off ? `; ${count(off)} off` : ""}.` : "Drag over the dots, or move with the arrows and press Space.");
+    ablate.disabled = store.saved || off === chosen.length;
+    toggle.disabled = store.saved || !chosen.length;
+    clear.disabled = !chosen.length;
+    undo.disabled = store.saved || !store.state.undo;
+  }
+  const missing = (n) => say(lack, n ? `${count(n)} unit${n > 1 ? "s have" : " has"} no value in one of the two scores and ${n > 1 ? "are" : "is"} not drawn.` : "");
+  return { root, update, missing };
+}
+
+function dotLegend() {
+  const mark = (...nodes) => svg("svg", { width: 17, height: 17, viewBox: "0 0 17 17", "aria-hidden": "true" }, ...nodes);
+  const dot = (r, attrs) => svg("circle", { cx: 8.5, cy: 8.5, r, ...attrs });
+  const items = [
+    ["both scores exact", mark(dot(3.8, { fill: "var(--mv-s7)" }))],
+    ["one of them an estimate", mark(dot(3.4, { fill: "none", stroke: "var(--mv-s6)", "stroke-width": 1.2 }))],
+    ["off", mark(svg("path", { d: "M4.5 4.5l8 8M12.5 4.5l-8 8", stroke: "var(--mv-ink)", "stroke-width": 1.8, "stroke-linecap": "round" }))],
+    ["brushed", mark(dot(3.8, { fill: "var(--mv-s7)" }), dot(6.4, { fill: "none", stroke: "var(--mv-ink)", "stroke-width": 1.5 }))],
+    ["opened, or keyboard focus", mark(dot(3.4, { fill: "var(--mv-s7)" }), dot(7, { fill: "none", stroke: "var(--mv-focus)", "stroke-width": 2 }))],
+  ];
+  return el("ul", { class: "mv-marks", "aria-label": "What the marks mean" }, ...items.map(([text, node]) => el("li", {}, node, text)));
+}
