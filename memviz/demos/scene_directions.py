@@ -1,92 +1,176 @@
-"""What makes the scenes' models memorize more or less: epochs, pairs, private words, mitigations.
+"""What makes the scenes' models memorize more or less: pairs, epochs, private words, mitigations.
 
-``python -m memviz.demos.scene_directions words masking`` prints PPG, PRG and AUCG (10 neighbours,
-the 5 most frequent labels) on training pairs and held-out pairs, and the utility, for each setting
-of the named directions; without names, of all. Two trainings a setting and seed: minutes.
+``python -m memviz.demos.scene_directions size masking --seeds 0 1 2`` prints PPG, PRG and AUCG (10
+neighbours, the 5 most frequent labels) on training pairs and on held-out pairs, and the utility,
+for each setting of the named directions; without names, of all. ``base`` prints the recipe's gaps
+against the number of neighbours and over the first pairs of each sorting. ``--picture FILE`` draws
+what was printed.
+
+Training pairs: the mean of target against reference on the target's pairs, and of reference
+against target on its own. Held-out pairs: the same two models on pairs that neither was trained
+on. Utility and linear probe are means of both models, on held-out pictures. Two trainings a
+setting and seed, about a minute on one core; they are kept in the cache folder, so that the
+command can be interrupted, and equal settings are trained once.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from copy import deepcopy
-from dataclasses import replace
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from memviz.data.scenes import draw_scenes
-from memviz.demos.scenes import BATCH_SIZE, EPOCHS, SIDES, Scenes, fit, gaps, utility
-from memviz.demos.scenes import whole_vocabulary as whole
+from memviz.demos.scene_trainings import DIRECTIONS, Setting, scenes_of
+from memviz.demos.scenes import SIDES, Scenes, utility
+from memviz.engine.embeddings import embed
+from memviz.probes.deja_vu import DejaVu, Embedded, two_model_test
+from memviz.probes.deja_vu_sorts import MEASURES
+from memviz.probes.deja_vu_utility import linear_probe
 
-STEPS = EPOCHS * -(-1000 // BATCH_SIZE)  # Of the demo's recipe; kept while the size varies.
-_SIZES = (500, 1000, 2000, 4000)
-# Direction to its settings: what is shown, what the scenes are drawn with, what is trained with.
-DIRECTIONS: dict[str, Sequence[tuple[str, dict[str, int], dict[str, Any]]]] = {
-    "epochs": [("epochs", {}, {"checkpoint_epochs": (5, 20, 40, EPOCHS)})],
-    "size": [
-        (
-            f"{n:,} pairs, {STEPS} steps",
-            {"target": n, "reference": n},
-            {"epochs": round(STEPS / -(-n // BATCH_SIZE))},
-        )
-        for n in _SIZES
-    ],
-    "words": [(f"{words} private words", {"private_words": words}, {}) for words in (0, 1, 2, 3)],
-    "masking": [
-        (f"captions masked by {share}", {}, {"caption_masking": share})
-        for share in (0.0, 0.3, 0.5, 0.7, 0.9)
-    ],
-    "temperature": [
-        (f"temperature {temperature}", {}, {"temperature": temperature})
-        for temperature in (0.03, 0.07, 0.2)
-    ],
-    "decay": [(f"weight decay {decay}", {}, {"weight_decay": decay}) for decay in (0.0, 0.1, 1.0)],
-}
+if TYPE_CHECKING:
+    import pandas as pd
+
+GAPS = ("PPG", "PRG", "AUCG")
+FRACTIONS = (0.01, 0.03, 0.1, 0.3, 1.0)
+KS, TOPS = (1, 5, 10, 50), (None, 1, 5, 10)
 
 
-def measured(
-    seed: int, scenes_with: dict[str, int], train_with: dict[str, Any], *, progress: bool = True
-) -> Iterator[tuple[int, dict[str, tuple[float, ...]], float]]:
-    """Train both models and give epoch, gaps and utility, at each checkpoint or at the end.
+def both_ways(scenes: Scenes, k: int = 10, top: int | None = 5) -> tuple[DejaVu, DejaVu]:
+    """The two-model test of each model's own training pairs, both with the held-out pairs as null.
 
     Examples
     --------
-    >>> sizes = {"target": 20, "reference": 20, "public": 30, "heldout": 20}
-    >>> for epoch, found, useful in measured(0, sizes, {"epochs": 1}, progress=False):
-    ...     print(epoch, sorted(found))
-    1 ['held-out', 'swapped', 'training']
+    >>> from memviz.demos.scenes import load
+    >>> own, other = both_ways(load(seed=0))
+    >>> own.ppg > 0.3 and other.ppg > 0.3
+    True
     """
-    sets = draw_scenes(seed, **scenes_with)
-    last = train_with.get("epochs", EPOCHS)
-    settings = {"checkpoint_epochs": (last,), "progress": progress, **train_with}
-    fitted = [fit(sets.named()[side], seed, **settings) for side in SIDES]
-    for epoch in settings["checkpoint_epochs"]:
-        clips = []
-        for clip, run in fitted:
-            model = deepcopy(clip.model)
-            model.load_state_dict(whole(run.checkpoints[epoch]))
-            clips.append(replace(clip, model=model))
-        scenes = Scenes(sets, *clips)
-        yield epoch, gaps(scenes), sum(utility(scenes, side) for side in SIDES) / len(SIDES)
+    heldout = scenes.tokens("heldout")
+    images = scenes.images("public")
+    found = []
+    for own, other in (SIDES, SIDES[::-1]):
+        tokens = scenes.tokens(own)
+        target, reference = (
+            Embedded(
+                embed(model.encode_text, tokens, progress=False),
+                embed(model.encode_image, images, progress=False),
+                embed(model.encode_text, heldout, progress=False),
+                name=side,
+            )
+            for side, model in ((side, getattr(scenes, side).model) for side in (own, other))
+        )
+        found.append(
+            two_model_test(
+                target,
+                reference,
+                scenes.pairs(own).objects,
+                scenes.sets.public.objects,
+                held_out_objects=scenes.sets.heldout.objects,
+                k=k,
+                top=top,
+                progress=False,
+            )
+        )
+    return found[0], found[1]
 
 
-def main() -> None:
-    """Print one line a setting, checkpoint and seed."""
+def row(scenes: Scenes) -> dict[str, float]:
+    """Gaps, their null, and utility: what a table has of one setting and seed."""
+    both = both_ways(scenes)
+    values = {name: sum(getattr(found, name.lower()) for found in both) / 2 for name in GAPS}
+    values |= {f"null {name}": getattr(both[0].null, name.lower()) for name in GAPS}
+    values["utility"] = sum(utility(scenes, side) for side in SIDES) / 2
+    return {**values, "linear probe": sum(_probed(scenes, side) for side in SIDES) / 2}
+
+
+def measured(direction: str, seeds: Sequence[int]) -> pd.DataFrame:
+    """One row a setting of a direction and seed."""
+    import pandas as pd
+
+    points = DIRECTIONS[direction].points
+    rows = [
+        {
+            "direction": DIRECTIONS[direction].title,
+            "setting": point.value,
+            "seed": seed,
+            **row(scenes_of(point.setting, seed)[point.epoch]),
+        }
+        for point in points
+        for seed in seeds
+    ]
+    return pd.DataFrame(rows)
+
+
+def _probed(scenes: Scenes, side: str) -> float:
+    """Linear classifiers of the public pictures' features, on the held-out pictures."""
+    encode = getattr(scenes, side).model.encode_image
+    parts = [
+        part
+        for name in ("public", "heldout")
+        for part in (embed(encode, scenes.images(name), progress=False), scenes.pairs(name).objects)
+    ]
+    return linear_probe(*parts)
+
+
+def _base(seeds: Sequence[int]) -> None:
+    """Print the recipe's gaps against k and over the first pairs of each sorting."""
+    import pandas as pd
+
+    setting = Setting()
+    found = [
+        one
+        for seed in seeds
+        for one in both_ways(scenes_of(setting, seed)[setting.epochs], k=max(KS), top=None)
+    ]
+    curves = pd.concat([one.curve(KS, TOPS) for one in found])
+    print("\nneighbours and labels")
+    _table(curves, ["labels", "k"])
+    at = [one.at(10, 5) for one in found]
+    for sort in MEASURES:
+        tables = pd.concat([one.most_memorized(sort, FRACTIONS) for one in at])
+        print(f"\nfirst pairs of the sorting {sort}")
+        _table(tables.drop(columns="fraction"), ["pairs"])
+
+
+def _table(rows: pd.DataFrame, keys: list[str]) -> None:
+    """Print one line a setting: mean and lowest to highest of each figure."""
+    import pandas as pd
+
+    def cell(values: pd.Series) -> str:
+        return f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"
+
+    figures = rows.drop(columns=["seed", "direction"], errors="ignore")
+    table = figures.groupby(keys, sort=False).agg(cell)
+    with pd.option_context("display.width", None, "display.max_columns", None):
+        print(table.rename_axis(columns=None).to_string())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print one line a setting: mean of the seeds, lowest to highest."""
+    import pandas as pd
+
     parser = argparse.ArgumentParser(prog="python -m memviz.demos.scene_directions")
-    parser.add_argument("directions", nargs="*", help=", ".join(DIRECTIONS))
+    parser.add_argument("directions", nargs="*", help=", ".join(["base", *DIRECTIONS]))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    given = parser.parse_args()
-    unknown = [name for name in given.directions if name not in DIRECTIONS]
+    parser.add_argument("--picture", type=Path, help="draw utility against PPG into this file")
+    given = parser.parse_args(arguments)
+    asked = given.directions or ["base", *DIRECTIONS]
+    unknown = [name for name in asked if name not in ("base", *DIRECTIONS)]
     if unknown:
-        parser.error(f"there is no direction {unknown[0]!r}; choose from {', '.join(DIRECTIONS)}.")
-    print("PPG PRG AUCG on training pairs (mean of both models' own), on held-out pairs; utility")
-    for name in given.directions or DIRECTIONS:
-        for words, scenes_with, train_with in DIRECTIONS[name]:
-            for seed in given.seeds:
-                for epoch, found, useful in measured(seed, scenes_with, train_with):
-                    pairs = zip(found["training"], found["swapped"], strict=True)
-                    own = " ".join(f"{(one + other) / 2:+.3f}" for one, other in pairs)
-                    null = " ".join(f"{value:+.3f}" for value in found["held-out"])
-                    print(f"{words}, epoch {epoch}, seed {seed}: {own} | {null} | {useful:.3f}")
+        parser.error(f"there is no direction {unknown[0]!r}; use base, {', '.join(DIRECTIONS)}.")
+    print(f"mean of seeds {tuple(given.seeds)} (lowest to highest)")
+    tables = []
+    for name in asked:
+        if name == "base":
+            _base(given.seeds)
+            continue
+        tables.append(measured(name, given.seeds))
+        print(f"\n{DIRECTIONS[name].title}")
+        _table(tables[-1], ["setting"])
+    if given.picture is not None and tables:
+        from memviz.plots.deja_vu_mitigation import mitigation
+
+        mitigation(pd.concat(tables)).savefig(given.picture, dpi=120)
 
 
 if __name__ == "__main__":

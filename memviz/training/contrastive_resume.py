@@ -133,8 +133,8 @@ class ContrastiveProgress:
         load_checkpoint(self.model, parts["model"])
         self.optimizer.load_state_dict(optimizer)
         self.schedule.load_state_dict(json.loads(found["schedule"]))
-        for row, generator in enumerate(self.generators):
-            generator.set_state(parts["generator"][str(row)])
+        for place, generator in enumerate(self.generators):
+            generator.set_state(parts["generator"][str(place)])
         self.finished, self.best = parts["model"], parts["best"]
         self.run.loss[:] = parts["record"]["loss"].tolist()
         self.run.heldout_loss[:] = parts["record"]["heldout_loss"].tolist()
