@@ -80,8 +80,8 @@ def linear_probe(
 
     Examples
     --------
-    >>> points = torch.tensor([[0.0], [1.0]]).repeat(9, 1)
-    >>> linear_probe(points, points > 0, points, points > 0)
+    >>> points = torch.tensor([[1.0], [2.0]]).repeat(9, 1)
+    >>> linear_probe(points, points > 1, points, points > 1)
     1.0
     """
     from sklearn.linear_model import LogisticRegression

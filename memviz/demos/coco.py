@@ -1,0 +1,253 @@
+"""Déjà vu of real photographs: two small CLIP models trained on COCO pairs.
+
+``python -m memviz.demos.coco FOLDER --seeds 0 1 2`` reads ``captions.json``, ``instances.json`` and
+``images`` in FOLDER, splits the photos into target, reference, public and held-out sets, reports
+their duplicates, trains both models and prints PPG, PRG and AUCG with the held-out null, and the
+utility. What it has trained is kept in ``--keep`` (the cache folder unless given), two open_clip
+folders a seed that ``memviz.models.clip.load_clip`` opens; stopped, the command goes on from there.
+
+Recipe. A pair is a photo, squeezed to 64 x 64 pixels, and its first caption. A transformer of three
+blocks over 64 patches, one of three over the caption, width 128; AdamW at 1e-3 with a cosine,
+weight decay 0.1, batches of 64. Both models start from the same weights. As in
+``memviz.demos.scenes``, of CLIP's vocabulary only the captions' tokens are trained, and every other
+gets their mean.
+
+So few photos teach a model little about photographs: what is measured is mostly what it knows of
+its own pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memviz.data.caption_pairs import CaptionPairs
+from memviz.data.caption_readers import read_coco
+from memviz.data.scenes import SceneSets
+from memviz.demos.scene_directions import GAPS, both_ways
+from memviz.demos.scenes import SIDES, Scenes, Side
+from memviz.demos.weight_files import cache_folder
+from memviz.engine.embeddings import embed
+from memviz.models.clip import Clip, create_clip, save_clip
+from memviz.probes.deja_vu_duplicates import Duplicates, duplicates, near_duplicates
+from memviz.probes.deja_vu_utility import by_chance, linear_probe, zero_shot
+from memviz.training.contrastive import train_contrastive
+
+PAIRS, EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 128, 60, 64, 1e-3, 0.1
+SIZE, PATCH, WIDTH, LAYERS, CONTEXT, VOCABULARY = 64, 8, 128, 3, 32, 49408
+PREPROCESS = {"size": SIZE, "resize_mode": "squash"}  # No cut: every object stays in the picture.
+HELD_OUT_SHARE = 0.3  # Of the photos that no model is trained on; the others are public.
+LEAST = 5  # Photos of a kind of object that the utility is measured with.
+THUMBNAIL, ALIKE = 8, 0.98
+_EMBEDDING = "token_embedding.weight"
+
+
+def read(folder: str | Path) -> CaptionPairs:
+    """Photos with their first caption and their objects; unreadable ones are left out, and told.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : a file is missing, or the annotations are not COCO's.
+
+    Examples
+    --------
+    >>> read("nowhere")
+    Traceback (most recent call last):
+    FileNotFoundError: there is no folder of pictures 'nowhere/images'.
+    """
+    place = Path(folder)
+    pairs = read_coco(place / "captions.json", place / "instances.json", place / "images")
+    readable = pairs.readable()
+    if not bool(readable.all()):
+        print(f"{int((~readable).sum())} photos can't be read and are left out.")
+    return pairs.subset(readable)
+
+
+def split(pairs: CaptionPairs, size: int = PAIRS, seed: int = 0) -> SceneSets:
+    """Four sets without a common photo: two of a size to train on; public and held-out the rest.
+
+    Raises
+    ------
+    ValueError : too few photos.
+    """
+    rest = len(pairs) - 2 * size
+    held_out = int(HELD_OUT_SHARE * rest)
+    if size < 2 or held_out < 1:
+        raise ValueError(
+            f"there are {len(pairs)} photos: target and reference can't have {size} each; use "
+            f"2 to {(len(pairs) - 4) // 2}."
+        )
+    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(int(seed)))
+    parts = order.split([size, size, rest - held_out, held_out])
+    return SceneSets(*(pairs.subset(part) for part in parts))
+
+
+def shared(sets: SceneSets) -> list[Duplicates]:
+    """Duplicates between and within the sets: equal pixels, equal captions, alike thumbnails."""
+    named = sets.named()
+    thumbnails = {name: _thumbnails(pairs) for name, pairs in named.items()}
+    return [
+        duplicates({name: pairs.digests() for name, pairs in named.items()}),
+        duplicates({name: list(pairs.captions) for name, pairs in named.items()}),
+        near_duplicates(thumbnails, ALIKE, progress=False),
+    ]
+
+
+def train(
+    sets: SceneSets,
+    side: Side,
+    *,
+    vocabulary: Sequence[str],
+    epochs: int = EPOCHS,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    progress: bool = True,
+) -> Clip:
+    """Train a model of the recipe on one side's pairs.
+
+    Parameters
+    ----------
+    vocabulary : texts whose tokens are trained; the sides' must be the same.
+    folder : where the training is kept after every epoch, and from where it goes on.
+
+    Returns
+    -------
+    The model over CLIP's whole vocabulary.
+    """
+    whole = create_clip(_config(VOCABULARY), PREPROCESS)
+    known = whole.tokenizer(list(vocabulary)).unique()
+    small = create_clip(_config(len(known)), PREPROCESS, seed=seed)
+    pairs = sets.named()[side]
+    train_contrastive(
+        small.model,
+        pairs.inputs(whole.preprocess),
+        # Ascending ids stay ascending: open_clip pools at the largest, the end of text.
+        torch.searchsorted(known, whole.tokenizer(list(pairs.captions))),
+        epochs=epochs,
+        batch_size=BATCH_SIZE,
+        learning_rate=LEARNING_RATE,
+        weight_decay=WEIGHT_DECAY,
+        seed=seed,
+        folder=folder,
+        progress=progress,
+    )
+    state = dict(small.model.state_dict())
+    rows = state[_EMBEDDING].mean(0).repeat(VOCABULARY, 1)
+    rows[known] = state[_EMBEDDING]
+    whole.model.load_state_dict({**state, _EMBEDDING: rows})
+    return whole
+
+
+def queries(class_names: Sequence[str]) -> list[str]:
+    """A caption that names one kind of object, for each.
+
+    Examples
+    --------
+    >>> queries(["dog", "oven"])
+    ['a photo of a dog', 'a photo of an oven']
+    """
+    return [f"a photo of {'an' if name[0] in 'aeiou' else 'a'} {name}" for name in class_names]
+
+
+def measure(photos: Scenes, k: int = 10, top: int | None = 5) -> dict[str, float]:
+    """Gaps of both models' own pairs, the held-out null, and the utility of both, each a mean."""
+    both = both_ways(photos, k, top)
+    found = {name: sum(getattr(one, name.lower()) for one in both) / 2 for name in GAPS}
+    found |= {f"null {name}": getattr(both[0].null, name.lower()) for name in GAPS}
+    useful = [_useful(photos, getattr(photos, side)) for side in SIDES]
+    return found | {name: sum(one[name] for one in useful) / 2 for name in useful[0]}
+
+
+def _useful(photos: Scenes, clip: Clip) -> dict[str, float]:
+    """Average precision on photos that no model was trained on, and what chance would give."""
+    public, heldout = photos.sets.public, photos.sets.heldout
+    model: Any = clip.model
+    images = [
+        embed(model.encode_image, pairs.inputs(clip.preprocess), progress=False)
+        for pairs in (public, heldout)
+    ]
+    objects = torch.cat([public.objects, heldout.objects])
+    texts = embed(model.encode_text, clip.tokenizer(queries(public.class_names)), progress=False)
+    return {
+        "zero-shot": zero_shot(texts, torch.cat(images), objects, least=LEAST),
+        "by chance": by_chance(objects, least=LEAST),
+        "linear probe": linear_probe(
+            images[0], public.objects, images[1], heldout.objects, least=LEAST
+        ),
+        "probe by chance": by_chance(heldout.objects, least=LEAST),
+    }
+
+
+def _thumbnails(pairs: CaptionPairs) -> Tensor:
+    """Every photo as a few coloured cells around its mean: alike for copies in another size."""
+    from torchvision.transforms.functional import pil_to_tensor
+
+    cells = [
+        pil_to_tensor(pairs.image(i).resize((THUMBNAIL, THUMBNAIL))) for i in range(len(pairs))
+    ]
+    flat = torch.stack(cells).flatten(1).float()
+    # A plain photo has no cells: a little noise-free ground keeps its row from being zero.
+    return torch.cat([flat - flat.mean(1, keepdim=True), torch.ones(len(flat), 1)], 1)
+
+
+def _config(vocabulary: int) -> dict[str, Any]:
+    vision = {"image_size": SIZE, "patch_size": PATCH, "head_width": 32}
+    text = {"context_length": CONTEXT, "vocab_size": vocabulary, "heads": 4}
+    towers = {"layers": LAYERS, "width": WIDTH}
+    return {"embed_dim": WIDTH, "vision_cfg": {**vision, **towers}, "text_cfg": {**text, **towers}}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the duplicates of each seed's sets, then the figures of all seeds."""
+    import pandas as pd
+
+    parser = argparse.ArgumentParser(prog="python -m memviz.demos.coco")
+    parser.add_argument("folder", type=Path, help="with captions.json, instances.json and images/")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="of each training set")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--keep", type=Path, help="where the models are kept; the cache folder")
+    given = parser.parse_args(arguments)
+    pairs = read(given.folder)
+    texts = [*pairs.captions, *queries(pairs.class_names)]
+    rows: dict[tuple[int, str], list[dict[str, float]]] = {}
+    for seed in given.seeds:
+        sets = split(pairs, given.pairs, seed)
+        sizes = ", ".join(f"{name} {len(one)}" for name, one in sets.named().items())
+        print(f"seed {seed}: photos {sizes}", *shared(sets), sep="\n")
+        place = given.keep or cache_folder()
+        place /= f"coco-{given.pairs}-epochs{given.epochs}-seed{seed}"
+        clips = []
+        for side in SIDES:
+            clip = train(
+                sets,
+                side,
+                vocabulary=texts,
+                epochs=given.epochs,
+                seed=seed,
+                folder=place / f"{side}-training",
+            )
+            save_clip(place / side, clip)
+            clips.append(clip)
+        photos = Scenes(sets, *clips)
+        for k, top in ((10, 5), (10, None), (1, None), (5, 3)):
+            rows.setdefault((k, _labels(top)), []).append(measure(photos, k, top))
+    print(f"mean of seeds {tuple(given.seeds)} (lowest to highest), {given.epochs} epochs")
+    for (k, labels), found in rows.items():
+        print(f"{k} neighbours, {labels}")
+        for name, values in pd.DataFrame(found).items():
+            told = f"{values.mean():+.3f} ({values.min():+.3f} to {values.max():+.3f})"
+            print(f"  {name:<16}{told}")
+
+
+def _labels(top: int | None) -> str:
+    return "all labels" if top is None else f"the {top} most frequent labels"
+
+
+if __name__ == "__main__":
+    main()
