@@ -16,7 +16,7 @@ from memviz.engine.runner import CancelledError
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.units import UnitSet
-from memviz.widgets import choices, messages, requests, unit_scores
+from memviz.widgets import choices, messages, requests, shown_scores
 from memviz.widgets.answers import Answers
 from memviz.widgets.epochs import Timeline
 from memviz.widgets.inspected import Inspector
@@ -24,7 +24,7 @@ from memviz.widgets.messages import Message, Sink
 from memviz.widgets.opened import opened_example
 from memviz.widgets.pictures import Pictures
 from memviz.widgets.scattered import Scatter
-from memviz.widgets.unit_scores import UnitScores
+from memviz.widgets.shown_scores import ShownScores
 from memviz.widgets.worker import Worker
 
 RANDOM_DRAWS = 20
@@ -50,7 +50,7 @@ class Controller:
         self.sinks: list[Sink] = []
         self.worker = Worker(self._failed, threaded=threaded)
         self._answers = Answers(session)
-        self.scores = UnitScores(session, self.worker, self, lambda: self.inspector.start())
+        self.scores = ShownScores(session, self.worker, self, lambda: self.inspector.start())
         self.effects, self.estimates = self.scores.effects, self.scores.estimates
         self.inspector = Inspector(
             session,
@@ -312,7 +312,7 @@ class Controller:
     def tell_progress(self, job: str, words: str, done: int, total: int) -> None:
         """Tell how far a job is, not too often; a total of 0 ends it."""
         now = time.monotonic()
-        if not total or now - self._told > unit_scores.TELL_EVERY:
+        if not total or now - self._told > shown_scores.TELL_EVERY:
             self._told = now
             self.broadcast(messages.progress_message(job, done, total, words))
 

@@ -14,7 +14,7 @@ from memviz.session import Session
 from memviz.study import Study
 from memviz.units import Unit, UnitSet, check_units
 from memviz.widgets.messages import Message, pack
-from memviz.widgets.unit_scores import Audience, UnitScores
+from memviz.widgets.shown_scores import Audience, ShownScores
 from memviz.widgets.worker import Worker
 
 PICTURES = 12
@@ -29,7 +29,7 @@ class Scatter:
     ----------
     session : Session
     worker : Worker
-    scores : UnitScores
+    scores : ShownScores
     audience : Audience
 
     Attributes
@@ -41,12 +41,12 @@ class Scatter:
     """
 
     def __init__(
-        self, session: Session, worker: Worker, scores: UnitScores, audience: Audience
+        self, session: Session, worker: Worker, scores: ShownScores, audience: Audience
     ) -> None:
         self.session, self._worker, self._scores, self._audience = session, worker, scores, audience
         self.axes = ("estimate", "effect")
         self.unit: Unit | None = None
-        self._looked_for = (self.unit, session.variant)
+        self._looked_for: tuple[Unit | None, str] = (None, session.variant)
         self._found: tuple[Study, list[TopExamples]] | None = None
 
     def begin(self, scores: Mapping[str, Scores]) -> None:
@@ -95,7 +95,7 @@ class Scatter:
         if self.unit is None:
             self._worker.drop("firing")
         else:
-            self._worker.work("firing", self._steps(self.unit), rank=2)
+            self._worker.work("firing", self._steps(self.unit), rank=1)
 
     def _steps(self, unit: Unit) -> Iterator[None]:
         if self.session.layer(unit.layer).kind == "heads":

@@ -18,7 +18,7 @@ export function scatterRegion(view) {
   const up = axis("y", "Up");
   const layerPick = el("select", { class: "mv-onelayer", onchange: () => chooseLayer(layerPick.value) });
   const busy = busyBar(view);
-  const bar = el("div", { class: "mv-controls" }, across.root, up.root, el("label", { class: "mv-field" }, "Layer", el("span", { class: "mv-pick" }, layerPick)), busy.root);
+  const bar = el("div", { class: "mv-controls" }, across.root, up.root, el("label", { class: "mv-field" }, "Layer", el("span", { class: "mv-pick" }, layerPick)));
 
   const option = el("div", { role: "option", id: `${view.uid}-unit` });
   const canvas = el("canvas", { class: "mv-dots", tabindex: 0, role: "listbox", "aria-multiselectable": "true", "aria-activedescendant": option.id, onkeydown: keys, onfocus: focused, onblur: blurred }, option);
@@ -32,7 +32,7 @@ export function scatterRegion(view) {
   const empty = el("p", { class: "mv-empty" });
   const plot = el("div", { class: "mv-plot" }, axes, canvas, openRing, ring, band, empty, card.root);
   const side = brushPanel(view, () => brushed, brush);
-  const root = el("div", { class: "mv-scatter" }, bar, el("div", { class: "mv-scattergrid" }, el("div", {}, yName, plot, xName), side.root));
+  const root = el("div", { class: "mv-scatter" }, bar, el("div", { class: "mv-scattergrid" }, el("div", {}, el("div", { class: "mv-yrow" }, yName, busy.root), plot, xName), side.root));
 
   let brushed = new Set(); // rows
   let active = -1; // the row that the keys are on

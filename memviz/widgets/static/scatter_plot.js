@@ -83,10 +83,6 @@ export function plotDots(canvas, width, height, { x, y, live, hollow, off, brush
   pen.globalAlpha = 1;
   circles(shown.filter((row) => !off[row] && hollow[row]), radius - 0.4);
   stroke(palette.steps[6], 1.2);
-  circles(shown.filter((row) => brushed.has(row)), radius + 2.6);
-  pen.fillStyle = palette.wash;
-  pen.fill();
-  stroke(palette.ink, 1.5);
   const arm = radius + 0.2;
   pen.beginPath();
   for (const row of shown) {
@@ -99,4 +95,8 @@ export function plotDots(canvas, width, height, { x, y, live, hollow, off, brush
   pen.lineCap = "round";
   stroke(palette.paper, 4.5);
   stroke(palette.ink, 1.8);
+  circles(shown.filter((row) => brushed.has(row)), radius + 2.6);
+  pen.fillStyle = palette.wash;
+  pen.fill();
+  stroke(palette.ink, 1.5);
 }

@@ -38,7 +38,7 @@ class Audience(Protocol):
         """Tell how far a job is; a total of 0 ends it."""
 
 
-class UnitScores:
+class ShownScores:
     """Every score of a session's units that a view can show.
 
     Parameters
