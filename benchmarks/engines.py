@@ -8,6 +8,7 @@ from torch import Tensor
 
 import memviz as mv
 from benchmarks.timing import Timing
+from memviz.engine.effects import Effects
 from memviz.engine.interventions import Zero
 from memviz.engine.one_at_a_time import Engine, OneAtATime
 from memviz.engine.sweep import new_effects, sweep_steps
@@ -20,7 +21,7 @@ def prepare(study: mv.Study) -> mv.Replay:
     return mv.Replay(study)
 
 
-def evaluate(engine: Engine, replay: mv.Replay, units: Sequence[mv.Unit]) -> mv.Effects:
+def evaluate(engine: Engine, replay: mv.Replay, units: Sequence[mv.Unit]) -> Effects:
     """The effect of each of these units alone on every example."""
     effects = new_effects(replay, units, Zero())
     _finish(sweep_steps(replay, effects, Zero(), fast=OneAtATime(replay, Zero(), engine)))

@@ -22,6 +22,7 @@ from benchmarks.hook import hook_loop
 from benchmarks.models import SUBJECTS, Subject, subject
 from benchmarks.report import about, parser, show, significant
 from benchmarks.timing import Timing, in_turn, one_thread
+from memviz.engine.effects import Effects
 from memviz.engine.interventions import Zero
 from memviz.engine.one_at_a_time import Engine
 from memviz.engine.sweep import new_effects
@@ -96,7 +97,7 @@ def _facts(
     engine: Engine,
     study: mv.Study,
     units: Sequence[mv.Unit],
-    hooked: mv.Effects,
+    hooked: Effects,
     timings: dict[str, Timing],
 ) -> dict[str, Any]:
     """Ratios and agreement; the error is of the margin, as a share of the largest logit."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import memviz as mv
 from benchmarks.models import POOL, Subject
 from benchmarks.timing import Timing
+from memviz.engine.effects import Effects
 
 BATCHES = (8, 16, 32, 64, 128, 256, 512)
 
@@ -50,7 +51,7 @@ def set_logits(subject: Subject, units: Iterable[mv.Unit], inputs: Tensor) -> Te
 
 
 def hook_loop(
-    subject: Subject, study: mv.Study, units: Sequence[mv.Unit], batch: int, effects: mv.Effects
+    subject: Subject, study: mv.Study, units: Sequence[mv.Unit], batch: int, effects: Effects
 ) -> None:
     """Fill in the effects of some units, each by forward passes over all examples."""
     for row, unit in enumerate(units):

@@ -11,13 +11,11 @@ _torchvision.install()
 from memviz.demos import demo  # noqa: E402
 from memviz.engine.ablate import ablate  # noqa: E402
 from memviz.engine.curve import ablation_curve  # noqa: E402
-from memviz.engine.effects import Effects  # noqa: E402
 from memviz.engine.estimate import estimate  # noqa: E402
 from memviz.engine.greedy import greedy  # noqa: E402
 from memviz.engine.interventions import (  # noqa: E402
     Constant,
     Filter,
-    Intervention,
     Mean,
     Resample,
     Scale,
@@ -39,10 +37,12 @@ from memviz.units import Layer, Unit, UnitSet  # noqa: E402
 
 if TYPE_CHECKING:
     from memviz.widgets import (
+        deja_vu,
         example_gallery,
         inspector,
         layer_list,
         readout_view,
+        score_scatter,
         timeline,
         unit_map,
         workbench,
@@ -53,9 +53,7 @@ __all__ = [
     "CancelledError",
     "Classification",
     "Constant",
-    "Effects",
     "Filter",
-    "Intervention",
     "Layer",
     "Mean",
     "Null",
@@ -75,6 +73,7 @@ __all__ = [
     "attribute_inputs",
     "attribute_layers",
     "attribute_unit",
+    "deja_vu",
     "demo",
     "estimate",
     "example_gallery",
@@ -84,6 +83,7 @@ __all__ = [
     "layers",
     "readout",
     "readout_view",
+    "score_scatter",
     "sweep",
     "sweep_stream",
     "timeline",
@@ -91,10 +91,12 @@ __all__ = [
     "workbench",
 ]
 _WIDGETS = {
+    "deja_vu",
     "example_gallery",
     "inspector",
     "layer_list",
     "readout_view",
+    "score_scatter",
     "timeline",
     "unit_map",
     "workbench",

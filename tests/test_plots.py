@@ -14,6 +14,7 @@ from torch import nn
 import memviz as mv
 from memviz import plots
 from memviz.engine.curve import AblationCurve
+from memviz.engine.effects import Effects
 
 UNITS = tuple(mv.Unit("fc", k) for k in range(5))
 VALUES = np.array([0.1, 0.9, np.nan, 0.5, -0.2])
@@ -128,20 +129,20 @@ def test_the_still_picture(odd: str, tmp_path: Path) -> None:
     written(plots.picture(layers, np.full(7, np.nan), off, found), tmp_path)
 
 
-def effects_of(table: np.ndarray, groups: dict[str, range]) -> mv.Effects:
+def effects_of(table: np.ndarray, groups: dict[str, range]) -> Effects:
     """Effects with a given margin change, on as many units of two layers."""
     units, count = table.shape
     model = nn.Sequential(nn.Linear(2, 3)).eval()
     study = mv.Study(model, torch.zeros(count, 2), torch.zeros(count), groups)
     names = [mv.Unit("a$b$c" if k % 2 else "fc", k) for k in range(units)]
     outputs = torch.zeros(count, 3)
-    found = mv.Effects.empty(study, tuple(names), torch.arange(count), "zero", "replay", outputs)
+    found = Effects.empty(study, tuple(names), torch.arange(count), "zero", "replay", outputs)
     found.margin_change = torch.tensor(table, dtype=torch.float32)
     found.loss_change, found.done[:] = -found.margin_change, True
     return found
 
 
-def planted_blocks() -> tuple[mv.Effects, np.ndarray, np.ndarray]:
+def planted_blocks() -> tuple[Effects, np.ndarray, np.ndarray]:
     """Three kinds of units for three kinds of examples, shuffled; what kind each is."""
     rng = np.random.default_rng(0)
     kind_of_unit, kind_of_example = rng.permutation(30) % 3, rng.permutation(48) % 3

@@ -1,24 +1,36 @@
 """Ready studies: real data, a planted truth and a trained network, without a download."""
 
 from collections.abc import Callable
+from typing import Literal, overload
 
-from memviz.demos import digits, early_learning, example_tied
+from memviz.demos import digits, early_learning, example_tied, scenes
+from memviz.probes.deja_vu_retrieval import Retrieval
 from memviz.study import Study
 
-_DEMOS: dict[str, Callable[[int], Study]] = {
+_DEMOS: dict[str, Callable[[int], Study | Retrieval]] = {
     "digits": digits.load,
     "early_learning": early_learning.load,
     "example_tied": example_tied.load,
+    "scenes": scenes.retrieval,
 }
 
 
-def demo(name: str = "digits", seed: int = 0) -> Study:
-    """Load a ready study by its name.
+@overload
+def demo(name: Literal["scenes"], seed: int = 0) -> Retrieval: ...  # type: ignore[overload-overlap]
+
+
+@overload
+def demo(name: str = "digits", seed: int = 0) -> Study: ...
+
+
+def demo(name: str = "digits", seed: int = 0) -> Study | Retrieval:
+    """Load a ready study by its name; ``"scenes"`` is a retrieval, for ``mv.deja_vu``.
 
     Seeds are independent draws of the split, the wrong labels and the initial weights.
     Seeds 0, 1 and 2 are there at once; another seed is trained on first use. ``"digits"``: a
     network that has memorized 120 wrong labels. ``"example_tied"``: the same with example-tied
-    dropout. ``"early_learning"``: 40 % random labels, by cross-entropy.
+    dropout. ``"early_learning"``: 40 % random labels, by cross-entropy. ``"scenes"``: a small CLIP
+    model that has memorized 1,000 captions with their pictures; only seed 0 is there at once.
 
     Raises
     ------

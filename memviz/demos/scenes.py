@@ -32,6 +32,7 @@ from memviz.demos.kept import Kept, folder_to_prepare, warn_not_kept
 from memviz.engine.embeddings import embed
 from memviz.models.clip import Clip, create_clip
 from memviz.probes.deja_vu import Embedded, two_model_test
+from memviz.probes.deja_vu_retrieval import Retrieval
 from memviz.training.contrastive import ContrastiveRun, train_contrastive
 
 RECIPE = "scenes-1"  # Change it with any setting below: other stored weights are refused.
@@ -105,6 +106,36 @@ def load(seed: int = 0) -> Scenes:
             warn_not_kept(error)
     target, reference = map(_whole, found)
     return Scenes(sets, target, reference)
+
+
+def retrieval(seed: int = 0, k: int = 10, top: int | None = 5) -> Retrieval:
+    """The scenes as the déjà vu explorer takes them: the target, its reference and the sets.
+
+    Examples
+    --------
+    >>> retrieval(seed=0)
+    Retrieval('scenes': 1,000 training pairs, 2,000 public pictures, 1,000 held-out pairs)
+    """
+    from memviz.demos.scene_effects import known_effects  # it builds on this file
+
+    scenes = load(seed)
+    sets = scenes.sets
+    found = Retrieval(
+        scenes.target,
+        scenes.reference,
+        sets.target,
+        sets.public,
+        sets.heldout,
+        query=lambda name: caption([name], []),
+        k=k,
+        top=top,
+        name="scenes" if seed == 0 else f"scenes, seed {seed}",
+        summary=f"two-tower CLIP · {len(sets.target):,} private pairs, "
+        f"{len(sets.public):,} public pictures",
+        origin=f'mv.demo("scenes"{f", seed={seed}" if seed else ""})',
+    )
+    found.effects = known_effects(found, seed) if (k, top) == (10, 5) else None
+    return found
 
 
 def fit(pairs: CaptionPairs, seed: int = 0, **settings: Any) -> tuple[Clip, ContrastiveRun]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +24,7 @@ def neighbours(
     found: DejaVu,
     row: int,
     picture: np.ndarray,
-    public: Sequence[np.ndarray] | np.ndarray,
+    public: Sequence[np.ndarray] | Mapping[int, np.ndarray] | np.ndarray,
     object_names: Sequence[str],
     caption: str = "",
     shown: int = 5,
@@ -39,7 +39,7 @@ def neighbours(
     row : int
         Of the pair.
     picture : image ``[h, w]`` or ``[h, w, 3]``
-    public : images of the public set, by row
+    public : images of the public set, by row; those of the neighbours are enough
     object_names : sequence of str
     caption : str
         Set as text, whatever it holds.

@@ -33,5 +33,6 @@ def script() -> str:
 
 @cache
 def style() -> str:
-    """The style sheet."""
-    return (STATIC / "memviz.css").read_text(encoding="utf-8")
+    """The style sheets, one after the other."""
+    sheets = ("memviz.css", "deja_vu.css")
+    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in sheets)

@@ -11,7 +11,7 @@ import memviz as mv
 from memviz.engine import runner, stream
 from memviz.engine.effects import Effects
 from memviz.engine.estimate import estimate_effects
-from memviz.engine.interventions import Zero
+from memviz.engine.interventions import Intervention, Zero
 from memviz.engine.stream import sweep_stream
 
 
@@ -189,7 +189,7 @@ def test_out_of_memory_in_the_middle_goes_on_with_what_is_left(
     monkeypatch.setattr(stream, "_SMALLEST", 5)
 
     def hungry(
-        replay: mv.Replay, effects: Effects, kind: mv.Intervention, order: list[int], fast: object
+        replay: mv.Replay, effects: Effects, kind: Intervention, order: list[int], fast: object
     ) -> Iterator[float]:
         asked.append((list(order), replay.steps))
         for row in order:

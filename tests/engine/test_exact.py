@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import memviz as mv
 from memviz.engine import runner
 from memviz.engine.graphs import Graphs
-from memviz.engine.interventions import intervention
+from memviz.engine.interventions import Intervention, intervention
 
 SMALL = [
     *("digits", "in_place", "views", "counted", "like_gpt"),
@@ -100,7 +100,7 @@ def captured(net: Any, place: Any) -> Tensor:
     return seen[0]
 
 
-def by_hand(net: Any, units: mv.UnitSet, how: mv.Intervention) -> Tensor:
+def by_hand(net: Any, units: mv.UnitSet, how: Intervention) -> Tensor:
     """The outputs with units ablated, by nothing of memviz but the meaning of its words."""
     model, changes = net.model, []
     if isinstance(how, mv.Filter):
@@ -159,7 +159,7 @@ def _change(net: Any, place: Any, indices: Sequence[int], layer: Any, how: Any) 
 
 
 @st.composite
-def ablations(draw: st.DrawFn, net: Any) -> tuple[mv.UnitSet, mv.Intervention]:
+def ablations(draw: st.DrawFn, net: Any) -> tuple[mv.UnitSet, Intervention]:
     layers = draw(st.lists(st.sampled_from(net.kept.layers), min_size=1, max_size=3, unique=True))
     units: dict[str, list[int]] = {}
     for layer in layers:
@@ -180,7 +180,7 @@ def same(got: Tensor, wanted: Tensor) -> None:
     assert torch.equal(got.argmax(1), wanted.argmax(1))
 
 
-def check_all_ways(net: Any, units: mv.UnitSet, how: mv.Intervention) -> None:
+def check_all_ways(net: Any, units: mv.UnitSet, how: Intervention) -> None:
     wanted = by_hand(net, units, how)
     assert (net.kept.path, net.whole.path) == ("replay", "hook")
     same(net.kept.outputs(units, how), wanted)
@@ -214,7 +214,7 @@ def test_random_units_and_interventions(name: str, build: Callable[[str], Any]) 
         relaxed, max_examples=25 if name in SMALL else 3 if name in ("vit_b_16", "swin_t") else 6
     )
     @given(ablations(net))
-    def check(drawn: tuple[mv.UnitSet, mv.Intervention]) -> None:
+    def check(drawn: tuple[mv.UnitSet, Intervention]) -> None:
         check_all_ways(net, *drawn)
 
     check()

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 import memviz as mv
+from memviz.engine.effects import Effects
 from memviz.engine.estimate import estimate_effects
 from memviz.engine.interventions import intervention
 from memviz.engine.readout import random_reading, random_units, read
@@ -31,7 +32,7 @@ def study() -> mv.Study:
 
 
 @pytest.fixture(scope="module")
-def swept(study: mv.Study) -> mv.Effects:
+def swept(study: mv.Study) -> Effects:
     return mv.sweep(study, progress=False)
 
 
@@ -175,7 +176,7 @@ def test_numbers_that_are_none_travel_as_null() -> None:
 # Scores -------------------------------------------------------------------------------------------
 
 
-def test_exact_scores_are_those_of_the_sweep(study: mv.Study, swept: mv.Effects) -> None:
+def test_exact_scores_are_those_of_the_sweep(study: mv.Study, swept: Effects) -> None:
     estimate = mv.estimate(study)
     message = messages.effects_message("effect", "label", swept, estimate, "logits", "zero")
     content, arrays = message.content, decoded(message)

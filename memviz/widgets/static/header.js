@@ -71,7 +71,7 @@ export function liveLine(view) {
 
   /** @param {Set<string>} dirty */
   function update(dirty) {
-    write(store.note || (store.ahead ? store.ahead.sentence : store.readout ? store.readout.sentence : store.study ? "Reading the model …" : "Waiting for the kernel …"));
+    write(store.note || (store.ahead || store.readout || store.gaps ? (store.ahead || store.readout || store.gaps).sentence : store.study ? "Reading the model …" : "Waiting for the kernel …"));
     say(error, store.error ? (store.error.startsWith("!") ? store.error : `! ${store.error}`) : "");
     seen.hidden = Boolean(store.error);
     error.hidden = !store.error;

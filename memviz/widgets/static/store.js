@@ -65,7 +65,7 @@ function rankScores(score) {
     if (value[i] < min) min = value[i];
     if (state[i] === 2 || score.kind !== "exact") rows.push(i);
   }
-  score.low = ["effect", "estimate", "conductance"].includes(score.key) ? 0 : min;
+  score.low = ["effect", "estimate", "conductance", "aucg", "pair"].includes(score.key) ? 0 : min;
   score.max = Math.max(max, score.low);
   score.order = Uint32Array.from(rows.sort((a, b) => value[b] - value[a] || a - b));
   score.rank = new Uint32Array(value.length);
@@ -84,7 +84,7 @@ export function createStore(send, saved = false) {
   const store = {
     saved,
     study: null, label: null, truth: null, group: null, layerOf: null,
-    sheets: [], state: null, off: null, preview: null,
+    sheets: [], tiles: new Map(), pairs: null, pair: null, gaps: null, chance: null, state: null, off: null, preview: null,
     readout: null, ahead: null, random: null, before: null, after: null, change: null, flips: 0, timeline: null, rewound: null, inspected: null, scatter: null, firing: null,
     scores: new Map(), lost: null, lostState: null, most: null,
     examples: new Map(), progress: null, code: null, error: "", note: "",
@@ -236,6 +236,7 @@ export function createStore(send, saved = false) {
     study(msg, arrays) {
       truth = null;
       Object.assign(store, { study: msg, sheets: [], scores: new Map(), examples: new Map(), ...arrays });
+      Object.assign(store, { tiles: new Map(), pairs: null, pair: null, gaps: null, chance: null });
       Object.assign(store, { state: null, off: new Uint8Array(msg.units), readout: null, ahead: null, random: null, before: null, after: null, change: null, lost: null, most: null });
       store.layerOf = new Uint16Array(msg.units);
       msg.layers.forEach((layer, i) => store.layerOf.fill(i, layer.start, layer.start + layer.units));
@@ -306,6 +307,28 @@ export function createStore(send, saved = false) {
     inspected(msg, arrays) {
       if (!store.state || msg.index !== store.state.opened) return false;
       store.inspected = { ...msg, ...arrays };
+    },
+    /** Pictures by number, one row of squares a sheet. */
+    tiles(msg, { png }) {
+      createImageBitmap(new Blob([png], { type: "image/png" })).then((bitmap) => {
+        msg.numbers.forEach((number, i) => store.tiles.set(number, { bitmap, x: i * msg.side, side: msg.side }));
+        store.emit("tiles");
+      }, () => undefined);
+    },
+    pairs(msg) {
+      store.pairs = msg;
+    },
+    pair(msg) {
+      if (store.pair && msg.version < store.pair.version) return false;
+      store.pair = msg;
+    },
+    gaps(msg, arrays) {
+      if (!store.study || (store.gaps && msg.version < store.gaps.version)) return false;
+      const curves = Object.fromEntries(Object.entries(arrays).map(([name, values]) => [`${name}Curve`, values]));
+      Object.assign(store, { gaps: { ...msg, ...curves }, error: "", note: "" });
+    },
+    chance(msg) {
+      store.chance = msg;
     },
     progress(msg) {
       store.progress = msg.total ? msg : null;

@@ -16,7 +16,8 @@ function columnsFor(units, width, pitch) {
   return wish <= most ? wish : most > 8 ? most - (most % 4) : most;
 }
 
-export function unitMaps(view) {
+/** All shown layers, or those that `only` lets through. @param {any} view @param {((layer: any) => boolean) | null} [only] */
+export function unitMaps(view, only = null) {
   const { store } = view;
   const card = hoverCard(view);
   const legend = scaleLegend(view);
@@ -212,11 +213,11 @@ export function unitMaps(view) {
 
   function layout() {
     const names = new Set(store.state ? store.state.layers : []);
-    const layers = store.study.layers.filter((l) => names.has(l.name));
+    const layers = store.study.layers.filter((l) => names.has(l.name) && (!only || only(l)));
     const units = layers.reduce((n, l) => n + l.units, 0);
-    [size, pitch] = density(units);
+    [size, pitch] = view.cell || density(units);
     for (const [name, map] of maps) {
-      if (names.has(name) && store.study.layers.includes(map.layer)) continue;
+      if (layers.includes(map.layer)) continue;
       map.node.remove();
       maps.delete(name);
     }
@@ -226,7 +227,7 @@ export function unitMaps(view) {
       const map = maps.get(layer.name) || makeMap(layer);
       maps.delete(layer.name);
       maps.set(layer.name, map);
-      map.columns = columnsFor(layer.units, width, pitch);
+      map.columns = view.cell ? Math.min(layer.units, 32, Math.floor((width + 2) / pitch)) : columnsFor(layer.units, width, pitch);
       put(map.canvas, { "data-columns": map.columns, "data-pitch": pitch });
       return map.node;
     });

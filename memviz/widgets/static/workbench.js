@@ -13,23 +13,24 @@ import { timelineRegion } from "./timeline.js";
 import { openedExample } from "./opened.js";
 import { scatterRegion } from "./scatter.js";
 import { firingRegion } from "./scatter_firing.js";
+import { dejaVuRegion } from "./deja_vu.js";
 import { controls, liveLine, toolbar } from "./header.js";
 
 let views = 0; // only numbers the ids, so that two views on a page never share one
 
-const NAMES = { workbench: "workbench", layers: "layers", units: "unit map", examples: "examples", readout: "readout", timeline: "timeline", inspector: "example inspector", scatter: "scatter of unit scores" };
+const NAMES = { workbench: "workbench", layers: "layers", units: "unit map", examples: "examples", readout: "readout", timeline: "timeline", inspector: "example inspector", scatter: "scatter of unit scores", deja_vu: "déjà vu explorer" };
 
 /** Draw one part of the store in `host`. @returns {() => void} clean-up */
 export function createView(store, host, wanted) {
   const part = NAMES[wanted] ? wanted : "workbench";
   const root = el("section", { class: `mv mv-part-${part}${store.saved ? " mv-saved" : ""}`, "aria-label": `memviz ${NAMES[part]}`, "data-lm-suppress-shortcuts": "true" });
-  const view = { store, root, part, main: part === "workbench", uid: `mv${++views}`, palette: null, picture: null };
+  const view = { store, root, part, main: part === "workbench" || part === "deja_vu", cell: part === "deja_vu" ? [11, 12] : null, uid: `mv${++views}`, palette: null, picture: null };
   view.palette = { steps: [], key: "" };
   view.picture = createPictures(view);
   const regions = build(view);
   host.replaceChildren(root);
 
-  const dirty = new Set(["study", "state", "scores", "readout", "ahead", "random", "progress", "timeline", "rewound", "inspected", "scatter", "firing"]);
+  const dirty = new Set(["study", "state", "scores", "readout", "ahead", "random", "progress", "timeline", "rewound", "inspected", "scatter", "firing", "pairs", "pair", "gaps", "chance"]);
   let frame = 0;
   let stopTheme = () => {};
   let placed = false;
@@ -38,7 +39,7 @@ export function createView(store, host, wanted) {
   function schedule(kinds) {
     for (const kind of kinds) dirty.add(kind);
     // The answer to a click is not kept waiting for a frame and the drawing of everything else.
-    if (placed && (kinds.includes("readout") || kinds.includes("ahead"))) for (const region of regions) if (region.prompt) region.update(new Set(["readout"]));
+    if (placed && (["readout", "ahead", "pair", "gaps"].some((kind) => kinds.includes(kind)))) for (const region of regions) if (region.prompt) region.update(new Set(["readout"]));
     if (!frame) frame = requestAnimationFrame(draw);
   }
   function draw() {
@@ -98,6 +99,7 @@ function keys({ store, root }, event) {
 
 function build(view) {
   const { root, part } = view;
+  if (part === "deja_vu") return buildDejaVu(view);
   const live = liveLine(view);
   const on = (...parts) => part === "workbench" || parts.includes(part);
   const regions = [];
@@ -119,5 +121,15 @@ function build(view) {
   const grid = middle || layers || read ? el("div", { class: "mv-grid" }, layers && layers.root, middle, read && read.root) : null;
   const examples = tiles ? el("div", { class: "mv-examples" }, tiles.bar, el("div", { class: "mv-split" }, tiles.root, opened.root)) : null;
   for (const node of [head && head.root, live.root, bar && bar.root, time && time.root, dots && dots.root, firing && firing.root, grid, examples, inspect && inspect.root]) if (node) root.append(node);
+  return regions;
+}
+
+/** The explorer's own order: what a caption finds first, the units of both towers below. */
+function buildDejaVu(view) {
+  const towers = ["text", "image"].map((tower) => unitMaps(view, (layer) => view.store.study.towers[layer.name] === tower));
+  const regions = [toolbar(view), liveLine(view), controls(view), dejaVuRegion(view), topSlider(view), ...towers];
+  const [head, live, bar, pairs, top, text, image] = regions.map((region) => region.root);
+  const column = (name, maps) => el("section", { "aria-label": name }, el("h3", { class: "mv-dv-tower" }, name), maps);
+  view.root.append(head, live, bar, pairs, top, el("div", { class: "mv-dv-towers" }, column("Text tower", text), column("Image tower", image)));
   return regions;
 }

@@ -1,0 +1,94 @@
+"""What each unit of the scenes' target holds of the recall gap: swept once and kept.
+
+``python -m memviz.demos.scene_effects`` prints the ablation curves of seed 0: PPG, AUCG and utility
+as the highest units go, by the exact sweep and at random. ``... sweep`` makes the sweep again
+(minutes on two cores) and writes it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import torch
+
+from memviz.demos import scenes
+from memviz.demos.kept import Kept, folder_to_prepare
+from memviz.probes.deja_vu_retrieval import Retrieval
+from memviz.probes.deja_vu_units import gap_curve, unit_effects, unit_layers
+from memviz.scores import Null, Scores
+from memviz.training.stored import digest_of
+from memviz.units import Unit
+
+COUNTS = (0, 4, 8, 16, 32, 64, 128, 256)
+_PART = "effects"
+
+
+def known_effects(retrieval: Retrieval, seed: int) -> Scores | None:
+    """The kept sweep of a seed, or None where there is none for these weights and settings.
+
+    Examples
+    --------
+    >>> known_effects(scenes.retrieval(), seed=0).name
+    'effect on AUCG'
+    """
+    if seed not in scenes.SHIPPED_SEEDS:
+        return None
+    found = _kept(retrieval, seed).read(_PART)
+    assert found is not None
+    units = tuple(_units(retrieval))
+    values = found["values"].double().numpy()
+    null = Null("the same on held-out pairs", found["null"].double().numpy()[None])
+    words = ("effect on AUCG", "AUCG lost with the unit ablated")
+    return Scores(*words, values, units=units, higher="holds more of what is memorized", null=null)
+
+
+def write_effects(retrieval: Retrieval, seed: int, scores: Scores) -> None:
+    """Keep a sweep over all units with the package, or else in the cache."""
+    assert scores.null is not None
+    state = {"values": torch.tensor(scores.values), "null": torch.tensor(scores.null.values[0])}
+    single = {name: tensor.float() for name, tensor in state.items()}
+    _kept(retrieval, seed).write(_PART, single, folder_to_prepare())
+
+
+def held_apart(scores: Scores) -> Scores:
+    """Ranked by what training pairs lose beyond what held-out pairs lose."""
+    assert scores.null is not None
+    values = scores.values - scores.null.mean
+    name = f"{scores.name}, training − held-out pairs"
+    return Scores(name, scores.measure, values, units=scores.units, higher=scores.higher)
+
+
+def _units(retrieval: Retrieval) -> list[Unit]:
+    return [unit for layer in unit_layers(retrieval) for unit in layer.all()]
+
+
+def _kept(retrieval: Retrieval, seed: int) -> Kept:
+    facts = {"recipe": scenes.RECIPE, "seed": str(seed), "k": str(retrieval.k)}
+    facts |= {"top": str(retrieval.top), "weights": digest_of(retrieval.target.model.state_dict())}
+    return Kept(f"scenes-seed{seed}", facts, seed in scenes.SHIPPED_SEEDS)
+
+
+def main(arguments: list[str]) -> None:
+    """Print the curves; sweep again first if asked to."""
+    retrieval = scenes.retrieval()
+    if arguments == ["sweep"]:
+        write_effects(retrieval, 0, unit_effects(retrieval))
+    scores = known_effects(retrieval, 0)
+    assert scores is not None
+    print(scores)
+    units = scores.units or ()
+    heads = np.array([unit.layer.endswith(".attn") for unit in units])
+    without = Scores(
+        f"{scores.name}, without attention heads",
+        scores.measure,
+        np.where(heads, np.nan, scores.values),
+        units=units,
+        null=scores.null,
+    )
+    for ranking in (scores, without, held_apart(without)):
+        print(gap_curve(retrieval, ranking, COUNTS))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,358 @@
+"""Déjà vu while units are ablated: the two-model test kept ready for one click after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memviz.data.caption_pairs import CaptionPairs
+from memviz.engine.ablate import ablate
+from memviz.engine.interventions import Intervention, Zero, intervention
+from memviz.engine.neighbours import nearest
+from memviz.engine.runner import Replay
+from memviz.engine.toggle import Toggle
+from memviz.models.clip import Clip
+from memviz.models.image_text import ImageText
+from memviz.probes.deja_vu import Embedded, embedded_by, retest, two_model_test
+from memviz.probes.deja_vu_objects import Predictions, predict
+from memviz.probes.deja_vu_table import DejaVu
+from memviz.scores import Scores
+from memviz.study import Study
+from memviz.units import Layer, UnitSet, UnitsLike
+
+UTILITY_FIRST = 20  # pictures that a one-object caption finds
+
+
+@dataclass(frozen=True, eq=False)
+class Retrieved:
+    """The two-model test with units of the target ablated, and what the model is still good for.
+
+    Attributes
+    ----------
+    units : UnitSet
+    how : str
+    found : DejaVu
+        Of all training pairs; its null is of the held-out pairs.
+    utility : float
+        Mean over kinds of object: of the first 20 held-out pictures that a caption naming only
+        the object finds, the share that shows it.
+    """
+
+    units: UnitSet
+    how: str
+    found: DejaVu
+    utility: float
+
+    def __repr__(self) -> str:
+        off = f"{len(self.units)} units ablated ({self.how})" if self.units else "nothing ablated"
+        return f"{off}; utility {self.utility:.3f}\n{self.found!r}"
+
+
+class Tower:
+    """One tower's features of fixed inputs, with units of it ablated.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Called as ``model(image=...)`` or ``model(text=...)``.
+    key : str
+        ``"image"`` or ``"text"``.
+    inputs : Tensor ``[n, ...]``
+    """
+
+    def __init__(self, model: nn.Module, key: str, inputs: Tensor) -> None:
+        labels = torch.ones(len(inputs))
+        everything = {"all": torch.ones(len(inputs), dtype=torch.bool)}
+        self.study = Study(model, {key: inputs}, labels, everything, task=ImageText())
+        self._toggle = Toggle(Replay(self.study))
+        self._kept: tuple[UnitSet, Intervention, Tensor] | None = None
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The tower's layers with units, also those that make its output."""
+        return self._toggle.replay.layers
+
+    def features(
+        self, units: UnitSet, kind: Intervention, stop: Callable[[], bool] | None = None
+    ) -> Tensor:
+        """Float ``[n, features]``; units of the other tower change nothing here."""
+        mine = self.own(units)
+        if self._kept is None or self._kept[:2] != (mine, kind):
+            self._kept = (mine, kind, self._toggle.outputs(mine, kind, stop=stop))
+        return self._kept[2]
+
+    def ask(self, clip: Clip, caption: str, units: UnitSet, kind: Intervention) -> Tensor:
+        """A caption's features by any model, ``[1, features]``."""
+        model: Any = clip.model
+        tokens = clip.tokenizer([caption]).to(self.study.device)
+        if not units:
+            with torch.no_grad():
+                return ImageText().outputs(model(text=tokens))
+        with torch.no_grad(), ablate(self.study, units, kind):
+            return ImageText().outputs(model(text=tokens))
+
+    def own(self, units: UnitSet) -> UnitSet:
+        """Those of the units that are this tower's."""
+        names = {layer.name for layer in self.layers}
+        return UnitSet({name: rows for name, rows in units.layers.items() if name in names})
+
+
+class Retrieval:
+    """A CLIP model with a reference and three sets of pairs: what its captions find.
+
+    Parameters
+    ----------
+    target : Clip
+        Trained on ``training``.
+    reference : Clip or Embedded
+        Of the same recipe, trained without them; or, for the one-model test, what a text encoder
+        makes of the captions (with ``held_out``).
+    training, public, held_out : CaptionPairs
+        Disjoint, with one list of object classes. ``public`` pictures are searched; ``held_out``
+        pairs, unknown to both models, are the null and measure the utility.
+    query : callable
+        A class name to the caption that asks for it alone.
+    k, top : int
+        Neighbours of a caption, and objects kept of theirs; None keeps all objects.
+    name, summary, origin : str
+        As of a :class:`~memviz.study.Study`.
+
+    Attributes
+    ----------
+    study : Study
+        Training pairs, then held-out pairs, judged by the cosine of caption and picture: what
+        sweeps and estimates run on.
+    clean : Retrieved
+        With nothing ablated.
+    effects : Scores or None
+        Of ``deja_vu_units.unit_effects`` by zero, where they are known already.
+
+    Raises
+    ------
+    ValueError
+        If the sets have other classes, or the two-model test refuses its input.
+
+    Examples
+    --------
+    >>> from memviz.demos import scenes
+    >>> found = scenes.retrieval(seed=0)
+    >>> print(f"{found.clean.found.prg:.2f} of {len(found.training):,} pairs")
+    0.60 of 1,000 pairs
+    """
+
+    def __init__(
+        self,
+        target: Clip,
+        reference: Clip | Embedded,
+        training: CaptionPairs,
+        public: CaptionPairs,
+        held_out: CaptionPairs,
+        *,
+        query: Callable[[str], str] = "a photo of a {}".format,
+        k: int = 10,
+        top: int | None = 5,
+        name: str = "déjà vu",
+        summary: str = "",
+        origin: str = "",
+    ) -> None:
+        _check_classes(training, public, held_out)
+        self.target, self.training, self.public, self.held_out = target, training, public, held_out
+        self.k, self.top = k, top
+        self.effects: Scores | None = None
+        pictures = [pairs.inputs(target.preprocess) for pairs in (public, held_out, training)]
+        captions = [pairs.captions for pairs in (training, held_out)]
+        queries = [query(class_name) for class_name in training.class_names]
+        tokens = [target.tokenizer(list(texts)) for texts in (*captions, queries)]
+        self.text = Tower(target.model, "text", torch.cat(tokens))
+        self.image = Tower(target.model, "image", torch.cat(pictures[:2]))
+        pairs = {"image": torch.cat([pictures[2], pictures[1]]), "text": torch.cat(tokens[:2])}
+        n, total = len(training), len(training) + len(held_out)
+        self.study = Study(
+            target.model,
+            pairs,
+            torch.ones(total),
+            {"training": torch.arange(n), "held-out": torch.arange(n, total)},
+            class_names=["apart", "together"],
+            name=name,
+            summary=summary,
+            task=ImageText(),
+            origin=origin and f"{origin}.study",
+        )
+        self.origin = origin
+        self._reference = reference if isinstance(reference, Clip) else None
+        self.reference = (
+            self._embedded_by(reference, pictures[0]) if isinstance(reference, Clip) else reference
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"Retrieval({self.study.name!r}: {len(self.training):,} training pairs, "
+            f"{len(self.public):,} public pictures, {len(self.held_out):,} held-out pairs)"
+        )
+
+    @cached_property
+    def clean(self) -> Retrieved:
+        """With nothing ablated."""
+        embedded = self.embedded(UnitSet(), Zero())
+        found = two_model_test(
+            embedded,
+            self.reference,
+            self.training.objects,
+            self.public.objects,
+            held_out_objects=self.held_out.objects,
+            k=self.k,
+            top=self.top,
+            ids=[self.training.id(row) for row in range(len(self.training))],
+            progress=False,
+        )
+        return Retrieved(UnitSet(), "zero", found, self.utility(UnitSet(), Zero()))
+
+    def retrieve(
+        self,
+        units: UnitsLike = "",
+        how: str | Intervention = "zero",
+        *,
+        stop: Callable[[], bool] | None = None,
+    ) -> Retrieved:
+        """The whole test and the utility with units ablated, exactly.
+
+        Raises
+        ------
+        CancelledError
+            If ``stop()`` says so in between.
+
+        Examples
+        --------
+        >>> from memviz.demos import scenes
+        >>> found = scenes.retrieval(seed=0)
+        >>> some = found.retrieve("transformer.resblocks.1.mlp.c_fc:0-99")
+        >>> some.found.prg < found.clean.found.prg
+        True
+        """
+        chosen, kind = self.check(units), intervention(how)
+        if not chosen:
+            return self.clean
+        found = self.gaps(chosen, kind, stop=stop)
+        null = self._null(chosen, kind, stop)
+        return Retrieved(
+            chosen, str(kind), replace(found, null=null), self.utility(chosen, kind, stop=stop)
+        )
+
+    def gaps(
+        self, units: UnitSet, kind: Intervention, *, stop: Callable[[], bool] | None = None
+    ) -> DejaVu:
+        """The test of the training pairs alone: what a click waits for; no null yet."""
+        before = replace(self.clean.found, null=None)
+        if not units:
+            return before
+        embedded = replace(self.embedded(units, kind, stop=stop), held_out=None)
+        return retest(before, embedded, progress=False)
+
+    def utility(
+        self, units: UnitSet, kind: Intervention, *, stop: Callable[[], bool] | None = None
+    ) -> float:
+        """Of the first 20 held-out pictures that a one-object caption finds, the share showing it.
+
+        Classes that no held-out picture shows are left out.
+        """
+        shown = self.held_out.objects
+        asked = shown.any(0)
+        queries = self.text.features(units, kind, stop)[self.study_rows :][asked]
+        pictures = self.image.features(units, kind, stop)[len(self.public) :]
+        few = min(UTILITY_FIRST, len(pictures))
+        ids = nearest(queries, pictures, few, progress=False).ids
+        return float(shown.T[asked].gather(1, ids).double().mean())
+
+    @property
+    def study_rows(self) -> int:
+        """Training and held-out pairs."""
+        return len(self.training) + len(self.held_out)
+
+    def embedded(
+        self, units: UnitSet, kind: Intervention, *, stop: Callable[[], bool] | None = None
+    ) -> Embedded:
+        """What the target with these units ablated makes of captions and public pictures."""
+        captions = self.text.features(units, kind, stop)
+        public = self.image.features(units, kind, stop)[: len(self.public)]
+        n = len(self.training)
+        return Embedded(captions[:n], public, captions[n : self.study_rows], "target")
+
+    def ask(
+        self, caption: str, objects: Tensor, units: UnitsLike = "", how: str | Intervention = "zero"
+    ) -> list[Predictions]:
+        """What any caption finds, for example an edited one: target, ablated target, reference.
+
+        Parameters
+        ----------
+        caption : str
+        objects : bool ``[kinds]``
+            What counts as right: the objects of the caption's picture.
+
+        Returns
+        -------
+        list of Predictions, of one caption each
+            Without the reference where it was given as embeddings: they know no new caption.
+        """
+        chosen, kind = self.check(units), intervention(how)
+        n, found = len(self.public), []
+        for now in (UnitSet(), chosen):
+            features = self.text.ask(self.target, caption, self.text.own(now), kind)
+            found.append((features, self.image.features(now, kind)[:n]))
+        if self._reference is not None:
+            features = self.text.ask(self._reference, caption, UnitSet(), kind)
+            found.append((features, self.reference.public))
+        asked = (objects[None], self.public.objects, self.top)
+        return [
+            predict(nearest(features, public, self.k, progress=False), *asked)
+            for features, public in found
+        ]
+
+    def check(self, units: UnitsLike) -> UnitSet:
+        """The units as a set that the model has, else one clear sentence."""
+        chosen = UnitSet.of(units)
+        mine = len(self.text.own(chosen)) + len(self.image.own(chosen))
+        if mine != len(chosen):
+            names = [layer.name for layer in (*self.text.layers, *self.image.layers)]
+            unknown = next(name for name in chosen.layers if name not in names)
+            raise ValueError(
+                f"no layer {unknown!r} with units is in either tower; there are {', '.join(names)}."
+            )
+        return chosen
+
+    def _null(
+        self, units: UnitSet, kind: Intervention, stop: Callable[[], bool] | None
+    ) -> DejaVu | None:
+        null = self.clean.found.null
+        if null is None:
+            return None
+        embedded = self.embedded(units, kind, stop=stop)
+        assert embedded.held_out is not None
+        alone = replace(embedded, captions=embedded.held_out, held_out=None)
+        return retest(null, alone, progress=False)
+
+    def _embedded_by(self, reference: Clip, public: Tensor) -> Embedded:
+        texts = reference.tokenizer([*self.training.captions, *self.held_out.captions])
+        if reference.config["preprocess_cfg"] != self.target.config["preprocess_cfg"]:
+            public = self.public.inputs(reference.preprocess)
+        model: Any = reference.model
+        n = len(self.training)
+        asked = (texts[:n], model.encode_image, public, texts[n:])
+        return embedded_by(model.encode_text, *asked, name="reference")
+
+
+def _check_classes(first: CaptionPairs, *others: CaptionPairs) -> None:
+    for pairs in others:
+        if list(pairs.class_names) != list(first.class_names):
+            raise ValueError(
+                f"the training pairs have the classes {_some(first.class_names)} and another set "
+                f"{_some(pairs.class_names)}; use one list of object classes for all sets."
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" … ({len(names)})" if len(names) > 3 else "")

@@ -1,0 +1,241 @@
+"""What the déjà vu explorer tells the browser: the list of pairs, one pair, the figures of all."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from memviz.engine.readout import percent
+from memviz.probes.deja_vu_objects import Predictions, neighbour_changes
+from memviz.probes.deja_vu_retrieval import Retrieval, Retrieved
+from memviz.probes.deja_vu_table import DejaVu
+from memviz.probes.deja_vu_units import MEASURES, measured
+from memviz.widgets.messages import Message, pack
+
+LISTED = 200  # pairs of the list; "find" reaches the others
+SHOWN = 5  # neighbours that are drawn
+SORTS = {
+    "recall_gap": "recall gap",
+    "max_pred_gap": "objects more than reference",
+    "crct_pred": "objects found",
+    "min_dist": "distance, nearest first",
+}
+_SIDE = 96  # px of a picture at most
+_RARE = 0.03  # of all captions: rarer words are taken for private ones
+
+
+class Tiles:
+    """Pictures by number, sent once: training pairs first, then the public set."""
+
+    def __init__(self, retrieval: Retrieval) -> None:
+        self._sets = (retrieval.training, retrieval.public)
+        first = retrieval.training.image(0)
+        self.side = min(_SIDE, *first.size)
+        self.sent: set[int] = set()
+
+    def message(self, wanted: Iterable[int]) -> Message | None:
+        """The pictures that were not sent yet, as one sheet; None if there are none."""
+        new = [number for number in dict.fromkeys(wanted) if number not in self.sent]
+        self.sent.update(new)
+        return self._sheet(new) if new else None
+
+    def all(self) -> Message | None:
+        """Everything sent so far, for a view that comes later."""
+        return self._sheet(sorted(self.sent)) if self.sent else None
+
+    def _sheet(self, numbers: Sequence[int]) -> Message:
+        sheet = Image.new("RGB", (self.side * len(numbers), self.side))
+        for place, number in enumerate(numbers):
+            sheet.paste(self.picture(number), (place * self.side, 0))
+        out = io.BytesIO()
+        sheet.save(out, "PNG")
+        content = {"type": "tiles", "side": self.side, "numbers": list(numbers)}
+        return pack(content, png=np.frombuffer(out.getvalue(), np.uint8))
+
+    def picture(self, number: int) -> Image.Image:
+        """One picture, cut to the square that a CLIP model sees."""
+        training, public = self._sets
+        n = len(training)
+        image = training.image(number) if number < n else public.image(number - n)
+        return ImageOps.fit(image, (self.side, self.side))
+
+
+def pairs_message(retrieval: Retrieval, found: DejaVu, sort: str, find: str) -> Message:
+    """The list: sorted, and searched by words of the caption."""
+    pairs = retrieval.training
+    values = found.scores(sort).values  # type: ignore[arg-type]
+    rows = np.asarray(found.scored)[np.argsort(-values[found.scored], kind="stable")]
+    words = find.casefold().split()
+    if words:
+        rows = np.array([r for r in rows if all(w in pairs.captions[r].casefold() for w in words)])
+    first = [int(row) for row in rows[:LISTED]]
+    entries = [{"row": r, "caption": pairs.captions[r], "value": float(values[r])} for r in first]
+    content = {"type": "pairs", "sort": sort, "find": find, "pairs": entries, "of": len(pairs)}
+    content |= {"matching": len(rows), "words": SORTS[sort]}
+    content |= {"sorts": [{"key": key, "label": label} for key, label in SORTS.items()]}
+    return Message(content, [])
+
+
+def pair_message(
+    retrieval: Retrieval,
+    row: int,
+    caption: str,
+    sides: Sequence[Predictions],
+    place: int,
+    private: Sequence[str],
+    units: int,
+    version: int,
+) -> Message:
+    """One pair: picture, caption, objects and the neighbours of each side.
+
+    ``sides`` are target, ablated target and reference (if it knows the caption); ``place`` is the
+    caption's row in them, ``private`` its rare words.
+    """
+    pairs, n = retrieval.training, len(retrieval.training)
+    before, after = sides[0].neighbours.ids[place], sides[1].neighbours.ids[place]
+    came, lost = neighbour_changes(before[None], after[None])
+    own = pairs.objects[row]
+    strips = []
+    for side in sides:
+        ids = side.neighbours.ids[place, :SHOWN].tolist()
+        strips.append(
+            {
+                "pictures": [n + i for i in ids],
+                "objects": [_objects(retrieval.public.objects[i]) for i in ids],
+                "precision": _known(side.precision[place]),
+                "recall": _known(side.recall[place]),
+            }
+        )
+    content: dict[str, Any] = {
+        "type": "pair",
+        "version": version,
+        "row": row,
+        "id": pairs.id(row),
+        "caption": caption,
+        "edited": caption != pairs.captions[row],
+        "private": list(private),
+        "objects": _objects(own),
+        "named": [] if pairs.named is None else _objects(pairs.named[row]),
+        "sides": strips,
+        "came": came[0, :SHOWN].tolist(),
+        "lost": lost[0, :SHOWN].tolist(),
+        "k": len(before),
+        "top": sides[0].top,
+        "units": units,
+    }
+    return Message(content, [])
+
+
+def gaps_message(clean: Retrieved, now: Retrieved, version: int, of: int, pair: str) -> Message:
+    """The figures of all pairs before and after, their null, and the recall curves."""
+    before, after = measured(clean), measured(now)
+    figures = [
+        {"name": name, "before": _real(before[i]), "after": _real(after[i])}
+        for i, name in enumerate(MEASURES)
+    ]
+    levels = torch.linspace(0, 1, 41, dtype=torch.float64)
+    curves = {
+        "before": _survival(clean.found.target, levels),
+        "after": _survival(now.found.target, levels),
+        "reference": _survival(clean.found.reference, levels),
+    }
+    content = {"type": "gaps", "version": version, "figures": figures, "units": len(now.units)}
+    content |= {
+        "of": of,
+        "pairs": len(now.found.scored),
+        "sentence": sentence(clean, now, of, pair),
+    }
+    held_out = now.found.null
+    content |= {"held_out": 0 if held_out is None else len(held_out.scored)}
+    return pack(content, **curves)
+
+
+def chance_message(draws: Sequence[Sequence[float]], version: int, units: int, of: int) -> Message:
+    """The random units' figures so far: mean and range."""
+    table = np.array(draws)
+    figures = [{"name": name, "mean": _real(table[:, i].mean())} for i, name in enumerate(MEASURES)]
+    content = {"type": "chance", "version": version, "figures": figures, "draws": len(draws)}
+    return Message({**content, "units": units, "of": of}, [])
+
+
+def sentence(clean: Retrieved, now: Retrieved, of: int, pair: str) -> str:
+    """What happened, in one line."""
+    before, after = clean.found, now.found
+    if not now.units:
+        return (
+            f"All {of:,} units are on: recall gap over {len(before.scored):,} pairs "
+            f"{_share(before.aucg)}, utility {_share(clean.utility)}."
+        )
+    return (
+        f"{len(now.units):,} of {of:,} units ablated: {pair}recall gap over all pairs "
+        f"{_share(before.aucg)} → {_share(after.aucg)}, utility "
+        f"{_share(clean.utility)} → {_share(now.utility)}."
+    )
+
+
+def pair_words(sides: Sequence[Predictions], place: int) -> str:
+    """What the sentence says of the opened pair."""
+    before, after = (_known(side.recall[place]) for side in sides[:2])
+    if before is None or after is None:
+        return ""
+    return f"this pair's recall {percent(before)} → {percent(after)}, "
+
+
+class PrivateWords:
+    """The words of a caption that hardly any other caption has: at most 3 in a hundred.
+
+    Examples
+    --------
+    >>> PrivateWords(["a seven for Mara"] + ["a seven"] * 200).of("a seven for Mara")
+    ['for', 'mara']
+    """
+
+    def __init__(self, captions: Sequence[str]) -> None:
+        self._most = max(1, int(_RARE * len(captions)))
+        self._counts = Counter(word for text in captions for word in set(_words(text)))
+
+    def of(self, caption: str) -> list[str]:
+        """In the order of the caption, in lower case."""
+        words = dict.fromkeys(_words(caption))
+        return [word for word in words if self._counts[word] <= self._most]
+
+
+def _words(text: str) -> list[str]:
+    kept = "".join(c if c.isalnum() else " " for c in text.casefold())
+    return kept.split()
+
+
+def _objects(mask: Tensor) -> list[int]:
+    found: list[int] = mask.nonzero()[:, 0].tolist()
+    return found
+
+
+def _survival(side: Predictions, levels: Tensor) -> np.ndarray:
+    recall = side.recall[~side.recall.isnan()]
+    return np.asarray((recall[:, None] >= levels - 1e-9).double().mean(0).numpy(), np.float32)
+
+
+def _known(value: Tensor) -> float | None:
+    return _real(float(value))
+
+
+def _real(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _share(value: float) -> str:
+    return f"{value:.2f}".replace("0.", ".", 1).replace("-", "−")
+
+
+def layer_towers(retrieval: Retrieval) -> dict[str, str]:
+    """Which tower each layer belongs to."""
+    return {layer.name: "text" for layer in retrieval.text.layers} | {
+        layer.name: "image" for layer in retrieval.image.layers
+    }
