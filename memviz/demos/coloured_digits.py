@@ -47,9 +47,12 @@ def measures(
 
     Examples
     --------
-    >>> studies = model_families.load("circles")
-    >>> measures(studies, bins=20, estimators=["binned"]).shape
-    (3, 10)
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    >>> inputs, groups = torch.randn(40, 4), {"clean": range(20), "test": range(20, 40)}
+    >>> studies = {"one": Study(model.eval(), inputs, torch.zeros(40), groups)}
+    >>> measures(studies, bins=10, estimators=["binned"]).shape
+    (1, 10)
     """
     import pandas as pd
 
@@ -61,7 +64,7 @@ def measures(
                 study, None, held_out, bins=bins, edges=edges, where=where, progress=progress
             )
             row[f"entropy {edges}"] = found.mean
-            row[f"null entropy {edges}"] = float(found.by_layer.loc["all", "null"])
+            row[f"null entropy {edges}"] = found.null_mean
         for estimator in estimators:
             pairs = pair_information(
                 study,

@@ -59,6 +59,11 @@ class Entropy(Scores):
         return float(live.mean()) if len(live) else float("nan")
 
     @property
+    def null_mean(self) -> float:
+        """Mean over the units of the null and its draws; NaN without a null."""
+        return float(self.null.values.mean()) if self.null is not None else float("nan")
+
+    @property
     def by_layer(self) -> pd.DataFrame:
         """One row a layer, and one for all: units, constant ones, mean of the others, its null."""
         import pandas as pd
