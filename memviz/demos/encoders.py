@@ -121,8 +121,8 @@ def load(seed: int = 0, how: How = "simclr") -> Encoders:
     Examples
     --------
     >>> encoders = load(seed=0)
-    >>> encoders.subsets, encoders.target.conv4
-    (Subsets(S_S 100, S_C 50, S_I 50, S_E 200), Conv2d(24, 48, ...))
+    >>> encoders.subsets, encoders.target(encoders.images[:5]).shape
+    (Subsets(S_S 100, S_C 50, S_I 50, S_E 200), torch.Size([5, 48]))
     """
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, but got {seed!r}.")

@@ -9,9 +9,12 @@ import torch
 
 from memviz.demos.encoders import LAYERS, Encoders, How, load
 from memviz.probes.encoders_accuracy import ProbeAccuracy
+from memviz.probes.encoders_classes import class_mem
 from memviz.probes.encoders_layers import LayerMem, layer_mem, pooled
+from memviz.probes.encoders_path import PathFeatures
 from memviz.probes.encoders_pruning import Pruning, prune
-from memviz.probes.encoders_units import class_mem, training_examples, unit_mem
+from memviz.probes.encoders_scores import training_examples
+from memviz.probes.encoders_units import unit_mem
 
 VIEWS = 20
 SHARES = (0.1, 0.2, 0.4)
@@ -24,6 +27,22 @@ def layers(encoders: Encoders, *, unit_norm: bool = True) -> LayerMem:
         raise ValueError("the supervised network has no reference; load simclr or masked.")
     return layer_mem(encoders.target, encoders.reference, encoders.images, encoders.augment,
                      encoders.subsets, augmentations=VIEWS, unit_norm=unit_norm)  # fmt: skip
+
+
+def lengths(encoders: Encoders) -> dict[str, float]:
+    """Length of the target's features as a multiple of the reference's, by subset.
+
+    Of the last layer, mean over a subset's images, one view each. It is what turns the sign of
+    LayerMem on raw features.
+    """
+    if encoders.reference is None:
+        raise ValueError("the supervised network has no reference; load simclr or masked.")
+    view = encoders.augment(encoders.images, torch.Generator().manual_seed(encoders.seed))
+    f, g = (
+        PathFeatures(one, view)(view)[LAYERS[-1]].norm(dim=1)
+        for one in (encoders.target, encoders.reference)
+    )
+    return {name: float((f / g)[rows].mean()) for name, rows in encoders.subsets.named().items()}
 
 
 def units(encoders: Encoders) -> dict[str, list[float]]:
@@ -87,6 +106,9 @@ def print_figures(seeds: Sequence[int] = (0, 1, 2)) -> None:
         for unit_norm in (True, False):
             found = pooled([layers(one, unit_norm=unit_norm) for one in every])
             print_layers(f"{how}, {'features of length 1' if unit_norm else 'raw'}", found)
+        ratios = [lengths(one) for one in every]
+        print("  length of the last layer's features, f's as a multiple of g's:")
+        print("    " + "  ".join(f"{n} {_spread([r[n] for r in ratios])}" for n in ratios[0]))
     kinds: tuple[How, ...] = ("simclr", "supervised")
     for how in kinds:
         tables = [units(load(seed, how)) for seed in seeds]

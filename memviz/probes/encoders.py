@@ -10,18 +10,21 @@ function of images and a generator.
 from __future__ import annotations
 
 from memviz.probes.encoders_accuracy import ProbeAccuracy
+from memviz.probes.encoders_classes import class_mem, class_selectivity
 from memviz.probes.encoders_injection import Injection, inject
-from memviz.probes.encoders_layers import LayerMem, layer_mem, pooled, ssl_mem
+from memviz.probes.encoders_layers import LayerMem, layer_mem, pooled
 from memviz.probes.encoders_null import random_network
 from memviz.probes.encoders_path import Point
 from memviz.probes.encoders_pruning import Pruning, prune
+from memviz.probes.encoders_scores import UnitScores
+from memviz.probes.encoders_ssl import ssl_mem
 from memviz.probes.encoders_transplants import (
     fine_tune_layers,
     layer_fine_tuning,
     layer_replacement,
     replace_layers,
 )
-from memviz.probes.encoders_units import UnitScores, class_mem, class_selectivity, unit_mem
+from memviz.probes.encoders_units import unit_mem
 
 __all__ = [
     "Injection",

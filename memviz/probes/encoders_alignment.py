@@ -165,3 +165,11 @@ def check_sizes(target: PathFeatures, reference: PathFeatures, images: Tensor) -
                 f"at {name!r} the target has {words[0]} and the reference {words[1]}; compare "
                 "two encoders of one architecture."
             )
+
+
+def check_indices(chosen: Tensor, images: Tensor) -> None:
+    """The images that subsets name must be there."""
+    if int(chosen.max()) >= len(images):
+        raise ValueError(
+            f"the subsets name image {int(chosen.max())}, and there are {len(images):,} images."
+        )

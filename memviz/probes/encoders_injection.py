@@ -18,7 +18,8 @@ from memviz.engine.layout import Layout, layout
 from memviz.engine.replay import Edit, run_edited
 from memviz.engine.trace import Trace, trace, undisturbed
 from memviz.probes.encoders_modules import norms_behind
-from memviz.probes.encoders_units import UnitScores, training_examples, unit_mem
+from memviz.probes.encoders_scores import UnitScores, training_examples
+from memviz.probes.encoders_units import unit_mem
 from memviz.study import Study, check_ready
 from memviz.units import Unit, UnknownLayerError
 

@@ -36,7 +36,8 @@ def random_network(study: Study, examples: Tensor, seed: int = 0) -> nn.Module:
     >>> bool((random[0].weight == model[0].weight).any())
     False
     """
-    model = deepcopy(study.model)
+    # On the CPU, so that a device's own generator is left alone.
+    model = deepcopy(study.model).cpu()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -50,6 +51,7 @@ def random_network(study: Study, examples: Tensor, seed: int = 0) -> nn.Module:
             if varies and torch.equal(parameter, old):
                 drawn = torch.randn(old.shape).to(old)
                 parameter.copy_(old.mean() + old.std() * drawn)
+    model.to(study.device)
     if not any(_has_statistics(module) for module in model.modules()):
         return model.eval()
     measured = recalibrate_batch_norm(_OnExamples(model, study), examples[:_CALIBRATION])

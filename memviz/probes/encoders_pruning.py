@@ -11,7 +11,7 @@ from torch import nn
 
 from memviz.engine.ablate import ablate
 from memviz.engine.chunks import slow
-from memviz.probes.encoders_units import SOURCE
+from memviz.probes.encoders_scores import SOURCE
 from memviz.scores import Scores
 from memviz.study import Study
 from memviz.units import UnitSet

@@ -1,0 +1,73 @@
+"""Scores of units that know who owns each unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memviz.probes.encoders_peaks import Peaks
+from memviz.scores import Scores
+from memviz.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SOURCE = "Wang et al. 2024 (arXiv:2409.19069)"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class UnitScores(Scores):
+    """Scores of units, each with the example or class that owns it.
+
+    Attributes
+    ----------
+    owners : int64 ``[rows]``
+        The study's index of the example (for ClassMem the class) that fires the unit most; -1 for
+        a dead unit.
+    held_out : float ``[rows]``, optional
+        The same measure on held-out images, as many.
+    """
+
+    owners: np.ndarray | None = None
+    held_out: np.ndarray | None = None
+
+    @property
+    def dead(self) -> np.ndarray:
+        """Units that never fire, bool ``[rows]``; their value is NaN: 0 / 0 is no score."""
+        return np.asarray(np.isnan(self.values))
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a unit: value, owner, and the nulls."""
+        frame = super().frame
+        frame.insert(3, "owner", self.owners)
+        if self.held_out is not None:
+            frame["held_out"] = self.held_out
+        return frame
+
+    def __repr__(self) -> str:
+        dead = int(self.dead.sum())
+        said = f"\n{dead} of {len(self)} units are dead (never fire): NaN" if dead else ""
+        if self.held_out is not None:
+            means = [float(np.nanmean(v)) if not np.isnan(v).all() else np.nan
+                     for v in (self.values, self.held_out)]  # fmt: skip
+            said += f"\nmean {means[0]:.3f}; on as many held-out images {means[1]:.3f}"
+        return super().__repr__() + said
+
+
+def training_examples(study: Study) -> Tensor:
+    """All examples but the group ``test``, int64; all where that leaves none."""
+    outside = ~study.groups.get("test", torch.zeros(len(study), dtype=torch.bool))
+    return outside.nonzero()[:, 0] if bool(outside.any()) else torch.arange(len(study))
+
+
+def signed(found: Peaks) -> str:
+    """Words on activations below 0, if there were any."""
+    number = int(found.negative.sum())
+    if not number:
+        return ""
+    return f"; the absolute value is taken, since {number} units can be negative"
