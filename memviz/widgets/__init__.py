@@ -1,5 +1,7 @@
 """Linked widgets on one Session: layer list, unit map, example gallery, readout, workbench."""
 
+from memviz.widgets.deja_vu_view import DejaVuView, deja_vu
+from memviz.widgets.entropy import entropy_view
 from memviz.widgets.scatter import score_scatter
 from memviz.widgets.view import (
     View,
@@ -13,7 +15,10 @@ from memviz.widgets.view import (
 )
 
 __all__ = [
+    "DejaVuView",
     "View",
+    "deja_vu",
+    "entropy_view",
     "example_gallery",
     "inspector",
     "layer_list",

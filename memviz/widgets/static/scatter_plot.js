@@ -68,7 +68,7 @@ export function plotDots(canvas, width, height, { x, y, live, hollow, off, brush
       pen.arc(x[row], y[row], r, 0, 2 * Math.PI);
     }
   };
-  const stroke = (colour, thick) => Object.assign(pen, { strokeStyle: colour, lineWidth: thick }).stroke();
+  const stroke = (colour, thick, ...path) => Object.assign(pen, { strokeStyle: colour, lineWidth: thick }).stroke(...path);
   pen.fillStyle = palette.line;
   circles(known.filter((row) => !live[row]), radius * 0.6);
   pen.fill();
@@ -84,19 +84,19 @@ export function plotDots(canvas, width, height, { x, y, live, hollow, off, brush
   circles(shown.filter((row) => !off[row] && hollow[row]), radius - 0.4);
   stroke(palette.steps[6], 1.2);
   const arm = radius + 0.2;
-  pen.beginPath();
+  const crosses = new Path2D();
   for (const row of shown) {
     if (!off[row]) continue;
-    pen.moveTo(x[row] - arm, y[row] - arm);
-    pen.lineTo(x[row] + arm, y[row] + arm);
-    pen.moveTo(x[row] + arm, y[row] - arm);
-    pen.lineTo(x[row] - arm, y[row] + arm);
+    crosses.moveTo(x[row] - arm, y[row] - arm);
+    crosses.lineTo(x[row] + arm, y[row] + arm);
+    crosses.moveTo(x[row] + arm, y[row] - arm);
+    crosses.lineTo(x[row] - arm, y[row] + arm);
   }
   pen.lineCap = "round";
-  stroke(palette.paper, 4.5);
-  stroke(palette.ink, 1.8);
-  circles(shown.filter((row) => brushed.has(row)), radius + 2.6);
-  pen.fillStyle = palette.wash;
-  pen.fill();
-  stroke(palette.ink, 1.5);
+  const dense = radius < 3; // rings lie close to their dots then, and under the crosses
+  if (!dense) stroke(palette.paper, 4.5, crosses);
+  circles(shown.filter((row) => brushed.has(row)), radius + (dense ? 0.8 : 2.6));
+  stroke(palette.ink, dense ? 0.8 : 1.5);
+  if (dense) stroke(palette.paper, 4, crosses);
+  stroke(palette.ink, dense ? 1.5 : 1.8, crosses);
 }

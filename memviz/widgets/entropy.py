@@ -1,0 +1,148 @@
+"""The edges of the entropy's bins as a switch: the same units under other edges."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import ipywidgets
+import numpy as np
+
+from memviz.plots.information import entropy_by_model
+from memviz.probes.information import Entropy
+
+Models = Mapping[Any, Sequence[Entropy]]
+_LEVEL = 0.005  # nats; less than this is neither a rise nor a fall
+
+
+class EntropyView(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+    """A row of buttons over a figure and a sentence.
+
+    Attributes
+    ----------
+    edges : ipywidgets.ToggleButtons
+    sentence : str
+        What is seen, and what the last switch changed.
+    """
+
+    def __init__(self, found: Mapping[str, Models], label: str) -> None:
+        self._models, self._label = found, label
+        self._figures: dict[str, str] = {}
+        self.edges = ipywidgets.ToggleButtons(
+            options=list(found), description="edges of bins", style={"description_width": "initial"}
+        )
+        self._shown = ipywidgets.HTML()
+        self.sentence = _seen(found, str(self.edges.value), label)
+        self._show()
+        self.edges.observe(self._switch, "value")
+        super().__init__([self.edges, self._shown])
+
+    def _switch(self, change: dict[str, Any]) -> None:
+        self.sentence = _switched(self._models, change["old"], change["new"], self._label)
+        self._show()
+
+    def _show(self) -> None:
+        self._shown.value = self._still()
+
+    def _still(self) -> str:
+        edges = str(self.edges.value)
+        if edges not in self._figures:
+            out = io.BytesIO()
+            entropy_by_model(self._models[edges], self._label).savefig(out, format="png", dpi=120)
+            self._figures[edges] = base64.b64encode(out.getvalue()).decode()
+        words = escape(self.sentence, quote=True)
+        return (
+            f'<p role="status" aria-live="polite">{words}</p><img alt="{words}" '
+            f'src="data:image/png;base64,{self._figures[edges]}" style="max-width:100%">'
+        )
+
+    def __repr__(self) -> str:
+        return f"memviz entropy. {self.sentence}"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        data = super()._repr_mimebundle_(**kwargs)
+        return {**data, "text/html": self._still(), "text/plain": repr(self)}
+
+
+def entropy_view(found: Mapping[str, Models], label: str = "model") -> EntropyView:
+    """Switch between choices of edges: the figure draws them, a sentence says what changed.
+
+    Whether entropy rises or falls with label noise depends on which units share the edges of their
+    bins (:func:`memviz.probes.information.entropy`).
+
+    Parameters
+    ----------
+    found : mapping of edges to a mapping of a model's setting to Entropy of each seed
+        As :func:`memviz.plots.information.entropy_under_edges` takes it; the models are those of
+        the first choice in all others.
+    label : str
+        What the settings are, for example ``"share of wrong labels"``.
+
+    Raises
+    ------
+    ValueError
+        If nothing is given, the models differ, or an Entropy has other edges than it is given for.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from memviz.probes.information import entropy
+    >>> from memviz.study import Study
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    >>> study = Study(model.eval(), torch.randn(40, 4), torch.zeros(40), {"test": range(40)})
+    >>> under = {e: [entropy(study, bins=8, edges=e, null_draws=0)] for e in ("global", "unit")}
+    >>> view = entropy_view({edges: {"mine": one} for edges, one in under.items()})
+    >>> view.edges.options, view.edges.value
+    (('global', 'unit'), 'global')
+    """
+    if not found:
+        raise ValueError("there is nothing to switch; give entropies of at least one edges choice.")
+    first = [str(name) for name in next(iter(found.values()))]
+    for edges, models in found.items():
+        if [str(name) for name in models] != first:
+            raise ValueError(f"{edges!r} has other models than {next(iter(found))!r}; give all.")
+        for one in (one for seeds in models.values() for one in seeds):
+            if one.edges != edges:
+                raise ValueError(f"an entropy with edges {one.edges!r} was given for {edges!r}.")
+    return EntropyView(found, label)
+
+
+def _seen(found: Mapping[str, Models], edges: str, label: str) -> str:
+    """Mean entropy of the first model and the last, in one sentence."""
+    first, last = _ends(found[edges])
+    names = list(found[edges])
+    if len(names) == 1:
+        return f"Edges {edges}: mean entropy of a unit {first:.2f} nats."
+    return (
+        f"Edges {edges}: from {label} {names[0]} to {names[-1]} the mean entropy of a unit "
+        f"{_direction(last - first, 'present')} ({first:.2f} to {last:.2f} nats)."
+    )
+
+
+def _switched(found: Mapping[str, Models], old: str, new: str, label: str) -> str:
+    """What other edges change for the same models, in one sentence."""
+    before, after = _ends(found[old]), _ends(found[new])
+    names = list(found[new])
+    if len(names) == 1:
+        return f"Edges {old} → {new}: mean entropy of a unit {before[0]:.2f} → {after[0]:.2f} nats."
+    return (
+        f"Edges {old} → {new}: from {label} {names[0]} to {names[-1]} the mean entropy of a unit "
+        f"{_direction(after[1] - after[0], 'present')} ({after[0]:.2f} to {after[1]:.2f} nats); "
+        f"with {old} edges it {_direction(before[1] - before[0], 'past')}."
+    )
+
+
+def _ends(models: Models) -> tuple[float, float]:
+    """Mean entropy of the first model and of the last, over their seeds."""
+    means = [float(np.mean([one.mean for one in seeds])) for seeds in models.values()]
+    return means[0], means[-1]
+
+
+def _direction(change: float, tense: str) -> str:
+    if abs(change) < _LEVEL:
+        return "stays level" if tense == "present" else "stayed level"
+    rises = ("rises", "falls") if tense == "present" else ("rose", "fell")
+    return f"{rises[0] if change > 0 else rises[1]} by {abs(change):.2f}"
