@@ -33,6 +33,8 @@ def test_layer_mem_draws_means_and_gaps(pairs: int) -> None:
     candidates = levels.containers[1].lines[0].get_ydata()
     np.testing.assert_allclose(candidates, found.mean("S_C"))
     np.testing.assert_allclose(gaps.containers[0].lines[0].get_ydata(), found.gap("S_S").mean(0))
+    opened = [line for line in levels.lines if line.get_markerfacecolor() == "white"]
+    assert [line.get_xdata().tolist() for line in opened] == [[2]] * 4  # the join
     assert [text.get_text() for text in levels.get_xticklabels()] == [ODD, "b", "b+"]
 
 

@@ -44,18 +44,14 @@ def layer_mem(found: LayerMem) -> Figure:
     figure = style.figure(max(7.2, 0.45 * len(found.path) + 4), 3.4)
     levels, gaps = figure.subplots(1, 2)
     places = np.arange(len(found.path))
+    joins = np.array([point.kind == "join" for point in found.path])
     for name, values in found.values.items():
-        _line(levels, places, values, found.errors[name], name, _WORDS[name])
+        _line(levels, joins, values, found.errors[name], name, _WORDS[name])
     for name in found.values:
         if name != "S_C":
             gap, error = found.gap(name), np.hypot(found.errors["S_C"], found.errors[name])
-            _line(gaps, places, gap, error, name, f"S_C less {name}")
+            _line(gaps, joins, gap, error, name, f"S_C less {name}")
     for axes in (levels, gaps):
-        joins = [k for k, point in enumerate(found.path) if point.kind == "join"]
-        for line in axes.get_lines():
-            if joins and line.get_marker() not in ("", "None", None) and len(line.get_xdata()) > 1:
-                axes.plot(places[joins], np.asarray(line.get_ydata())[joins], ls="",
-                          marker=line.get_marker(), mfc="white", mec=line.get_color())  # fmt: skip
         axes.axhline(0, color=NULL, lw=0.8)
         axes.set_xticks(places, found.names, rotation=90 if len(places) > 6 else 0, fontsize=7,
                         parse_math=False)  # fmt: skip
@@ -140,9 +136,10 @@ def pruning(found: Pruning) -> Figure:
 
 
 def _line(
-    axes: Axes, places: np.ndarray, values: np.ndarray, errors: np.ndarray, name: str, label: str
+    axes: Axes, joins: np.ndarray, values: np.ndarray, errors: np.ndarray, name: str, label: str
 ) -> None:
     colour, mark = _SUBSETS[name]
+    places = np.arange(len(joins))
     mean = values.mean(0)
     if len(values) > 1:
         spread = np.stack([mean - values.min(0), values.max(0) - mean])
@@ -150,3 +147,5 @@ def _line(
         spread = np.stack([errors[0], errors[0]])
     axes.errorbar(places, mean, spread, color=colour, marker=mark, ms=5, lw=1.4, elinewidth=1,
                   label=label)  # fmt: skip
+    axes.plot(places[joins], mean[joins], ls="", marker=mark, ms=5, mfc="white", mec=colour,
+              zorder=3)  # fmt: skip
