@@ -244,6 +244,26 @@ def test_it_takes_inputs_by_name() -> None:
     assert len(unit_mem(study, progress=False)) == 4
 
 
+def test_a_vit_has_the_mean_over_its_patches_and_the_class_token() -> None:
+    import timm
+
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1, embed_dim=24,
+                              num_heads=3, num_classes=0).eval()  # fmt: skip
+    images = torch.rand(5, 3, 32, 32)
+    study = mv.Study(model, images, torch.zeros(5), {"a": range(5)})
+    found = unit_mem(study, layers=["blocks.0.mlp.fc1"], random_networks=0, progress=False)
+    kept: list[Tensor] = []
+    handle = model.blocks[0].mlp.act.register_forward_hook(lambda *call: kept.append(call[2]))
+    with torch.no_grad():
+        model(images)
+    handle.remove()
+    mean = kept[0].mean(1).abs().double()  # five tokens; GELU can be negative
+    assert kept[0].shape[1] == 5 and "units can be negative" in found.measure
+    rest = (mean.sum(0) - mean.amax(0)) / 4
+    np.testing.assert_allclose(found.values, (mean.amax(0) - rest) / (mean.amax(0) + rest),
+                               rtol=1e-3, atol=1e-5)  # fmt: skip
+
+
 def test_class_mem_against_its_definition() -> None:
     generator = torch.Generator().manual_seed(0)
     values, labels = torch.rand(30, 4, generator=generator), torch.arange(30) % 3 + 5
