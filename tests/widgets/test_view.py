@@ -276,8 +276,8 @@ def test_what_a_notebook_saves_is_small(study: mv.Study) -> None:
 
 
 def test_the_front_end_is_small() -> None:
-    assert len(script().encode()) < 110_000
-    assert len(style().encode()) < 30_000
+    assert len(script().encode()) < 170_000
+    assert len(style().encode()) < 36_000
 
 
 def test_the_front_end_is_joined_from_every_file() -> None:
