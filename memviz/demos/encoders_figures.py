@@ -125,7 +125,8 @@ def print_layers(title: str, found: LayerMem) -> None:
     print(f"\nLayerMem, {title}: {', '.join(found.names)}")
     for name, values in found.values.items():
         print(f"  {name:<10}" + "  ".join(_spread(column) for column in values.T))
-    print(f"  {'Delta S_C':<10}" + "  ".join(f"{value:+.4f}" for value in found.delta()))
+    steps = ["at the start" if np.isnan(one) else f"{one:+.4f}" for one in found.delta()]
+    print(f"  {'Delta S_C':<10}" + "  ".join(steps))
     gap = np.stack([found.gap(name) for name in found.values if name != "S_C"]).mean(0)
     print(f"  {'gap':<10}" + "  ".join(_spread(column) for column in gap.T))
     print(f"  S_C > {{S_S, S_E}} > S_I at the last layer: {sum(right)} of {len(right)} seeds")
@@ -143,6 +144,9 @@ def print_pruning(found: Sequence[Pruning]) -> None:
         for choice in ("top", "random", "low"):
             values = [one.accuracy(choice, share) for one in found]
             print(f"  {choice:<7}{share:.0%}  {_spread(values)}")
+        lost = [[one.accuracy(c, share) for c in ("top", "random", "low")] for one in found]
+        below, above = sum(t < r for t, r, _ in lost), sum(low > r for _, r, low in lost)
+        print(f"    top below random in {below}, low above it in {above} of {len(lost)}")
 
 
 def _spread(values: Sequence[float] | np.ndarray) -> str:
