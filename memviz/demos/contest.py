@@ -38,7 +38,7 @@ from memviz.demos.contest_truths import (
 from memviz.probes.contest import Contest, Entry, Truth, contest
 
 SEEDS = (0, 1, 2)
-MINUTES = 8  # Of three seeds on one core; said before it starts.
+MINUTES = 6  # Of three seeds on one core that does nothing else; said before it starts.
 
 TRUTHS: dict[str, Callable[[int], Truth]] = {
     "injected, one image a unit": injected,
@@ -82,7 +82,7 @@ def show(found: Contest) -> None:
         "clean drop": "accuracy on clean examples lost",
         "test drop": "accuracy on test examples lost",
         "agreement": "rank correlation with the exact ablation of each unit alone",
-        "seconds": "seconds",
+        "seconds": "seconds of the processor",
     }
     for what, title in titles.items():
         print(f"\n{title}; mean of {len(found.seeds)} seeds (lowest to highest)")
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     print(
         f"{len(given.truths)} truths, {len(given.seeds)} seeds: about "
-        f"{MINUTES * len(given.seeds) / len(SEEDS):.0f} minutes on one core."
+        f"{MINUTES * len(given.seeds) / len(SEEDS):.0f} minutes on a core that does nothing else."
     )
     start, seen = time.perf_counter(), set()
 

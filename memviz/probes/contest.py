@@ -2,7 +2,9 @@
 
 Each localizer names as many units as are planted. It is judged by how many of them it names
 (recall), by what their ablation, all together and exactly, takes from the memorized examples and
-from all others, and by its seconds. Where no truth is known, only the ablation judges.
+from all others, and by its seconds. Where no truth is known, only the ablation judges. These are
+the two ways of Chang et al. 2024 (arXiv:2311.09060), who inject memories into language models and
+ask for recall (INJ), or delete the units named and measure what is lost (DEL).
 """
 
 from __future__ import annotations
@@ -142,13 +144,13 @@ def contest(
         for entry in judge.references(random_draws):
             keep(entry)
         for name, localizer in slow(list(chosen.items()), truth.name, progress=progress):
-            start = time.perf_counter()
+            start = judge.clock()
             try:
                 scores = localizer(truth.study)
             except ValueError as error:
                 refused[truth.name, name] = str(error)
                 continue
-            keep(judge.entry(name, scores, time.perf_counter() - start))
+            keep(judge.entry(name, scores, judge.clock() - start))
     if not entries:
         raise ValueError("truths is empty; give one at least.")
     return Contest(tuple(entries), refused)
@@ -159,6 +161,9 @@ class _Judge:
 
     def __init__(self, truth: Truth, kind: Intervention) -> None:
         self.truth, self.kind = truth, kind
+        # What else runs on the machine should not count, where that can be told.
+        on_cpu = truth.study.device.type == "cpu"
+        self.clock = time.process_time if on_cpu else time.perf_counter
         self.replay = Replay(truth.study)
         self.planted = self.replay.check(UnitSet.of(truth.planted))
         self.units = set(default_units(self.replay.layers))

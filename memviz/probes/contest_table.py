@@ -46,6 +46,7 @@ class Entry:
     agreement : float
         Spearman's rank correlation with the exact ablation of each unit alone.
     seconds : float
+        Of the processor; by the clock where the model is on a GPU.
     """
 
     truth: str

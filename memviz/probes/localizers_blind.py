@@ -47,7 +47,8 @@ def diverse(study: Study, sign: int = 1) -> Scores:
     examples = torch.cat(sides(study))
     bins = min(100, len(examples))
     found = entropy(study, examples=examples, bins=bins, null_draws=0, progress=False)
-    values = np.where(found.values > 0, sign * found.values, np.nan)
+    low, high = found.reached
+    values = np.where(low < high, sign * found.values, np.nan)
     return Scores(
         f"{'high' if sign > 0 else 'low'} entropy",
         found.measure,
