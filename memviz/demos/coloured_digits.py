@@ -4,8 +4,9 @@
 
 trains what is not kept yet (``memviz.demos.model_families``; a few minutes on one processor for
 three seeds) and prints, for each family, the measures on held-out examples, mean and standard
-deviation over the seeds, and how they order the models. Activations are read before the ReLU, as
-the paper does for perceptrons; entropy has 100 bins, pairs are of all 192 hidden units.
+deviation over the seeds, and how they order the models. As in the paper, activations of the digit
+perceptrons are read before the ReLU and entropy has 100 bins, those of the circles are read after
+it and have 20; pairs are of all hidden units.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from memviz.study import Study
 if TYPE_CHECKING:
     import pandas as pd
 
-BINS = {"circles": 20}  # as in the paper; else 100
+# Bins and place as in the paper, where they are not 100 and before the ReLU.
+_OTHERWISE: dict[str, tuple[int, Where]] = {"circles": (20, "after")}
 # What the paper's hypotheses expect of the model with the better held-out accuracy.
 _BETTER: dict[str, dict[str, Literal["high", "low"]]] = {
     "coloured digits": {"pairs": "low", "entropy": "high"},
@@ -102,11 +104,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, help="trainings at a time, as joblib counts them (1)")
     given = parser.parse_args(argv)
     for family in given.families:
+        how = _OTHERWISE.get(family, (100, "before"))
         tables = [
-            measures(model_families.load(family, seed, given.jobs), BINS.get(family, 100))
-            for seed in given.seeds
+            measures(model_families.load(family, seed, given.jobs), *how) for seed in given.seeds
         ]
-        print(f"\n{family}, by {model_families.FAMILIES[family].words}; seeds {given.seeds}")
+        words = model_families.FAMILIES[family].words
+        print(f"\n{family}, by {words}; {how[1]} the ReLU, {how[0]} bins; seeds {given.seeds}")
         print(_mean_and_spread(tables))
         if family not in _BETTER:
             continue
