@@ -8,6 +8,7 @@ as the highest units go, by the exact sweep and at random. ``... sweep`` makes t
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,7 +16,12 @@ import torch
 from memviz.demos import scenes
 from memviz.demos.kept import Kept, folder_to_prepare
 from memviz.probes.deja_vu_retrieval import Retrieval
-from memviz.probes.deja_vu_units import gap_curve, unit_effects, unit_layers
+from memviz.probes.deja_vu_units import (
+    beyond_held_out,
+    gap_curve,
+    unit_effects,
+    unit_layers,
+)
 from memviz.scores import Null, Scores
 from memviz.training.stored import digest_of
 from memviz.units import Unit
@@ -51,14 +57,6 @@ def write_effects(retrieval: Retrieval, seed: int, scores: Scores) -> None:
     _kept(retrieval, seed).write(_PART, single, folder_to_prepare())
 
 
-def held_apart(scores: Scores) -> Scores:
-    """Ranked by what training pairs lose beyond what held-out pairs lose."""
-    assert scores.null is not None
-    values = scores.values - scores.null.mean
-    name = f"{scores.name}, training − held-out pairs"
-    return Scores(name, scores.measure, values, units=scores.units, higher=scores.higher)
-
-
 def _units(retrieval: Retrieval) -> list[Unit]:
     return [unit for layer in unit_layers(retrieval) for unit in layer.all()]
 
@@ -77,16 +75,10 @@ def main(arguments: list[str]) -> None:
     scores = known_effects(retrieval, 0)
     assert scores is not None
     print(scores)
-    units = scores.units or ()
-    heads = np.array([unit.layer.endswith(".attn") for unit in units])
-    without = Scores(
-        f"{scores.name}, without attention heads",
-        scores.measure,
-        np.where(heads, np.nan, scores.values),
-        units=units,
-        null=scores.null,
-    )
-    for ranking in (scores, without, held_apart(without)):
+    heads = np.array([unit.layer.endswith(".attn") for unit in scores.units or ()])
+    name = f"{scores.name}, without attention heads"
+    without = replace(scores, name=name, values=np.where(heads, np.nan, scores.values))
+    for ranking in (scores, without, beyond_held_out(without)):
         print(gap_curve(retrieval, ranking, COUNTS))
 
 

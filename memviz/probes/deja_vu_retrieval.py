@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,7 @@ from memviz.scores import Scores
 from memviz.study import Study
 from memviz.units import Layer, UnitSet, UnitsLike
 
+_KEPT = 3  # sets of units whose features are kept, each tower
 UTILITY_FIRST = 20  # pictures that a one-object caption finds
 
 
@@ -70,7 +71,7 @@ class Tower:
         everything = {"all": torch.ones(len(inputs), dtype=torch.bool)}
         self.study = Study(model, {key: inputs}, labels, everything, task=ImageText())
         self._toggle = Toggle(Replay(self.study))
-        self._kept: tuple[UnitSet, Intervention, Tensor] | None = None
+        self._kept: dict[tuple[UnitSet, Intervention], Tensor] = {}  # newest last
 
     @property
     def layers(self) -> list[Layer]:
@@ -81,10 +82,15 @@ class Tower:
         self, units: UnitSet, kind: Intervention, stop: Callable[[], bool] | None = None
     ) -> Tensor:
         """Float ``[n, features]``; units of the other tower change nothing here."""
-        mine = self.own(units)
-        if self._kept is None or self._kept[:2] != (mine, kind):
-            self._kept = (mine, kind, self._toggle.outputs(mine, kind, stop=stop))
-        return self._kept[2]
+        asked = (self.own(units), kind)
+        if asked not in self._kept:
+            found = self._toggle.outputs(*asked, stop=stop)
+            # Another draw of random units must not drive out what the user looks at.
+            for old in list(self._kept)[: len(self._kept) + 1 - _KEPT]:
+                del self._kept[old]
+            self._kept[asked] = found
+        self._kept[asked] = self._kept.pop(asked)
+        return self._kept[asked]
 
     def ask(self, clip: Clip, caption: str, units: UnitSet, kind: Intervention) -> Tensor:
         """A caption's features by any model, ``[1, features]``."""
@@ -237,21 +243,16 @@ class Retrieval:
         chosen, kind = self.check(units), intervention(how)
         if not chosen:
             return self.clean
-        found = self.gaps(chosen, kind, stop=stop)
-        null = self._null(chosen, kind, stop)
-        return Retrieved(
-            chosen, str(kind), replace(found, null=null), self.utility(chosen, kind, stop=stop)
-        )
+        found = self.tested(chosen, kind, stop=stop)
+        return Retrieved(chosen, str(kind), found, self.utility(chosen, kind, stop=stop))
 
-    def gaps(
+    def tested(
         self, units: UnitSet, kind: Intervention, *, stop: Callable[[], bool] | None = None
     ) -> DejaVu:
-        """The test of the training pairs alone: what a click waits for; no null yet."""
-        before = replace(self.clean.found, null=None)
+        """The two-model test alone, of training and held-out pairs."""
         if not units:
-            return before
-        embedded = replace(self.embedded(units, kind, stop=stop), held_out=None)
-        return retest(before, embedded, progress=False)
+            return self.clean.found
+        return retest(self.clean.found, self.embedded(units, kind, stop=stop), progress=False)
 
     def utility(
         self, units: UnitSet, kind: Intervention, *, stop: Callable[[], bool] | None = None
@@ -324,20 +325,10 @@ class Retrieval:
             )
         return chosen
 
-    def _null(
-        self, units: UnitSet, kind: Intervention, stop: Callable[[], bool] | None
-    ) -> DejaVu | None:
-        null = self.clean.found.null
-        if null is None:
-            return None
-        embedded = self.embedded(units, kind, stop=stop)
-        assert embedded.held_out is not None
-        alone = replace(embedded, captions=embedded.held_out, held_out=None)
-        return retest(null, alone, progress=False)
-
     def _embedded_by(self, reference: Clip, public: Tensor) -> Embedded:
         texts = reference.tokenizer([*self.training.captions, *self.held_out.captions])
-        if reference.config["preprocess_cfg"] != self.target.config["preprocess_cfg"]:
+        # Sizes and means stand in the words of a preprocessing; not always in a model's config.
+        if repr(reference.preprocess) != repr(self.target.preprocess):
             public = self.public.inputs(reference.preprocess)
         model: Any = reference.model
         n = len(self.training)

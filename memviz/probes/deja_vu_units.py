@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,11 +68,7 @@ def unit_effects(
     values, null = np.full((2, len(chosen)), np.nan)
     rows = slow(range(len(chosen)), "units") if progress else range(len(chosen))
     for row in rows:
-        values[row] = lost_aucg(retrieval, chosen[row], kind)
-        found = retrieval.retrieve(UnitSet([chosen[row]]), kind).found.null
-        before = retrieval.clean.found.null
-        if found is not None and before is not None:
-            null[row] = before.aucg - found.aucg
+        values[row], null[row] = lost_aucg(retrieval, chosen[row], kind)
     return Scores(
         "effect on AUCG",
         "AUCG lost with the unit ablated",
@@ -84,9 +80,41 @@ def unit_effects(
     )
 
 
-def lost_aucg(retrieval: Retrieval, unit: Unit, kind: Intervention) -> float:
-    """AUCG of the training pairs before minus with one unit ablated."""
-    return retrieval.clean.found.aucg - retrieval.gaps(UnitSet([unit]), kind).aucg
+def lost_aucg(
+    retrieval: Retrieval,
+    unit: Unit,
+    kind: Intervention,
+    stop: Callable[[], bool] | None = None,
+) -> tuple[float, float]:
+    """AUCG before minus with one unit ablated: of the training pairs, and of the held-out pairs.
+
+    Raises
+    ------
+    CancelledError
+        If ``stop()`` says so in between.
+    """
+    before = retrieval.clean.found
+    after = retrieval.tested(UnitSet([unit]), kind, stop=stop)
+    if before.null is None or after.null is None:
+        return before.aucg - after.aucg, np.nan
+    return before.aucg - after.aucg, before.null.aucg - after.null.aucg
+
+
+def beyond_held_out(scores: Scores) -> Scores:
+    """What a unit's ablation takes from the training pairs beyond what it takes from the null.
+
+    Examples
+    --------
+    >>> two = (Unit("fc", 0), Unit("fc", 1))
+    >>> null = Null("held-out pairs", np.array([[0.3, 0.0]]))
+    >>> scores = Scores("effect", "AUCG lost", np.array([0.4, 0.2]), units=two, null=null)
+    >>> beyond_held_out(scores).top(1)
+    UnitSet.parse('fc:1')
+    """
+    if scores.null is None:
+        raise ValueError(f"{scores.name!r} has no null to take away; give unit_effects' scores.")
+    name = f"{scores.name}, training − held-out pairs"
+    return replace(scores, name=name, values=scores.values - scores.null.mean)
 
 
 def pair_effects(
@@ -178,7 +206,7 @@ class GapCurve:
         table = self.frame.pivot(index="units", columns="measure", values="value")
         beside = self.frame.pivot(index="units", columns="measure", values="random_mean")
         kept = ["PPG", "AUCG", "held-out PPG", "utility"]
-        joined = table[kept].join(beside[["PPG", "utility"]], rsuffix=", random")
+        joined = table[kept].join(beside[["PPG", "utility"]].add_suffix(", random"))
         return f"by {self.name}\n{joined.round(3).to_string()}"
 
 
@@ -233,12 +261,17 @@ def measured(retrieved: Retrieved) -> list[float]:
 
 
 def random_steps(
-    retrieval: Retrieval, units: UnitSet, kind: Intervention, draws: int
+    retrieval: Retrieval,
+    units: UnitSet,
+    kind: Intervention,
+    draws: int,
+    stop: Callable[[], bool] | None = None,
 ) -> Iterator[list[float]]:
     """The same measures with as many random units of the same layers ablated, draw by draw."""
     layers = unit_layers(retrieval)
     for draw in range(draws):
-        yield measured(retrieval.retrieve(random_units(layers, units, seed=draw), kind))
+        others = random_units(layers, units, seed=draw)
+        yield measured(retrieval.retrieve(others, kind, stop=stop))
 
 
 def _all_units(retrieval: Retrieval) -> list[Unit]:

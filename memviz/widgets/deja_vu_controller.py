@@ -16,7 +16,7 @@ from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.runner import CancelledError, Replay
 from memviz.engine.sweep import new_effects, sweep_steps
 from memviz.probes.deja_vu_retrieval import Retrieval, Retrieved
-from memviz.probes.deja_vu_units import lost_aucg, random_steps
+from memviz.probes.deja_vu_units import beyond_held_out, lost_aucg, random_steps
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.units import Unit, UnitSet
@@ -60,6 +60,8 @@ class DejaVuController:
         self._aucg = self._known_effects()  # by intervention
         self._pair: dict[tuple[int, str], np.ndarray] = {}
         self._tiles = told.Tiles(retrieval)
+        # A head is a large share of its layer: it would come first and take everything along.
+        self._heads = [layer.name for layer in session.known if layer.kind == "heads"]
         self._private = told.PrivateWords(retrieval.training.captions)
         self._latest: dict[str, Message] = {}
         self._ranked: tuple[UnitSet, str] | None = None  # units and intervention `top` means
@@ -71,7 +73,8 @@ class DejaVuController:
         if self.retrieval.effects is None:
             return {}
         assert self.retrieval.effects.units is not None
-        known = dict(zip(self.retrieval.effects.units, self.retrieval.effects.values, strict=True))
+        effects = beyond_held_out(self.retrieval.effects)
+        known = dict(zip(self.retrieval.effects.units, effects.values, strict=True))
         return {"zero": np.array([known.get(unit, np.nan) for unit in self._units])}
 
     # What views ask -----------------------------------------------------------------------------
@@ -144,6 +147,8 @@ class DejaVuController:
         """Ablate the k units that the chosen score ranks highest."""
         shown = self._latest.get("scores:" + self.score)
         ranked = [] if shown is None else messages.ranking(shown)
+        unranked = () if shown is None else shown.content.get("unranked", ())
+        ranked = [row for row in ranked if self._units[row].layer not in unranked]
         if not 0 <= k <= len(ranked):
             raise ValueError(f"{k} units were asked for; {len(ranked)} have a score to rank by.")
         units = UnitSet([self._units[row] for row in ranked[:k]])
@@ -270,10 +275,16 @@ class DejaVuController:
 
     def _random_steps(self, units: UnitSet, how: str, version: int) -> Iterator[None]:
         draws: list[list[float]] = []
-        for draw in random_steps(self.retrieval, units, intervention(how), RANDOM_DRAWS):
-            draws.append(draw)
-            self._tell(told.chance_message(draws, version, len(units), RANDOM_DRAWS))
-            yield
+        steps = random_steps(
+            self.retrieval, units, intervention(how), RANDOM_DRAWS, lambda: self.worker.answer_waits
+        )
+        try:
+            for draw in steps:
+                draws.append(draw)
+                self._tell(told.chance_message(draws, version, len(units), RANDOM_DRAWS))
+                yield
+        except CancelledError:
+            return  # an answer waits, and its own draws follow it
 
     # Scores ------------------------------------------------------------------------------------
 
@@ -298,7 +309,7 @@ class DejaVuController:
         values = self._aucg.setdefault(how, np.full(len(self._units), np.nan))
         kind, told_at = intervention(how), 0.0
         for row in self._likely_first(kind, np.flatnonzero(np.isnan(values))):
-            values[row] = lost_aucg(self.retrieval, self._units[row], kind)
+            values[row] = self._beyond_held_out(self._units[row], kind)
             if time.monotonic() - told_at > 4 * _TELL_EVERY:
                 told_at = time.monotonic()
                 self._tell_aucg(how)
@@ -307,6 +318,10 @@ class DejaVuController:
             yield
         self._tell_aucg(how)
         self.broadcast(messages.progress_message("sweep", 0, 0))
+
+    def _beyond_held_out(self, unit: Unit, kind: Intervention) -> float:
+        lost, null = lost_aucg(self.retrieval, unit, kind)
+        return lost if np.isnan(null) else lost - null
 
     def _likely_first(self, kind: Intervention, rows: np.ndarray) -> np.ndarray:
         """Units by an estimate on a few pairs, so that those that matter are exact first."""
@@ -318,7 +333,7 @@ class DejaVuController:
 
     def _tell_aucg(self, how: str) -> None:
         if how == self.session.how:
-            measure = "AUCG lost with the unit ablated"
+            measure = "AUCG lost with the unit ablated, training − held-out pairs"
             self._tell_values("aucg", measure, how, exact=self._aucg[how])
 
     def _pair_steps(self, row: int, how: str) -> Iterator[None]:
@@ -361,7 +376,9 @@ class DejaVuController:
         exact = nothing if exact is None else exact
         value = np.where(np.isnan(exact), nothing if estimate is None else estimate, exact)
         state = np.where(~np.isnan(exact), 2, np.where(np.isnan(value), 0, 1)).astype(np.uint8)
-        content = {"type": "scores", "key": key, "label": label, "measure": measure, "note": note}
+        content: dict[str, Any] = {"type": "scores", "key": key, "label": label, "note": note}
+        words = f"{measure}; heads are not ranked" if self._heads else measure
+        content |= {"measure": words, "unranked": self._heads}
         counts = {"kind": "exact", "done": int((state == 2).sum()), "total": len(value)}
         filled = np.nan_to_num(value).astype(np.float32)
         self._tell(messages.pack({**content, **counts}, value=filled, state=state), f"scores:{key}")

@@ -54,13 +54,13 @@ export function formatUnits(rows, layers) {
  * Ends of the scale, the ranked rows and each row's rank. An estimate is never ranked among exact values.
  * A user's score that can be negative is drawn from its least value up; an effect or conductance below 0 is drawn as 0.
  */
-function rankScores(score) {
+function rankScores(score, unranked) {
   const { value, state } = score;
   const rows = [];
   let max = -Infinity;
   let min = 0;
   for (let i = 0; i < value.length; i++) {
-    if (state[i] === 0 || !Number.isFinite(value[i])) continue;
+    if (state[i] === 0 || !Number.isFinite(value[i]) || unranked(i)) continue;
     if (value[i] > max) max = value[i];
     if (value[i] < min) min = value[i];
     if (state[i] === 2 || score.kind !== "exact") rows.push(i);
@@ -275,7 +275,7 @@ export function createStore(send, saved = false) {
     },
     scores(msg, arrays) {
       if (!store.study || !arrays.value) return false;
-      store.scores.set(msg.key, rankScores({ ...msg, value: arrays.value, state: arrays.state }));
+      store.scores.set(msg.key, rankScores({ ...msg, value: arrays.value, state: arrays.state }, (row) => (msg.unranked || []).includes(store.layer(row).name)));
       if (arrays.lost) Object.assign(store, { lost: arrays.lost, lostState: arrays.state });
       if (arrays.most) store.most = arrays.most;
     },

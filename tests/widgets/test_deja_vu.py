@@ -1,0 +1,221 @@
+"""The déjà vu explorer as Python objects: what it is asked, what it tells, what it leaves."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import memviz as mv
+from memviz.data.scenes import OBJECTS, caption, draw_scenes
+from memviz.demos import scenes
+from memviz.probes.deja_vu_retrieval import Retrieval
+from memviz.probes.deja_vu_units import unit_effects
+from memviz.widgets import deja_vu_messages as told
+from memviz.widgets.deja_vu_controller import DejaVuController
+from memviz.widgets.deja_vu_view import DejaVuView
+
+FC = "transformer.resblocks.1.mlp.c_fc"
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.got: list[told.Message] = []
+
+    def tell(self, message: told.Message) -> None:
+        self.got.append(message)
+
+    def last(self, kind: str) -> dict:
+        json.dumps([m.content for m in self.got])  # nothing that JSON lacks
+        return next(m.content for m in reversed(self.got) if m.content["type"] == kind)
+
+
+@pytest.fixture(scope="module")
+def retrieval() -> Retrieval:
+    sets = draw_scenes(0, target=40, reference=40, public=60, heldout=40)
+    one, other = (
+        scenes.fit(pairs, epochs=2, progress=False)[0] for pairs in (sets.target, sets.reference)
+    )
+    return Retrieval(
+        one, other, sets.target, sets.public, sets.heldout, query=lambda name: caption([name], [])
+    )
+
+
+@pytest.fixture
+def controller(retrieval: Retrieval) -> DejaVuController:
+    found = DejaVuController(retrieval, mv.Session(retrieval.study), threaded=False)
+    found.sinks.append(Sink())
+    return found
+
+
+@pytest.fixture
+def sink(controller: DejaVuController) -> Sink:
+    ours = controller.sinks[0]
+    controller.hello(ours)
+    work(controller)
+    return ours
+
+
+def work(controller: DejaVuController) -> None:
+    """Everything but the long sweep."""
+    for _ in range(60):
+        controller.worker._step()
+        controller.worker.drop("sweep")
+
+
+def test_hello_tells_pairs_one_pair_and_the_figures(
+    controller: DejaVuController, sink: Sink, retrieval: Retrieval
+) -> None:
+    pairs, pair, gaps = (sink.last(kind) for kind in ("pairs", "pair", "gaps"))
+    values = [entry["value"] for entry in pairs["pairs"]]
+    assert values == sorted(values, reverse=True) and len(values) == 40
+    assert pair["row"] == pairs["pairs"][0]["row"] == controller.session.opened
+    found = retrieval.clean.found
+    ids = found.target.neighbours.ids[pair["row"], :5]
+    assert pair["sides"][0]["pictures"] == [40 + int(i) for i in ids]
+    assert pair["sides"][0]["recall"] == pytest.approx(float(found.target.recall[pair["row"]]))
+    assert pair["objects"] == retrieval.training.objects[pair["row"]].nonzero()[:, 0].tolist()
+    assert gaps["figures"][2]["before"] == gaps["figures"][2]["after"] == found.aucg
+    assert gaps["sentence"].startswith("All 1,360 units are on")
+
+
+def test_a_toggle_moves_everything_and_undo_goes_back(
+    controller: DejaVuController, sink: Sink, retrieval: Retrieval
+) -> None:
+    units = f"{FC}:0-199"
+    controller.receive({"type": "toggle", "units": units}, sink)
+    work(controller)
+    now, row = retrieval.retrieve(units), controller.session.opened
+    gaps, pair = sink.last("gaps"), sink.last("pair")
+    assert gaps["figures"][2]["after"] == pytest.approx(now.found.aucg)
+    assert gaps["figures"][6]["after"] == pytest.approx(now.utility)
+    ids = now.found.target.neighbours.ids[row]
+    assert pair["sides"][1]["pictures"] == [40 + int(i) for i in ids[:5]]
+    before = retrieval.clean.found.target.neighbours.ids[row].tolist()
+    assert pair["came"] == [before.index(i) if i in before else -1 for i in ids[:5].tolist()]
+    assert pair["lost"] == [i not in ids.tolist() for i in before[:5]]
+    assert sink.last("chance")["draws"] == 5
+    controller.receive({"type": "undo"}, sink)
+    work(controller)
+    assert sink.last("gaps")["figures"][2]["after"] == retrieval.clean.found.aucg
+
+
+def test_pictures_are_sent_once(sink: Sink, controller: DejaVuController) -> None:
+    sheets = [m.content["numbers"] for m in sink.got if m.content["type"] == "tiles"]
+    sent = [number for numbers in sheets for number in numbers]
+    assert len(sent) == len(set(sent))
+    late = Sink()
+    controller.hello(late)
+    assert sorted(late.last("tiles")["numbers"]) == sorted(sent)
+
+
+def test_an_edited_caption_is_looked_up(
+    controller: DejaVuController, sink: Sink, retrieval: Retrieval
+) -> None:
+    row = controller.session.opened
+    controller.receive({"type": "caption", "text": "a <b>seven</b>"}, sink)
+    work(controller)
+    pair = sink.last("pair")
+    sides = retrieval.ask("a <b>seven</b>", retrieval.training.objects[row])
+    assert pair["edited"] and pair["caption"] == "a <b>seven</b>"
+    assert pair["sides"][2]["pictures"] == [40 + int(i) for i in sides[2].neighbours.ids[0, :5]]
+    controller.receive({"type": "caption", "text": ""}, sink)
+    work(controller)
+    assert not sink.last("pair")["edited"]
+
+
+def test_the_units_that_hold_a_pair(
+    controller: DejaVuController, sink: Sink, retrieval: Retrieval
+) -> None:
+    controller.receive({"type": "score", "key": "pair"}, sink)
+    work(controller)
+    message = next(m for m in reversed(sink.got) if m.content.get("key") == "pair")
+    value, row = np.frombuffer(message.buffers[0], np.float32), controller.session.opened
+    images, tokens = (retrieval.study.inputs[key][row][None] for key in ("image", "text"))
+
+    def cosine() -> float:
+        image, text, _ = retrieval.target.model(images, tokens)
+        return float((image * text).sum())
+
+    with torch.no_grad():
+        before = cosine()
+        with mv.ablate(retrieval.study, f"{FC}:9"):
+            lost = before - cosine()
+    place = [str(unit) for unit in controller._units].index(f"{FC}:9")
+    assert value[place] == pytest.approx(lost, abs=1e-5)
+    controller.receive({"type": "top", "k": 8}, sink)
+    work(controller)
+    assert len(controller.session.units) == 8
+    assert not any(name.endswith(".attn") for name in controller.session.units.layers)
+
+
+def test_known_effects_are_worn_at_once(retrieval: Retrieval) -> None:
+    units = [mv.Unit(FC, index) for index in range(3)]
+    retrieval.effects = unit_effects(retrieval, units, progress=False)
+    try:
+        controller = DejaVuController(retrieval, mv.Session(retrieval.study), threaded=False)
+    finally:
+        known, retrieval.effects = retrieval.effects, None
+    place = [str(unit) for unit in controller._units].index(f"{FC}:0")
+    expected = known.values - known.null.values[0]
+    assert controller._aucg["zero"][place : place + 3] == pytest.approx(expected)
+
+
+def test_find_and_sort(controller: DejaVuController, sink: Sink) -> None:
+    controller.receive({"type": "list", "sort": "min_dist", "find": OBJECTS[3]}, sink)
+    work(controller)
+    pairs = sink.last("pairs")
+    assert pairs["sort"] == "min_dist"
+    assert all(OBJECTS[3] in entry["caption"] for entry in pairs["pairs"])
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        ({"type": "list", "sort": "size", "find": ""}, "can't be sorted by 'size'"),
+        ({"type": "caption"}, "needs 'text'"),
+        ({"type": "score", "key": "effect"}, "no score 'effect'"),
+        ({"type": "top", "k": 5000}, "5000 units were asked for"),
+        ({"type": "nothing"}, "does not know"),
+    ],
+)
+def test_bad_requests_get_one_line(
+    controller: DejaVuController, sink: Sink, request_: dict, words: str
+) -> None:
+    controller.receive(request_, sink)
+    assert words in sink.last("error")["text"]
+
+
+def test_the_code_makes_the_figures(controller: DejaVuController) -> None:
+    controller.session.ablate(f"{FC}:1")
+    assert f"found.retrieve('{FC}:1', 'zero')" in controller.code()
+
+
+def test_the_view_stands_without_a_browser(retrieval: Retrieval, tmp_path) -> None:
+    view = mv.deja_vu(retrieval)
+    try:
+        assert isinstance(view, DejaVuView) and "starting" in repr(view)
+        data, _ = view._repr_mimebundle_()
+        assert "data:image/png" in data["text/html"] and "units are on" in data["text/plain"]
+        view.export(tmp_path / "page.html")
+        assert "déjà vu" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    finally:
+        view.close()
+
+
+def test_scores_of_examples_are_refused(retrieval: Retrieval) -> None:
+    scores = mv.Scores("s", "nats", np.zeros(2), examples=np.arange(2))
+    with pytest.raises(ValueError, match="over examples"):
+        mv.deja_vu(retrieval, [scores])
+
+
+def test_no_trace_is_left(retrieval: Retrieval, controller: DejaVuController, sink: Sink) -> None:
+    state = {k: v.clone() for k, v in retrieval.target.model.state_dict().items()}
+    controller.session.ablate(f"{FC}:1-5", how="filter")
+    work(controller)
+    after = retrieval.target.model.state_dict()
+    assert all(torch.equal(state[k], after[k]) for k in state)
+    assert "forward" not in retrieval.target.model.__dict__
+    assert not any(m._forward_hooks for m in retrieval.target.model.modules())
