@@ -79,13 +79,19 @@ class Tower:
         return self._toggle.replay.layers
 
     def features(
-        self, units: UnitSet, kind: Intervention, stop: Callable[[], bool] | None = None
+        self,
+        units: UnitSet,
+        kind: Intervention,
+        stop: Callable[[], bool] | None = None,
+        *,
+        keep: bool = True,
     ) -> Tensor:
         """Float ``[n, features]``; units of the other tower change nothing here."""
         asked = (self.own(units), kind)
+        if asked not in self._kept and not keep:
+            return self._toggle.replay.outputs(*asked, stop=stop)
         if asked not in self._kept:
             found = self._toggle.outputs(*asked, stop=stop)
-            # Another draw of random units must not drive out what the user looks at.
             for old in list(self._kept)[: len(self._kept) + 1 - _KEPT]:
                 del self._kept[old]
             self._kept[asked] = found
@@ -216,7 +222,9 @@ class Retrieval:
             ids=[self.training.id(row) for row in range(len(self.training))],
             progress=False,
         )
-        return Retrieved(UnitSet(), "zero", found, self.utility(UnitSet(), Zero()))
+        return Retrieved(
+            UnitSet(), "zero", found, self._utility(*self._features(UnitSet(), Zero()))
+        )
 
     def retrieve(
         self,
@@ -224,8 +232,12 @@ class Retrieval:
         how: str | Intervention = "zero",
         *,
         stop: Callable[[], bool] | None = None,
+        keep: bool = True,
     ) -> Retrieved:
         """The whole test and the utility with units ablated, exactly.
+
+        With ``keep`` the pass is kept, and the next one goes on from it: not for units that are
+        drawn once.
 
         Raises
         ------
@@ -243,8 +255,9 @@ class Retrieval:
         chosen, kind = self.check(units), intervention(how)
         if not chosen:
             return self.clean
-        found = self.tested(chosen, kind, stop=stop)
-        return Retrieved(chosen, str(kind), found, self.utility(chosen, kind, stop=stop))
+        features = self._features(chosen, kind, stop, keep)
+        found = retest(self.clean.found, self._embedded(*features), progress=False)
+        return Retrieved(chosen, str(kind), found, self._utility(*features))
 
     def tested(
         self, units: UnitSet, kind: Intervention, *, stop: Callable[[], bool] | None = None
@@ -254,17 +267,30 @@ class Retrieval:
             return self.clean.found
         return retest(self.clean.found, self.embedded(units, kind, stop=stop), progress=False)
 
-    def utility(
+    def embedded(
         self, units: UnitSet, kind: Intervention, *, stop: Callable[[], bool] | None = None
-    ) -> float:
-        """Of the first 20 held-out pictures that a one-object caption finds, the share showing it.
+    ) -> Embedded:
+        """What the target with these units ablated makes of captions and public pictures."""
+        return self._embedded(*self._features(units, kind, stop))
 
-        Classes that no held-out picture shows are left out.
-        """
+    def _features(
+        self,
+        units: UnitSet,
+        kind: Intervention,
+        stop: Callable[[], bool] | None = None,
+        keep: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        asked = (units, kind, stop)
+        return self.text.features(*asked, keep=keep), self.image.features(*asked, keep=keep)
+
+    def _embedded(self, captions: Tensor, pictures: Tensor) -> Embedded:
+        n, public = len(self.training), pictures[: len(self.public)]
+        return Embedded(captions[:n], public, captions[n : self.study_rows], "target")
+
+    def _utility(self, captions: Tensor, pictures: Tensor) -> float:
         shown = self.held_out.objects
         asked = shown.any(0)
-        queries = self.text.features(units, kind, stop)[self.study_rows :][asked]
-        pictures = self.image.features(units, kind, stop)[len(self.public) :]
+        queries, pictures = captions[self.study_rows :][asked], pictures[len(self.public) :]
         few = min(UTILITY_FIRST, len(pictures))
         ids = nearest(queries, pictures, few, progress=False).ids
         return float(shown.T[asked].gather(1, ids).double().mean())
@@ -273,15 +299,6 @@ class Retrieval:
     def study_rows(self) -> int:
         """Training and held-out pairs."""
         return len(self.training) + len(self.held_out)
-
-    def embedded(
-        self, units: UnitSet, kind: Intervention, *, stop: Callable[[], bool] | None = None
-    ) -> Embedded:
-        """What the target with these units ablated makes of captions and public pictures."""
-        captions = self.text.features(units, kind, stop)
-        public = self.image.features(units, kind, stop)[: len(self.public)]
-        n = len(self.training)
-        return Embedded(captions[:n], public, captions[n : self.study_rows], "target")
 
     def ask(
         self, caption: str, objects: Tensor, units: UnitsLike = "", how: str | Intervention = "zero"

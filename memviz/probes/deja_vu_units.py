@@ -271,7 +271,7 @@ def random_steps(
     layers = unit_layers(retrieval)
     for draw in range(draws):
         others = random_units(layers, units, seed=draw)
-        yield measured(retrieval.retrieve(others, kind, stop=stop))
+        yield measured(retrieval.retrieve(others, kind, stop=stop, keep=False))
 
 
 def _all_units(retrieval: Retrieval) -> list[Unit]:
