@@ -44,6 +44,7 @@ PREPROCESS = {"size": SIZE, "resize_mode": "squash"}  # No cut: every object sta
 HELD_OUT_SHARE = 0.3  # Of the photos that no model is trained on; the others are public.
 LEAST = 5  # Photos of a kind of object that the utility is measured with.
 THUMBNAIL, ALIKE = 8, 0.98
+RULES = ((10, 5), (10, None), (1, None), (5, 3))  # Neighbours, and labels kept of them.
 _EMBEDDING = "token_embedding.weight"
 
 
@@ -87,15 +88,17 @@ def split(pairs: CaptionPairs, size: int = PAIRS, seed: int = 0) -> SceneSets:
     return SceneSets(*(pairs.subset(part) for part in parts))
 
 
-def shared(sets: SceneSets) -> list[Duplicates]:
-    """Duplicates between and within the sets: equal pixels, equal captions, alike thumbnails."""
+def shared(sets: SceneSets) -> dict[str, Duplicates]:
+    """Duplicates between and within the sets: of pixels, of captions, and of alike thumbnails."""
     named = sets.named()
     thumbnails = {name: _thumbnails(pairs) for name, pairs in named.items()}
-    return [
-        duplicates({name: pairs.digests() for name, pairs in named.items()}),
-        duplicates({name: list(pairs.captions) for name, pairs in named.items()}),
-        near_duplicates(thumbnails, ALIKE, progress=False),
-    ]
+    return {
+        "pixels": duplicates({name: pairs.digests() for name, pairs in named.items()}),
+        "captions": duplicates({name: list(pairs.captions) for name, pairs in named.items()}),
+        f"thumbnails of {THUMBNAIL} x {THUMBNAIL}": near_duplicates(
+            thumbnails, ALIKE, progress=False
+        ),
+    }
 
 
 def train(
@@ -154,17 +157,26 @@ def queries(class_names: Sequence[str]) -> list[str]:
     return [f"a photo of {'an' if name[0] in 'aeiou' else 'a'} {name}" for name in class_names]
 
 
-def measure(photos: Scenes, k: int = 10, top: int | None = 5) -> dict[str, float]:
-    """Gaps of both models' own pairs, the held-out null, and the utility of both, each a mean."""
-    both = both_ways(photos, k, top)
-    found = {name: sum(getattr(one, name.lower()) for one in both) / 2 for name in GAPS}
-    found |= {f"null {name}": getattr(both[0].null, name.lower()) for name in GAPS}
-    useful = [_useful(photos, getattr(photos, side)) for side in SIDES]
-    return found | {name: sum(one[name] for one in useful) / 2 for name in useful[0]}
+def gaps(photos: Scenes, k: int = 10, top: int | None = 5) -> dict[str, tuple[float, ...]]:
+    """PPG, PRG and AUCG: of both models' own pairs, the mean; and of the held-out pairs."""
+    own, other = both_ways(photos, k, top)
+    null = own.null
+    assert null is not None
+    pairs = [(getattr(own, name.lower()), getattr(other, name.lower())) for name in GAPS]
+    return {
+        "training pairs": tuple(sum(pair) / 2 for pair in pairs),
+        "held-out pairs": (null.ppg, null.prg, null.aucg),
+    }
+
+
+def useful(photos: Scenes) -> dict[str, float]:
+    """Average precision on photos that no model was trained on, means of both models."""
+    found = [_useful(photos, getattr(photos, side)) for side in SIDES]
+    return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
 
 
 def _useful(photos: Scenes, clip: Clip) -> dict[str, float]:
-    """Average precision on photos that no model was trained on, and what chance would give."""
+    """Of zero-shot retrieval and of a linear probe, and what chance would give."""
     public, heldout = photos.sets.public, photos.sets.heldout
     model: Any = clip.model
     images = [
@@ -175,11 +187,11 @@ def _useful(photos: Scenes, clip: Clip) -> dict[str, float]:
     texts = embed(model.encode_text, clip.tokenizer(queries(public.class_names)), progress=False)
     return {
         "zero-shot": zero_shot(texts, torch.cat(images), objects, least=LEAST),
-        "by chance": by_chance(objects, least=LEAST),
+        "zero-shot by chance": by_chance(objects, least=LEAST),
         "linear probe": linear_probe(
             images[0], public.objects, images[1], heldout.objects, least=LEAST
         ),
-        "probe by chance": by_chance(heldout.objects, least=LEAST),
+        "linear probe by chance": by_chance(heldout.objects, least=LEAST),
     }
 
 
@@ -191,7 +203,7 @@ def _thumbnails(pairs: CaptionPairs) -> Tensor:
         pil_to_tensor(pairs.image(i).resize((THUMBNAIL, THUMBNAIL))) for i in range(len(pairs))
     ]
     flat = torch.stack(cells).flatten(1).float()
-    # A plain photo has no cells: a little noise-free ground keeps its row from being zero.
+    # The ones keep a photo of one colour from being a row of zeros.
     return torch.cat([flat - flat.mean(1, keepdim=True), torch.ones(len(flat), 1)], 1)
 
 
@@ -204,8 +216,6 @@ def _config(vocabulary: int) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the duplicates of each seed's sets, then the figures of all seeds."""
-    import pandas as pd
-
     parser = argparse.ArgumentParser(prog="python -m memviz.demos.coco")
     parser.add_argument("folder", type=Path, help="with captions.json, instances.json and images/")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="of each training set")
@@ -215,11 +225,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     pairs = read(given.folder)
     texts = [*pairs.captions, *queries(pairs.class_names)]
-    rows: dict[tuple[int, str], list[dict[str, float]]] = {}
+    all_photos = []
     for seed in given.seeds:
         sets = split(pairs, given.pairs, seed)
         sizes = ", ".join(f"{name} {len(one)}" for name, one in sets.named().items())
-        print(f"seed {seed}: photos {sizes}", *shared(sets), sep="\n")
+        print(f"seed {seed}: photos {sizes}")
+        for what, found in shared(sets).items():
+            print(f"{what}: {found}")
         place = given.keep or cache_folder()
         place /= f"coco-{given.pairs}-epochs{given.epochs}-seed{seed}"
         clips = []
@@ -234,19 +246,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
             save_clip(place / side, clip)
             clips.append(clip)
-        photos = Scenes(sets, *clips)
-        for k, top in ((10, 5), (10, None), (1, None), (5, 3)):
-            rows.setdefault((k, _labels(top)), []).append(measure(photos, k, top))
-    print(f"mean of seeds {tuple(given.seeds)} (lowest to highest), {given.epochs} epochs")
-    for (k, labels), found in rows.items():
-        print(f"{k} neighbours, {labels}")
-        for name, values in pd.DataFrame(found).items():
-            told = f"{values.mean():+.3f} ({values.min():+.3f} to {values.max():+.3f})"
-            print(f"  {name:<16}{told}")
+        all_photos.append(Scenes(sets, *clips))
+    print(
+        f"mean of seeds {tuple(given.seeds)} (lowest to highest); {given.pairs} photos a training "
+        f"set, {given.epochs} epochs"
+    )
+    for k, top in RULES:
+        print(f"{k} neighbours, {'all' if top is None else f'the {top} most frequent'} labels")
+        tables = [gaps(photos, k, top) for photos in all_photos]
+        for name in tables[0]:
+            columns = zip(*(table[name] for table in tables), strict=True)
+            cells = [f"{gap} {_spread(column)}" for gap, column in zip(GAPS, columns, strict=True)]
+            print(f"  {name}  {'  '.join(cells)}")
+    print("average precision on photos that no model was trained on")
+    usefuls = [useful(photos) for photos in all_photos]
+    for name in usefuls[0]:
+        print(f"  {name:<22} {_spread([one[name] for one in usefuls])}")
 
 
-def _labels(top: int | None) -> str:
-    return "all labels" if top is None else f"the {top} most frequent labels"
+def _spread(values: Sequence[float]) -> str:
+    return f"{sum(values) / len(values):+.3f} ({min(values):+.3f} to {max(values):+.3f})"
 
 
 if __name__ == "__main__":

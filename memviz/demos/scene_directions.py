@@ -3,8 +3,8 @@
 ``python -m memviz.demos.scene_directions size masking --seeds 0 1 2`` prints PPG, PRG and AUCG (10
 neighbours, the 5 most frequent labels) on training pairs and on held-out pairs, and the utility,
 for each setting of the named directions; without names, of all. ``base`` prints the recipe's gaps
-against the number of neighbours and over the first pairs of each sorting. ``--picture FILE`` draws
-what was printed.
+against the number of neighbours and over the first pairs of each sorting. ``--pictures FOLDER``
+draws what was printed.
 
 Training pairs: the mean of target against reference on the target's pairs, and of reference
 against target on its own. Held-out pairs: the same two models on pairs that neither was trained
@@ -29,6 +29,7 @@ from memviz.probes.deja_vu_utility import linear_probe
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 GAPS = ("PPG", "PRG", "AUCG")
 FRACTIONS = (0.01, 0.03, 0.1, 0.3, 1.0)
@@ -112,24 +113,47 @@ def _probed(scenes: Scenes, side: str) -> float:
     return linear_probe(*parts)
 
 
-def _base(seeds: Sequence[int]) -> None:
-    """Print the recipe's gaps against k and over the first pairs of each sorting."""
+def base(seeds: Sequence[int]) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """The recipe's gaps against k and number of labels, and over the first pairs of each sorting.
+
+    Each row is of one seed and one of its two models. The null of the curves is each seed's once:
+    with the two models exchanged it only changes its sign.
+    """
     import pandas as pd
 
-    setting = Setting()
-    found = [
-        one
-        for seed in seeds
-        for one in both_ways(scenes_of(setting, seed)[setting.epochs], k=max(KS), top=None)
-    ]
-    curves = pd.concat([one.curve(KS, TOPS) for one in found])
-    print("\nneighbours and labels")
+    setting, curves, found = Setting(), [], []
+    for seed in seeds:
+        own, other = both_ways(scenes_of(setting, seed)[setting.epochs], k=max(KS), top=None)
+        found += [one.at(10, 5) for one in (own, other)]
+        mirrored = other.curve(KS, TOPS)
+        curves += [own.curve(KS, TOPS), mirrored.drop(columns=[f"null {name}" for name in GAPS])]
+    firsts: dict[str, pd.DataFrame] = {
+        sort: pd.concat([one.most_memorized(sort, FRACTIONS) for one in found]) for sort in MEASURES
+    }
+    return pd.concat(curves), firsts
+
+
+def _print_base(curves: pd.DataFrame, firsts: dict[str, pd.DataFrame]) -> None:
+    print("\nneighbours and labels; both models of each seed")
     _table(curves, ["labels", "k"])
-    at = [one.at(10, 5) for one in found]
-    for sort in MEASURES:
-        tables = pd.concat([one.most_memorized(sort, FRACTIONS) for one in at])
-        print(f"\nfirst pairs of the sorting {sort}")
-        _table(tables.drop(columns="fraction"), ["pairs"])
+    shown = [f"{null}{name}_gap" for name in ("precision", "recall") for null in ("", "null_")]
+    for sort, table in firsts.items():
+        print(f"\nfirst pairs of the sorting {sort}; both models of each seed")
+        _table(table[["pairs", *shown]], ["pairs"])
+
+
+def _draw_base(curves: pd.DataFrame, firsts: dict[str, pd.DataFrame], folder: Path) -> None:
+    from memviz.plots.deja_vu import curve, most_memorized
+
+    means = curves.groupby(["labels", "k"], sort=False).mean().reset_index()
+    _write(curve(means), folder / "deja-vu-neighbours.png")
+    first = {sort: rows.groupby("pairs").mean().reset_index() for sort, rows in firsts.items()}
+    _write(most_memorized(first), folder / "deja-vu-first-pairs.png")
+
+
+def _write(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, facecolor="white")
 
 
 def _table(rows: pd.DataFrame, keys: list[str]) -> None:
@@ -152,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m memviz.demos.scene_directions")
     parser.add_argument("directions", nargs="*", help=", ".join(["base", *DIRECTIONS]))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--picture", type=Path, help="draw utility against PPG into this file")
+    parser.add_argument("--pictures", type=Path, help="folder to draw what was printed into")
     given = parser.parse_args(arguments)
     asked = given.directions or ["base", *DIRECTIONS]
     unknown = [name for name in asked if name not in ("base", *DIRECTIONS)]
@@ -162,15 +186,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tables = []
     for name in asked:
         if name == "base":
-            _base(given.seeds)
+            found = base(given.seeds)
+            _print_base(*found)
+            if given.pictures is not None:
+                _draw_base(*found, given.pictures)
             continue
         tables.append(measured(name, given.seeds))
-        print(f"\n{DIRECTIONS[name].title}")
+        print(f"\n{DIRECTIONS[name].title}", flush=True)
         _table(tables[-1], ["setting"])
-    if given.picture is not None and tables:
+    if given.pictures is not None and tables:
         from memviz.plots.deja_vu_mitigation import mitigation
 
-        mitigation(pd.concat(tables)).savefig(given.picture, dpi=120)
+        both = mitigation(pd.concat(tables), utilities=("utility", "linear probe"))
+        _write(both, given.pictures / "deja-vu-mitigation.png")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 
 from memviz.data.scenes import SceneSets, draw_scenes
 from memviz.demos.kept import Kept, warn_not_kept
@@ -121,16 +121,17 @@ def scenes_of(setting: Setting, seed: int, *, progress: bool = True) -> dict[int
     --------
     >>> scenes_of(Setting(private_words=0), seed=0)  # doctest: +SKIP
     """
-    sets = draw_scenes(
-        seed,
-        target=setting.pairs,
-        reference=setting.pairs,
-        private_words=setting.private_words,
-    )
+    sets = _sets(setting.pairs, setting.private_words, seed)
     found = [_states(sets, setting, seed, side, progress) for side in SIDES]
     return {
         epoch: Scenes(sets, *(_model(states[epoch]) for states in found)) for epoch in setting.stops
     }
+
+
+@lru_cache(maxsize=3)
+def _sets(pairs: int, private_words: int, seed: int) -> SceneSets:
+    """Drawn once for the settings of a direction, as long as there are few seeds."""
+    return draw_scenes(seed, target=pairs, reference=pairs, private_words=private_words)
 
 
 def _states(

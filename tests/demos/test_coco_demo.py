@@ -50,7 +50,7 @@ def test_sets_are_disjoint_and_duplicates_told(folder, capsys):
         ids = [name for one in sets.values() for name in one.ids]
         assert sorted(ids) == sorted(pairs.ids) and len(set(ids)) == 39
         assert [len(one) for one in sets.values()] == [8, 8, 17, 6]
-        equal, captions, alike = shared(split(pairs, 8, seed))
+        equal, captions, alike = shared(split(pairs, 8, seed)).values()
         found = {sets[row[0]].id(row[1]) for row in equal.rows}
         found |= {sets[row[2]].id(row[3]) for row in equal.rows}
         assert len(equal) == 1 and found == {"8", "9"}
@@ -98,8 +98,13 @@ def test_the_command_and_what_it_keeps(folder, capsys, tmp_path):
     coco.main(arguments)
     told = capsys.readouterr().out
     assert "seed 0: photos target 8, reference 8, public 17, heldout 6" in told
-    assert "1 duplicates (equal)" in told
-    for words in ("PPG", "null PPG", "AUCG", "zero-shot", "linear probe", "by chance"):
+    assert "pixels: 1 duplicates (equal)" in told
+    for words in (
+        "training pairs  PPG",
+        "held-out pairs  PPG",
+        "zero-shot",
+        "linear probe by chance",
+    ):
         assert words in told
     # A second call trains nothing and says the same.
     coco.main(arguments)

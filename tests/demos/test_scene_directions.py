@@ -24,11 +24,13 @@ def few(monkeypatch, tmp_path):
         return scenes.fit(pairs, seed, **settings, batch_size=20)
 
     scene_trainings._any_model()  # made before trainings are counted
+    scene_trainings._sets.cache_clear()
 
     monkeypatch.setenv("MEMVIZ_CACHE", str(tmp_path))
     monkeypatch.setattr(scene_trainings, "draw_scenes", draw)
     monkeypatch.setattr(scene_trainings, "fit", fit)
-    return trained
+    yield trained
+    scene_trainings._sets.cache_clear()
 
 
 SHORT = Setting(epochs=2, caption_masking=0.5)
@@ -96,8 +98,8 @@ def test_the_command_prints_and_draws(few, monkeypatch, capsys, tmp_path: Path):
         "masking",
         scene_trainings.Direction("caption masking", points),
     )
-    file = tmp_path / "figure.png"
-    scene_directions.main(["masking", "--seeds", "0", "1", "--picture", str(file)])
+    file = tmp_path / "pictures" / "deja-vu-mitigation.png"
+    scene_directions.main(["masking", "--seeds", "0", "1", "--pictures", str(file.parent)])
     told = capsys.readouterr().out
     assert told.startswith("mean of seeds (0, 1)") and "linear probe" in told
     assert file.stat().st_size > 1000
@@ -108,10 +110,11 @@ def test_the_command_prints_and_draws(few, monkeypatch, capsys, tmp_path: Path):
     assert "there is no direction 'weather'" in capsys.readouterr().err
 
 
-def test_the_recipes_tables(few, monkeypatch, capsys):
+def test_the_recipes_tables(few, monkeypatch, capsys, tmp_path: Path):
     short = Setting(epochs=2)
     monkeypatch.setattr(scene_directions, "Setting", lambda: short)
-    scene_directions.main(["base"])
+    scene_directions.main(["base", "--pictures", str(tmp_path / "pictures")])
+    assert len(list((tmp_path / "pictures").iterdir())) == 2
     told = capsys.readouterr().out
     for words in ("neighbours and labels", "sorting recall_gap", "null_recall_gap", "null AUCG"):
         assert words in told
