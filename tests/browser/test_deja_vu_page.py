@@ -1,0 +1,155 @@
+"""The déjà vu explorer clicked in a real browser, with a fake model in place of a kernel."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.browser.page.fake_study import LAYERS, pack
+from tests.browser.test_page import EVIL, fake, open_page, play, sent, settle  # noqa: F401
+
+pytestmark = pytest.mark.browser
+OBJECTS = ["seven", EVIL, "moon", "star"]
+PAIRS = [
+    {"row": row, "caption": f"{words} with a seven", "value": value}
+    for row, words, value in [(4, "Mara", 0.75), (9, EVIL, 0.5), (2, "Jonas", -0.25)]
+]
+SIDE = {"pictures": [10, 11, 12, 13, 14], "objects": [[0, 1], [0], [2], [], [3]]}
+PAIR = {
+    **{"type": "pair", "version": 3, "row": 4, "id": "4", "caption": "Mara with a seven"},
+    **{"edited": False, "private": ["mara"], "objects": [0, 1], "named": [0], "k": 10, "top": 5},
+    "sides": [{**SIDE, "precision": 0.5, "recall": recall} for recall in (1.0, 0.5, 0.0)],
+    **{"came": [0, -1, 4, 1, 7], "lost": [False, False, True, False, False], "units": 8},
+}
+MEASURES = ["PPG", "PRG", "AUCG", "held-out PPG", "held-out PRG", "held-out AUCG", "utility"]
+VALUES = [
+    (0.6, 0.3),
+    (0.6, 0.3),
+    (0.25, -0.11),
+    (0.02, 0.01),
+    (0.02, 0.01),
+    (0.01, 0.0),
+    (0.43, 0.4),
+]
+GAPS = {
+    **{"type": "gaps", "version": 3, "units": 8, "of": 320, "pairs": 1000, "held_out": 900},
+    "sentence": "8 of 320 units ablated: this pair's recall 100% → 50%.",
+    "figures": [
+        {"name": name, "before": before, "after": after}
+        for name, (before, after) in zip(MEASURES, VALUES, strict=True)
+    ],
+}
+
+
+def listed(pairs=PAIRS, matching=3):
+    sorts = [{"key": "recall_gap", "label": "recall gap"}, {"key": "min_dist", "label": "distance"}]
+    content = {"type": "pairs", "sort": "recall_gap", "find": "", "pairs": pairs, "of": 1000}
+    return pack({**content, "matching": matching, "words": "recall gap", "sorts": sorts})
+
+
+def tiles(numbers):
+    sheet = io.BytesIO()
+    Image.new("RGB", (8 * len(numbers), 8), (90, 120, 60)).save(sheet, "PNG")
+    png = np.frombuffer(sheet.getvalue(), np.uint8)
+    return pack({"type": "tiles", "side": 8, "numbers": numbers}, png=png)
+
+
+@pytest.fixture
+def page(open_page, fake):  # noqa: F811
+    found = open_page()
+    found.evaluate("start('deja_vu')")
+    study, *rest = fake.messages(opened=4, score="pair")
+    towers = {name: "image" if name in ("conv1", "conv2") else "text" for name, _ in LAYERS}
+    study["msg"] |= {"towers": towers, "objects": OBJECTS}
+    state = next(m for m in rest if m["msg"]["type"] == "state")
+    values = np.linspace(0, 1, 320).astype(np.float32)
+    content = {"type": "scores", "key": "pair", "label": "pair", "measure": "cosine", "note": ""}
+    content |= {"kind": "exact", "done": 320, "total": 320, "unranked": ["fc"]}
+    scores = pack(content, value=values, state=np.full(320, 2, np.uint8))
+    curve = np.linspace(1, 0, 41).astype(np.float32)
+    gaps = pack(GAPS, before=curve, after=curve, reference=curve)
+    numbers = [4, 9, 2, 10, 11, 12, 13, 14]
+    play(found, study, state, scores, tiles(numbers), listed(), pack(PAIR), gaps)
+    settle(found)
+    return found
+
+
+def test_says_what_the_caption_brings_back(page):
+    assert page.locator(".mv-dv-caption").inner_text() == "“Mara with a seven”"
+    assert page.locator(".mv-dv-private").all_inner_texts() == ["Mara"]
+    strips = page.locator(".mv-dv-strip")
+    assert [s.is_visible() for s in strips.all()] == [True, True, True]
+    assert (
+        "recall 1.00" in strips.nth(0).inner_text() and "8 units off" in strips.nth(1).inner_text()
+    )
+    assert strips.nth(0).locator(".mv-dv-mark").all_inner_texts()[2] == "− drops out"
+    marks = strips.nth(1).locator(".mv-dv-mark").all_inner_texts()
+    assert marks == ["", "+ new", "↑ from 5th", "↓ from 2nd", "↑ from 8th"]
+    assert "✓ seven" in strips.nth(0).inner_text() and "· moon" in strips.nth(0).inner_text()
+
+
+def test_figures_of_all_pairs(page):
+    row = page.locator("[data-measure=AUCG]")
+    assert row.locator(".mv-before").inner_text() == ".25"
+    assert row.locator(".mv-now").inner_text() == "−.11"
+    assert "random 8: …" in row.inner_text()
+    chance = [{"name": name, "mean": 0.2} for name in MEASURES]
+    play(
+        page,
+        pack({"type": "chance", "version": 3, "figures": chance, "draws": 2, "units": 8, "of": 5}),
+    )
+    settle(page)
+    assert "random 8: .20" in row.inner_text()
+    assert page.locator(".mv-say").inner_text().startswith("8 of 320 units ablated")
+
+
+def test_pairs_by_mouse_and_by_keyboard(page):
+    page.locator(".mv-dv-list [role=option]").nth(1).click()
+    page.keyboard.press("ArrowDown")
+    assert [m["example"] for m in sent(page, "open")] == [9, 2]
+    page.locator(".mv-dv-list select").select_option("min_dist")
+    page.locator(".mv-dv-list .mv-find").fill("mara")
+    page.wait_for_timeout(300)
+    by, words = [(m["sort"], m["find"]) for m in sent(page, "list")][:1], sent(page, "list")[-1]
+    assert by == [("min_dist", "")] and words["find"] == "mara"
+
+
+def test_the_caption_is_edited(page):
+    page.get_by_role("button", name="Edit the caption").click()
+    box = page.get_by_label("Caption to look up")
+    assert box.input_value() == "Mara with a seven"
+    box.fill("a seven")
+    box.press("Enter")
+    assert sent(page, "caption") == [{"type": "caption", "text": "a seven"}]
+    page.get_by_role("button", name="Edit the caption").click()
+    box.press("Escape")
+    assert not box.is_visible() and len(sent(page, "caption")) == 1
+
+
+def test_the_units_that_hold_a_pair(page):
+    page.get_by_role("button", name="Ablate the top 8").click()
+    assert sent(page, "top") == [{"type": "top", "k": 8}]
+    off = page.evaluate("[...document.querySelectorAll('.mv-map h3')].map(h => h.textContent)")
+    assert any("conv4" in words and "8 off" in words for words in off)  # fc would be higher
+    assert not any(words.startswith("fc") and "off" in words for words in off)
+
+
+def test_each_tower_has_its_layers(page):
+    columns = page.locator(".mv-dv-towers > section")
+    names = (
+        "sections => sections.map(s => [...s.querySelectorAll('canvas')].map(c => c.dataset.layer))"
+    )
+    assert columns.evaluate_all(names) == [["conv3", "conv4", "fc"], ["conv2"]]
+
+
+def test_hostile_names_stay_text(page):
+    assert page.evaluate("window.pwned") is None
+    assert page.locator(".mv img").count() == 0
+    assert EVIL in page.locator(".mv-dv-list [role=option]").nth(1).get_attribute("title")
+
+
+def test_no_words_no_pairs(page):
+    play(page, listed([], 0))
+    settle(page)
+    assert "No caption has these words." in page.locator(".mv-dv-list").inner_text()
