@@ -94,7 +94,7 @@ def lost_aucg(
         If ``stop()`` says so in between.
     """
     before = retrieval.clean.found
-    after = retrieval.tested(UnitSet([unit]), kind, stop=stop)
+    after = retrieval.tested(UnitSet([unit]), kind, stop=stop, keep=False)
     if before.null is None or after.null is None:
         return before.aucg - after.aucg, np.nan
     return before.aucg - after.aucg, before.null.aucg - after.null.aucg

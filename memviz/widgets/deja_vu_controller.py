@@ -8,31 +8,22 @@ from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
-import torch
 
 from memviz import export
-from memviz.engine.estimate import estimate_effects
-from memviz.engine.interventions import Intervention, intervention
-from memviz.engine.runner import CancelledError, Replay
-from memviz.engine.sweep import new_effects, sweep_steps
+from memviz.engine.interventions import intervention
+from memviz.engine.runner import CancelledError
 from memviz.probes.deja_vu_retrieval import Retrieval, Retrieved
-from memviz.probes.deja_vu_units import beyond_held_out, lost_aucg, random_steps
-from memviz.scores import Scores
+from memviz.probes.deja_vu_units import random_steps
 from memviz.session import Session
-from memviz.units import Unit, UnitSet
+from memviz.units import UnitSet
 from memviz.widgets import choices, messages, requests
 from memviz.widgets import deja_vu_messages as told
+from memviz.widgets.deja_vu_scores import TELL_EVERY, DejaVuScores
 from memviz.widgets.messages import Message, Sink
 from memviz.widgets.pictures import Pictures
 from memviz.widgets.worker import Worker
 
 RANDOM_DRAWS = 5
-_TELL_EVERY = 0.15  # s between two progress messages
-_FEW = 64  # pairs that order the sweep
-_SCORES = [
-    {"key": "aucg", "label": "exact effect on the recall gap", "kind": "exact"},
-    {"key": "pair", "label": "exact effect on this pair", "kind": "exact"},
-]
 
 
 class DejaVuController:
@@ -51,31 +42,17 @@ class DejaVuController:
         self.retrieval, self.session = retrieval, session
         self.sinks: list[Sink] = []
         self.worker = Worker(self._failed, threaded=threaded)
-        self.extra: dict[str, Scores] = {}
         self.sort, self.find, self.score = "recall_gap", "", "aucg"
         self.caption: str | None = None  # an edited one
         self.top: int | None = None
         self.shown: Retrieved | None = None
-        self._units: list[Unit] = [unit for layer in session.known for unit in layer.all()]
-        self._aucg = self._known_effects()  # by intervention
-        self._pair: dict[tuple[int, str], np.ndarray] = {}
+        self.scores = DejaVuScores(retrieval, session, self.worker, self._tell, self._tell_progress)
         self._tiles = told.Tiles(retrieval)
-        # A head is a large share of its layer: it would come first and take everything along.
-        self._heads = [layer.name for layer in session.known if layer.kind == "heads"]
         self._private = told.PrivateWords(retrieval.training.captions)
         self._latest: dict[str, Message] = {}
         self._ranked: tuple[UnitSet, str] | None = None  # units and intervention `top` means
         self._told = 0.0
-        self._scored = session.how  # the intervention that shown scores are of
         self._unwatch = session.watch(self._changed)
-
-    def _known_effects(self) -> dict[str, np.ndarray]:
-        if self.retrieval.effects is None:
-            return {}
-        assert self.retrieval.effects.units is not None
-        effects = beyond_held_out(self.retrieval.effects)
-        known = dict(zip(self.retrieval.effects.units, effects.values, strict=True))
-        return {"zero": np.array([known.get(unit, np.nan) for unit in self._units])}
 
     # What views ask -----------------------------------------------------------------------------
 
@@ -135,23 +112,23 @@ class DejaVuController:
 
     def choose_score(self, key: str) -> None:
         """Let the unit maps wear another score."""
-        if key not in {score["key"] for score in self._choices()}:
+        if key not in {score["key"] for score in self.scores.choices()}:
             raise ValueError(f"there is no score {key!r} to show.")
         if key != self.score:
             self.top = self._ranked = None
         self.score = key
         self.broadcast(self.state_message())
-        self._show_score()
+        self.scores.show(self.score)
 
     def ablate_top(self, k: int) -> None:
         """Ablate the k units that the chosen score ranks highest."""
         shown = self._latest.get("scores:" + self.score)
         ranked = [] if shown is None else messages.ranking(shown)
         unranked = () if shown is None else shown.content.get("unranked", ())
-        ranked = [row for row in ranked if self._units[row].layer not in unranked]
+        ranked = [row for row in ranked if self.scores.units[row].layer not in unranked]
         if not 0 <= k <= len(ranked):
             raise ValueError(f"{k} units were asked for; {len(ranked)} have a score to rank by.")
-        units = UnitSet([self._units[row] for row in ranked[:k]])
+        units = UnitSet([self.scores.units[row] for row in ranked[:k]])
         self.top, self._ranked = k, (units, self.session.how)
         version = self.session.version
         self.session.ablate(units)
@@ -201,8 +178,8 @@ class DejaVuController:
         self.broadcast(self.state_message())
         if what == "examples":
             self.caption = None
-        if self.session.how != self._scored or (what == "examples" and self.score == "pair"):
-            self._show_score()
+        if self.session.how != self.scores.how or (what == "examples" and self.score == "pair"):
+            self.scores.show(self.score)
         self.worker.answer(self._answer)
 
     def _answer(self) -> None:
@@ -218,14 +195,14 @@ class DejaVuController:
             return  # a newer answer waits
         fresh, self.shown = now is not self.shown, now
         clean = self.retrieval.clean
-        self._tell(told.gaps_message(clean, now, version, len(self._units), pair))
+        self._tell(told.gaps_message(clean, now, version, len(self.scores.units), pair))
         if fresh:
             self._latest.pop("chance", None)
             self.worker.drop("random")
         if fresh and units:
             self.worker.work("random", self._random_steps(units, how, version), rank=1)
         if first:
-            self._show_score()
+            self.scores.show(self.score)
 
     def _retrieved(self, units: UnitSet, how: str) -> Retrieved:
         shown = self.shown
@@ -286,103 +263,6 @@ class DejaVuController:
         except CancelledError:
             return  # an answer waits, and its own draws follow it
 
-    # Scores ------------------------------------------------------------------------------------
-
-    def _choices(self) -> choices.Choices:
-        own = [{"key": key, "label": one.name, "kind": "other"} for key, one in self.extra.items()]
-        return [{**score, "measure": ""} for score in (*_SCORES, *own)]
-
-    def _show_score(self) -> None:
-        self._scored = self.session.how
-        self.worker.drop("score")
-        if self.score == "aucg":
-            self.worker.work("sweep", self._aucg_steps(self.session.how), rank=3)
-        elif self.score == "pair" and self.session.opened is not None:
-            steps = self._pair_steps(self.session.opened, self.session.how)
-            self.worker.work("score", steps, rank=2)
-        elif self.score in self.extra:
-            one = self.extra[self.score]
-            message = messages.extra_scores_message(self.score, one, self._units)
-            self._tell(message, f"scores:{self.score}")
-
-    def _aucg_steps(self, how: str) -> Iterator[None]:
-        values = self._aucg.setdefault(how, np.full(len(self._units), np.nan))
-        kind, told_at = intervention(how), 0.0
-        for row in self._likely_first(kind, np.flatnonzero(np.isnan(values))):
-            values[row] = self._beyond_held_out(self._units[row], kind)
-            if time.monotonic() - told_at > 4 * _TELL_EVERY:
-                told_at = time.monotonic()
-                self._tell_aucg(how)
-            done = int((~np.isnan(values)).sum())
-            self._tell_progress("sweep", "exact for", done, len(values))
-            yield
-        self._tell_aucg(how)
-        self.broadcast(messages.progress_message("sweep", 0, 0))
-
-    def _beyond_held_out(self, unit: Unit, kind: Intervention) -> float:
-        lost, null = lost_aucg(self.retrieval, unit, kind)
-        return lost if np.isnan(null) else lost - null
-
-    def _likely_first(self, kind: Intervention, rows: np.ndarray) -> np.ndarray:
-        """Units by an estimate on a few pairs, so that those that matter are exact first."""
-        if not len(rows):
-            return rows
-        few = torch.arange(min(_FEW, len(self.retrieval.training)))
-        change = estimate_effects(Replay(self.retrieval.study, few), self._units, kind)
-        return rows[np.argsort(change.margin_change.mean(1).numpy()[rows], kind="stable")]
-
-    def _tell_aucg(self, how: str) -> None:
-        if how == self.session.how:
-            measure = "AUCG lost with the unit ablated, training − held-out pairs"
-            self._tell_values("aucg", measure, how, exact=self._aucg[how])
-
-    def _pair_steps(self, row: int, how: str) -> Iterator[None]:
-        kind, key = intervention(how), (row, how)
-        words = f"effect on “{self.retrieval.training.captions[row][:40]}”"
-        measure = "cosine of caption and picture lost"
-        if key not in self._pair:
-            replay = Replay(self.retrieval.study, torch.tensor([row]))
-            guess = -estimate_effects(replay, self._units, kind).margin_change[:, 0].numpy()
-            self._tell_values("pair", measure, words, estimate=guess)
-            yield
-            effects = new_effects(replay, self._units, kind)
-            order = np.argsort(-guess, kind="stable").tolist()
-            told_at = time.monotonic()
-            for done in sweep_steps(replay, effects, kind, order):
-                lost = self._exact(effects.margin_change[:, 0], effects.done)
-                if time.monotonic() - told_at > 4 * _TELL_EVERY:
-                    told_at = time.monotonic()
-                    self._tell_values("pair", measure, words, exact=lost, estimate=guess)
-                self._tell_progress("score", "exact for", int(done), len(order))
-                yield
-            self._pair[key] = self._exact(effects.margin_change[:, 0], effects.done)
-        self._tell_values("pair", measure, words, exact=self._pair[key])
-        self.broadcast(messages.progress_message("score", 0, 0))
-
-    @staticmethod
-    def _exact(change: torch.Tensor, done: torch.Tensor) -> np.ndarray:
-        return np.where(done.numpy(), -change.numpy(), np.nan)
-
-    def _tell_values(
-        self,
-        key: str,
-        measure: str,
-        note: str,
-        exact: np.ndarray | None = None,
-        estimate: np.ndarray | None = None,
-    ) -> None:
-        label = next(score["label"] for score in _SCORES if score["key"] == key)
-        nothing = np.full(len(self._units), np.nan)
-        exact = nothing if exact is None else exact
-        value = np.where(np.isnan(exact), nothing if estimate is None else estimate, exact)
-        state = np.where(~np.isnan(exact), 2, np.where(np.isnan(value), 0, 1)).astype(np.uint8)
-        content: dict[str, Any] = {"type": "scores", "key": key, "label": label, "note": note}
-        words = f"{measure}; heads are not ranked" if self._heads else measure
-        content |= {"measure": words, "unranked": self._heads}
-        counts = {"kind": "exact", "done": int((state == 2).sum()), "total": len(value)}
-        filled = np.nan_to_num(value).astype(np.float32)
-        self._tell(messages.pack({**content, **counts}, value=filled, state=state), f"scores:{key}")
-
     def _idle_steps(self) -> Iterator[None]:
         self.broadcast(messages.progress_message("", 0, 0))
         yield
@@ -393,7 +273,7 @@ class DejaVuController:
         """What never changes."""
         pictures = Pictures(self.session.study, 0, 255, (1, 1, 3), False)
         hows = choices.interventions(self.session.how)
-        message = messages.study_message(self.session, pictures, self._choices(), hows, [])
+        message = messages.study_message(self.session, pictures, self.scores.choices(), hows, [])
         objects = list(self.retrieval.training.class_names)
         content = {**message.content, "towers": told.layer_towers(self.retrieval)}
         return self._keep(Message({**content, "objects": objects}, message.buffers))
@@ -421,7 +301,7 @@ class DejaVuController:
 
     def _tell_progress(self, job: str, words: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self._told > _TELL_EVERY:
+        if not total or now - self._told > TELL_EVERY:
             self._told = now
             self.broadcast(messages.progress_message(job, done, total, words))
 

@@ -89,5 +89,5 @@ def deja_vu(
     for name, one in named.items():
         if one.units is None:
             raise ValueError(f"{name!r} is over examples; the unit maps wear unit scores.")
-    controller.extra.update(named)
+    controller.scores.extra.update(named)
     return DejaVuView(controller, "deja_vu")  # type: ignore[arg-type]

@@ -50,7 +50,7 @@ def test_a_pair_is_forgotten(lab: JupyterLab, browser: Any, pictures: Path) -> N
         page.wait_for_function(
             "() => !document.querySelector('.mv-dv-top').disabled", timeout=120_000
         )
-        notebook.wait_for("(session.opened, 'zero') in widget.controller._pair", True, 120)
+        notebook.wait_for("(session.opened, 'zero') in widget.controller.scores.pair", True, 120)
         page.get_by_role("button", name="Ablate the top 8").click()
         notebook.wait_for("len(session.units)", 8)
         says(notebook, "8 of 1,360 units ablated")

@@ -143,7 +143,7 @@ def test_the_units_that_hold_a_pair(
         before = cosine()
         with mv.ablate(retrieval.study, f"{FC}:9"):
             lost = before - cosine()
-    place = [str(unit) for unit in controller._units].index(f"{FC}:9")
+    place = [str(unit) for unit in controller.scores.units].index(f"{FC}:9")
     assert value[place] == pytest.approx(lost, abs=1e-5)
     controller.receive({"type": "top", "k": 8}, sink)
     work(controller)
@@ -158,9 +158,9 @@ def test_known_effects_are_worn_at_once(retrieval: Retrieval) -> None:
         controller = DejaVuController(retrieval, mv.Session(retrieval.study), threaded=False)
     finally:
         known, retrieval.effects = retrieval.effects, None
-    place = [str(unit) for unit in controller._units].index(f"{FC}:0")
+    place = [str(unit) for unit in controller.scores.units].index(f"{FC}:0")
     expected = known.values - known.null.values[0]
-    assert controller._aucg["zero"][place : place + 3] == pytest.approx(expected)
+    assert controller.scores.aucg["zero"][place : place + 3] == pytest.approx(expected)
 
 
 def test_find_and_sort(controller: DejaVuController, sink: Sink) -> None:

@@ -1,0 +1,186 @@
+"""What the explorer's units are scored by: recall gap, opened pair, the user's own scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from memviz.engine.estimate import estimate_effects
+from memviz.engine.interventions import Intervention, intervention
+from memviz.engine.runner import CancelledError, Replay
+from memviz.engine.sweep import new_effects, sweep_steps
+from memviz.probes.deja_vu_retrieval import Retrieval
+from memviz.probes.deja_vu_units import beyond_held_out, lost_aucg
+from memviz.scores import Scores
+from memviz.session import Session
+from memviz.units import Unit
+from memviz.widgets import messages
+from memviz.widgets.choices import Choices
+from memviz.widgets.messages import Message
+from memviz.widgets.worker import Worker
+
+TELL_EVERY = 0.15  # s between two progress messages
+_FEW = 64  # pairs that order the sweep
+_SCORES = [
+    {"key": "aucg", "label": "exact effect on the recall gap", "kind": "exact"},
+    {"key": "pair", "label": "exact effect on this pair", "kind": "exact"},
+]
+
+
+class Tell(Protocol):
+    """Tells every view, and every later one."""
+
+    def __call__(self, message: Message, key: str | None = None) -> None:
+        """Keep the message by its key."""
+
+
+class DejaVuScores:
+    """Every score of the units of both towers that the explorer can show.
+
+    Parameters
+    ----------
+    retrieval : Retrieval
+    session : Session
+    worker : Worker
+    tell : callable
+        Given each message and what it is kept by.
+    tell_progress : callable
+        Given job, words, done and total; a total of 0 ends the bar.
+
+    Attributes
+    ----------
+    units : list of Unit
+        In the order of every message.
+    extra : dict of key to Scores
+        The user's own.
+    how : str
+        The intervention that the shown scores are of.
+    """
+
+    def __init__(
+        self,
+        retrieval: Retrieval,
+        session: Session,
+        worker: Worker,
+        tell: Tell,
+        tell_progress: Callable[[str, str, int, int], None],
+    ) -> None:
+        self.retrieval, self.session = retrieval, session
+        self._worker, self._tell, self._tell_progress = worker, tell, tell_progress
+        self.units: list[Unit] = [unit for layer in session.known for unit in layer.all()]
+        self.extra: dict[str, Scores] = {}
+        self.how = session.how
+        # A head is a large share of its layer: it would come first and take everything along.
+        self._heads = [layer.name for layer in session.known if layer.kind == "heads"]
+        self.aucg = self._known_effects()  # by intervention
+        self.pair: dict[tuple[int, str], np.ndarray] = {}  # by row and intervention
+
+    def _known_effects(self) -> dict[str, np.ndarray]:
+        if self.retrieval.effects is None:
+            return {}
+        assert self.retrieval.effects.units is not None
+        effects = beyond_held_out(self.retrieval.effects)
+        known = dict(zip(self.retrieval.effects.units, effects.values, strict=True))
+        return {"zero": np.array([known.get(unit, np.nan) for unit in self.units])}
+
+    def choices(self) -> Choices:
+        """What can be picked, the user's own last."""
+        own = [{"key": key, "label": one.name, "kind": "other"} for key, one in self.extra.items()]
+        return [{**score, "measure": ""} for score in (*_SCORES, *own)]
+
+    def show(self, key: str) -> None:
+        """Tell a score, and make what is not known of it when nobody waits."""
+        self.how = self.session.how
+        self._worker.drop("score")
+        if key == "aucg":
+            self._worker.work("sweep", self._aucg_steps(self.how), rank=3)
+        elif key == "pair" and self.session.opened is not None:
+            self._worker.work("score", self._pair_steps(self.session.opened, self.how), rank=2)
+        elif key in self.extra:
+            message = messages.extra_scores_message(key, self.extra[key], self.units)
+            self._tell(message, f"scores:{key}")
+
+    def _aucg_steps(self, how: str) -> Iterator[None]:
+        values = self.aucg.setdefault(how, np.full(len(self.units), np.nan))
+        kind, told_at = intervention(how), 0.0
+        for row in self._likely_first(kind, np.flatnonzero(np.isnan(values))):
+            while np.isnan(values[row]):
+                with suppress(CancelledError):  # a click goes first, then the unit again
+                    values[row] = self._beyond_held_out(self.units[row], kind)
+                yield
+            if time.monotonic() - told_at > 4 * TELL_EVERY:
+                told_at = time.monotonic()
+                self._tell_aucg(how)
+            done = int((~np.isnan(values)).sum())
+            self._tell_progress("sweep", "exact for", done, len(values))
+        self._tell_aucg(how)
+        self._tell_progress("sweep", "", 0, 0)
+
+    def _beyond_held_out(self, unit: Unit, kind: Intervention) -> float:
+        lost, null = lost_aucg(self.retrieval, unit, kind, lambda: self._worker.answer_waits)
+        return lost if np.isnan(null) else lost - null
+
+    def _likely_first(self, kind: Intervention, rows: np.ndarray) -> np.ndarray:
+        """Units by an estimate on a few pairs, so that those that matter are exact first."""
+        if not len(rows):
+            return rows
+        few = torch.arange(min(_FEW, len(self.retrieval.training)))
+        change = estimate_effects(Replay(self.retrieval.study, few), self.units, kind)
+        return rows[np.argsort(change.margin_change.mean(1).numpy()[rows], kind="stable")]
+
+    def _tell_aucg(self, how: str) -> None:
+        if how == self.session.how:
+            measure = "AUCG lost with the unit ablated, training − held-out pairs"
+            self._tell_values("aucg", measure, how, exact=self.aucg[how])
+
+    def _pair_steps(self, row: int, how: str) -> Iterator[None]:
+        kind, key = intervention(how), (row, how)
+        words = f"effect on “{self.retrieval.training.captions[row][:40]}”"
+        measure = "cosine of caption and picture lost"
+        if key not in self.pair:
+            replay = Replay(self.retrieval.study, torch.tensor([row]))
+            guess = -estimate_effects(replay, self.units, kind).margin_change[:, 0].numpy()
+            self._tell_values("pair", measure, words, estimate=guess)
+            yield
+            effects = new_effects(replay, self.units, kind)
+            order = np.argsort(-guess, kind="stable").tolist()
+            told_at = time.monotonic()
+            for done in sweep_steps(replay, effects, kind, order):
+                lost = self._exact(effects.margin_change[:, 0], effects.done)
+                if time.monotonic() - told_at > 4 * TELL_EVERY:
+                    told_at = time.monotonic()
+                    self._tell_values("pair", measure, words, exact=lost, estimate=guess)
+                self._tell_progress("score", "exact for", int(done), len(order))
+                yield
+            self.pair[key] = self._exact(effects.margin_change[:, 0], effects.done)
+        self._tell_values("pair", measure, words, exact=self.pair[key])
+        self._tell_progress("score", "", 0, 0)
+
+    @staticmethod
+    def _exact(change: torch.Tensor, done: torch.Tensor) -> np.ndarray:
+        return np.where(done.numpy(), -change.numpy(), np.nan)
+
+    def _tell_values(
+        self,
+        key: str,
+        measure: str,
+        note: str,
+        exact: np.ndarray | None = None,
+        estimate: np.ndarray | None = None,
+    ) -> None:
+        label = next(score["label"] for score in _SCORES if score["key"] == key)
+        nothing = np.full(len(self.units), np.nan)
+        exact = nothing if exact is None else exact
+        value = np.where(np.isnan(exact), nothing if estimate is None else estimate, exact)
+        state = np.where(~np.isnan(exact), 2, np.where(np.isnan(value), 0, 1)).astype(np.uint8)
+        content: dict[str, Any] = {"type": "scores", "key": key, "label": label, "note": note}
+        words = f"{measure}; heads are not ranked" if self._heads else measure
+        content |= {"measure": words, "unranked": self._heads}
+        counts = {"kind": "exact", "done": int((state == 2).sum()), "total": len(value)}
+        filled = np.nan_to_num(value).astype(np.float32)
+        self._tell(messages.pack({**content, **counts}, value=filled, state=state), f"scores:{key}")
