@@ -10,7 +10,8 @@ Training pairs: the mean of target against reference on the target's pairs, and 
 against target on its own. Held-out pairs: the same two models on pairs that neither was trained
 on. Utility and linear probe are means of both models, on held-out pictures. Two trainings a
 setting and seed, about a minute on one core; they are kept in the cache folder, so that the
-command can be interrupted, and equal settings are trained once.
+command can be interrupted, and equal settings are trained once. ``--ready`` prints only what is
+trained already. Rows: seeds, or seeds times both models.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memviz.demos.scene_trainings import DIRECTIONS, Setting, scenes_of
+from memviz.demos.scene_trainings import DIRECTIONS, Setting, is_ready, scenes_of
 from memviz.demos.scenes import SIDES, Scenes, utility
 from memviz.engine.embeddings import embed
 from memviz.probes.deja_vu import DejaVu, Embedded, two_model_test
@@ -84,8 +85,14 @@ def row(scenes: Scenes) -> dict[str, float]:
     return {**values, "linear probe": sum(_probed(scenes, side) for side in SIDES) / 2}
 
 
-def measured(direction: str, seeds: Sequence[int]) -> pd.DataFrame:
-    """One row a setting of a direction and seed."""
+def measured(direction: str, seeds: Sequence[int], *, only_ready: bool = False) -> pd.DataFrame:
+    """One row a setting of a direction and seed.
+
+    Parameters
+    ----------
+    direction : a name in ``DIRECTIONS``.
+    only_ready : train nothing; leave out what is not in the cache folder.
+    """
     import pandas as pd
 
     points = DIRECTIONS[direction].points
@@ -98,6 +105,7 @@ def measured(direction: str, seeds: Sequence[int]) -> pd.DataFrame:
         }
         for point in points
         for seed in seeds
+        if not only_ready or is_ready(point.setting, seed)
     ]
     return pd.DataFrame(rows)
 
@@ -164,7 +172,9 @@ def _table(rows: pd.DataFrame, keys: list[str]) -> None:
         return f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"
 
     figures = rows.drop(columns=["seed", "direction"], errors="ignore")
-    table = figures.groupby(keys, sort=False).agg(cell)
+    groups = figures.groupby(keys, sort=False)
+    table = groups.agg(cell)
+    table.insert(0, "rows", groups.size())
     with pd.option_context("display.width", None, "display.max_columns", None):
         print(table.rename_axis(columns=None).to_string())
 
@@ -177,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("directions", nargs="*", help=", ".join(["base", *DIRECTIONS]))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--pictures", type=Path, help="folder to draw what was printed into")
+    parser.add_argument("--ready", action="store_true", help="only what is trained already")
     given = parser.parse_args(arguments)
     asked = given.directions or ["base", *DIRECTIONS]
     unknown = [name for name in asked if name not in ("base", *DIRECTIONS)]
@@ -186,14 +197,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tables = []
     for name in asked:
         if name == "base":
-            found = base(given.seeds)
-            _print_base(*found)
+            figures = base(given.seeds)
+            _print_base(*figures)
             if given.pictures is not None:
-                _draw_base(*found, given.pictures)
+                _draw_base(*figures, given.pictures)
             continue
-        tables.append(measured(name, given.seeds))
-        print(f"\n{DIRECTIONS[name].title}", flush=True)
-        _table(tables[-1], ["setting"])
+        table = measured(name, given.seeds, only_ready=given.ready)
+        if len(table):
+            print(f"\n{DIRECTIONS[name].title}", flush=True)
+            _table(table, ["setting"])
+            tables.append(table)
     if given.pictures is not None and tables:
         from memviz.plots.deja_vu_mitigation import mitigation
 

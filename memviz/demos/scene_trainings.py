@@ -87,7 +87,7 @@ class Direction:
 DIRECTIONS = {
     "size": Direction(
         f"training pairs, about {STEPS} steps",
-        [Point(f"{n:,}", of_size(n), of_size(n).epochs) for n in (500, 1000, 2000, 4000, 8000)],
+        [Point(f"{n:,}", of_size(n), of_size(n).epochs) for n in (500, 1000, 2000, 4000)],
     ),
     "masking": Direction(
         "caption masking",
@@ -126,6 +126,12 @@ def scenes_of(setting: Setting, seed: int, *, progress: bool = True) -> dict[int
     return {
         epoch: Scenes(sets, *(_model(states[epoch]) for states in found)) for epoch in setting.stops
     }
+
+
+def is_ready(setting: Setting, seed: int) -> bool:
+    """Whether both models of a setting are in the cache folder."""
+    kept = (_kept(setting, seed, side) for side in SIDES)
+    return all(one.path(f"epoch{epoch:03d}").is_file() for one in kept for epoch in setting.stops)
 
 
 @lru_cache(maxsize=3)

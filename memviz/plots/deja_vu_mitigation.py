@@ -20,6 +20,8 @@ _LOOKS = (
     ("#4A4A4A", "v"),
     ("#8A6D00", "P"),
 )
+# Where a setting is written: directions that share a point don't share the place.
+_LABELS = (((5, 4), "left"), ((-5, -10), "right"), ((5, -10), "left"), ((-5, 4), "right"))
 
 
 def mitigation(
@@ -93,8 +95,9 @@ def _direction(
     axes.hlines(mean[memorized], low[utility], high[utility], color=colour, lw=0.8, alpha=0.5)
     axes.vlines(mean[utility], low[memorized], high[memorized], color=colour, lw=0.8, alpha=0.5)
     axes.plot(mean[utility], mean[memorized], color=colour, marker=mark, ms=5, lw=1.2, label=name)
+    place, side = _LABELS[index % len(_LABELS)]
     for setting, x, y in zip(mean.index, mean[utility], mean[memorized], strict=True):
         axes.annotate(
-            str(setting), (x, y), textcoords="offset points", xytext=(5, 4 - 9 * (index % 2)),
-            fontsize=7, color=colour, parse_math=False,
+            str(setting), (x, y), textcoords="offset points", xytext=place, ha=side, fontsize=7,
+            color=colour, parse_math=False,
         )  # fmt: skip
