@@ -17,7 +17,16 @@ from pathlib import Path
 
 COMMANDS = (
     *("sweep", "toggle", "estimate", "greedy", "scaling", "memory", "ceilings"),
-    *("gradient_norms", "activations", "histograms", "neighbours", "deja_vu", "click", "page"),
+    *(
+        "gradient_norms",
+        "activations",
+        "histograms",
+        "neighbours",
+        "deja_vu",
+        "unit_mem",
+        "click",
+        "page",
+    ),
 )
 # In the order of the page; each in a process of its own, so that none finds another's memory.
 EVERYTHING = {
@@ -37,6 +46,7 @@ EVERYTHING = {
     "histograms": ["histograms"],
     "neighbours": ["neighbours"],
     "deja_vu": ["deja_vu"],
+    "unit_mem": ["unit_mem"],
     "click": ["click"],
 }
 PRINTS_JSON_ANYWAY = ("click",)

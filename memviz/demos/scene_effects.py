@@ -27,6 +27,7 @@ from memviz.training.stored import digest_of
 from memviz.units import Unit
 
 COUNTS = (0, 4, 8, 16, 32, 64, 128, 256)
+FEW = (0, 1, 2, 4)  # of a ranking that heads lead: without all of them no caption differs
 _PART = "effects"
 
 
@@ -75,11 +76,17 @@ def main(arguments: list[str]) -> None:
     scores = known_effects(retrieval, 0)
     assert scores is not None
     print(scores)
-    heads = np.array([unit.layer.endswith(".attn") for unit in scores.units or ()])
-    name = f"{scores.name}, without attention heads"
-    without = replace(scores, name=name, values=np.where(heads, np.nan, scores.values))
-    for ranking in (scores, without, beyond_held_out(without)):
-        print(gap_curve(retrieval, ranking, COUNTS))
+    print(gap_curve(retrieval, scores, FEW))
+    beyond = beyond_held_out(scores)
+    for parts in ((".mlp", "conv1"), (".mlp",)):
+        print(gap_curve(retrieval, _of_layers(beyond, *parts), COUNTS))
+
+
+def _of_layers(scores: Scores, *parts: str) -> Scores:
+    """Ranked among the units of some layers alone."""
+    mine = [any(part in unit.layer for part in parts) for unit in scores.units or ()]
+    name = f"{scores.name}; layers with {' or '.join(parts)}"
+    return replace(scores, name=name, values=np.where(mine, scores.values, np.nan))
 
 
 if __name__ == "__main__":
