@@ -114,7 +114,8 @@ def beyond_held_out(scores: Scores) -> Scores:
     if scores.null is None:
         raise ValueError(f"{scores.name!r} has no null to take away; give unit_effects' scores.")
     name = f"{scores.name}, training − held-out pairs"
-    return replace(scores, name=name, values=scores.values - scores.null.mean)
+    nothing = Null("held-out pairs, taken away", np.zeros((1, len(scores))))
+    return replace(scores, name=name, values=scores.values - scores.null.mean, null=nothing)
 
 
 def pair_effects(
@@ -231,6 +232,11 @@ def gap_curve(
     random_draws, seed : int
         Of random units in the same layers at each point.
 
+    Raises
+    ------
+    ValueError
+        If nothing is drawn at random, or the ranking has fewer units than a count.
+
     Examples
     --------
     >>> from memviz.demos import scenes
@@ -239,6 +245,8 @@ def gap_curve(
     >>> gap_curve(found, unit_effects(found, two, progress=False), [0, 2], random_draws=1).counts
     [0, 2]
     """
+    if random_draws < 1:
+        raise ValueError(f"random_draws is {random_draws}; the curve's null needs at least 1.")
     kind, layers = intervention(how), unit_layers(retrieval)
     chosen, null = [], []
     for point, count in enumerate(slow(counts, "curve")):

@@ -392,3 +392,9 @@ def test_random_steps_are_draws_of_as_many(found):
     layers = unit_layers(found)
     expected = [measured(found.retrieve(random_units(layers, units, seed=s))) for s in (0, 1)]
     assert steps == expected and steps[0] != steps[1]
+
+
+def test_a_curve_needs_its_null(found):
+    scores = Scores("s", "AUCG", np.zeros(1), units=(Unit(FC, 0),))
+    with pytest.raises(ValueError, match="random_draws is 0"):
+        gap_curve(found, scores, [0], random_draws=0)
