@@ -79,9 +79,11 @@ class Graphs:
         self.checked.add(asked.layer)
         strongest = _strongest(graph.tape, self.edits(step, asked)[0])
         task = self.replay.study.task
-        scale = float(self.replay.clean.abs().max())
+        clean = float(self.replay.clean.abs().max())
         for unit in {asked, Unit(asked.layer, strongest)}:
             exact = self.replay.chunk_outputs(step, UnitSet([unit]), self.kind)
+            # A large constant can blow the outputs up, and what is lost by rounding with them.
+            scale = max(clean, float(exact.abs().max()))
             try:
                 error = float((task.outputs(graph.run(self.edits(step, unit))) - exact).abs().max())
             except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as reason:
