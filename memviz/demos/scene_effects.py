@@ -18,11 +18,12 @@ from memviz.demos.kept import Kept, folder_to_prepare
 from memviz.probes.deja_vu_retrieval import Retrieval
 from memviz.probes.deja_vu_units import (
     beyond_held_out,
+    effect_scores,
     gap_curve,
     unit_effects,
     unit_layers,
 )
-from memviz.scores import Null, Scores
+from memviz.scores import Scores
 from memviz.training.stored import digest_of
 from memviz.units import Unit
 
@@ -43,11 +44,8 @@ def known_effects(retrieval: Retrieval, seed: int) -> Scores | None:
         return None
     found = _kept(retrieval, seed).read(_PART)
     assert found is not None
-    units = tuple(_units(retrieval))
-    values = found["values"].double().numpy()
-    null = Null("the same on held-out pairs", found["null"].double().numpy()[None])
-    words = ("effect on AUCG", "AUCG lost with the unit ablated")
-    return Scores(*words, values, units=units, higher="holds more of what is memorized", null=null)
+    values, null = (found[name].double().numpy() for name in ("values", "null"))
+    return effect_scores(_units(retrieval), values, null)
 
 
 def write_effects(retrieval: Retrieval, seed: int, scores: Scores) -> None:

@@ -69,14 +69,25 @@ def unit_effects(
     rows = slow(range(len(chosen)), "units") if progress else range(len(chosen))
     for row in rows:
         values[row], null[row] = lost_aucg(retrieval, chosen[row], kind)
+    return effect_scores(chosen, values, None if np.isnan(null).any() else null)
+
+
+def effect_scores(units: Sequence[Unit], values: np.ndarray, null: np.ndarray | None) -> Scores:
+    """A sweep's AUCG lost, with what the held-out pairs lost, as :func:`unit_effects` gives them.
+
+    Examples
+    --------
+    >>> effect_scores([Unit("fc", 0)], np.array([0.2]), np.array([0.1])).null.mean
+    array([0.1])
+    """
     return Scores(
         "effect on AUCG",
         "AUCG lost with the unit ablated",
         values,
-        units=tuple(chosen),
+        units=tuple(units),
         higher="holds more of what is memorized",
-        source=f"{SOURCE}, section 3; ablation one unit at a time",
-        null=None if np.isnan(null).any() else Null("the same on held-out pairs", null[None]),
+        source=f"AUCG: {SOURCE}; ablation one unit at a time",
+        null=None if null is None else Null("the same on held-out pairs", null[None]),
     )
 
 

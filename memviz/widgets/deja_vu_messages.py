@@ -78,8 +78,10 @@ def pairs_message(retrieval: Retrieval, found: DejaVu, sort: str, find: str) -> 
     first = [int(row) for row in rows[:LISTED]]
     entries = [{"row": r, "caption": pairs.captions[r], "value": float(values[r])} for r in first]
     content = {"type": "pairs", "sort": sort, "find": find, "pairs": entries, "of": len(pairs)}
-    content |= {"matching": len(rows), "words": SORTS[sort]}
-    content |= {"sorts": [{"key": key, "label": label} for key, label in SORTS.items()]}
+    content |= {
+        "matching": len(rows),
+        "sorts": [{"key": key, "label": label} for key, label in SORTS.items()],
+    }
     return Message(content, [])
 
 
@@ -117,7 +119,6 @@ def pair_message(
         "type": "pair",
         "version": version,
         "row": row,
-        "id": pairs.id(row),
         "caption": caption,
         "edited": caption != pairs.captions[row],
         "private": list(private),
