@@ -110,7 +110,7 @@ def test_pairs_by_mouse_and_by_keyboard(page):
     assert [m["example"] for m in sent(page, "open")] == [9, 2]
     page.locator(".mv-dv-list select").select_option("min_dist")
     page.locator(".mv-dv-list .mv-find").fill("mara")
-    page.wait_for_timeout(300)
+    page.wait_for_function("model.sent.at(-1).find === 'mara'")
     by, words = [(m["sort"], m["find"]) for m in sent(page, "list")][:1], sent(page, "list")[-1]
     assert by == [("min_dist", "")] and words["find"] == "mara"
 
@@ -130,6 +130,7 @@ def test_the_caption_is_edited(page):
 def test_the_units_that_hold_a_pair(page):
     page.get_by_role("button", name="Ablate the top 8").click()
     assert sent(page, "top") == [{"type": "top", "k": 8}]
+    settle(page)
     off = page.evaluate("[...document.querySelectorAll('.mv-map h3')].map(h => h.textContent)")
     assert any("conv4" in words and "8 off" in words for words in off)  # fc would be higher
     assert not any(words.startswith("fc") and "off" in words for words in off)

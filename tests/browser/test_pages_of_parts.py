@@ -49,7 +49,7 @@ def test_dragging_the_cursor_looks_at_a_checkpoint(timeline):
     timeline.mouse.down()
     timeline.mouse.move(box["x"] + box["width"] * 0.36, box["y"] + 40, steps=4)
     timeline.mouse.up()
-    timeline.wait_for_timeout(200)
+    timeline.wait_for_function("model.sent.at(-1).key === 'epoch 20'")
     assert sent(timeline, "variant")[-1] == {"type": "variant", "key": "epoch 20"}
     words = "After epoch 20: memorized .30 (true label .60), clean .90."
     assert timeline.locator(".mv-when").inner_text() == words
@@ -58,20 +58,17 @@ def test_dragging_the_cursor_looks_at_a_checkpoint(timeline):
 def test_the_timeline_by_keyboard(timeline):
     timeline.locator("svg.mv-time").focus()
     timeline.keyboard.press("Home")
-    timeline.wait_for_timeout(200)
-    assert sent(timeline, "variant")[-1]["key"] == "epoch 0"
+    timeline.wait_for_function("model.sent.at(-1).key === 'epoch 0'")
     timeline.keyboard.press("ArrowRight")
-    timeline.wait_for_timeout(200)
-    assert sent(timeline, "variant")[-1]["key"] == "epoch 20"
+    timeline.wait_for_function("model.sent.at(-1).key === 'epoch 20'")
     timeline.keyboard.press("End")
-    timeline.wait_for_timeout(200)
-    assert sent(timeline, "variant")[-1]["key"] == ""
+    timeline.wait_for_function("model.sent.at(-1).key === ''")
 
 
 def test_a_layer_is_rewound_and_put_back(timeline):
     slider = timeline.locator(".mv-rewinds input").first
     slider.fill("1")
-    timeline.wait_for_timeout(200)
+    timeline.wait_for_function("model.sent.at(-1).type === 'rewind'")
     asked = {"type": "rewind", "epochs": {"conv1": 20}}
     assert sent(timeline, "rewind")[-1] == asked
     assert slider.get_attribute("aria-valuetext") == "epoch 20"
@@ -81,8 +78,9 @@ def test_a_layer_is_rewound_and_put_back(timeline):
     answer = timeline.locator(".mv-rewound")
     assert answer.inner_text() == "memorized 1.00 → .25, clean 1.00 → .90"
     timeline.locator(".mv-forward").click()
-    timeline.wait_for_timeout(200)
-    assert sent(timeline, "rewind")[-1]["epochs"] == {}
+    timeline.wait_for_function(
+        "(m => m.type === 'rewind' && !Object.keys(m.epochs).length)(model.sent.at(-1))"
+    )
     assert timeline.evaluate("window.pwned") is None
 
 

@@ -107,7 +107,10 @@ export function controls(view) {
   const { store } = view;
   const score = scorePicker(view);
   let kept = ""; // what replaced units before "filter" was chosen
-  const pick = (key) => store.choose("intervention", key);
+  const pick = (key) => {
+    if (store.state.intervention !== "filter") kept = store.state.intervention;
+    store.choose("intervention", key);
+  };
   const others = () => store.study.interventions.filter((i) => i.key !== "filter");
   const what = segment("mv-what", "Take out", (key) => pick(key === "filter" ? "filter" : kept || others()[0].key));
   const by = segment("mv-by", "Replace by", pick);
@@ -130,7 +133,6 @@ export function controls(view) {
     model.value = store.state.variant || "";
     model.disabled = store.saved;
     const key = store.state.intervention;
-    if (key !== "filter") kept = key;
     takeOut.hidden = !store.study.interventions.some((i) => i.key === "filter");
     what.show([{ key: "unit", label: "unit" }, { key: "filter", label: "filter" }], key === "filter" ? "filter" : "unit", store.saved);
     by.show(others(), key === "filter" ? kept || others()[0]?.key : key, store.saved || key === "filter");
