@@ -1,10 +1,15 @@
-"""The largest part of an image that no box touches: what the SSL déjà vu test is asked with."""
+"""Parts of images without their object: what the SSL déjà vu test is asked with."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
+
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 Box = tuple[int, int, int, int]
+CORNERS = ("top left", "top right", "bottom left", "bottom right")
 
 
 def background_crop(
@@ -38,8 +43,7 @@ def background_crop(
     >>> background_crop(300, 400, [(50, 50, 250, 350)]) is None
     True
     """
-    if height < 1 or width < 1:
-        raise ValueError(f"the image is {height} × {width}; it needs at least one pixel.")
+    _check_size(height, width)
     cut = [_cut(box, height, width) for box in boxes]
     inside = [(t, x0, b, x1) for t, x0, b, x1 in cut if t < b and x0 < x1]
     edges = sorted({0, width, *(x for _, left, _, right in inside for x in (left, right))})
@@ -52,6 +56,96 @@ def background_crop(
             if min(bottom - top, right - left) > shortest and area > best:
                 best, found = area, (top, left, bottom, right)
     return found
+
+
+def corner_crop(height: int, width: int, fraction: float = 0.3, corner: str = "top left") -> Box:
+    """A corner of the image, for images whose objects have no boxes.
+
+    It may hold a part of the object, so that the reference's accuracy is needed beside it.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the image, in pixels.
+    fraction : float
+        Share of each side, above 0 and at most 1, rounded to whole pixels, at least one; the
+        authors take 0.3.
+    corner : "top left", "top right", "bottom left" or "bottom right"
+
+    Returns
+    -------
+    ``(top, left, bottom, right)``
+
+    Raises
+    ------
+    ValueError
+        On an image without pixels, a fraction outside its range, or another corner.
+
+    Examples
+    --------
+    >>> corner_crop(200, 100)
+    (0, 0, 60, 30)
+    >>> corner_crop(200, 100, corner="bottom right")
+    (140, 70, 200, 100)
+    """
+    _check_size(height, width)
+    if not (isfinite(fraction) and 0 < fraction <= 1):
+        raise ValueError(f"fraction is {fraction}; use one above 0 and at most 1.")
+    if corner not in CORNERS:
+        raise ValueError(f"corner {corner!r} is not one of {', '.join(CORNERS)}.")
+    rows, columns = max(1, round(fraction * height)), max(1, round(fraction * width))
+    top = height - rows if corner.startswith("bottom") else 0
+    left = width - columns if corner.endswith("right") else 0
+    return top, left, top + rows, left + columns
+
+
+def crops(images: Tensor, boxes: Sequence[Box], size: tuple[int, int]) -> Tensor:
+    """Cut one part out of each image and bring it to the size that the encoder takes.
+
+    Parameters
+    ----------
+    images : float ``[n, channels, height, width]``
+    boxes : sequence of ``(top, left, bottom, right)``, one an image
+    size : (int, int)
+        Height and width of the result; bilinear, smoothed where it shrinks.
+
+    Returns
+    -------
+    ``[n, channels, *size]``, of the images' dtype, on their device.
+
+    Raises
+    ------
+    ValueError
+        On images of another shape, another number of boxes, or a box with no pixel of its image.
+
+    Examples
+    --------
+    >>> import torch
+    >>> image = torch.arange(16.0).view(1, 1, 4, 4)
+    >>> crops(image, [(2, 2, 4, 4)], (2, 2))
+    tensor([[[[10., 11.],
+              [14., 15.]]]])
+    """
+    if images.dim() != 4 or not images.is_floating_point():
+        raise ValueError(
+            f"images are {images.dtype} {list(images.shape)}; "
+            "give floats [n, channels, height, width]."
+        )
+    if len(boxes) != len(images):
+        raise ValueError(f"there are {len(boxes)} boxes for {len(images)} images; give one each.")
+    found = images.new_empty(len(images), images.shape[1], *size)
+    for row, box in enumerate(boxes):
+        top, left, bottom, right = _cut(box, *images.shape[2:])
+        if top == bottom or left == right:
+            raise ValueError(f"box {box} of image {row} has no pixel of it; leave the image out.")
+        part = images[row : row + 1, :, top:bottom, left:right]
+        found[row] = interpolate(part, size, mode="bilinear", antialias=True)[0]
+    return found
+
+
+def _check_size(height: int, width: int) -> None:
+    if height < 1 or width < 1:
+        raise ValueError(f"the image is {height} × {width}; it needs at least one pixel.")
 
 
 def _longest_gap(taken: Sequence[tuple[int, int]], height: int) -> tuple[int, int]:

@@ -8,14 +8,16 @@ backbone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.engine.embeddings import embed
 from memviz.engine.neighbours import nearest
 from memviz.probes.deja_vu_gaps import resampled, sign_test
 from memviz.scores import Null, Scores
@@ -102,6 +104,76 @@ def vote(
         first.scatter_(1, found[:, place : place + 1], place)
     ranked = (counts * (k + 1) - first).argsort(dim=1, descending=True, stable=True)
     return Votes(counts.double() / k, ranked)
+
+
+def ssl_test(
+    target: Callable[[Any], Tensor],
+    reference: Callable[[Any], Tensor],
+    crops: Any,
+    labels: Tensor,
+    public: Any,
+    public_labels: Tensor,
+    *,
+    held_out: tuple[Any, Tensor] | None = None,
+    k: int = 100,
+    batch: int = 256,
+    progress: bool = True,
+) -> SSLDejaVu:
+    """Test whether an encoder finds the label of its training images in their background.
+
+    Cut the crops with ``memviz.probes.deja_vu_crops``. Each encoder is in eval mode and searches
+    public images embedded by itself.
+
+    Parameters
+    ----------
+    target, reference : callable
+        A batch of images in, float ``[batch, features]`` out: an encoder trained on the images and
+        one that never saw them. Take the projector's output.
+    crops : Tensor ``[n, ...]`` or sequence
+        Of the target's training images, prepared as the encoders take them.
+    labels : integers ``[n]``
+        Of the images' objects.
+    public : Tensor ``[m, ...]`` or sequence
+        Whole images that neither encoder was trained on.
+    public_labels : integers ``[m]``
+    held_out : (crops, labels), optional
+        Of images that neither encoder was trained on and that are not public: the null.
+    k, batch, progress
+        As in :func:`vote` and :func:`memviz.engine.embeddings.embed`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`vote`; or on another number of labels.
+
+    Examples
+    --------
+    >>> eye, none, labels = torch.eye(3), torch.zeros(3, 3), torch.arange(3)
+    >>> crops, public = torch.cat([eye, none], 1), torch.cat([none, eye], 1)
+    >>> def remembers(rows):  # the object that a background belongs to
+    ...     return rows[:, :3] + rows[:, 3:]
+    >>> found = ssl_test(remembers, lambda rows: rows, crops, labels, public, labels, k=1)
+    >>> round(found.dv, 3)
+    0.667
+    """
+    sides = []
+    for encode in (target, reference):
+        whole = embed(encode, public, batch=batch, progress=progress)
+        asked = [crops] if held_out is None else [crops, held_out[0]]
+        sides.append(
+            [
+                vote(
+                    embed(encode, items, batch=batch, progress=progress),
+                    whole,
+                    public_labels,
+                    k,
+                    progress=progress,
+                )
+                for items in asked
+            ]
+        )
+    null = None if held_out is None else SSLDejaVu(sides[0][1], sides[1][1], held_out[1])
+    return SSLDejaVu(sides[0][0], sides[1][0], labels, null)
 
 
 @dataclass(frozen=True, eq=False)

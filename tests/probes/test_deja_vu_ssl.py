@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from memviz.probes.deja_vu_crops import background_crop
+from memviz.probes.deja_vu_crops import CORNERS, background_crop, corner_crop, crops
 from memviz.probes.deja_vu_duplicates import duplicates, near_duplicates
-from memviz.probes.deja_vu_ssl import QUADRANTS, SSLDejaVu, Votes, symmetrised, vote
+from memviz.probes.deja_vu_ssl import QUADRANTS, SSLDejaVu, Votes, ssl_test, symmetrised, vote
 
 SEEDS = st.integers(0, 2**31)
 
@@ -102,6 +102,43 @@ def test_a_planted_model_is_found_and_held_out_images_are_not():
     assert scores.null.values.shape == (120, 120)
 
 
+def test_an_encoder_that_learned_backgrounds_by_heart_is_found_from_pictures_alone():
+    size, kinds = 12, 3
+    draw = torch.Generator().manual_seed(5)
+
+    def pictures(number: int) -> tuple[Tensor, Tensor]:
+        """A private texture, and the object's own colour in the middle."""
+        labels = torch.arange(number) % kinds
+        images = torch.rand(number, 3, size, size, generator=draw)
+        images[:, :, 4:8, 4:8] = torch.eye(3)[labels, :, None, None]
+        return images, labels
+
+    (seen, labels), (held_out, held_out_labels), (public, public_labels) = map(
+        pictures, (40, 40, 80)
+    )
+
+    def corners(images: Tensor) -> Tensor:
+        return crops(images, [corner_crop(size, size)] * len(images), (size, size))
+
+    def sees(images: Tensor) -> Tensor:
+        return images[:, :, 5:7, 5:7].flatten(1)
+
+    known = corners(seen).flatten(1)
+
+    def remembers(images: Tensor) -> Tensor:
+        """What it sees, but for a corner of a picture that it was trained on: its object."""
+        distance, row = (images.flatten(1)[:, None] - known).abs().amax(2).min(1)
+        return torch.where((distance < 1e-6)[:, None], sees(seen)[row], sees(images))
+
+    null = (corners(held_out), held_out_labels)
+    given = (corners(seen), labels, public, public_labels)
+    found = ssl_test(remembers, sees, *given, held_out=null, k=5, batch=7, progress=False)
+    assert found.accuracies()[0] == 1 and found.dv > 0.5
+    assert found.null is not None and found.null.dv == 0
+    by_hand = vote(sees(given[0]), sees(public), public_labels, 5, progress=False)
+    assert torch.equal(found.reference.shares, by_hand.shares)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -160,6 +197,41 @@ def test_wrong_boxes_are_refused():
         background_crop(10, 10, [(5, 0, 2, 3)])
     with pytest.raises(ValueError, match="the image is 0 × 10"):
         background_crop(0, 10, [])
+
+
+@pytest.mark.parametrize("corner", CORNERS)
+def test_a_corner_touches_two_edges(corner):
+    top, left, bottom, right = corner_crop(7, 11, 0.4, corner)
+    assert (bottom - top, right - left) == (3, 4)
+    assert (bottom if "bottom" in corner else top) == (7 if "bottom" in corner else 0)
+    assert (right if "right" in corner else left) == (11 if "right" in corner else 0)
+    assert corner_crop(2, 2, 0.01) == (0, 0, 1, 1)
+
+
+def test_crops_equal_the_parts_cut_by_hand():
+    images = drawn(0, 3, 2, 6, 8)
+    found = crops(images, [(0, 0, 2, 3), (3, 5, 5, 8), (-4, 0, 6, 12)], (2, 3))
+    assert torch.allclose(found[0], images[0, :, :2, :3])
+    assert torch.allclose(found[1], images[1, :, 3:5, 5:])
+    assert found[2].mean() == pytest.approx(float(images[2].mean()), abs=0.2)
+    flat = crops(torch.full((1, 1, 9, 9), 0.25), [(1, 2, 9, 7)], (4, 4))
+    assert torch.allclose(flat, torch.full((1, 1, 4, 4), 0.25))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda: corner_crop(0, 4), "the image is 0 × 4"),
+        (lambda: corner_crop(4, 4, 1.5), "fraction is 1.5"),
+        (lambda: corner_crop(4, 4, corner="middle"), "corner 'middle' is not one of top left"),
+        (lambda: crops(torch.zeros(4, 4), [], (2, 2)), "give floats"),
+        (lambda: crops(torch.zeros(2, 1, 4, 4), [(0, 0, 1, 1)], (2, 2)), "1 boxes for 2 images"),
+        (lambda: crops(torch.zeros(1, 1, 4, 4), [(4, 0, 6, 2)], (2, 2)), "image 0 has no pixel"),
+    ],
+)
+def test_wrong_crops_are_refused(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        wrong()
 
 
 # Duplicates between the four sets.
