@@ -12,7 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from memviz.engine.runner import layers as layers_of
-from memviz.probes.attribution import _floating, _Outputs, _ready_for_captum, attribute_layers
+from memviz.probes.attribution import attribute_layers
+from memviz.probes.attribution_captum import (
+    Outputs,
+    by_unit,
+    captum_layers,
+    inputs_with_gradient,
+    output_shape,
+    ready_for_captum,
+    unit_axis,
+)
 from memviz.probes.localizers_engine import sides
 from memviz.scores import Scores
 from memviz.study import Study
@@ -84,11 +93,12 @@ def feature_ablation(study: Study) -> Scores:
     def attribute(outputs: nn.Module, module: nn.Module, layer: Layer, *given: Any) -> Tensor:
         inputs, target = given
         explainer = captum.attr.LayerFeatureAblation(outputs, module)
-        mask = torch.arange(layer.units, device=inputs.device)
-        mask = mask[None, :, None, None] if layer.kind == "conv" else mask[None]
-        # All positions of a unit go together, and each is told the whole difference.
+        sizes = [1] * len(output_shape(study, module, inputs[:1]))
+        sizes[unit_axis(layer)] = layer.units
+        mask = torch.arange(layer.units, device=inputs.device).view(sizes)
         found: Tensor = explainer.attribute(inputs, 0, target, layer_mask=mask)
-        return found.flatten(2).mean(2) if layer.kind == "conv" else found
+        # All positions of a unit go together, and each is told the whole difference.
+        return found * layer.units / found[0].numel()
 
     return _by_layer(study, attribute, "feature ablation", "Captum LayerFeatureAblation")
 
@@ -104,19 +114,19 @@ def _by_layer(
     source: str,
     known: Callable[[Layer], bool] = lambda layer: True,
 ) -> Scores:
-    layers = [la for la in layers_of(study) if not la.is_output and la.kind != "heads"]
-    groups, values, outputs = sides(study), [], _Outputs(study)
-    with _ready_for_captum(study.model):
+    layers, groups = captum_layers(study), sides(study)
+    values, outputs = [], Outputs(study)
+    with ready_for_captum(study.model):
         for layer in layers:
             if not known(layer):
                 values.append(np.full(layer.units, np.nan))
                 continue
             module = study.model.get_submodule(layer.name)
             means = [
-                _mean(study, partial(attribute, outputs, module, layer), examples)
+                _mean(study, partial(attribute, outputs, module), layer, examples)
                 for examples in groups
             ]
-            values.append((means[0] - means[1]).cpu().numpy())
+            values.append((means[0] - means[1]).numpy())
     return Scores(
         name=name,
         measure="logits of the given label, memorized − clean",
@@ -126,12 +136,12 @@ def _by_layer(
     )
 
 
-def _mean(study: Study, attribute: Callable[..., Tensor], examples: Tensor) -> Tensor:
-    """Mean over the examples of a value a unit: ``[n, units, ...]``, summed over positions."""
+def _mean(study: Study, attribute: Callable[..., Tensor], layer: Layer, examples: Tensor) -> Tensor:
+    """Mean over the examples of a value a unit, summed over its positions: ``[units]``."""
     parts = []
     for batch in examples.split(_BATCH):
-        found = attribute(_floating(study, batch), study.labels[batch].to(study.device))
-        parts.append(found.detach().double().reshape(len(batch), found.shape[1], -1).sum(2))
+        goal = study.labels[batch].to(study.device)
+        parts.append(by_unit(attribute(layer, inputs_with_gradient(study, batch), goal), layer))
     return torch.cat(parts).mean(0)
 
 

@@ -1,5 +1,8 @@
 """Localizers on nets small enough to know the right answer by hand."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -104,6 +107,40 @@ def test_captum_on_labels_in_closed_form(name: str) -> None:
 def test_captum_on_channels_in_closed_form(localizer: object) -> None:
     assert callable(localizer)
     assert localizer(photographs()).values == pytest.approx([6.0, -0.5, -0.5], abs=1e-5)
+
+
+class Sequences(nn.Module):
+    """A layer over places, of any kind, a ReLU, the mean over places and a head."""
+
+    def __init__(self, layer: nn.Module, axis: int) -> None:
+        super().__init__()
+        self.layer, self.relu, self.head, self.axis = layer, nn.ReLU(), nn.Linear(5, 3), axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.head(self.relu(self.layer(x)).mean(self.axis))
+        return found
+
+
+@pytest.mark.parametrize(("kind", "axis"), [(nn.Linear, 1), (partial(nn.Conv1d, kernel_size=2), 2)])
+def test_feature_ablation_of_units_with_places_equals_a_hook(
+    kind: Callable[[int, int], nn.Module], axis: int
+) -> None:
+    torch.manual_seed(0)
+    model = Sequences(kind(4, 5), axis).eval()
+    groups = {"memorized": range(2), "clean": range(2, 6)}
+    study = mv.Study(model, torch.randn(6, 4, 4), torch.arange(6) % 3, groups)
+
+    def logits(*ablated: int) -> Tensor:
+        def zero(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+            return output.index_fill(3 - axis, torch.tensor(ablated, dtype=torch.int64), 0.0)
+
+        with torch.no_grad(), model.layer.register_forward_hook(zero):
+            found: Tensor = model(study.inputs).gather(1, study.labels[:, None])[:, 0]
+        return found
+
+    lost = [logits() - logits(unit) for unit in range(5)]
+    expected = [float(each[:2].mean() - each[2:].mean()) for each in lost]
+    assert feature_ablation(study).values == pytest.approx(expected, abs=1e-6)
 
 
 def test_grad_cam_knows_convolutions_only() -> None:
