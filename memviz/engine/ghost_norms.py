@@ -61,7 +61,14 @@ class GhostNorms:
 
     def _outputs(self, positions: Tensor) -> Tensor:
         call = self.study.call(self.study.batch(self.examples[positions]))
-        return self.study.task.outputs(call())
+        outputs = self.study.task.outputs(call())
+        if outputs.shape[:1] != positions.shape:
+            raise ValueError(
+                f"a batch of {len(positions)} has outputs of shape {tuple(outputs.shape)}; the "
+                "task must take one row an example from what the model returns, also of a batch of "
+                "one, whose row squeeze() drops."
+            )
+        return outputs
 
     def _pass(self, positions: Tensor) -> tuple[ParameterCalls, Tensor]:
         """A forward pass, and where it uses the parameters."""
@@ -214,7 +221,7 @@ def _projected(outputs: Tensor, positions: Tensor) -> Tensor:
     """The outputs along one random direction: a slope wherever the model has one."""
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(outputs.shape[1:], generator=generator)
-    return (outputs * direction.to(outputs)).flatten(1).sum(1)
+    return (outputs * direction.to(outputs)).reshape(len(outputs), -1).sum(1)
 
 
 def _slopes(

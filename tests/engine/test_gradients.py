@@ -254,6 +254,65 @@ def test_whole_nets(name: str, build: Callable[[str], Any]) -> None:
     assert found.one_by_one == ()
 
 
+class OneNumber(nn.Module):
+    """The mean of a net's outputs, ``[n]``, or what squeeze leaves of it."""
+
+    def __init__(self, net: nn.Module, squeezed: bool = False) -> None:
+        super().__init__()
+        self.net, self.squeezed = net, squeezed
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = torch.tanh(self.net(x)).mean(1)
+        return found.squeeze() if self.squeezed else found
+
+
+class Regression:
+    """One number an example, right within a half."""
+
+    def outputs(self, raw: Any) -> Tensor:
+        return raw
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        return outputs.round().long()
+
+    def margin(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return 0.5 - (outputs - labels).abs()
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return (outputs - labels).square()
+
+
+class Binary(Regression):
+    """One logit an example, labels 0 and 1."""
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        return (outputs > 0).long()
+
+    def margin(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return outputs * (2 * labels - 1)
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(outputs, labels.to(outputs), reduction="none")
+
+
+@pytest.mark.parametrize("task", [Regression(), Binary()])
+@pytest.mark.parametrize("kind", COVERED)
+def test_outputs_of_one_number(kind: str, task: mv.Task) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net, inputs = COVERED[kind]()
+        study = study_of(OneNumber(net), inputs, classes=2)
+    study.task = task
+    assert check(study).one_by_one == ()
+
+
+def test_a_row_that_squeeze_drops_is_refused() -> None:
+    study = study_of(OneNumber(nn.Linear(4, 3), squeezed=True), torch.randn(6, 4))
+    study.task = Regression()
+    with pytest.raises(ValueError, match=r"a batch of 1 has outputs of shape \(\); the task must"):
+        gradient_norms(study)
+
+
 @st.composite
 def convolutions(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
     """A convolution of any kind and a shape it takes."""
