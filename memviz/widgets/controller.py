@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from memviz import export
 from memviz.engine.interventions import intervention
 from memviz.engine.readout import Readout, random_reading, random_units, read
 from memviz.engine.runner import CancelledError
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.units import UnitSet
-from memviz.widgets import choices, messages, requests, shown_scores
+from memviz.widgets import choices, messages
 from memviz.widgets.answers import Answers
 from memviz.widgets.epochs import Timeline
 from memviz.widgets.inspected import Inspector
@@ -25,12 +23,12 @@ from memviz.widgets.opened import opened_example
 from memviz.widgets.pictures import Pictures
 from memviz.widgets.scattered import Scatter
 from memviz.widgets.shown_scores import ShownScores
-from memviz.widgets.worker import Worker
+from memviz.widgets.telling import Telling
 
 RANDOM_DRAWS = 20
 
 
-class Controller:
+class Controller(Telling):
     """One for each session: answers what views ask, keeps long work in the background.
 
     Parameters
@@ -45,10 +43,8 @@ class Controller:
     def __init__(
         self, session: Session, scores: dict[str, Scores] | None = None, *, threaded: bool = True
     ) -> None:
-        self.session: Session = session
+        super().__init__(session, "workbench", threaded=threaded)
         self.pictures = Pictures.of(session.study)
-        self.sinks: list[Sink] = []
-        self.worker = Worker(self._failed, threaded=threaded)
         self._answers = Answers(session)
         self.scores = ShownScores(session, self.worker, self, lambda: self.inspector.start())
         self.effects, self.estimates = self.scores.effects, self.scores.estimates
@@ -62,20 +58,25 @@ class Controller:
         self._scatter: Scatter | None = None
         methods = choices.methods(session.study)
         self.score, self.method = "effect", methods[0]["key"] if methods else ""
-        self.top: int | None = None
         self.readout: Readout | None = None
         self._outputs: torch.Tensor | None = None  # what the readout was read from
-        self._latest: dict[str, Message] = {}
-        self._ranked: tuple[UnitSet, str] | None = None  # units and key that `top` means
-        self._told = 0.0
         self._read_key = ""  # whose readout the views show
         self.scores.use(scores or {})
-        self._unwatch = session.watch(self._changed)
 
     @property
     def key(self) -> str:
         """Intervention and variant of the model: what effects are kept by."""
         return self.scores.key
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is a readout."""
+        return self.readout is not None
+
+    @property
+    def sentence(self) -> str:
+        """The newest readout's."""
+        return self.readout.sentence if self.readout else "starting"
 
     @property
     def worn(self) -> set[str]:
@@ -84,25 +85,9 @@ class Controller:
 
     # What views ask -----------------------------------------------------------------------------
 
-    def receive(self, content: dict[str, Any], sink: Sink) -> None:
-        """Take one message of a view; a bad one is answered by one clear line."""
-        try:
-            requests.fulfil(self, content, sink)
-        except Exception as error:
-            sink.tell(messages.error_message(error))
-            sink.tell(self.state_message())
-
     def hello(self, sink: Sink) -> None:
-        """Tell a new view everything."""
-        sink.tell(self.study_message())
-        sink.tell(self.state_message())
-        for message in messages.sprite_messages(self.pictures):
-            sink.tell(message)
-        for key, message in list(self._latest.items()):
-            if key not in ("study", "state"):
-                sink.tell(message)
-        if self.readout is None:
-            self._answer_state()
+        """Tell a new view everything, and sweep what is not swept yet."""
+        super().hello(sink)
         self.scores.sweep_if_new()
 
     def use(self, scores: Mapping[str, Scores]) -> None:
@@ -111,35 +96,17 @@ class Controller:
             self.scores.use(scores)
             self.broadcast(Message({"type": "picks", "scores": self.scores.picks()}, []))
 
-    def ready(self) -> None:
-        """Wait for the first readout, so that there is something to draw without a browser."""
-        if self.readout is None:
-            self.worker.run_first(self._compute_readout)
-
-    def close(self) -> None:
-        """End the thread; the session goes on."""
-        self._unwatch()
-        self.worker.close()
-
     def ablate_top(self, k: int) -> None:
         """Ablate the k units that the chosen score ranks highest."""
         ranked = self.scores.ranking(self.score)
         if not 0 <= k <= len(ranked):
             raise ValueError(f"{k} units were asked for; {len(ranked)} have a score to rank by.")
-        units = UnitSet([self.scores.units[row] for row in ranked[:k]])
-        self.top, self._ranked = k, (units, self.key)
-        version = self.session.version
-        self.session.ablate(units)
-        if self.session.version == version:  # the same units as before: only k is new
-            self.broadcast(self.state_message())
+        self._ablate_ranked(UnitSet([self.scores.units[row] for row in ranked[:k]]))
 
     def choose_score(self, key: str) -> None:
         """Let the unit map wear another score."""
         self.scores.check(key)
-        if key != self.score:
-            self.top = self._ranked = None
-        self.score = key
-        self.broadcast(self.state_message())
+        self._wear(key)
         self.scores.show(key)
 
     @property
@@ -167,27 +134,12 @@ class Controller:
     def cancel(self) -> None:
         """Give up the long work; what is done of it stays."""
         self.scores.cancel()
-        self.worker.drop("firing")
-        # Told by the thread itself, after whatever the step now running still has to say.
-        self.worker.work("idle", self._idle_steps(), rank=0)
-
-    def export(self, path: Any) -> None:
-        """Write a page that shows the present state without a kernel."""
-        export.page(path, self.session.study.name, "workbench", self.snapshot())
-
-    def snapshot(self) -> list[Message]:
-        """Everything a view was told, newest of each kind."""
-        self.ready()
-        first = [self.study_message(), self.state_message()]
-        rest = [m for key, m in list(self._latest.items()) if key not in ("study", "state")]
-        return [*first, *messages.sprite_messages(self.pictures), *rest]
+        self._cancel("firing")
 
     # What changes ------------------------------------------------------------------------------
 
     def _changed(self, what: str) -> None:
-        if (self.session.units, self.key) != self._ranked:
-            self.top = self._ranked = None
-        self.broadcast(self.state_message())
+        self._tell_state()
         if what == "examples":
             self._start_example()
             self.inspector.start()
@@ -195,7 +147,7 @@ class Controller:
             return
         shown = self.readout
         if shown is None or (shown.units, self._read_key) != (self.session.units, self.key):
-            self._answer_state()
+            self.worker.answer(self._answer)
         else:
             self._restate(shown)
         self.scores.state_changed()
@@ -206,10 +158,7 @@ class Controller:
         # The ablation came back to what stands there: only its version is new.
         self.worker.answer(lambda: self._tell_readout(shown, self.session.version))
 
-    def _answer_state(self) -> None:
-        self.worker.answer(self._compute_readout)
-
-    def _compute_readout(self) -> None:
+    def _answer(self) -> None:
         session = self.session
         version, units, key = session.version, session.units, self.key
         kind = intervention(session.how)
@@ -252,10 +201,6 @@ class Controller:
                 self.broadcast(self._keep(message))
             yield
 
-    def _idle_steps(self) -> Iterator[None]:
-        self.broadcast(messages.progress_message("", 0, 0))
-        yield
-
     # The opened example --------------------------------------------------------------------------
 
     def _start_example(self) -> None:
@@ -286,36 +231,9 @@ class Controller:
         )
         return self._keep(messages.study_message(self.session, self.pictures, *picks))
 
-    def state_message(self) -> Message:
-        """What the user is looking at."""
-        session = self.session
-        content = {"type": "state", "version": session.version, "layers": list(session.layers)}
-        content |= {"units": str(session.units), "intervention": session.how, "score": self.score}
-        content |= {"method": self.method, "opened": session.opened, "top": self.top}
-        content |= {"variant": session.variant}
-        content |= {"undo": session.can_undo, "redo": session.can_redo}
-        return self._keep(Message(content, []))
+    def picture_messages(self) -> Sequence[Message]:
+        """The sprite sheets of all examples."""
+        return list(messages.sprite_messages(self.pictures))
 
-    def broadcast(self, message: Message) -> None:
-        """Tell every view."""
-        for sink in list(self.sinks):
-            sink.tell(message)
-
-    def tell_and_keep(self, message: Message, key: str | None = None) -> None:
-        """Tell every view, and every later one."""
-        self.broadcast(self._keep(message, key))
-
-    def _keep(self, message: Message, key: str | None = None) -> Message:
-        self._latest[key or message.content["type"]] = message
-        return message
-
-    def tell_progress(self, job: str, words: str, done: int, total: int) -> None:
-        """Tell how far a job is, not too often; a total of 0 ends it."""
-        now = time.monotonic()
-        if not total or now - self._told > shown_scores.TELL_EVERY:
-            self._told = now
-            self.broadcast(messages.progress_message(job, done, total, words))
-
-    def _failed(self, error: Exception) -> None:
-        self.broadcast(messages.error_message(error))
-        self.broadcast(messages.progress_message("", 0, 0))
+    def _more_state(self) -> dict[str, Any]:
+        return {"method": self.method}

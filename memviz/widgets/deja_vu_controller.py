@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from memviz import export
 from memviz.engine.interventions import intervention
 from memviz.engine.runner import CancelledError
 from memviz.probes.deja_vu_retrieval import Retrieval, Retrieved
 from memviz.probes.deja_vu_units import random_steps
 from memviz.session import Session
 from memviz.units import UnitSet
-from memviz.widgets import choices, messages, requests
+from memviz.widgets import choices, messages
 from memviz.widgets import deja_vu_messages as told
-from memviz.widgets.deja_vu_scores import TELL_EVERY, DejaVuScores
+from memviz.widgets.deja_vu_scores import DejaVuScores
 from memviz.widgets.messages import Message, Sink
 from memviz.widgets.pictures import Pictures
-from memviz.widgets.worker import Worker
+from memviz.widgets.telling import Telling
 
 RANDOM_DRAWS = 5
 
 
-class DejaVuController:
+class DejaVuController(Telling):
     """One for each explorer: answers what its views ask, keeps long work in the background.
 
     Parameters
@@ -39,61 +37,43 @@ class DejaVuController:
     """
 
     def __init__(self, retrieval: Retrieval, session: Session, *, threaded: bool = True) -> None:
-        self.retrieval, self.session = retrieval, session
-        self.sinks: list[Sink] = []
-        self.worker = Worker(self._failed, threaded=threaded)
+        super().__init__(session, "deja_vu", threaded=threaded)
+        self.retrieval = retrieval
         self.sort, self.find, self.score = "recall_gap", "", "aucg"
         self.caption: str | None = None  # an edited one
-        self.top: int | None = None
         self.shown: Retrieved | None = None
-        self.scores = DejaVuScores(retrieval, session, self.worker, self._tell, self._tell_progress)
+        self.scores = DejaVuScores(retrieval, session, self.worker, self)
         self._tiles = told.Tiles(retrieval)
         self._private = told.PrivateWords(retrieval.training.captions)
-        self._latest: dict[str, Message] = {}
-        self._ranked: tuple[UnitSet, str] | None = None  # units and intervention `top` means
-        self._told = 0.0
-        self._unwatch = session.watch(self._changed)
+
+    @property
+    def key(self) -> str:
+        """The intervention."""
+        return self.session.how
+
+    @property
+    def answered(self) -> bool:
+        """Whether the first figures are there."""
+        return self.shown is not None
+
+    @property
+    def sentence(self) -> str:
+        """The newest figures in words, without waiting for any."""
+        gaps = self._latest.get("gaps")
+        return "starting" if gaps is None else str(gaps.content["sentence"])
 
     # What views ask -----------------------------------------------------------------------------
 
-    def receive(self, content: dict[str, Any], sink: Sink) -> None:
-        """Take one message of a view; a bad one is answered by one clear line."""
+    def _fulfil(self, content: dict[str, Any], sink: Sink) -> None:
         kind = content.get("type") if isinstance(content, dict) else None
-        try:
-            if kind == "list":
-                self.list_by(_text(content, "sort"), _text(content, "find"))
-            elif kind == "caption":
-                self.ask(_text(content, "text"))
-            elif kind == "code":
-                sink.tell(Message({"type": "code", "text": self.code()}, []))
-            else:
-                requests.fulfil(cast(Any, self), content, sink)
-        except Exception as error:
-            sink.tell(messages.error_message(error))
-            sink.tell(self.state_message())
-
-    def hello(self, sink: Sink) -> None:
-        """Tell a new view everything."""
-        sink.tell(self.study_message())
-        sink.tell(self.state_message())
-        sheet = self._tiles.all()
-        if sheet is not None:
-            sink.tell(sheet)
-        for key, message in list(self._latest.items()):
-            if key not in ("study", "state"):
-                sink.tell(message)
-        if self.shown is None:
-            self.worker.answer(self._answer)
-
-    def ready(self) -> None:
-        """Wait for the first figures, so that there is something to draw without a browser."""
-        if self.shown is None:
-            self.worker.run_first(self._answer)
-
-    def close(self) -> None:
-        """End the thread; the session goes on."""
-        self._unwatch()
-        self.worker.close()
+        if kind == "list":
+            self.list_by(_text(content, "sort"), _text(content, "find"))
+        elif kind == "caption":
+            self.ask(_text(content, "text"))
+        elif kind == "code":
+            sink.tell(Message({"type": "code", "text": self.code()}, []))
+        else:
+            super()._fulfil(content, sink)
 
     def list_by(self, sort: str, find: str) -> None:
         """Sort the list, and keep the captions that have these words."""
@@ -114,11 +94,8 @@ class DejaVuController:
         """Let the unit maps wear another score."""
         if key not in {score["key"] for score in self.scores.choices()}:
             raise ValueError(f"there is no score {key!r} to show.")
-        if key != self.score:
-            self.top = self._ranked = None
-        self.score = key
-        self.broadcast(self.state_message())
-        self.scores.show(self.score)
+        self._wear(key)
+        self.scores.show(key)
 
     def ablate_top(self, k: int) -> None:
         """Ablate the k units that the chosen score ranks highest."""
@@ -128,35 +105,11 @@ class DejaVuController:
         ranked = [row for row in ranked if self.scores.units[row].layer not in unranked]
         if not 0 <= k <= len(ranked):
             raise ValueError(f"{k} units were asked for; {len(ranked)} have a score to rank by.")
-        units = UnitSet([self.scores.units[row] for row in ranked[:k]])
-        self.top, self._ranked = k, (units, self.session.how)
-        version = self.session.version
-        self.session.ablate(units)
-        if self.session.version == version:
-            self.broadcast(self.state_message())
+        self._ablate_ranked(UnitSet([self.scores.units[row] for row in ranked[:k]]))
 
     def cancel(self) -> None:
         """Give up the long work; what is done of it stays."""
-        for name in ("sweep", "score"):
-            self.worker.drop(name)
-        self.worker.work("idle", self._idle_steps(), rank=0)
-
-    def export(self, path: Any) -> None:
-        """Write a page that shows the present state without a kernel."""
-        export.page(path, self.session.study.name, "deja_vu", self.snapshot())
-
-    def snapshot(self) -> list[Message]:
-        """Everything a view was told, newest of each kind."""
-        self.ready()
-        sheet = self._tiles.all()
-        first = [self.study_message(), self.state_message(), *([sheet] if sheet else [])]
-        return [*first, *(m for k, m in list(self._latest.items()) if k not in ("study", "state"))]
-
-    @property
-    def snapshot_sentence(self) -> str:
-        """The newest sentence, without waiting for one."""
-        gaps = self._latest.get("gaps")
-        return "starting" if gaps is None else str(gaps.content["sentence"])
+        self._cancel("sweep", "score")
 
     def thumbnail(self, number: int) -> np.ndarray:
         """A picture by its number, uint8 ``[side, side, 3]``: training pairs, then public ones."""
@@ -173,9 +126,7 @@ class DejaVuController:
     # What changes ------------------------------------------------------------------------------
 
     def _changed(self, what: str) -> None:
-        if (self.session.units, self.session.how) != self._ranked:
-            self.top = self._ranked = None
-        self.broadcast(self.state_message())
+        self._tell_state()
         if what == "examples":
             self.caption = None
         if self.session.how != self.scores.how or (what == "examples" and self.score == "pair"):
@@ -195,7 +146,7 @@ class DejaVuController:
             return  # a newer answer waits
         fresh, self.shown = now is not self.shown, now
         clean = self.retrieval.clean
-        self._tell(told.gaps_message(clean, now, version, len(self.scores.units), pair))
+        self.tell_and_keep(told.gaps_message(clean, now, version, len(self.scores.units), pair))
         if fresh:
             self._latest.pop("chance", None)
             self.worker.drop("random")
@@ -231,7 +182,7 @@ class DejaVuController:
         )
         drawn = (number for side in message.content["sides"] for number in side["pictures"])
         self._tell_tiles([row, *drawn])
-        self._tell(message)
+        self.tell_and_keep(message)
         return told.pair_words(sides, place)
 
     def _tell_pairs(self) -> None:
@@ -239,7 +190,7 @@ class DejaVuController:
             self.retrieval, self.retrieval.clean.found, self.sort, self.find
         )
         self._tell_tiles(entry["row"] for entry in message.content["pairs"])
-        self._tell(message)
+        self.tell_and_keep(message)
 
     def _list_steps(self) -> Iterator[None]:
         self._tell_pairs()
@@ -258,14 +209,10 @@ class DejaVuController:
         try:
             for draw in steps:
                 draws.append(draw)
-                self._tell(told.chance_message(draws, version, len(units), RANDOM_DRAWS))
+                self.tell_and_keep(told.chance_message(draws, version, len(units), RANDOM_DRAWS))
                 yield
         except CancelledError:
             return  # an answer waits, and its own draws follow it
-
-    def _idle_steps(self) -> Iterator[None]:
-        self.broadcast(messages.progress_message("", 0, 0))
-        yield
 
     # Telling -------------------------------------------------------------------------------------
 
@@ -278,36 +225,10 @@ class DejaVuController:
         content = {**message.content, "towers": told.layer_towers(self.retrieval)}
         return self._keep(Message({**content, "objects": objects}, message.buffers))
 
-    def state_message(self) -> Message:
-        """What the user is looking at."""
-        session = self.session
-        content = {"type": "state", "version": session.version, "layers": list(session.layers)}
-        content |= {"units": str(session.units), "intervention": session.how, "score": self.score}
-        content |= {"method": "", "opened": session.opened, "top": self.top, "variant": ""}
-        content |= {"undo": session.can_undo, "redo": session.can_redo}
-        return self._keep(Message(content, []))
-
-    def broadcast(self, message: Message) -> None:
-        """Tell every view."""
-        for sink in list(self.sinks):
-            sink.tell(message)
-
-    def _tell(self, message: Message, key: str | None = None) -> None:
-        self.broadcast(self._keep(message, key))
-
-    def _keep(self, message: Message, key: str | None = None) -> Message:
-        self._latest[key or message.content["type"]] = message
-        return message
-
-    def _tell_progress(self, job: str, words: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if not total or now - self._told > TELL_EVERY:
-            self._told = now
-            self.broadcast(messages.progress_message(job, done, total, words))
-
-    def _failed(self, error: Exception) -> None:
-        self.broadcast(messages.error_message(error))
-        self.broadcast(messages.progress_message("", 0, 0))
+    def picture_messages(self) -> Sequence[Message]:
+        """The thumbnails that were told so far."""
+        sheet = self._tiles.all()
+        return [] if sheet is None else [sheet]
 
 
 def _text(content: dict[str, Any], field: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,24 +19,16 @@ from memviz.probes.deja_vu_units import beyond_held_out, lost_aucg
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.units import Unit
-from memviz.widgets import messages
+from memviz.widgets import messages, telling
 from memviz.widgets.choices import Choices
-from memviz.widgets.messages import Message
+from memviz.widgets.telling import Telling
 from memviz.widgets.worker import Worker
 
-TELL_EVERY = 0.15  # s between two progress messages
 _FEW = 64  # pairs that order the sweep
 _SCORES = [
     {"key": "aucg", "label": "exact effect on the recall gap", "kind": "exact"},
     {"key": "pair", "label": "exact effect on this pair", "kind": "exact"},
 ]
-
-
-class Tell(Protocol):
-    """Tells every view, and every later one."""
-
-    def __call__(self, message: Message, key: str | None = None) -> None:
-        """Keep the message by its key."""
 
 
 class DejaVuScores:
@@ -47,10 +39,7 @@ class DejaVuScores:
     retrieval : Retrieval
     session : Session
     worker : Worker
-    tell : callable
-        Given each message and what it is kept by.
-    tell_progress : callable
-        Given job, words, done and total; a total of 0 ends the bar.
+    audience : Telling
 
     Attributes
     ----------
@@ -63,15 +52,10 @@ class DejaVuScores:
     """
 
     def __init__(
-        self,
-        retrieval: Retrieval,
-        session: Session,
-        worker: Worker,
-        tell: Tell,
-        tell_progress: Callable[[str, str, int, int], None],
+        self, retrieval: Retrieval, session: Session, worker: Worker, audience: Telling
     ) -> None:
         self.retrieval, self.session = retrieval, session
-        self._worker, self._tell, self._tell_progress = worker, tell, tell_progress
+        self._worker, self._audience = worker, audience
         self.units: list[Unit] = [unit for layer in session.known for unit in layer.all()]
         self.extra: dict[str, Scores] = {}
         self.how = session.how
@@ -103,7 +87,7 @@ class DejaVuScores:
             self._worker.work("score", self._pair_steps(self.session.opened, self.how), rank=2)
         elif key in self.extra:
             message = messages.extra_scores_message(key, self.extra[key], self.units)
-            self._tell(message, f"scores:{key}")
+            self._audience.tell_and_keep(message, f"scores:{key}")
 
     def _aucg_steps(self, how: str) -> Iterator[None]:
         values = self.aucg.setdefault(how, np.full(len(self.units), np.nan))
@@ -113,13 +97,13 @@ class DejaVuScores:
                 with suppress(CancelledError):  # a click goes first, then the unit again
                     values[row] = self._beyond_held_out(self.units[row], kind)
                 yield
-            if time.monotonic() - told_at > 4 * TELL_EVERY:
+            if time.monotonic() - told_at > 4 * telling.TELL_EVERY:
                 told_at = time.monotonic()
                 self._tell_aucg(how)
             done = int((~np.isnan(values)).sum())
-            self._tell_progress("sweep", "exact for", done, len(values))
+            self._audience.tell_progress("sweep", "exact for", done, len(values))
         self._tell_aucg(how)
-        self._tell_progress("sweep", "", 0, 0)
+        self._audience.tell_progress("sweep", "", 0, 0)
 
     def _beyond_held_out(self, unit: Unit, kind: Intervention) -> float:
         lost, null = lost_aucg(self.retrieval, unit, kind, lambda: self._worker.answer_waits)
@@ -152,14 +136,14 @@ class DejaVuScores:
             told_at = time.monotonic()
             for done in sweep_steps(replay, effects, kind, order):
                 lost = self._exact(effects.margin_change[:, 0], effects.done)
-                if time.monotonic() - told_at > 4 * TELL_EVERY:
+                if time.monotonic() - told_at > 4 * telling.TELL_EVERY:
                     told_at = time.monotonic()
                     self._tell_values("pair", measure, words, exact=lost, estimate=guess)
-                self._tell_progress("score", "exact for", int(done), len(order))
+                self._audience.tell_progress("score", "exact for", int(done), len(order))
                 yield
             self.pair[key] = self._exact(effects.margin_change[:, 0], effects.done)
         self._tell_values("pair", measure, words, exact=self.pair[key])
-        self._tell_progress("score", "", 0, 0)
+        self._audience.tell_progress("score", "", 0, 0)
 
     @staticmethod
     def _exact(change: torch.Tensor, done: torch.Tensor) -> np.ndarray:
@@ -183,4 +167,6 @@ class DejaVuScores:
         content |= {"measure": words, "unranked": self._heads}
         counts = {"kind": "exact", "done": int((state == 2).sum()), "total": len(value)}
         filled = np.nan_to_num(value).astype(np.float32)
-        self._tell(messages.pack({**content, **counts}, value=filled, state=state), f"scores:{key}")
+        self._audience.tell_and_keep(
+            messages.pack({**content, **counts}, value=filled, state=state), f"scores:{key}"
+        )

@@ -10,10 +10,10 @@ from memviz import export
 from memviz.widgets.messages import Message, Sink
 
 if TYPE_CHECKING:
-    from memviz.widgets.controller import Controller
+    from memviz.widgets.telling import Telling
 
 
-def fulfil(controller: Controller, content: dict[str, Any], sink: Sink) -> None:
+def fulfil(controller: Telling, content: dict[str, Any], sink: Sink) -> None:
     """Do what a view asks.
 
     Raises
@@ -35,17 +35,17 @@ def fulfil(controller: Controller, content: dict[str, Any], sink: Sink) -> None:
     action(controller, value, sink)
 
 
-def _code(controller: Controller, value: Any, sink: Sink) -> None:
+def _code(controller: Telling, value: Any, sink: Sink) -> None:
     sink.tell(Message({"type": "code", "text": controller.session.to_code()}, []))
 
 
-def _export(controller: Controller, value: Any, sink: Sink) -> None:
+def _export(controller: Telling, value: Any, sink: Sink) -> None:
     path = export.free_path(f"memviz-{controller.session.study.name}.html")
     controller.export(path)
     sink.tell(Message({"type": "exported", "text": f"Saved as {path.name}."}, []))
 
 
-_ACTIONS: dict[str, Callable[[Controller, Any, Sink], None]] = {
+_ACTIONS: dict[str, Callable[[Any, Any, Sink], None]] = {
     "hello": lambda controller, value, sink: controller.hello(sink),
     "toggle": lambda controller, value, sink: controller.session.toggle(value),
     "set": lambda controller, value, sink: controller.session.ablate(value),

@@ -15,12 +15,11 @@ from memviz.engine.interventions import intervention
 from memviz.engine.sweep import default_units, new_effects, sweep_steps
 from memviz.scores import Scores
 from memviz.session import Session
-from memviz.widgets import choices, messages
+from memviz.widgets import choices, messages, telling
 from memviz.widgets.conductance import conductance
 from memviz.widgets.messages import Message
 from memviz.widgets.worker import Worker
 
-TELL_EVERY = 0.15  # s between two progress messages
 _SWEPT = {"effect", "estimate"}
 
 
@@ -180,7 +179,7 @@ class ShownScores:
         order = ranked[~effects.done.numpy()[ranked]].tolist()  # what an earlier sweep left
         told = time.monotonic()
         for done in sweep_steps(replay, effects, kind, order) if order else ():
-            if time.monotonic() - told > TELL_EVERY * 4:
+            if time.monotonic() - told > 4 * telling.TELL_EVERY:
                 self.tell_effects(key)
                 told = time.monotonic()
             exact = total - len(order) + int(done)

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import threading
-import uuid
 import weakref
 from collections.abc import Mapping, Sequence
-from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import anywidget
 import numpy as np
-import traitlets
 
 from memviz.engine.effects import Effects
 from memviz.plots import picture
@@ -21,9 +14,9 @@ from memviz.scores import Scores
 from memviz.session import Session
 from memviz.study import Study
 from memviz.training.run import TrainingRun
-from memviz.widgets.assets import script, style
+from memviz.widgets.base_view import BaseView
 from memviz.widgets.controller import Controller
-from memviz.widgets.messages import Message, contrast
+from memviz.widgets.messages import contrast
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,10 +24,7 @@ if TYPE_CHECKING:
 _CONTROLLERS: weakref.WeakKeyDictionary[Session, Controller] = weakref.WeakKeyDictionary()
 
 
-_ANNOUNCE_AFTER = (1.0, 2.0, 4.0, 8.0, 16.0)  # s; the front end may take a while to load
-
-
-class View(anywidget.AnyWidget):
+class View(BaseView):
     """One view of a session: the whole workbench, or one of its parts.
 
     Attributes
@@ -46,88 +36,17 @@ class View(anywidget.AnyWidget):
         Shared by all views made from it; a click in one moves all.
     """
 
-    _esm = traitlets.Unicode(script()).tag(sync=True)
-    _css = traitlets.Unicode(style()).tag(sync=True)
-    part = traitlets.Unicode("workbench").tag(sync=True)
-    uid = traitlets.Unicode().tag(sync=True)
-
-    def __init__(self, controller: Controller, part: str) -> None:
-        super().__init__(part=part, uid=uuid.uuid4().hex)
-        self.controller = controller
-        self.session = controller.session
-        controller.sinks.append(self)
-        self.greeted = False
-        self.on_msg(lambda _widget, content, _buffers: self._hear(content))
-        if getattr(self.comm, "kernel", None) is not None:
-            self._announce(_ANNOUNCE_AFTER)
-
-    def _hear(self, content: dict[str, Any]) -> None:
-        self.greeted = True
-        self.controller.receive(content, self)
-
-    def _announce(self, waits: tuple[float, ...]) -> None:
-        """Tell everything unasked: the browser's hello waits as long as a cell runs."""
-        if not waits:
-            return
-
-        def tell() -> None:
-            if not self.greeted and self in self.controller.sinks:
-                self.controller.hello(self)
-                self._announce(waits[1:])
-
-        timer = threading.Timer(waits[0], tell)
-        timer.daemon = True
-        timer.start()
+    controller: Controller
 
     @property
     def effects(self) -> Effects | None:
         """Exact effects under the intervention in force, as far as the sweep has come."""
         return self.controller.effects.get(self.controller.key)
 
-    def tell(self, message: Message) -> None:
-        """Send a message to the browser."""
-        self.send(message.content, message.buffers)
-
-    def export(self, path: str) -> None:
-        """Write a page that shows the present state without a kernel or a network."""
-        self.controller.export(path)
-
-    def close(self) -> None:
-        """Take the view away; its session goes on. The last one ends the background work."""
-        if self in self.controller.sinks:
-            self.controller.sinks.remove(self)
-            if not self.controller.sinks:
-                self.controller.close()
-                _CONTROLLERS.pop(self.session, None)
-        super().close()
-
-    def __repr__(self) -> str:
-        sentence = self.controller.readout.sentence if self.controller.readout else "starting"
-        return f"memviz {self.part} of {self.session.study.name!r}. {sentence}"
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        bundle = super()._repr_mimebundle_(**kwargs)
-        if bundle is None:
-            return None
-        data, metadata = bundle
-        return {**data, "text/html": self._still(), "text/plain": repr(self)}, metadata
-
-    def _still(self) -> str:
-        """The present state as a picture and a line of text."""
-        self.controller.ready()
-        figure = self._figure()
-        if figure is None:
-            return f"<p>{escape(repr(self))}</p>"
-        out = io.BytesIO()
-        figure.savefig(out, format="png", dpi=110)
-        image = base64.b64encode(out.getvalue()).decode()
-        return (
-            f'<p>{escape(repr(self))}</p><img alt="{escape(repr(self), quote=True)}" '
-            f'src="data:image/png;base64,{image}" style="max-width:100%">'
-        )
+    def _ended(self) -> None:
+        _CONTROLLERS.pop(self.session, None)
 
     def _figure(self) -> Figure | None:
-        """What the still picture shows, if anything is known yet."""
         controller, known = self.controller, self.session.known
         if controller.readout is None:
             return None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz.widgets import messages, shown_scores
+from memviz.widgets import messages, shown_scores, telling
 from memviz.widgets.controller import Controller
 from tests.widgets.support import (
     Ear,
@@ -373,7 +373,7 @@ def test_a_click_stops_the_draws_of_the_last_one(view: Pair) -> None:
 
 
 def test_the_sweep_streams_and_ends_exact(study: mv.Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shown_scores, "TELL_EVERY", 0.0)
+    monkeypatch.setattr(telling, "TELL_EVERY", 0.0)
     _, ear = listening(study)
     done = [c["done"] for c in ear.of("scores") if c["key"] == "effect"]
     assert done[0] == 0 and done[-1] == 20 and done == sorted(done)
@@ -702,7 +702,7 @@ def test_a_sweep_that_fails_is_not_begun_at_every_click(
         raise RuntimeError("no memory")
 
     monkeypatch.setattr(shown_scores, "sweep_steps", broken)
-    monkeypatch.setattr(shown_scores, "TELL_EVERY", 0.0)
+    monkeypatch.setattr(telling, "TELL_EVERY", 0.0)
     controller, ear = listening(study)
     assert [content["text"] for content in ear.of("error")] == ["no memory"]
     assert [content["total"] for content in ear.of("progress")] == [20, 0]

@@ -20,8 +20,9 @@ from PIL import Image
 from traitlets import TraitError
 
 import memviz as mv
-from memviz.widgets import View, view
+from memviz.widgets import View, base_view, view
 from memviz.widgets.assets import STATIC, script, style
+from memviz.widgets.messages import Message
 from tests.widgets.support import (
     EVIL,
     EVIL_GROUP,
@@ -55,7 +56,7 @@ def heard(shown: View) -> Ear:
         json.dumps(content, allow_nan=False)  # what the comm cannot carry fails here
         assert all(isinstance(buffer, bytes) for buffer in buffers or [])
         real(content, buffers)
-        ear.tell(view.Message(content, buffers or []))
+        ear.tell(Message(content, buffers or []))
 
     shown.send = send
     return ear
@@ -331,7 +332,7 @@ def test_a_view_that_nobody_greets_tells_everything_by_itself(
     told: list[str] = []
     widget = mv.workbench(small_study())
     monkeypatch.setattr(widget, "send", lambda content, buffers=None: told.append(content["type"]))
-    monkeypatch.setattr(view.threading, "Timer", AtOnce)
+    monkeypatch.setattr(base_view.threading, "Timer", AtOnce)
     widget._announce((1.0,))
     assert {"study", "state", "sprites"} <= set(told)
     widget._hear({"type": "undo"})

@@ -1,0 +1,115 @@
+"""What every widget is: a browser view of a controller, and a still picture without a browser."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import uuid
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import traitlets
+
+from memviz.widgets.assets import script, style
+from memviz.widgets.messages import Message
+from memviz.widgets.telling import Telling
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_ANNOUNCE_AFTER = (1.0, 2.0, 4.0, 8.0, 16.0)  # s; the front end may take a while to load
+
+
+class BaseView(anywidget.AnyWidget):
+    """A view of a controller.
+
+    Attributes
+    ----------
+    part : str
+        Which view.
+    """
+
+    _esm = traitlets.Unicode(script()).tag(sync=True)
+    _css = traitlets.Unicode(style()).tag(sync=True)
+    part = traitlets.Unicode("workbench").tag(sync=True)
+    uid = traitlets.Unicode().tag(sync=True)
+
+    controller: Telling
+
+    def __init__(self, controller: Telling, part: str) -> None:
+        super().__init__(part=part, uid=uuid.uuid4().hex)
+        self.controller = controller
+        self.session = controller.session
+        controller.sinks.append(self)
+        self.greeted = False
+        self.on_msg(lambda _widget, content, _buffers: self._hear(content))
+        if getattr(self.comm, "kernel", None) is not None:
+            self._announce(_ANNOUNCE_AFTER)
+
+    def _hear(self, content: dict[str, Any]) -> None:
+        self.greeted = True
+        self.controller.receive(content, self)
+
+    def _announce(self, waits: tuple[float, ...]) -> None:
+        """Tell everything unasked: the browser's hello waits as long as a cell runs."""
+        if not waits:
+            return
+
+        def tell() -> None:
+            if not self.greeted and self in self.controller.sinks:
+                self.controller.hello(self)
+                self._announce(waits[1:])
+
+        timer = threading.Timer(waits[0], tell)
+        timer.daemon = True
+        timer.start()
+
+    def tell(self, message: Message) -> None:
+        """Send a message to the browser."""
+        self.send(message.content, message.buffers)
+
+    def export(self, path: str) -> None:
+        """Write a page that shows the present state without a kernel or a network."""
+        self.controller.export(path)
+
+    def close(self) -> None:
+        """Take the view away; its session goes on. The last one ends the background work."""
+        if self in self.controller.sinks:
+            self.controller.sinks.remove(self)
+            if not self.controller.sinks:
+                self.controller.close()
+                self._ended()
+        super().close()
+
+    def _ended(self) -> None:
+        """The last view of the controller was closed."""
+
+    def __repr__(self) -> str:
+        return f"memviz {self.part} of {self.session.study.name!r}. {self.controller.sentence}"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is None:
+            return None
+        data, metadata = bundle
+        return {**data, "text/html": self._still(), "text/plain": repr(self)}, metadata
+
+    def _still(self) -> str:
+        """The present state as a picture and a line of text."""
+        self.controller.ready()
+        figure, words = self._figure(), escape(repr(self), quote=True)
+        if figure is None:
+            return f"<p>{words}</p>"
+        out = io.BytesIO()
+        figure.savefig(out, format="png", dpi=110)
+        image = base64.b64encode(out.getvalue()).decode()
+        return (
+            f'<p>{words}</p><img alt="{words}" src="data:image/png;base64,{image}" '
+            'style="max-width:100%">'
+        )
+
+    def _figure(self) -> Figure | None:
+        """What the still picture shows, if anything is known yet."""
+        raise NotImplementedError
