@@ -86,6 +86,12 @@ MEMORY = """\
 A sweep in a process of its own. Growth is beyond where the process stood with the model, the
 examples and one plain forward pass; the budget is for recorded passes."""
 
+UNIT_MEM = """\
+UnitMem of every unit in one pass over augmented copies of each image, beside plain hooks that keep
+a number for each unit and copy. Both do the same arithmetic; what differs is how much the process
+grows beyond where it stood with the network, the images and one batch. Each way runs once, in a
+process of its own; the error is that of four images, computed both ways."""
+
 INTRODUCTIONS = {
     "ceilings": "What this processor does at most, one thread.",
     "gradient_norms": """\
@@ -118,7 +124,7 @@ def page(results: Results) -> str:
 
     Examples
     --------
-    >>> print(page({"ceilings": {"gb_per_second": 37.0}})[-25:].strip())
+    >>> print(page({"ceilings": {"gb_per_second": 37.0}}).splitlines()[-1])
     | gb per second | 37 |
     """
     parts = [INTRODUCTION, *_machine(results)]
@@ -126,7 +132,7 @@ def page(results: Results) -> str:
         found = list(write(results))
         if found:
             parts += [f"## {title}", *found]
-    known = ("sweep-", "toggle-", "greedy", "estimate", "scaling", "memory")
+    known = ("sweep-", "toggle-", "greedy", "estimate", "scaling", "memory", "unit_mem")
     for name, result in results.items():
         if not name.startswith(known):
             parts += [f"## {words_of(name).capitalize()}", INTRODUCTIONS.get(name, "")]
@@ -135,12 +141,15 @@ def page(results: Results) -> str:
 
 
 def _machine(results: Results) -> list[str]:
-    about: dict[str, Any] = next((r["about"] for r in results.values() if "about" in r), {})
-    if not about:
+    abouts: list[dict[str, Any]] = [r["about"] for r in results.values() if "about" in r]
+    if not abouts:
         return []
+    dates = ", ".join(sorted({about["date"] for about in abouts}))
+    commits = ", ".join(dict.fromkeys(f"`{about['commit']}`" for about in abouts))
+    about = abouts[0]
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     return [
-        f"Measured on {about['date']} at commit `{about['commit']}`: {about['processor']} "
+        f"Measured on {dates} at {commits}: {about['processor']} "
         f"({about['instructions']}, {about['cores']} cores), Python {about['python']}, {versions}."
     ]
 
@@ -253,6 +262,7 @@ SECTIONS: dict[str, Callable[[Results], Iterable[str]]] = {
     "The estimate": _one("estimate", ESTIMATE),
     "Growth with examples, units and depth": _one("scaling", SCALING),
     "Memory": _one("memory", MEMORY),
+    "UnitMem": _one("unit_mem", UNIT_MEM),
 }
 
 

@@ -34,19 +34,19 @@ MIB = 2**20
 
 def measure(examples: Sequence[int] = EXAMPLES, side: int = SIDE) -> dict[str, Any]:
     """Seconds and memory of both ways for each number of images, and whether they agree."""
-    found: dict[str, Any] = {"benchmark": "unit_mem", "model": "resnet18", "copies": COPIES}
-    found["side"] = side
+    rows: dict[str, dict[str, Any]] = {}
+    grown = []
     for number in examples:
         for way in WAYS:
             asked = [sys.executable, "-m", "benchmarks.unit_mem", "--json", "--inside", way]
             asked += ["--examples", str(number), "--side", str(side)]
             done = subprocess.run(asked, stdout=subprocess.PIPE, text=True, check=True)
-            facts = json.loads(done.stdout)
-            found |= {f"{way}_{key}_{number}": value for key, value in facts.items()}
-        ratio = found[f"hooks_cpu_s_{number}"] / found[f"ours_cpu_s_{number}"]
-        found[f"ratio_hooks_{number}"] = significant(ratio)
-    few, many = (found[f"ours_grown_mb_{number}"] for number in (examples[0], examples[-1]))
-    return {**found, "grown_between_mb": many - few, "about": about()}
+            rows[f"{way}, {number:,} images"] = json.loads(done.stdout)
+        ours, hooks = (rows[f"{way}, {number:,} images"] for way in WAYS)
+        ours["ratio_hooks"] = significant(hooks["cpu_s"] / ours["cpu_s"])
+        grown.append(ours["grown_mb"])
+    found = {"benchmark": "unit_mem", "model": "resnet18", "copies": COPIES, "side": side}
+    return {**found, "grown_between_mb": grown[-1] - grown[0], **rows, "about": about()}
 
 
 def inside(way: str, examples: int, side: int) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def test_the_page_is_written_from_results(tmp_path, capsys):
     assert "| few bins | 1 |  |" in text and "| many bins | 2 | 3 |" in text
     assert "## One step" not in text and text.index("## Memory") < text.index("## Ceilings")
     assert "### ResNet-9, units of every layer ablated, 9 examples" in text
-    assert f"torch {torch.__version__}" in text
+    assert f"torch {torch.__version__}" in text and f"at `{found['about']['commit']}`:" in text
     with pytest.raises(SystemExit, match="no JSON"):
         page.main([str(tmp_path / "nothing")])
 
@@ -209,3 +209,12 @@ def test_the_page_is_written_from_results(tmp_path, capsys):
 def test_a_table_is_as_wide_as_its_heads():
     lines = tables.generic({"a": {"x": 1}, "b": {"y": True}}).splitlines()
     assert lines == ["|  | x | y |", "| --- | --- | --- |", "| a | 1 |  |", "| b |  | yes |"]
+
+
+def test_the_page_names_every_commit_that_was_measured():
+    one = {"date": "2026-01-02", "commit": "aaa", "processor": "P", "instructions": "I", "cores": 2}
+    one |= {"python": "3.11", "versions": {"torch": "2"}}
+    other = {**one, "date": "2026-01-01", "commit": "bbb"}
+    abouts = {"ceilings": one, "histograms": other, "neighbours": one, "click": None}
+    text = page.page({name: {"about": about} if about else {} for name, about in abouts.items()})
+    assert "Measured on 2026-01-01, 2026-01-02 at `aaa`, `bbb`: P (I, 2 cores)" in text
