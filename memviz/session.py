@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.runner import Replay
 from memviz.engine.toggle import Toggle
 from memviz.study import Study
+from memviz.tensor_files import atomic_write
 from memviz.units import Layer, UnitSet, UnitsLike, UnknownLayerError
 from memviz.variants import variant, variants
 
@@ -233,11 +232,8 @@ class Session:
                 "examples": list(self.examples),
                 "opened": self.opened,
             }
-        path = Path(path)
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        with os.fdopen(handle, "w") as file:
-            json.dump(content, file, indent=1)
-        os.replace(part, path)
+        with atomic_write(Path(path)) as part:
+            part.write_text(json.dumps(content, indent=1))
 
     def load(self, path: str | Path) -> None:
         """Take up a saved state.

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from memviz import tensor_files
 from memviz.demos import demo, digits, weight_files
 from memviz.models.convnet import ConvNet
 
@@ -262,7 +263,7 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(weight_files, "save_file", fail)
+    monkeypatch.setattr(tensor_files, "save_file", fail)
     with pytest.raises(KeyboardInterrupt):
         weight_files.write(path, {"w": torch.zeros(2, 2)}, {"epoch": "2"}, half=False)
     assert weight_files.read(path, {"epoch": "1"})[0]["w"].sum() == 4

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +12,7 @@ from memviz.demos import digits, weight_files
 from memviz.probes.critical_units import Method, critical_units
 from memviz.probes.retraining import layer_retraining
 from memviz.probes.rewinding import layer_rewinding
+from memviz.tensor_files import atomic_write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,13 +93,8 @@ def kept_table(name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         return pd.read_csv(path)
     table = make()
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
-    os.close(handle)
-    try:
+    with atomic_write(path) as part:
         table.to_csv(part, index=False)
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
     return table
 
 

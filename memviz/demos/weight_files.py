@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
+
+from memviz import tensor_files
 
 State = dict[str, Tensor]
 
@@ -39,18 +37,11 @@ def write(path: Path, state: Mapping[str, Tensor], facts: Mapping[str, str], hal
     batch-norm statistics can be too small for half precision, and take little room.
     """
     kept = {
-        name: (tensor.half() if half and tensor.ndim > 1 else tensor).cpu().contiguous()
+        name: tensor.half() if half and tensor.ndim > 1 else tensor
         for name, tensor in state.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
-    os.close(handle)
-    try:
-        save_file(kept, part, metadata={**facts, "sha256": _digest(kept)})
-        os.chmod(part, 0o644)
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    tensor_files.write(path, kept, {**facts, "sha256": tensor_files.digest(kept)})
 
 
 def read(path: Path, expected: Mapping[str, str]) -> tuple[State, dict[str, str]]:
@@ -61,31 +52,21 @@ def read(path: Path, expected: Mapping[str, str]) -> tuple[State, dict[str, str]
     DamagedWeights : the file is cut, altered, or not the one that ``expected`` describes.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = dict(file.metadata() or {})
-            kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+        kept, facts = tensor_files.read(path)
+    except tensor_files.DamagedFile as error:
         raise DamagedWeights(f"{path.name} can't be read ({error})") from error
     for key, value in expected.items():
         if facts.get(key) != value:
             raise DamagedWeights(
                 f"{path.name} has {key} {facts.get(key)!r}, but {value!r} is needed"
             )
-    if facts.get("sha256") != _digest(kept):
+    if facts.get("sha256") != tensor_files.digest(kept):
         raise DamagedWeights(f"{path.name} was altered after it was written")
     state = {
         name: tensor.float() if tensor.dtype == torch.float16 else tensor
         for name, tensor in kept.items()
     }
     return state, facts
-
-
-def _digest(state: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(f"{name} {state[name].dtype} {tuple(state[name].shape)}".encode())
-        digest.update(state[name].numpy().tobytes())
-    return digest.hexdigest()
 
 
 class StoredCheckpoints(Mapping[int, State]):

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
-
+from memviz import tensor_files
 from memviz.engine.effects import Effects
 from memviz.study import Study
 from memviz.units import Unit
@@ -54,29 +47,22 @@ def load_effects(path: str | Path, study: Study) -> Effects:
 
 def study_facts(study: Study) -> dict[str, str]:
     """What the effects depend on: hashes of the weights and of the data, and the task's name."""
-    weights, data = hashlib.sha256(), hashlib.sha256()
-    for name, tensor in [*study.model.named_parameters(), *study.model.named_buffers()]:
-        _add(weights, name, tensor)
     inputs = study.inputs if isinstance(study.inputs, Mapping) else {"inputs": study.inputs}
-    for name, tensor in inputs.items():
-        _add(data, name, tensor)
-    _add(data, "labels", study.labels)
+    weights = [*study.model.named_parameters(), *study.model.named_buffers()]
     task = type(study.task)
     return {
-        "weights": weights.hexdigest(),
-        "data": data.hexdigest(),
+        "weights": tensor_files.digest(weights),
+        "data": tensor_files.digest([*inputs.items(), ("labels", study.labels)]),
         "task": f"{task.__module__}.{task.__qualname__}",
     }
 
 
 def sweep_facts(effects: Effects) -> dict[str, str]:
     """What was ablated, how, and on which examples."""
-    examples = hashlib.sha256()
-    _add(examples, "examples", effects.examples)
     return {
         "how": effects.how,
         "units": json.dumps([[unit.layer, unit.index] for unit in effects.units]),
-        "examples": examples.hexdigest(),
+        "examples": tensor_files.digest({"examples": effects.examples}),
     }
 
 
@@ -86,17 +72,9 @@ def write(path: Path, effects: Effects, of_study: Mapping[str, str]) -> None:
         raise FileNotFoundError(
             f"there is no folder {str(path.parent)!r} to write {path.name!r} in; make it first."
         )
-    tensors = {name: getattr(effects, name).contiguous() for name in _TABLES}
-    tensors["examples"] = effects.examples.cpu().contiguous()
+    tensors = {name: getattr(effects, name) for name in (*_TABLES, "examples")}
     facts = {"format": _FORMAT, "path": effects.path, **of_study, **sweep_facts(effects)}
-    handle, part = tempfile.mkstemp(dir=path.absolute().parent, prefix=path.stem, suffix=".part")
-    os.close(handle)
-    try:
-        save_file(tensors, part, metadata={**facts, "sha256": _digest(tensors, facts)})
-        os.chmod(part, 0o644)  # the temporary file is for its owner alone
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    tensor_files.write(path, tensors, {**facts, "sha256": tensor_files.digest(tensors, facts)})
 
 
 def read(path: Path, study: Study) -> tuple[Effects, dict[str, str]]:
@@ -104,10 +82,8 @@ def read(path: Path, study: Study) -> tuple[Effects, dict[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}.")
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+        tensors, facts = tensor_files.read(path)
+    except tensor_files.DamagedFile as error:
         raise StoredError(
             f"{str(path)!r} can't be read as effects ({error}); delete it, or name another file."
         ) from error
@@ -116,7 +92,7 @@ def read(path: Path, study: Study) -> tuple[Effects, dict[str, str]]:
             f"{str(path)!r} is not a file of effects; name one that effects.save or "
             "sweep(path=...) wrote."
         )
-    if facts.pop("sha256", "") != _digest(tensors, facts):
+    if facts.pop("sha256", "") != tensor_files.digest(tensors, facts):
         raise StoredError(
             f"{str(path)!r} was altered after it was written; delete it, or name another file."
         )
@@ -135,16 +111,3 @@ def check(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> No
                 f"{str(path)!r} holds the effects of {_WORDS[key]}{which}; "
                 "name another file, or delete it."
             )
-
-
-def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name in sorted(tensors):
-        _add(digest, name, tensors[name])
-    return digest.hexdigest()
-
-
-def _add(digest: hashlib._Hash, name: str, tensor: Tensor) -> None:
-    digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-    content = tensor.detach().cpu().contiguous().flatten()
-    digest.update(content.view(torch.uint8).numpy().data)

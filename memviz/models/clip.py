@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from memviz import tensor_files
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 
@@ -69,14 +70,12 @@ def save_clip(folder: str | Path, clip: Clip) -> Path:
     ``open_clip.create_model_and_transforms("local-dir:FOLDER")`` opens it anywhere. Each file is
     written whole or not at all.
     """
-    from safetensors.torch import save_file
-
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.cpu().contiguous() for name, tensor in clip.model.state_dict().items()}
     text = json.dumps(clip.config, indent=2) + "\n"
-    _whole(target / WEIGHTS, lambda part: save_file(state, part))
-    _whole(target / CONFIG, lambda part: part.write_text(text, encoding="utf-8"))
+    tensor_files.write(target / WEIGHTS, clip.model.state_dict(), {})
+    with tensor_files.atomic_write(target / CONFIG) as part:
+        part.write_text(text, encoding="utf-8")
     return target
 
 
@@ -216,18 +215,6 @@ def _meaning(model: nn.Module, name: str, *shapes: list[int]) -> list[str]:
     if patch is None:
         return [f"{shape[0] - 1} patches an image" for shape in shapes]
     return [f"an image size of {math.isqrt(shape[0] - 1) * patch[0]} pixels" for shape in shapes]
-
-
-def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under another name first; a reader sees the whole file or none."""
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
-    os.close(handle)
-    try:
-        write(Path(part))
-        os.chmod(part, 0o644)
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from memviz.training.stored import (
 
 KIND = "a training's state"
 FILE = "training.safetensors"
+_DATA = {"inputs", "labels", "examples", "images", "tokens", "heldout_images", "heldout_tokens"}
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,7 @@ class Progress:
     generator: torch.Generator
     recorder: Recorder
     loss: Callable[..., Tensor]
-    path: Path | None = None
-    facts: dict[str, str] = field(default_factory=dict)
+    file: TrainingFile | None = None
 
     def open(self, folder: Path, settings: Settings, **data: Tensor) -> None:
         """Name the folder, and take up the training that it holds.
@@ -60,74 +60,113 @@ class Progress:
         ------
         ValueError : the folder holds another training, or the file is damaged.
         """
-        self.path = folder / FILE
-        self.facts = {
-            **{name: json.dumps(value) for name, value in asdict(settings).items()},
-            **{name: digest_of({name: tensor}) for name, tensor in data.items()},
-            "checkpoint_epochs": json.dumps(sorted(self.recorder.checkpoint_epochs)),
-            "loss": _name(self.loss),
-            "start": digest_of(self.model.state_dict()),
-        }
-        if self.path.is_file():
-            self._read()
+        self.file = TrainingFile(folder / FILE, KIND, self.model, self.optimizer, self.schedule)
+        epochs = self.recorder.checkpoint_epochs
+        self.file.describe(asdict(settings), data, epochs, loss=_name(self.loss))
+        if self.file.path.is_file():
+            self._read(self.file)
 
     def write(self) -> None:
         """Write the state at the end of an epoch."""
-        if self.path is None:
+        if self.file is None:
             return
-        optimizer = self.optimizer.state_dict()
         tensors: State = {"generator": self.generator.get_state()}
-        tensors |= _under("model", self.model.state_dict())
-        tensors |= _under("record", self.recorder.run.tables)
-        for parameter, state in optimizer["state"].items():
-            tensors |= _under(f"optimizer/{parameter}", state)
+        tensors |= under("model", self.model.state_dict())
+        tensors |= under("record", self.recorder.run.tables)
         if isinstance(self.loss, nn.Module):
-            tensors |= _under("loss", self.loss.state_dict())
-        facts = {
-            "kind": KIND,
+            tensors |= under("loss", self.loss.state_dict())
+        self.file.write(tensors)
+
+    def _read(self, file: TrainingFile) -> None:
+        tensors, _ = file.read("model")
+        self.generator.set_state(tensors["generator"])
+        if isinstance(self.loss, nn.Module):
+            self.loss.load_state_dict(out_of("loss", tensors))
+        self.recorder.go_on_from(TrainingRun(checkpoints={}, **out_of("record", tensors)))
+
+
+@dataclass
+class TrainingFile:
+    """A training's file: its optimizer's and schedule's state, and facts that tell it apart."""
+
+    path: Path
+    kind: str
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    facts: dict[str, str] = field(default_factory=dict)
+
+    def describe(
+        self,
+        settings: Mapping[str, Any],
+        data: Mapping[str, Tensor],
+        checkpoint_epochs: Collection[int],
+        **more: str,
+    ) -> None:
+        """Take the facts of a training before it begins."""
+        self.facts = {
+            **{name: json.dumps(value) for name, value in settings.items()},
+            **{name: digest_of({name: tensor}) for name, tensor in data.items()},
+            "checkpoint_epochs": json.dumps(sorted(checkpoint_epochs)),
+            **more,
+            "start": digest_of(self.model.state_dict()),
+        }
+
+    def write(self, tensors: Mapping[str, Tensor], **more: str) -> None:
+        """Write tensors, with the optimizer's and the schedule's state."""
+        kept, optimizer = dict(tensors), self.optimizer.state_dict()
+        for parameter, state in optimizer["state"].items():
+            kept |= under(f"optimizer/{parameter}", state)
+        steps = {
             "groups": json.dumps(optimizer["param_groups"]),
             "schedule": json.dumps(self.schedule.state_dict()),
         }
-        write(self.path, tensors, {**self.facts, **facts})
+        write(self.path, kept, {**self.facts, "kind": self.kind, **steps, **more})
 
-    def _read(self) -> None:
-        assert self.path is not None
-        tensors, found = read(self.path, KIND)
-        state = _out_of("model", tensors)
+    def read(self, *left: str) -> tuple[State, dict[str, str]]:
+        """Put the model, the optimizer and the schedule back; give all tensors and facts.
+
+        ``left`` names the parts that the training may have left in the model, first the one to
+        put back.
+
+        Raises
+        ------
+        ValueError : the file is damaged, or of another training; nothing is changed.
+        """
+        tensors, found = read(self.path, self.kind)
+        states = [out_of(part, tensors) for part in left]
         try:
-            check_architecture(self.model, state)
-            self._check(found, state)
+            self._check(found, states)
         except ValueError as error:
             raise ValueError(
                 f"the folder {str(self.path.parent)!r} holds another training: {error}; name "
                 "another folder, or repeat the call that began it."
             ) from error
         optimizer: dict[str, Any] = {"state": {}, "param_groups": json.loads(found["groups"])}
-        for name, tensor in _out_of("optimizer", tensors).items():
+        for name, tensor in out_of("optimizer", tensors).items():
             parameter, key = name.split("/", 1)
             optimizer["state"].setdefault(int(parameter), {})[key] = tensor
-        load_checkpoint(self.model, state)
+        load_checkpoint(self.model, states[0])
         self.optimizer.load_state_dict(optimizer)
         self.schedule.load_state_dict(json.loads(found["schedule"]))
-        self.generator.set_state(tensors["generator"])
-        if isinstance(self.loss, nn.Module):
-            self.loss.load_state_dict(_out_of("loss", tensors))
-        self.recorder.go_on_from(TrainingRun(checkpoints={}, **_out_of("record", tensors)))
         self.facts["start"] = found["start"]
+        return tensors, found
 
-    def _check(self, found: dict[str, str], state: State) -> None:
+    def _check(self, found: Mapping[str, str], states: Sequence[State]) -> None:
+        check_architecture(self.model, states[0])
+        # The model that was interrupted or finished is as that call left it.
+        left = [digest_of(state) for state in states]
         for name, value in self.facts.items():
-            if name == "start" and value == digest_of(state):
-                continue  # the model that was interrupted, at the end of its last epoch
-            if found.get(name) != value:
-                raise ValueError(_difference(name, found.get(name, "none"), value))
+            there = found.get(name, "none")
+            if there != value and not (name == "start" and value in left):
+                raise ValueError(_difference(name, there, value))
 
 
 def _difference(name: str, there: str, here: str) -> str:
     if name == "start":
         return "it began from other weights"
-    if name in ("inputs", "labels", "examples"):
-        return f"it has other {name}"
+    if name in _DATA:
+        return f"it has other {name.replace('_', ' ')}"
     return f"it has {name} {there}, not {here}"
 
 
@@ -137,11 +176,13 @@ def _name(loss: Callable[..., Tensor]) -> str:
     return str(getattr(loss, "__qualname__", type(loss).__qualname__))
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> State:
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> State:
+    """Tensors named as parts of a file: ``prefix/name``."""
     return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
 
 
-def _out_of(prefix: str, tensors: Mapping[str, Tensor]) -> State:
+def out_of(prefix: str, tensors: Mapping[str, Tensor]) -> State:
+    """The part of a file below a prefix, without it."""
     start = len(prefix) + 1
     return {
         name[start:]: tensor for name, tensor in tensors.items() if name.startswith(prefix + "/")

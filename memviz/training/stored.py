@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from memviz import tensor_files
 
 State = dict[str, Tensor]
 
@@ -20,16 +15,9 @@ State = dict[str, Tensor]
 def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
     """Write tensors and facts; a reader sees the whole file or none. Makes the folder."""
     # Cloned, since tied weights share memory and safetensors takes each tensor alone.
-    kept = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    kept = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
-    os.close(handle)
-    try:
-        save_file(kept, part, metadata={**facts, "sha256": _digest(kept, facts)})
-        os.chmod(part, 0o644)  # the temporary file is for its owner alone
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    tensor_files.write(path, kept, {**facts, "sha256": tensor_files.digest(kept, facts)})
 
 
 def read(path: Path, kind: str) -> tuple[State, dict[str, str]]:
@@ -43,16 +31,14 @@ def read(path: Path, kind: str) -> tuple[State, dict[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}.")
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+        tensors, facts = tensor_files.read(path)
+    except tensor_files.DamagedFile as error:
         raise ValueError(
             f"{str(path)!r} can't be read as {kind} ({error}); delete it, or name another file."
         ) from error
     if facts.get("kind") != kind:
         raise ValueError(f"{str(path)!r} is not {kind}; name the file that was written as one.")
-    if facts.pop("sha256", "") != _digest(tensors, facts):
+    if facts.pop("sha256", "") != tensor_files.digest(tensors, facts):
         raise ValueError(
             f"{str(path)!r} was altered after it was written; delete it, or name another file."
         )
@@ -68,7 +54,8 @@ def load_checkpoint(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
     Examples
     --------
-    >>> model = torch.nn.Linear(2, 3)
+    >>> import torch
+    >>> model = nn.Linear(2, 3)
     >>> load_checkpoint(model, {"weight": torch.ones(3, 2), "bias": torch.zeros(3)})
     >>> load_checkpoint(model, {"weight": torch.ones(4, 2), "bias": torch.zeros(4)})
     Traceback (most recent call last):
@@ -93,16 +80,7 @@ def check_architecture(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
     """A hash of names, types, shapes and values."""
-    return _digest(tensors, {})
-
-
-def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return tensor_files.digest(tensors, {})
 
 
 class StoredCheckpoints(Mapping[int, State]):

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz.engine import checkpoint, runner, stored, stream
+from memviz import tensor_files
+from memviz.engine import checkpoint, runner, stream
 from memviz.engine.effects import Effects
 from memviz.engine.stream import sweep_stream
 
@@ -307,7 +308,7 @@ def test_a_writing_that_fails_leaves_the_old_file(
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stored, "save_file", fail)
+        patch.setattr(tensor_files, "save_file", fail)
         with pytest.raises(OSError, match="disk full"):
             effects.save(file)
     with monkeypatch.context() as patch:

@@ -1,0 +1,103 @@
+"""Tensors on disk: hashed as a slow count by hand does, whole or not there, damage told."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from memviz.tensor_files import DamagedFile, atomic_write, digest, read, write
+
+DTYPES = (torch.float32, torch.float16, torch.int64, torch.uint8, torch.bool)
+
+
+def drawn(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 9, shape, generator=generator).to(dtype)
+
+
+def by_hand(tensors: list[tuple[str, Tensor]], start: str) -> str:
+    """The hash of one string of bytes, made with numpy."""
+    content = start.encode()
+    for name, tensor in tensors:
+        content += f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
+        content += tensor.numpy().tobytes("C")
+    return hashlib.sha256(content).hexdigest()
+
+
+@given(
+    shapes=st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=4),
+        st.tuples(
+            st.lists(st.integers(0, 3), max_size=3).map(tuple),
+            st.sampled_from(DTYPES),
+            st.booleans(),
+        ),
+        max_size=3,
+    ),
+    facts=st.none() | st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
+)
+def test_the_hash_equals_one_made_by_hand(shapes, facts):
+    pairs = [
+        (name, drawn(shape, dtype).mT if turned and len(shape) > 1 else drawn(shape, dtype))
+        for name, (shape, dtype, turned) in shapes.items()
+    ]
+    start = "" if facts is None else json.dumps(facts, sort_keys=True)
+    assert digest(pairs, facts) == by_hand(pairs, start)
+    in_order = sorted(pairs, key=lambda pair: pair[0])
+    assert digest(dict(pairs), facts) == by_hand(in_order, start)
+
+
+def test_no_facts_are_not_empty_facts():
+    one = {"w": torch.ones(2)}
+    assert digest(one) == by_hand(list(one.items()), "")
+    assert digest(one, {}) == by_hand(list(one.items()), "{}") != digest(one)
+
+
+def test_what_is_written_is_read(tmp_path: Path):
+    tensors = {
+        "turned": drawn((2, 3), torch.float32).mT,
+        "learned": torch.ones(2, requires_grad=True),
+        "small": torch.ones(3, dtype=torch.bfloat16),
+        "one": torch.tensor(7),
+        "none": torch.zeros(0, 4),
+    }
+    path = tmp_path / "a.safetensors"
+    write(path, tensors, {"é": "ü"})
+    found, facts = read(path)
+    assert facts == {"é": "ü"} and set(found) == set(tensors)
+    assert all(torch.equal(found[k], v) and found[k].dtype == v.dtype for k, v in tensors.items())
+    assert digest(found) == digest(tensors)
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("stop", [OSError("disk full"), KeyboardInterrupt()])
+def test_a_writing_that_stops_leaves_what_was_there(tmp_path: Path, stop: BaseException):
+    path = tmp_path / "a.txt"
+    for before in ([], [path]):
+        with pytest.raises(type(stop)), atomic_write(path) as part:
+            part.write_text("half of it")
+            raise stop
+        assert list(tmp_path.iterdir()) == before
+        path.write_text("whole")
+    assert path.read_text() == "whole"
+    with atomic_write(path) as part:
+        part.write_text("new")
+        assert path.read_text() == "whole"
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("content", [b"", b"margin,loss\n1,2\n", None])
+def test_damage_is_told(tmp_path: Path, content: bytes | None):
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(DamagedFile, match="No such file"):
+        read(path)
+    write(path, {"w": torch.ones(9)}, {})
+    path.write_bytes(path.read_bytes()[:-4] if content is None else content)
+    with pytest.raises(DamagedFile):
+        read(path)
