@@ -89,7 +89,8 @@ examples and one plain forward pass; the budget is for recorded passes."""
 UNIT_MEM = """\
 UnitMem of every unit in one pass over augmented copies of each image, beside plain hooks that keep
 a number for each unit and copy. Both do the same arithmetic; what differs is how much the process
-grows beyond where it stood with the network, the images and one batch. Each way runs once, in a
+grows beyond where it stood with the network, the images and one batch. A number that the hooks keep
+has four bytes; what they grow by beyond that differs from run to run. Each way runs once, in a
 process of its own; the error is that of four images, computed both ways."""
 
 INTRODUCTIONS = {

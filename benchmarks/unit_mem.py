@@ -56,7 +56,9 @@ def inside(way: str, examples: int, side: int) -> dict[str, Any]:
         with torch.inference_mode():
             study.model(study.inputs[:HOOK_BATCH])  # type: ignore[index]
         few = mv.Study(study.model, study.inputs[:4], study.labels[:4], {"a": range(4)})  # type: ignore[index]
-        error = (ours(few) - hooked(few)).abs().nan_to_num().max()
+        mine, theirs = ours(few), hooked(few)
+        dead = mine.isnan() & theirs.isnan()  # a unit that one way alone takes for dead is an error
+        error = (mine - theirs)[~dead].abs().max()
         before = peak_memory()
         ways: dict[str, Callable[[mv.Study], Tensor]] = {"ours": ours, "hooks": hooked}
         timing = Timing()
