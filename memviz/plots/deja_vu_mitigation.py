@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from memviz.plots import style
 from memviz.plots.style import NULL, quiet
@@ -22,6 +25,7 @@ _LOOKS = (
 )
 # Where a setting is written: directions that share a point don't share the place.
 _LABELS = (((5, 4), "left"), ((-5, -10), "right"), ((5, -10), "left"), ((-5, 4), "right"))
+_NEAR, _CROWD = 0.04, 3  # share of an axis; settings near each other of which all can be read
 
 
 def mitigation(
@@ -72,8 +76,11 @@ def mitigation(
             axes.axhspan(null.min(), null.max(), color=NULL, alpha=0.3, lw=0, label="null")
         axes.axhline(0, color=NULL, lw=0.8)
         directions = table.groupby("direction", sort=False)
-        for index, (name, rows) in enumerate(directions):
+        means = [
             _direction(axes, str(name), rows, utility, memorized, index)
+            for index, (name, rows) in enumerate(directions)
+        ]
+        _write_settings(axes, means)
         axes.set_xlabel(f"{utility} (right: more useful)")
         quiet(axes)
     panels[0].set_ylabel(f"{memorized} (up: more memorized)")
@@ -88,16 +95,32 @@ def mitigation(
 
 def _direction(
     axes: Axes, name: str, rows: pd.DataFrame, utility: str, memorized: str, index: int
-) -> None:
+) -> pd.DataFrame:
+    """Draw a direction; the mean of each of its settings."""
     colour, mark = _LOOKS[index % len(_LOOKS)]
     settings = rows.groupby("setting", sort=False)[[utility, memorized]]
     low, mean, high = settings.min(), settings.mean(), settings.max()
     axes.hlines(mean[memorized], low[utility], high[utility], color=colour, lw=0.8, alpha=0.5)
     axes.vlines(mean[utility], low[memorized], high[memorized], color=colour, lw=0.8, alpha=0.5)
     axes.plot(mean[utility], mean[memorized], color=colour, marker=mark, ms=5, lw=1.2, label=name)
-    place, side = _LABELS[index % len(_LABELS)]
-    for setting, x, y in zip(mean.index, mean[utility], mean[memorized], strict=True):
+    return mean
+
+
+def _write_settings(axes: Axes, means: Sequence[pd.DataFrame]) -> None:
+    """Write settings beside their points, but for those in a crowd, where none could be read."""
+    named = [
+        (index, str(setting), point)
+        for index, mean in enumerate(means)
+        for setting, point in zip(mean.index, mean.to_numpy(), strict=True)
+    ]
+    spans = [high - low for low, high in (axes.get_xlim(), axes.get_ylim())]
+    places = np.array([point for _, _, point in named]) / spans
+    for (index, setting, point), place in zip(named, places, strict=True):
+        near = (np.abs(places - place) < _NEAR).all(1)
+        if near.sum() > _CROWD:
+            continue
+        offset, side = _LABELS[index % len(_LABELS)]
         axes.annotate(
-            str(setting), (x, y), textcoords="offset points", xytext=place, ha=side, fontsize=7,
-            color=colour, parse_math=False,
+            setting, point, textcoords="offset points", xytext=offset, ha=side, fontsize=7,
+            color=_LOOKS[index % len(_LOOKS)][0], parse_math=False,
         )  # fmt: skip
