@@ -14,7 +14,7 @@ import torch
 from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.runner import Replay
 from memviz.engine.toggle import Toggle
-from memviz.study import Study
+from memviz.study import Study, check_study
 from memviz.tensor_files import atomic_write
 from memviz.units import Layer, UnitSet, UnitsLike, UnknownLayerError
 from memviz.variants import variant, variants
@@ -60,6 +60,7 @@ class Session:
     """
 
     def __init__(self, study: Study) -> None:
+        check_study(study)
         self.study = study
         self.variants = variants(study)
         self._own = _Engine(study)

@@ -200,6 +200,19 @@ class Study:
         return str(names[label]) if names is not None and label < len(names) else str(label)
 
 
+def check_study(study: object) -> None:
+    """Refuse what is no study, with the way from it to one."""
+    if isinstance(study, Study):
+        return
+    given = type(study).__name__
+    if isinstance(getattr(study, "study", None), Study):
+        hint = "take its .study"
+    else:
+        what = "it" if isinstance(study, nn.Module) else "the model"
+        hint = f"build one of {what} with its data: mv.Study(model, inputs, labels, groups)"
+    raise TypeError(f"a Study is needed, and {given} was given; {hint}.")
+
+
 def check_ready(model: nn.Module) -> None:
     """Refuse a model in train mode or with weights that are not numbers."""
     for name, module in model.named_modules():

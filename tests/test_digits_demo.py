@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import memviz as mv
 from memviz import tensor_files
 from memviz.demos import demo, digits, weight_files
 from memviz.models.convnet import ConvNet
@@ -298,6 +299,13 @@ def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
 def test_a_bad_seed_gets_one_clear_sentence(seed):
     with pytest.raises(ValueError, match="seed must be a whole number from 0"):
         demo("digits", seed=seed)
+
+
+def test_two_demos_hold_a_pair_of_models():
+    pair = demo("encoders")
+    assert pair.subsets.candidate.shape == (50,) and pair.reference is not None
+    with pytest.raises(TypeError, match="a Retrieval is needed, and Encoders was given"):
+        mv.deja_vu(pair)
 
 
 def test_an_unknown_demo_gets_the_names_there_are():

@@ -1,5 +1,6 @@
 """A Study: what it takes, and one clear sentence for what it does not."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -237,3 +238,30 @@ def test_the_margin_by_hand() -> None:
     wanted = -torch.log_softmax(outputs, 1)[[0, 1], [0, 2]]
     assert torch.allclose(task.loss(outputs, labels), wanted)
     assert task.predictions(outputs).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        mv.workbench,
+        mv.sweep,
+        mv.layers,
+        mv.greedy,
+        mv.estimate,
+        mv.Session,
+        lambda given: mv.readout(given, "0:1"),
+        lambda given: mv.attribute_inputs(given, [0]),
+    ],
+)
+def test_what_is_no_study_gets_one_sentence(use: Callable[[Any], object]) -> None:
+    model = torch.nn.Linear(4, 3).eval()
+    with pytest.raises(TypeError, match=r"Linear was given; build one of it .* mv\.Study\(model"):
+        use(model)
+    with pytest.raises(TypeError, match=r"str was given; build one of the model with its data"):
+        use("digits")
+
+    class Holder:
+        study = mv.Study(model, torch.randn(2, 4), torch.zeros(2), {"test": range(2)})
+
+    with pytest.raises(TypeError, match=r"Holder was given; take its \.study"):
+        use(Holder())

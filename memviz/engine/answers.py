@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memviz.scores import Null, Scores
-from memviz.study import Study
+from memviz.study import Study, check_study
 from memviz.units import UnitSet, UnitsLike
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def drop(effects: Effects, on: str) -> tuple[Tensor, int, str]:
 
 def default_groups(study: Study, group: str | None, against: str | None) -> tuple[str, str]:
     """The study's first and second group where none is named; ``""`` where there is no second."""
+    check_study(study)
     names = list(study.groups)
     group = names[0] if group is None else group
     return group, next((n for n in names if n != group), "") if against is None else against

@@ -15,7 +15,7 @@ from memviz.engine.layers import Located, Site, locate
 from memviz.engine.replay import ANOTHER_PATH, DivergedError, Edit, Tape, record, run_edited
 from memviz.engine.states import take
 from memviz.engine.trace import Trace, tensors_in, trace, undisturbed, version
-from memviz.study import Inputs, Study, check_ready
+from memviz.study import Inputs, Study, check_ready, check_study
 from memviz.units import Layer, UnitSet, UnitsLike, check_units
 
 R = TypeVar("R")
@@ -55,6 +55,7 @@ class Replay:
     def __init__(
         self, study: Study, examples: Tensor | None = None, *, memory: int | None = None
     ) -> None:
+        check_study(study)
         check_ready(study.model)
         self.study = study
         self.examples = torch.arange(len(study)) if examples is None else examples
@@ -369,6 +370,7 @@ def layers(study: Study) -> list[Layer]:
     >>> [(layer.name, layer.units, layer.site) for layer in layers(study)]
     [('0', 8, 'linear > relu'), ('2', 3, 'linear')]
     """
+    check_study(study)
     two = study.batch(torch.arange(min(2, len(study))))
     found = locate(study.model, trace(study.model, study.call(_cloned(two))))
     return [located.layer for located in found.values()]

@@ -121,6 +121,6 @@ def _write_settings(axes: Axes, means: Sequence[pd.DataFrame]) -> None:
             continue
         offset, side = _LABELS[index % len(_LABELS)]
         axes.annotate(
-            setting, point, textcoords="offset points", xytext=offset, ha=side, fontsize=7,
+            setting, (point[0], point[1]), textcoords="offset points", xytext=offset, ha=side, fontsize=7,
             color=_LOOKS[index % len(_LOOKS)][0], parse_math=False,
         )  # fmt: skip

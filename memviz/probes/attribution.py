@@ -26,7 +26,7 @@ from memviz.probes.attribution_captum import (
     unit_axis,
 )
 from memviz.scores import Null, Scores
-from memviz.study import Study
+from memviz.study import Study, check_study
 from memviz.units import Layer, Unit, UnitSet, UnitsLike, check_units
 
 INPUT_METHODS = {
@@ -97,6 +97,7 @@ def attribute_inputs(
     import captum.attr
 
     name = _method(method, INPUT_METHODS, "an input")
+    check_study(study)
     indices = torch.as_tensor(examples).long()
     inputs = inputs_with_gradient(study, indices)
     goal = study.labels[indices] if targets is None else torch.as_tensor(targets).long()
@@ -149,6 +150,7 @@ def attribute_layers(
     8
     """
     name = _method(method, LAYER_METHODS, "a layer")
+    check_study(study)
     indices = torch.as_tensor(examples).long()
     chosen = captum_layers(study, layers)
     measured = partial(_layer_values, study, chosen, indices, name, n_steps, stop)
@@ -205,6 +207,7 @@ def attribute_unit(
         raise ValueError(f"{str(found)!r} names {len(found)} units; attribute_unit takes one.")
     layer_name, index = next(iter(check_units(found, layers_of(study))))
     layer = captum_layers(study, [layer_name])[0]
+    check_study(study)
     indices = torch.as_tensor(examples).long()
     if method == "conductance":
         return _conductance(study, layer, index, indices, n_steps)

@@ -60,6 +60,8 @@ def deja_vu(
 
     Raises
     ------
+    TypeError
+        If it is no Retrieval.
     ValueError
         If scores are over examples.
 
@@ -69,6 +71,11 @@ def deja_vu(
     >>> deja_vu(scenes.retrieval())
     memviz déjà vu explorer of 'scenes'. starting
     """
+    if not isinstance(retrieval, Retrieval):
+        raise TypeError(
+            f"a Retrieval is needed, and {type(retrieval).__name__} was given; build one of two "
+            "CLIP models and their pairs, or take mv.demo('scenes')."
+        )
     session = Session(retrieval.study)
     controller = DejaVuController(retrieval, session)
     named = named_scores(scores)
