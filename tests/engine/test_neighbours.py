@@ -82,9 +82,14 @@ def test_values_far_closer_than_bfloat16_are_told_apart(measure: Measure, screen
     check(base + 0.1 * normal(30, 24, seed=2), index, 10, measure, screen)
 
 
+@pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("measure", MEASURES)
-def test_equal_rows_come_by_lowest_id(measure: Measure, screen: bool) -> None:
+def test_equal_rows_come_by_lowest_id(
+    measure: Measure, screen: bool, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not known:  # equal rows that the sample did not show
+        monkeypatch.setattr(neighbours, "_first_of_equal", lambda index, k: None)
     rows, order = normal(40, 17), torch.randperm(400, generator=torch.Generator().manual_seed(3))
     index = rows.repeat(10, 1)[order]
     queries = rows[:20]
@@ -95,6 +100,21 @@ def test_equal_rows_come_by_lowest_id(measure: Measure, screen: bool) -> None:
         best = truth[query].argsort(descending=True)[:3]
         copies = [torch.nonzero(order % 40 == row)[:, 0] for row in best]
         assert found.ids[query].tolist() == torch.cat(copies)[:25].tolist()
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 60), st.data())
+@settings(max_examples=60, deadline=None)
+def test_only_rows_behind_k_equal_ones_are_left_out(
+    kinds: list[int], k: int, data: st.DataObject
+) -> None:
+    index = normal(4, 3, seed=5)[torch.tensor(kinds)]
+    kept = neighbours._first_of_equal(index, k)
+    expected = [row for row, kind in enumerate(kinds) if kinds[:row].count(kind) < k]
+    assert kept is None or kept.tolist() == expected
+    k = data.draw(st.integers(1, len(kinds)))
+    check(normal(3, 3, seed=6), index, k, "cosine", False)
+    ids, _ = brute_force(normal(3, 3, seed=6), index, k, "dot")
+    assert nearest(normal(3, 3, seed=6), index, k, measure="dot").ids.tolist() == ids.tolist()
 
 
 @pytest.mark.parametrize("screen", SCREENS)
@@ -110,6 +130,7 @@ def test_one_row_repeated_stays_within_memory(
 
     scan = Search._scan
     monkeypatch.setattr(Search, "_scan", count)
+    monkeypatch.setattr(neighbours, "_first_of_equal", lambda index, k: None)
     index = normal(1, 8).repeat(700, 1)
     found = nearest(normal(20, 8, seed=1), index, 5, measure=measure, screen=screen)
     assert found.ids.tolist() == [[0, 1, 2, 3, 4]] * 20
