@@ -19,6 +19,8 @@ from memviz.data.augmentations import CropAndColour
 from memviz.data.loaders import Cifar10, load_cifar10
 from memviz.data.subsets import Subsets, four_subsets
 from memviz.demos.encoders_figures import print_layers, print_pruning
+from memviz.probes.deja_vu_crops import CORNERS, corner_crop, crops
+from memviz.probes.deja_vu_ssl import SSLDejaVu, ssl_test, symmetrised
 from memviz.probes.encoders_accuracy import ProbeAccuracy
 from memviz.probes.encoders_layers import layer_mem
 from memviz.probes.encoders_pruning import prune
@@ -75,8 +77,52 @@ def drawn(data: Cifar10, seed: int) -> tuple[Tensor, Subsets, Tensor]:
     return images, subsets, free.nonzero()[:, 0]
 
 
+def print_deja_vu(
+    encoders: tuple[nn.Module, nn.Module],
+    images: Tensor,
+    labels: Tensor,
+    subsets: Subsets,
+    public: Tensor,
+) -> None:
+    """Print the DV score (Meehan et al. 2023): whether an image's corners find its label."""
+    height, width = images.shape[2:]
+
+    def asked(rows: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
+        boxes = [corner_crop(height, width, fraction, corner) for corner in CORNERS]
+        cut = [crops(images[rows], [box] * len(rows), (height, width)) for box in boxes]
+        return torch.cat(cut), labels[rows].repeat(len(boxes))
+
+    target, reference = (model.eval() for model in encoders)
+    for fraction in (0.3, 0.5):
+        given = images[public], labels[public]
+        null = asked(subsets.external, fraction)
+        one, other = (
+            ssl_test(*pair, *asked(rows, fraction), *given, held_out=null, progress=False)
+            for pair, rows in (
+                ((target, reference), subsets.candidate),
+                ((reference, target), subsets.independent),
+            )
+        )
+        assert one.null is not None
+        error = (_error(one) ** 2 + _error(other) ** 2) ** 0.5 / 2
+        accuracies = "{:.3f} and {:.3f}".format(*one.accuracies())
+        print(
+            f"corners of {fraction:.0%} of each side: "
+            f"DV {symmetrised(one, other):+.3f} ± {error:.3f}, "
+            f"held out {one.null.dv:+.3f} ± {_error(one.null):.3f}; accuracy {accuracies}, "
+            f"{len(one.labels)} crops, {len(public)} public images"
+        )
+
+
+def _error(found: SSLDejaVu) -> float:
+    """Standard error of a DV score over images, each of which has all its corners."""
+    gap = found.target.right(found.labels).double() - found.reference.right(found.labels).double()
+    each = gap.view(len(CORNERS), -1).mean(0)
+    return float(each.std() / len(each) ** 0.5)
+
+
 def report(folder: str | Path, seed: int = 0, epochs: int = EPOCHS) -> None:
-    """Train the pair and print LayerMem, UnitMem and pruning.
+    """Train the pair and print LayerMem, the DV score, UnitMem and pruning.
 
     Parameters
     ----------
@@ -100,6 +146,7 @@ def report(folder: str | Path, seed: int = 0, epochs: int = EPOCHS) -> None:
         found = layer_mem(target, reference, images, AUGMENT, subsets, unit_norm=unit_norm)
         print_layers("features of length 1" if unit_norm else "raw", found)
     labels = torch.cat([data.labels, data.test_labels])
+    print_deja_vu((target, reference), images, labels, subsets, free)
     training = {"training": torch.arange(len(subsets.target))}
     study = Study(target, images[subsets.target], labels[subsets.target], training)
     scores = unit_mem(study, LAYERS, AUGMENT)

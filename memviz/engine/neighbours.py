@@ -130,7 +130,8 @@ def _first_of_equal(index: Tensor, k: int) -> Tensor | None:
     place = (
         torch.arange(len(index), device=index.device) - (counts.cumsum(0) - counts)[group[order]]
     )
-    return order[place < k].sort().values
+    kept: Tensor = order[place < k].sort().values
+    return kept
 
 
 def _check_rows(rows: Tensor, words: str, measure: Measure) -> float:

@@ -115,12 +115,12 @@ def _write_settings(axes: Axes, means: Sequence[pd.DataFrame]) -> None:
     ]
     spans = [high - low for low, high in (axes.get_xlim(), axes.get_ylim())]
     places = np.array([point for _, _, point in named]) / spans
-    for (index, setting, point), place in zip(named, places, strict=True):
+    for (index, setting, (x, y)), place in zip(named, places, strict=True):
         near = (np.abs(places - place) < _NEAR).all(1)
         if near.sum() > _CROWD:
             continue
         offset, side = _LABELS[index % len(_LABELS)]
         axes.annotate(
-            setting, (point[0], point[1]), textcoords="offset points", xytext=offset, ha=side, fontsize=7,
+            setting, (x, y), textcoords="offset points", xytext=offset, ha=side, fontsize=7,
             color=_LOOKS[index % len(_LOOKS)][0], parse_math=False,
         )  # fmt: skip
