@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
+from operator import index
+from typing import Any
 
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -34,7 +36,8 @@ def background_crop(
     Raises
     ------
     ValueError
-        On an image without pixels, or a box that ends before it begins.
+        On an image without pixels, or a box that is not four whole numbers or ends before it
+        begins.
 
     Examples
     --------
@@ -44,7 +47,7 @@ def background_crop(
     True
     """
     _check_size(height, width)
-    cut = [_cut(box, height, width) for box in boxes]
+    cut = [_cut(box, f"box {row}", height, width) for row, box in enumerate(boxes)]
     inside = [(t, x0, b, x1) for t, x0, b, x1 in cut if t < b and x0 < x1]
     edges = sorted({0, width, *(x for _, left, _, right in inside for x in (left, right))})
     best, found = 0, None
@@ -116,7 +119,9 @@ def crops(images: Tensor, boxes: Sequence[Box], size: tuple[int, int]) -> Tensor
     Raises
     ------
     ValueError
-        On images of another shape, another number of boxes, or a box with no pixel of its image.
+        On images of another shape, another number of boxes, or a box that is not four whole numbers
+        or has no pixel of its image. :func:`background_crop` gives None where there is no
+        background: leave these images out.
 
     Examples
     --------
@@ -126,16 +131,20 @@ def crops(images: Tensor, boxes: Sequence[Box], size: tuple[int, int]) -> Tensor
     tensor([[[[10., 11.],
               [14., 15.]]]])
     """
-    if images.dim() != 4 or not images.is_floating_point():
+    if not isinstance(images, Tensor) or images.dim() != 4 or not images.is_floating_point():
+        given = (
+            f"{images.dtype} {list(images.shape)}"
+            if isinstance(images, Tensor)
+            else type(images).__name__
+        )
         raise ValueError(
-            f"images are {images.dtype} {list(images.shape)}; "
-            "give floats [n, channels, height, width]."
+            f"images are {given}; give a tensor of floats [n, channels, height, width]."
         )
     if len(boxes) != len(images):
         raise ValueError(f"there are {len(boxes)} boxes for {len(images)} images; give one each.")
     found = images.new_empty(len(images), images.shape[1], *size)
     for row, box in enumerate(boxes):
-        top, left, bottom, right = _cut(box, *images.shape[2:])
+        top, left, bottom, right = _cut(box, f"the box of image {row}", *images.shape[2:])
         if top == bottom or left == right:
             raise ValueError(f"box {box} of image {row} has no pixel of it; leave the image out.")
         part = images[row : row + 1, :, top:bottom, left:right]
@@ -158,10 +167,16 @@ def _longest_gap(taken: Sequence[tuple[int, int]], height: int) -> tuple[int, in
     return best
 
 
-def _cut(box: Box, height: int, width: int) -> Box:
-    top, left, bottom, right = box
+def _cut(box: Any, words: str, height: int, width: int) -> Box:
+    try:
+        top, left, bottom, right = map(index, box)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{words} is {box!r}; a box is (top, left, bottom, right) in whole pixels: round "
+            "fractions, and leave images without a box out."
+        ) from None
     if bottom < top or right < left:
-        raise ValueError(f"box {box} ends before it begins; give (top, left, bottom, right).")
+        raise ValueError(f"{words}, {box}, ends before it begins; give (top, left, bottom, right).")
     return (
         min(max(top, 0), height),
         min(max(left, 0), width),

@@ -224,7 +224,8 @@ def test_crops_equal_the_parts_cut_by_hand():
         (lambda: corner_crop(0, 4), "the image is 0 × 4"),
         (lambda: corner_crop(4, 4, 1.5), "fraction is 1.5"),
         (lambda: corner_crop(4, 4, corner="middle"), "corner 'middle' is not one of top left"),
-        (lambda: crops(torch.zeros(4, 4), [], (2, 2)), "give floats"),
+        (lambda: crops(torch.zeros(4, 4), [], (2, 2)), "of floats"),
+        (lambda: crops(np.zeros((1, 1, 4, 4)), [], (2, 2)), "images are ndarray; give a tensor"),
         (lambda: crops(torch.zeros(2, 1, 4, 4), [(0, 0, 1, 1)], (2, 2)), "1 boxes for 2 images"),
         (lambda: crops(torch.zeros(1, 1, 4, 4), [(4, 0, 6, 2)], (2, 2)), "image 0 has no pixel"),
     ],
@@ -232,6 +233,26 @@ def test_crops_equal_the_parts_cut_by_hand():
 def test_wrong_crops_are_refused(wrong, words):
     with pytest.raises(ValueError, match=words):
         wrong()
+
+
+NO_BOXES = [None, 7, (0, 0, 2), (0.4, 0, 2, 2), (0, 0, torch.nan, 2), "abcd", np.zeros(4)]
+
+
+@pytest.mark.parametrize("box", NO_BOXES)
+def test_what_is_no_box_gets_one_sentence(box):
+    whole = (0, 0, 2, 2)
+    words = r"is .*; a box is \(top, left, bottom, right\) in whole pixels: .* leave images without a box out\.$"
+    with pytest.raises(ValueError, match=f"^the box of image 1 {words}"):
+        crops(torch.zeros(2, 1, 4, 4), [whole, box], (2, 2))
+    with pytest.raises(ValueError, match=f"^box 1 {words}"):
+        background_crop(4, 4, [whole, box], shortest=0)
+
+
+@pytest.mark.parametrize("table", [np.array, torch.tensor])
+def test_boxes_are_whole_numbers_of_any_kind(table):
+    images, boxes = drawn(0, 2, 1, 4, 4), [(0, 0, 2, 3), (1, 2, 4, 4)]
+    assert torch.equal(crops(images, table(boxes), (2, 2)), crops(images, boxes, (2, 2)))
+    assert background_crop(4, 4, table(boxes), 0) == background_crop(4, 4, boxes, 0)
 
 
 # Duplicates between the four sets.
