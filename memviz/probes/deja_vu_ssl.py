@@ -9,7 +9,7 @@ backbone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,13 @@ from torch import Tensor
 from memviz.engine.embeddings import embed
 from memviz.engine.neighbours import nearest
 from memviz.probes.deja_vu_gaps import resampled, sign_test
+from memviz.probes.deja_vu_labels import (
+    Labels,
+    integers,
+    labels_among,
+    labels_of_public,
+    tensor_of,
+)
 from memviz.scores import Null, Scores
 
 if TYPE_CHECKING:
@@ -58,7 +65,7 @@ class Votes:
 
 
 def vote(
-    crops: Tensor, public: object, public_labels: Tensor, k: int = 100, *, progress: bool = True
+    crops: Tensor, public: object, public_labels: Labels, k: int = 100, *, progress: bool = True
 ) -> Votes:
     """Let the nearest public images of each background crop vote for a label.
 
@@ -84,19 +91,9 @@ def vote(
     (tensor([1, 0]), tensor([0., 0.], dtype=torch.float64))
     """
     rows = len(public) if isinstance(public, Tensor) else getattr(public, "ntotal", None)
-    if public_labels.dim() != 1 or public_labels.is_floating_point() or rows != len(public_labels):
-        raise ValueError(
-            f"public_labels is {public_labels.dtype} {list(public_labels.shape)} for {rows} public "
-            "images; give one integer an image."
-        )
-    if int(public_labels.min()) < 0:
-        raise ValueError(f"public_labels holds {int(public_labels.min())}; classes start at 0.")
-    if not 1 <= k <= len(public_labels):
-        raise ValueError(
-            f"k is {k} and the public set has {rows} images; use a k from 1 to {rows}."
-        )
-    found = public_labels[nearest(crops, public, k, progress=progress).ids]
-    classes = int(public_labels.max()) + 1
+    known = labels_of_public(public_labels, rows, k)
+    found = known[nearest(crops, public, k, progress=progress).ids]
+    classes = int(known.max()) + 1
     counts = torch.zeros(len(found), classes, dtype=torch.int64)
     counts.scatter_add_(1, found, torch.ones_like(found))
     first = torch.full((len(found), classes), k)
@@ -110,11 +107,11 @@ def ssl_test(
     target: Callable[[Any], Tensor],
     reference: Callable[[Any], Tensor],
     crops: Any,
-    labels: Tensor,
+    labels: Labels,
     public: Any,
-    public_labels: Tensor,
+    public_labels: Labels,
     *,
-    held_out: tuple[Any, Tensor] | None = None,
+    held_out: tuple[Any, Labels] | None = None,
     k: int = 100,
     batch: int = 256,
     progress: bool = True,
@@ -129,11 +126,12 @@ def ssl_test(
     target, reference : callable
         A batch of images in, float ``[batch, features]`` out: an encoder trained on the images and
         one that never saw them. Take the projector's output.
-    crops : Tensor ``[n, ...]`` or sequence
-        Of the target's training images, prepared as the encoders take them.
+    crops : Tensor or array ``[n, ...]``, or sequence
+        Of the target's training images, prepared as the encoders take them; arrays of float64 are
+        taken as torch's default type.
     labels : integers ``[n]``
-        Of the images' objects.
-    public : Tensor ``[m, ...]`` or sequence
+        Of the images' objects; each must be among ``public_labels``.
+    public : Tensor or array ``[m, ...]``, or sequence
         Whole images that neither encoder was trained on.
     public_labels : integers ``[m]``
     held_out : (crops, labels), optional
@@ -144,7 +142,8 @@ def ssl_test(
     Raises
     ------
     ValueError
-        As :func:`vote`; or on another number of labels.
+        As :func:`vote`; on another number of labels, a label that no public image has, or
+        ``held_out`` that is no pair.
 
     Examples
     --------
@@ -156,24 +155,28 @@ def ssl_test(
     >>> round(found.dv, 3)
     0.667
     """
-    sides = []
-    for encode in (target, reference):
-        whole = embed(encode, public, batch=batch, progress=progress)
-        asked = [crops] if held_out is None else [crops, held_out[0]]
-        sides.append(
-            [
-                vote(
-                    embed(encode, items, batch=batch, progress=progress),
-                    whole,
-                    public_labels,
-                    k,
-                    progress=progress,
-                )
-                for items in asked
-            ]
-        )
-    null = None if held_out is None else SSLDejaVu(sides[0][1], sides[1][1], held_out[1])
-    return SSLDejaVu(sides[0][0], sides[1][0], labels, null)
+    known = labels_of_public(public_labels, len(public), k)
+    asked = [(tensor_of(crops), labels_among(known, labels, "labels", len(crops)))]
+    if held_out is not None:
+        if not isinstance(held_out, tuple | list) or len(held_out) != 2:
+            raise ValueError(
+                f"held_out is {type(held_out).__name__}; give the pair (crops, labels), labels "
+                "being one integer a crop."
+            )
+        items, theirs = held_out
+        checked = labels_among(known, theirs, "held_out[1]", len(items))
+        asked.append((tensor_of(items), checked))
+
+    def votes(encode: Callable[[Any], Tensor]) -> list[Votes]:
+        sets = [tensor_of(public), *(items for items, _ in asked)]
+        whole, *rows = [embed(encode, items, batch=batch, progress=progress) for items in sets]
+        return [vote(some, whole, known, k, progress=progress) for some in rows]
+
+    sides = votes(target), votes(reference)
+    own, *null = [
+        SSLDejaVu(one, other, theirs) for one, other, (_, theirs) in zip(*sides, asked, strict=True)
+    ]
+    return replace(own, null=null[0] if null else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,6 +204,8 @@ class SSLDejaVu:
                     f"the {name} has votes on {len(side.shares)} crops and there are "
                     f"{len(self.labels)} labels; give one of each an image."
                 )
+        labels = integers(self.labels, "labels", len(self.target.shares), "crops")
+        object.__setattr__(self, "labels", labels)  # a list or an array is taken too
 
     def accuracies(self, top: int = 1, most_confident: float = 1.0) -> tuple[float, float]:
         """Accuracy of target and reference, each on the images it is most confident of."""
@@ -278,11 +283,15 @@ class SSLDejaVu:
 
     def __repr__(self) -> str:
         one, other = self.accuracies()
-        shares = ", ".join(f"{name} {share:.3f}" for name, share in self.shares().items())
-        null = "no images were given" if self.null is None else f"DV {self.null.dv:+.3f}"
+        shares = {name: f"{name} {share:.3f}" for name, share in self.shares().items()}
+        null = "no images were given; without them the share memorized says nothing"
+        if self.null is not None:
+            shares["memorized"] += f" (null {self.null.shares()['memorized']:.3f})"
+            null = f"DV {self.null.dv:+.3f}"
         return (
             f"déjà vu of {len(self.labels):,} images: DV {self.dv:+.3f} (target {one:.3f}, "
-            f"reference {other:.3f})\n  {shares}\nnull, held-out images: {null}\nsource: {SOURCE}"
+            f"reference {other:.3f})\n  {', '.join(shares.values())}\n"
+            f"null, held-out images: {null}\nsource: {SOURCE}"
         )
 
 

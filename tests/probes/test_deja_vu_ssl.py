@@ -68,7 +68,11 @@ def test_the_hand_case_of_four_images():
     other = SSLDejaVu(found.reference, found.target, labels)
     assert other.dv == -found.dv and symmetrised(found, other) == 0
     assert SSLDejaVu(found.target, found.target, labels).dv == 0
-    assert "DV +0.250" in repr(found) and "no images were given" in repr(found)
+    assert "DV +0.250" in repr(found)
+    assert "no images were given; without them the share memorized says nothing" in repr(found)
+    beside = SSLDejaVu(found.target, found.reference, labels, other)
+    assert "memorized 0.500 (null 0.250), correlated 0.250, mis" in repr(beside)
+    assert "null, held-out images: DV -0.250\n" in repr(beside)
 
 
 def test_each_model_ranks_by_its_own_confidence():
@@ -153,6 +157,71 @@ def test_wrong_votes_are_refused(change, words):
     given = {"crops": drawn(0, 2, 5), "public": drawn(1, 12, 5), "k": 3}
     with pytest.raises(ValueError, match=words):
         vote(**{**given, "public_labels": torch.zeros(12).long(), **change})
+
+
+@pytest.fixture
+def asked():
+    """What ``ssl_test`` takes: four crops, eight public images of the classes 0, 1 and 3."""
+    labels, public_labels = torch.tensor([0, 1, 3, 0]), torch.tensor([0, 1, 3, 0, 1, 3, 0, 1])
+    return {
+        "crops": drawn(0, 4, 5),
+        "labels": labels,
+        "public": drawn(1, 8, 5),
+        "public_labels": public_labels,
+        "held_out": (drawn(2, 4, 5), labels.flip(0)),
+    }
+
+
+def run_ssl_test(asked):
+    given = {"target": torch.nn.Identity(), "reference": torch.nn.Tanh(), "k": 3, **asked}
+    return ssl_test(**given, progress=False)
+
+
+@pytest.mark.parametrize("kind", [Tensor.tolist, Tensor.numpy, lambda x: x.byte().numpy()])
+def test_labels_and_pictures_may_be_lists_and_arrays(asked, kind):
+    expected = run_ssl_test(asked)
+    crops, labels = asked["held_out"]
+    found = run_ssl_test(
+        {
+            "crops": asked["crops"].numpy(),
+            "labels": kind(asked["labels"]),
+            "public": asked["public"].double().numpy(),  # what numpy makes by itself
+            "public_labels": kind(asked["public_labels"]),
+            "held_out": [crops.numpy(), kind(labels)],
+        }
+    )
+    assert repr(found) == repr(expected)
+    assert torch.equal(found.target.shares, expected.target.shares)
+    by_hand = SSLDejaVu(found.target, found.reference, kind(asked["labels"]))
+    assert by_hand.dv == expected.dv and torch.equal(by_hand.labels, asked["labels"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"labels": [0, 2, 5, 0]},
+            r"labels holds 2 \(image 1\) and no public image has this label",
+        ),
+        ({"held_out": (torch.eye(5), [0, 0, 0, 0, 7])}, r"held_out\[1\] holds 7 \(image 4\)"),
+        ({"labels": [0, 1]}, r"labels is torch.int64 \[2\] for 4 crops"),
+        ({"labels": [0.0, 1, 3, 0]}, "labels is torch.float32 .* give one integer an image"),
+        ({"labels": ["cat", "dog", "cat", "dog"]}, "labels is list, not all of it numbers"),
+        ({"public_labels": [True] * 8}, "public_labels is torch.bool"),
+        ({"public_labels": [0] * 7}, r"public_labels is torch.int64 \[7\] for 8 public images"),
+        ({"public_labels": [0, 1, 3, -1] * 2}, "public_labels holds -1; classes start at 0"),
+        ({"held_out": torch.eye(5)}, r"held_out is Tensor; give the pair \(crops, labels\)"),
+        ({"held_out": (torch.eye(5),)}, "held_out is tuple; give the pair"),
+        ({"k": 9}, "k is 9 and the public set has 8 images"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_embedded(asked, change, words):
+    def never(_batch):
+        raise AssertionError
+
+    with pytest.raises(ValueError, match=words) as told:
+        run_ssl_test({**asked, "target": never, "reference": never, **change})
+    assert "\n" not in str(told.value)
 
 
 def test_wrong_results_are_refused():
@@ -241,7 +310,7 @@ NO_BOXES = [None, 7, (0, 0, 2), (0.4, 0, 2, 2), (0, 0, torch.nan, 2), "abcd", np
 @pytest.mark.parametrize("box", NO_BOXES)
 def test_what_is_no_box_gets_one_sentence(box):
     whole = (0, 0, 2, 2)
-    words = r"is .*; a box is \(top, left, bottom, right\) in whole pixels: .* leave images without a box out\.$"
+    words = r"is .*; a box is \(top, left, bottom, right\) in whole pixels: .* a box out\.$"
     with pytest.raises(ValueError, match=f"^the box of image 1 {words}"):
         crops(torch.zeros(2, 1, 4, 4), [whole, box], (2, 2))
     with pytest.raises(ValueError, match=f"^box 1 {words}"):
