@@ -175,7 +175,8 @@ def readout(
     units : UnitSet or text
     how : str or Intervention
     random_draws : int
-        Draws of as many random units in the same layers: the null.
+        Draws of as many random units in the same layers: the null. None are made where these units
+        are the whole of their layers.
     seed : int
         Of these draws.
 
@@ -190,7 +191,7 @@ def readout(
     kind = intervention(how)
     chosen = replay.check(units)
     found = read(replay, chosen, replay.outputs(chosen, kind), kind)
-    if chosen:
+    if others_left(replay.layers, chosen):
         draws = [
             random_reading(replay, random_units(replay.layers, chosen, seed + draw), kind)
             for draw in slow(range(random_draws), "random units")
@@ -229,6 +230,19 @@ def read(replay: Replay, units: UnitSet, outputs: Tensor, kind: Intervention) ->
     of = sum(layer.units for layer in replay.layers if not layer.is_output)
     change = margins[1] - margins[0]
     return Readout(units, of, str(kind), groups, predicted[0], predicted[1], change)
+
+
+def others_left(layers: Sequence[Layer], units: UnitSet) -> bool:
+    """Whether the layers of these units have others: if not, random ones would be the same.
+
+    Examples
+    --------
+    >>> layer = Layer("fc", "linear", 3, "linear")
+    >>> [others_left([layer], UnitSet.parse(units)) for units in ("fc:1,2", "fc:0-2", "")]
+    [True, False, False]
+    """
+    sizes = {layer.name: layer.units for layer in layers}
+    return any(len(indices) < sizes[name] for name, indices in units.layers.items())
 
 
 def random_units(layers: Sequence[Layer], units: UnitSet, seed: int) -> UnitSet:

@@ -11,7 +11,7 @@ import torch
 
 from memviz.engine.chunks import slow
 from memviz.engine.interventions import Intervention, intervention
-from memviz.engine.readout import random_units
+from memviz.engine.readout import others_left, random_units
 from memviz.engine.sweep import sweep
 from memviz.probes.deja_vu_retrieval import Retrieval, Retrieved
 from memviz.probes.deja_vu_table import SOURCE
@@ -285,12 +285,15 @@ def random_steps(
     kind: Intervention,
     draws: int,
     stop: Callable[[], bool] | None = None,
-) -> Iterator[list[float]]:
-    """The same measures with as many random units of the same layers ablated, draw by draw."""
+) -> Iterator[Retrieved]:
+    """The test with as many random units of the same layers ablated, draw by draw.
+
+    Nothing is drawn where these units are the whole of their layers.
+    """
     layers = unit_layers(retrieval)
-    for draw in range(draws):
+    for draw in range(draws if others_left(layers, units) else 0):
         others = random_units(layers, units, seed=draw)
-        yield measured(retrieval.retrieve(others, kind, stop=stop, keep=False))
+        yield retrieval.retrieve(others, kind, stop=stop, keep=False)
 
 
 def _all_units(retrieval: Retrieval) -> list[Unit]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from memviz.engine.interventions import intervention
-from memviz.engine.readout import Readout, random_reading, random_units, read
+from memviz.engine.readout import Readout, others_left, random_reading, random_units, read
 from memviz.engine.runner import CancelledError
 from memviz.scores import Scores
 from memviz.session import Session
@@ -179,8 +179,10 @@ class Controller(Telling):
         self._latest.pop("random", None)
         self.worker.drop("random")
         self.broadcast(self._keep(messages.readout_message(readout, version)))
-        if readout.units:
+        if others_left(self.session.replay.layers, readout.units):
             self.worker.work("random", self._random_steps(readout, version), rank=1)
+        elif readout.units:
+            self.tell_and_keep(messages.no_random_message(version, len(readout.units)))
         self._start_example()
 
     def _random_steps(self, readout: Readout, version: int) -> Iterator[None]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from memviz.engine.interventions import intervention
 from memviz.engine.runner import CancelledError
@@ -39,11 +40,13 @@ class DejaVuController(Telling):
     def __init__(self, retrieval: Retrieval, session: Session, *, threaded: bool = True) -> None:
         super().__init__(session, "deja_vu", threaded=threaded)
         self.retrieval = retrieval
-        self.sort, self.find, self.score = "recall_gap", "", "aucg"
+        self.sort, self.find, self.most = "recall_gap", "", told.LISTED
+        self.score = "aucg"
         self.caption: str | None = None  # an edited one
         self.shown: Retrieved | None = None
         self.scores = DejaVuScores(retrieval, session, self.worker, self)
         self._tiles = told.Tiles(retrieval)
+        self._draws: list[Retrieved] | None = None  # random units beside those that are shown
         self._private = told.PrivateWords(retrieval.training.captions)
 
     @property
@@ -67,7 +70,7 @@ class DejaVuController(Telling):
     def _fulfil(self, content: dict[str, Any], sink: Sink) -> None:
         kind = content.get("type") if isinstance(content, dict) else None
         if kind == "list":
-            self.list_by(_text(content, "sort"), _text(content, "find"))
+            self.list_by(_text(content, "sort"), _text(content, "find"), bool(content.get("more")))
         elif kind == "caption":
             self.ask(_text(content, "text"))
         elif kind == "code":
@@ -75,10 +78,11 @@ class DejaVuController(Telling):
         else:
             super()._fulfil(content, sink)
 
-    def list_by(self, sort: str, find: str) -> None:
-        """Sort the list, and keep the captions that have these words."""
+    def list_by(self, sort: str, find: str, more: bool = False) -> None:
+        """Sort the list, keep the captions that have these words; ``more`` makes it longer."""
         if sort not in told.SORTS:
             raise ValueError(f"pairs can't be sorted by {sort!r}; use {', '.join(told.SORTS)}.")
+        self.most = self.most + told.LISTED if more else told.LISTED
         self.sort, self.find = sort, find
         if self.shown is not None:
             self.worker.work("list", self._list_steps(), rank=0)
@@ -116,12 +120,33 @@ class DejaVuController(Telling):
         return np.asarray(self._tiles.picture(number))
 
     def code(self) -> str:
-        """Lines that make these figures again with the plain functions."""
-        origin = self.retrieval.origin or "...  # your Retrieval"
-        units, how = str(self.session.units), self.session.how
-        return (
-            f"import memviz as mv\n\nfound = {origin}\nprint(found.retrieve({units!r}, {how!r}))\n"
-        )
+        """Lines that make these figures again with the plain functions, and this view."""
+        session, row = self.session, self.session.opened
+        units, how = str(session.units), session.how
+        lines = [
+            "import memviz as mv",
+            "",
+            f"found = {self.retrieval.origin or '...  # your Retrieval'}",
+            f"now = found.retrieve({units!r}, {how!r})",
+            "print(now)",
+        ]
+        if row is not None and self.caption is not None:
+            objects = f"found.training.objects[{row}]"
+            lines += [
+                f"sides = found.ask({self.caption!r}, {objects}, {units!r}, {how!r})",
+                "print(*(float(side.recall[0]) for side in sides))",
+            ]
+        elif row is not None:
+            lines += [
+                f"row = {row}  # {self.retrieval.training.captions[row]!r}",
+                "print(float(found.clean.found.target.recall[row]), "
+                "float(now.found.target.recall[row]))",
+            ]
+        lines += ["", "view = mv.deja_vu(found)"]
+        lines += [f"view.session.use({how!r})"] if how != "zero" else []
+        lines += [f"view.session.open({row})"] if row is not None else []
+        lines += [f"view.session.ablate({units!r})"] if units else []
+        return "\n".join([*lines, "view", ""])
 
     # What changes ------------------------------------------------------------------------------
 
@@ -148,10 +173,13 @@ class DejaVuController(Telling):
         clean = self.retrieval.clean
         self.tell_and_keep(told.gaps_message(clean, now, version, len(self.scores.units), pair))
         if fresh:
+            self._draws = None
             self._latest.pop("chance", None)
             self.worker.drop("random")
         if fresh and units:
-            self.worker.work("random", self._random_steps(units, how, version), rank=1)
+            self.worker.work("random", self._random_steps(units, how), rank=1)
+        elif self._draws is not None:
+            self._tell_chance(self._draws)
         if first:
             self.scores.show(self.score)
 
@@ -176,18 +204,26 @@ class DejaVuController(Telling):
         if self.caption is not None:
             caption, place = self.caption, 0
             sides = self.retrieval.ask(caption, pairs.objects[row], now.units, now.how)
-        private = self._private.of(caption)
+        edited = self.caption is not None
         message = told.pair_message(
-            self.retrieval, row, caption, sides, place, private, len(now.units), version
+            self.retrieval,
+            row,
+            caption,
+            sides,
+            place,
+            [] if edited else self._private.of(caption),
+            len(now.units),
+            version,
+            edited and self._is_cut(caption),
         )
         drawn = (number for side in message.content["sides"] for number in side["pictures"])
         self._tell_tiles([row, *drawn])
         self.tell_and_keep(message)
-        return told.pair_words(sides, place)
+        return told.pair_words(sides, place, edited)
 
     def _tell_pairs(self) -> None:
         message = told.pairs_message(
-            self.retrieval, self.retrieval.clean.found, self.sort, self.find
+            self.retrieval, self.retrieval.clean.found, self.sort, self.find, self.most
         )
         self._tell_tiles(entry["row"] for entry in message.content["pairs"])
         self.tell_and_keep(message)
@@ -201,18 +237,33 @@ class DejaVuController(Telling):
         if sheet is not None:
             self.broadcast(sheet)
 
-    def _random_steps(self, units: UnitSet, how: str, version: int) -> Iterator[None]:
-        draws: list[list[float]] = []
+    def _random_steps(self, units: UnitSet, how: str) -> Iterator[None]:
         steps = random_steps(
             self.retrieval, units, intervention(how), RANDOM_DRAWS, lambda: self.worker.answer_waits
         )
+        draws: list[Retrieved] = []
         try:
             for draw in steps:
                 draws.append(draw)
-                self.tell_and_keep(told.chance_message(draws, version, len(units), RANDOM_DRAWS))
+                self._tell_chance(draws)
                 yield
         except CancelledError:
             return  # an answer waits, and its own draws follow it
+        if not draws:
+            self._tell_chance(draws)
+
+    def _tell_chance(self, draws: list[Retrieved]) -> None:
+        session, self._draws = self.session, draws
+        row = None if self.caption is not None else session.opened
+        row = row if row is not None and row < len(self.retrieval.training) else None
+        message = told.chance_message(draws, session.version, len(session.units), row)
+        self.tell_and_keep(message)
+
+    def _is_cut(self, caption: str) -> bool:
+        """Whether the model's context ends before the caption does."""
+        words, tokens = caption.split(), self.retrieval.target.tokenizer
+        without = " ".join(words[:-1])
+        return len(words) > 1 and torch.equal(tokens([caption]), tokens([without]))
 
     # Telling -------------------------------------------------------------------------------------
 

@@ -17,12 +17,13 @@ from memviz.probes.deja_vu_objects import Predictions, neighbour_changes
 from memviz.probes.deja_vu_retrieval import Retrieval, Retrieved
 from memviz.probes.deja_vu_table import DejaVu
 from memviz.probes.deja_vu_units import MEASURES, measured
-from memviz.widgets.messages import Message, pack
+from memviz.widgets.messages import NO_RANDOM, Message, pack
 
-LISTED = 200  # pairs of the list; "find" reaches the others
+LISTED = 200  # pairs of the list, until more are asked for
 SHOWN = 5  # neighbours that are drawn
 SORTS = {
     "recall_gap": "recall gap",
+    "recall_gap low": "recall gap, lowest first",
     "max_pred_gap": "objects more than reference",
     "crct_pred": "objects found",
     "min_dist": "distance, nearest first",
@@ -67,15 +68,19 @@ class Tiles:
         return ImageOps.fit(image, (self.side, self.side))
 
 
-def pairs_message(retrieval: Retrieval, found: DejaVu, sort: str, find: str) -> Message:
+def pairs_message(
+    retrieval: Retrieval, found: DejaVu, sort: str, find: str, most: int = LISTED
+) -> Message:
     """The list: sorted, and searched by words of the caption."""
     pairs = retrieval.training
-    values = found.scores(sort).values  # type: ignore[arg-type]
-    rows = np.asarray(found.scored)[np.argsort(-values[found.scored], kind="stable")]
+    measure, _, low = sort.partition(" ")
+    values = found.scores(measure).values  # type: ignore[arg-type]
+    order = values[found.scored] * (1 if low else -1)
+    rows = np.asarray(found.scored)[np.argsort(order, kind="stable")]
     words = find.casefold().split()
     if words:
         rows = np.array([r for r in rows if all(w in pairs.captions[r].casefold() for w in words)])
-    first = [int(row) for row in rows[:LISTED]]
+    first = [int(row) for row in rows[:most]]
     entries = [{"row": r, "caption": pairs.captions[r], "value": float(values[r])} for r in first]
     content = {"type": "pairs", "sort": sort, "find": find, "pairs": entries, "of": len(pairs)}
     content |= {
@@ -94,11 +99,12 @@ def pair_message(
     private: Sequence[str],
     units: int,
     version: int,
+    cut: bool = False,
 ) -> Message:
     """One pair: picture, caption, objects and the neighbours of each side.
 
     ``sides`` are target, ablated target and reference (if it knows the caption); ``place`` is the
-    caption's row in them, ``private`` its rare words.
+    caption's row in them, ``private`` its rare words; ``cut`` says that the model read a part only.
     """
     pairs, n = retrieval.training, len(retrieval.training)
     before, after = sides[0].neighbours.ids[place], sides[1].neighbours.ids[place]
@@ -130,6 +136,7 @@ def pair_message(
         "k": len(before),
         "top": sides[0].top,
         "units": units,
+        "cut": cut,
     }
     return Message(content, [])
 
@@ -158,12 +165,24 @@ def gaps_message(clean: Retrieved, now: Retrieved, version: int, of: int, pair: 
     return pack(content, **curves)
 
 
-def chance_message(draws: Sequence[Sequence[float]], version: int, units: int, of: int) -> Message:
-    """The random units' figures so far: mean and range."""
-    table = np.array(draws)
-    figures = [{"name": name, "mean": _real(table[:, i].mean())} for i, name in enumerate(MEASURES)]
+def chance_message(
+    draws: Sequence[Retrieved], version: int, units: int, row: int | None
+) -> Message:
+    """The random units' figures so far, and what the pair of this row finds with them: means.
+
+    Without draws it says that there can be none.
+    """
+    table = np.array([measured(draw) for draw in draws]).reshape(len(draws), len(MEASURES))
+    figures = [
+        {"name": name, "mean": _real(values.mean())}
+        for name, values in zip(MEASURES, table.T, strict=True)
+        if len(draws)
+    ]
     content = {"type": "chance", "version": version, "figures": figures, "draws": len(draws)}
-    return Message({**content, "units": units, "of": of}, [])
+    if row is not None and draws:
+        content["recall"] = _known(torch.stack([d.found.target.recall[row] for d in draws]).mean())
+    content["words"] = "" if draws else NO_RANDOM
+    return Message({**content, "units": units}, [])
 
 
 def sentence(clean: Retrieved, now: Retrieved, of: int, pair: str) -> str:
@@ -171,22 +190,23 @@ def sentence(clean: Retrieved, now: Retrieved, of: int, pair: str) -> str:
     before, after = clean.found, now.found
     if not now.units:
         return (
-            f"All {of:,} units are on: recall gap over {len(before.scored):,} pairs "
+            f"All {of:,} units are on: AUCG of {len(before.scored):,} pairs "
             f"{_share(before.aucg)}, utility {_share(clean.utility)}."
         )
     return (
-        f"{len(now.units):,} of {of:,} units ablated: {pair}recall gap over all pairs "
+        f"{len(now.units):,} of {of:,} units ablated: {pair}AUCG of all pairs "
         f"{_share(before.aucg)} → {_share(after.aucg)}, utility "
         f"{_share(clean.utility)} → {_share(now.utility)}."
     )
 
 
-def pair_words(sides: Sequence[Predictions], place: int) -> str:
-    """What the sentence says of the opened pair."""
+def pair_words(sides: Sequence[Predictions], place: int, edited: bool) -> str:
+    """What the sentence says of the opened pair, or of the caption in its place."""
     before, after = (_known(side.recall[place]) for side in sides[:2])
     if before is None or after is None:
         return ""
-    return f"this pair's recall {percent(before)} → {percent(after)}, "
+    whose = "the edited caption" if edited else "this pair"
+    return f"{whose}'s recall {percent(before)} → {percent(after)}, "
 
 
 class PrivateWords:

@@ -26,7 +26,7 @@ from memviz.widgets.worker import Worker
 
 _FEW = 64  # pairs that order the sweep
 _SCORES = [
-    {"key": "aucg", "label": "exact effect on the recall gap", "kind": "exact"},
+    {"key": "aucg", "label": "exact effect on AUCG", "kind": "exact"},
     {"key": "pair", "label": "exact effect on this pair", "kind": "exact"},
 ]
 

@@ -206,6 +206,15 @@ def random_message(
     return Message({**content, "words": words, "groups": groups}, [])
 
 
+NO_RANDOM = "All units of these layers are off: no random ones to compare with"
+
+
+def no_random_message(version: int, units: int) -> Message:
+    """That there is no null."""
+    content = {"type": "random", "version": version, "units": units, "draws": 0, "of": 0}
+    return Message({**content, "words": NO_RANDOM, "groups": []}, [])
+
+
 def effects_message(
     key: str, label: str, exact: Effects | None, estimate: Effects, measure: str, note: str
 ) -> Message:

@@ -101,6 +101,17 @@ def test_figures_of_all_pairs(page):
     )
     settle(page)
     assert "random 8: .20" in row.inner_text()
+    assert "random" not in page.locator(".mv-dv-figures").nth(1).inner_text()
+    told = {"type": "chance", "version": 3, "figures": [], "draws": 0, "units": 8}
+    play(page, pack({**told, "words": "All units of these layers are off"}))
+    settle(page)
+    assert "random" not in row.inner_text()
+    assert "All units of these layers are off." in page.locator(".mv-dv-gaps").inner_text()
+    figures = [{"name": name, "mean": 0.2} for name in MEASURES]
+    play(page, pack({**told, "figures": figures, "draws": 1, "recall": 0.9, "words": ""}))
+    settle(page)
+    assert "recall .50  random 8: .90" in page.locator(".mv-dv-figures").nth(1).inner_text()
+    assert page.locator(".mv-echo").inner_text() == GAPS["sentence"]
     assert page.locator(".mv-say").inner_text().startswith("8 of 320 units ablated")
 
 
@@ -113,6 +124,25 @@ def test_pairs_by_mouse_and_by_keyboard(page):
     page.wait_for_function("model.sent.at(-1).find === 'mara'")
     by, words = [(m["sort"], m["find"]) for m in sent(page, "list")][:1], sent(page, "list")[-1]
     assert by == [("min_dist", "")] and words["find"] == "mara"
+
+
+def test_more_of_the_list(page):
+    more = page.get_by_role("button", name="More")
+    assert not more.is_visible()
+    play(page, listed(matching=900))
+    settle(page)
+    more.click()
+    asked = {"type": "list", "sort": "recall_gap", "find": "", "more": True}
+    assert sent(page, "list") == [asked]
+
+
+def test_no_units_are_sought_for_an_edited_caption(page):
+    hold = page.get_by_role("button", name="Find the units that hold this pair")
+    assert hold.is_visible()
+    play(page, pack({**PAIR, "edited": True, "cut": True, "private": []}))
+    settle(page)
+    assert not hold.is_visible()
+    assert "its end was cut" in page.locator(".mv-dv-pair").inner_text()
 
 
 def test_the_caption_is_edited(page):

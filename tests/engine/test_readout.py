@@ -94,6 +94,14 @@ def test_random_units_are_of_the_same_layers() -> None:
     assert random_units(layers, units, 5) == drawn[5]
 
 
+def test_a_whole_layer_has_no_random_units_beside_it(study: mv.Study) -> None:
+    (layer, *_) = mv.layers(study)
+    whole, all_but_one = (f"{layer.name}:0-{layer.units - n}" for n in (1, 2))
+    assert mv.readout(study, whole, random_draws=2).random == {}
+    assert "random" not in mv.readout(study, whole).frame
+    assert len(mv.readout(study, all_but_one, random_draws=2).random["test"]) == 2
+
+
 def test_the_ablation_curve(study: mv.Study) -> None:
     ranking = mv.sweep(study, progress=False).scores()
     curve = mv.ablation_curve(study, ranking, [0, 2, 5], random_draws=3, seed=1)

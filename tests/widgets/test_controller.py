@@ -344,6 +344,16 @@ def test_random_units_stream_in_beside_the_readout(view: Pair, study: mv.Study) 
         assert group["accuracy"] == pytest.approx(fresh.random[group["name"]][:, 0].mean())
 
 
+def test_a_whole_layer_has_no_random_units_beside_it(view: Pair, study: mv.Study) -> None:
+    controller, ear = view
+    (layer, *_) = controller.session.known
+    ask(controller, ear, "set", units=f"{layer.name}:0-{layer.units - 1}")
+    told = ear.last("random").content
+    assert told["draws"] == 0 and told["groups"] == []
+    assert told["words"].startswith("All units of these layers are off")
+    assert told["version"] == state(ear)["version"]
+
+
 def first_draw(controller: Controller, ear: Ear) -> None:
     """Work until the first random units are told: the readout, what it leaves to settle, a draw."""
     while not ear.of("random"):

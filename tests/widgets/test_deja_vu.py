@@ -12,7 +12,7 @@ import memviz as mv
 from memviz.data.scenes import OBJECTS, caption, draw_scenes
 from memviz.demos import scenes
 from memviz.probes.deja_vu_retrieval import Retrieval
-from memviz.probes.deja_vu_units import unit_effects
+from memviz.probes.deja_vu_units import random_steps, unit_effects
 from memviz.widgets import deja_vu_messages as told
 from memviz.widgets.deja_vu_controller import DejaVuController
 from memviz.widgets.deja_vu_view import DejaVuView
@@ -96,10 +96,29 @@ def test_a_toggle_moves_everything_and_undo_goes_back(
     before = retrieval.clean.found.target.neighbours.ids[row].tolist()
     assert pair["came"] == [before.index(i) if i in before else -1 for i in ids[:5].tolist()]
     assert pair["lost"] == [i not in ids.tolist() for i in before[:5]]
-    assert sink.last("chance")["draws"] == 5
+    chance = sink.last("chance")
+    assert chance["draws"] == 5 and 0 <= chance["recall"] <= 1
+    draws = list(random_steps(retrieval, mv.UnitSet.parse(units), mv.Zero(), 5))
+    assert chance["figures"][2]["mean"] == pytest.approx(np.mean([d.found.aucg for d in draws]))
+    for opened in (row, (row + 1) % 40):  # the draws are known of every pair
+        controller.receive({"type": "open", "example": opened}, sink)
+        work(controller)
+        recall = np.mean([float(d.found.target.recall[opened]) for d in draws])
+        assert sink.last("chance")["recall"] == pytest.approx(recall)
+        assert sink.last("chance")["version"] == sink.last("gaps")["version"]
     controller.receive({"type": "undo"}, sink)
     work(controller)
     assert sink.last("gaps")["figures"][2]["after"] == retrieval.clean.found.aucg
+
+
+def test_a_whole_layer_has_no_random_units_beside_it(
+    controller: DejaVuController, sink: Sink
+) -> None:
+    controller.receive({"type": "set", "units": f"{FC}:0-255"}, sink)
+    work(controller)
+    chance = sink.last("chance")
+    assert chance["draws"] == 0 and chance["figures"] == []
+    assert chance["words"].startswith("All units of these layers are off")
 
 
 def test_pictures_are_sent_once(sink: Sink, controller: DejaVuController) -> None:
@@ -119,7 +138,20 @@ def test_an_edited_caption_is_looked_up(
     work(controller)
     pair = sink.last("pair")
     sides = retrieval.ask("a <b>seven</b>", retrieval.training.objects[row])
-    assert pair["edited"] and pair["caption"] == "a <b>seven</b>"
+    assert pair["edited"] and pair["caption"] == "a <b>seven</b>" and not pair["cut"]
+    assert pair["private"] == []
+    assert "recall" not in sink.last("gaps")["sentence"]  # nothing is ablated
+    controller.receive({"type": "toggle", "units": f"{FC}:3"}, sink)
+    work(controller)
+    assert "the edited caption's recall" in sink.last("gaps")["sentence"]
+    assert "recall" not in sink.last("chance")
+    controller.receive({"type": "undo"}, sink)
+    controller.receive({"type": "caption", "text": "a seven " * 60 + "and the end"}, sink)
+    work(controller)
+    assert sink.last("pair")["cut"]
+    controller.receive({"type": "caption", "text": "a <b>seven</b>"}, sink)
+    work(controller)
+    pair = sink.last("pair")
     assert pair["sides"][2]["pictures"] == [40 + int(i) for i in sides[2].neighbours.ids[0, :5]]
     controller.receive({"type": "caption", "text": ""}, sink)
     work(controller)
@@ -171,6 +203,21 @@ def test_find_and_sort(controller: DejaVuController, sink: Sink) -> None:
     assert all(OBJECTS[3] in entry["caption"] for entry in pairs["pairs"])
 
 
+def test_the_whole_list_can_be_reached(
+    controller: DejaVuController, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(told, "LISTED", 15)
+    asked = {"type": "list", "sort": "recall_gap low", "find": ""}
+    lengths = []
+    for more in (False, True, True):
+        controller.receive({**asked, "more": more}, sink)
+        work(controller)
+        values = [entry["value"] for entry in sink.last("pairs")["pairs"]]
+        assert values == sorted(values)
+        lengths.append(len(values))
+    assert lengths == [15, 30, 40]
+
+
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
@@ -188,9 +235,31 @@ def test_bad_requests_get_one_line(
     assert words in sink.last("error")["text"]
 
 
-def test_the_code_makes_the_figures(controller: DejaVuController) -> None:
-    controller.session.ablate(f"{FC}:1")
-    assert f"found.retrieve('{FC}:1', 'zero')" in controller.code()
+def test_the_code_makes_the_figures_and_the_view(
+    controller: DejaVuController, sink: Sink, retrieval: Retrieval, capsys, monkeypatch
+) -> None:
+    controller.session.ablate(f"{FC}:0-99")
+    controller.session.use("mean")
+    work(controller)
+    row, own = controller.session.opened, retrieval.training.captions
+    for text in (None, "a seven"):
+        if text is not None:
+            controller.receive({"type": "caption", "text": text}, sink)
+            work(controller)
+        code = controller.code().replace("...  # your Retrieval", "mine")
+        assert (repr(own[row]) in code) == (text is None)
+        seen = {"mine": retrieval}
+        exec(code, seen)
+        try:
+            session = seen["view"].session
+            assert (str(session.units), session.how) == (f"{FC}:0-99", "mean")
+            assert session.opened == row
+        finally:
+            seen["view"].close()
+        printed = capsys.readouterr().out.split("\n")
+        sides = sink.last("pair")["sides"]
+        expected = [sides[0]["recall"], sides[1]["recall"]]
+        assert [float(x) for x in printed[-2].split()[:2]] == pytest.approx(expected)
 
 
 def test_the_view_stands_without_a_browser(retrieval: Retrieval, tmp_path) -> None:

@@ -19,14 +19,15 @@ function drawTile(store, canvas, number) {
 
 function pairList(view) {
   const { store } = view;
-  const ask = (find) => store.ask({ type: "list", sort: sort.value, find });
+  const ask = (find, more = false) => store.ask({ type: "list", sort: sort.value, find, more });
   const sort = el("select", { "aria-label": "Sort training pairs by", onchange: () => ask(find.value) });
   const search = throttle(() => ask(find.value), 150);
   const find = el("input", { class: "mv-find", type: "search", placeholder: "find in captions", "aria-label": "Find in captions", oninput: search });
   const list = el("ul", { role: "listbox", tabindex: 0, "aria-label": "Training pairs", onkeydown: keys });
   const note = el("p", { class: "mv-note" });
+  const more = el("button", { class: "mv-btn mv-dv-more", type: "button", onclick: () => ask(find.value, true) }, "More");
   const root = el("div", { class: "mv-dv-list" }, el("h3", {}, "Training pairs"), el("label", { class: "mv-field" }, "by", el("span", { class: "mv-pick mv-quiet" }, sort)),
-    el("div", { class: "mv-findbox" }, find), list, note);
+    el("div", { class: "mv-findbox" }, find), list, note, more);
   let items = [];
   let sorts = "";
 
@@ -46,7 +47,7 @@ function pairList(view) {
     items = pairs.map(({ row, caption, value }) => {
       const canvas = el("canvas", { "aria-hidden": "true" });
       const bar = el("i", { class: value < 0 ? "mv-under" : null, style: `width:${(100 * Math.abs(value)) / largest}%` });
-      const words = by === "recall_gap" ? signed(value) : by === "min_dist" ? (-value).toFixed(2).replace(/^0/, "") : String(value);
+      const words = by.startsWith("recall_gap") ? signed(value) : by === "min_dist" ? (-value).toFixed(2).replace(/^0/, "") : String(value);
       const node = el("li", { role: "option", id: `${view.uid}-pair-${row}`, "data-row": row, title: caption, onclick: () => (open(row), list.focus()) },
         canvas, el("span", { class: "mv-cut" }, caption), el("span", { class: "mv-dv-gap" }, el("span", {}, bar), el("span", {}, words)));
       return { row, node, canvas };
@@ -64,6 +65,7 @@ function pairList(view) {
       sort.value = by;
       fill();
       const shown = pairs.length < matching ? `the first ${count(pairs.length)} of ` : "";
+      more.hidden = store.saved || pairs.length >= matching;
       say(note, matching ? `${shown}${count(matching)}${matching < of ? ` of ${count(of)}` : ""} pairs` : "No caption has these words.");
     }
     sort.disabled = find.disabled = store.saved;
@@ -93,7 +95,7 @@ function pairHead(view) {
   const { store } = view;
   const canvas = el("canvas", { role: "img" });
   const words = el("p", { class: "mv-dv-caption" });
-  const input = el("input", { type: "text", "aria-label": "Caption to look up", maxlength: 400, onkeydown: keys });
+  const input = el("input", { type: "text", "aria-label": "Caption to look up", maxlength: 2000, onkeydown: keys });
   const go = el("button", { class: "mv-btn", type: "button", onclick: () => ask(input.value) }, "Look up");
   const edit = el("button", { class: "mv-btn mv-dv-edit", type: "button", onclick: begin }, "Edit the caption");
   const restore = el("button", { class: "mv-btn", type: "button", onclick: () => ask("") }, "Its own caption");
@@ -131,14 +133,17 @@ function pairHead(view) {
     const names = pair.objects.map((o) => store.study.objects[o]);
     put(canvas, { "aria-label": `Picture of the pair: ${names.join(", ") || "no object"}` });
     words.replaceChildren("“", ...marked(pair.caption, new Set(pair.private)), "”");
-    say(note, pair.edited ? "edited: this caption was never trained on" : pair.private.length ? "dotted: private words, which hardly another caption has" : "");
+    say(note, pair.edited ? `edited: this caption was never trained on${pair.cut ? "; it is longer than the model's context, and its end was cut" : ""}` : pair.private.length ? "dotted: private words, which hardly another caption has" : "");
     chips.replaceChildren(...pair.objects.map((o) => el("span", {}, store.study.objects[o], pair.named.includes(o) ? el("small", {}, " in the caption") : null)));
-    say(why, pair.objects.length ? `The caption is the only query. What else the ${count(pair.k)} nearest public pictures share with the private one, the model remembered.` : "This picture shows no object of a known class: nothing can be scored.");
+    say(why, pair.objects.length ? `The caption is the only query. ✓ marks objects of this picture among the ${count(pair.k)} nearest public ones. What the reference finds as well, nobody had to remember.` : "This picture shows no object of a known class: nothing can be scored.");
     edit.hidden = restore.hidden = hold.hidden = top.hidden = store.saved;
     restore.hidden ||= !pair.edited;
     const score = store.score();
     top.hidden ||= !score || score.key !== "pair";
     top.disabled = !score || !score.order.length;
+    const partial = score && score.order.length && score.done < score.total;
+    say(top, `Ablate the top 8${partial ? ` of ${count(score.order.length)} so far` : ""}`);
+    hold.hidden ||= pair.edited;
     put(hold, { "aria-pressed": String(Boolean(score && score.key === "pair")) });
   }
   return { root, update };
@@ -187,7 +192,8 @@ function strip(view, which) {
       say(more, how ? how.label : "");
     } else if (which === 0) say(more, pair.edited ? "" : about);
     const figure = (x) => el("b", {}, x === null ? "–" : x === 1 ? "1.00" : x.toFixed(2).replace(/^0/, ""));
-    figures.replaceChildren("precision ", figure(side.precision), "  recall ", figure(side.recall));
+    const chance = which === 1 && store.chance && store.chance.version === pair.version && typeof store.chance.recall === "number" ? store.chance : null;
+    figures.replaceChildren("precision ", figure(side.precision), "  recall ", figure(side.recall), chance ? el("span", { class: "mv-rnd" }, `  random ${count(chance.units)}: `, figure(chance.recall)) : "");
     side.pictures.forEach((number, i) => {
       const { node, canvas, mark, objects } = cell(i);
       drawTile(store, canvas, number);

@@ -34,7 +34,7 @@ export function liveLine(view) {
   const seen = el("p", { class: "mv-say", "aria-hidden": "true" });
   const spoken = el("output", { class: "mv-sentence mv-sr", "aria-live": "polite" });
   const error = el("p", { class: "mv-error", role: "alert" });
-  const hint = el("p", { class: "mv-note mv-savednote" }, "Saved picture: switching units needs a running kernel.");
+  const hint = el("p", { class: "mv-note mv-savednote" }, `Saved picture: ${view.part === "deja_vu" ? "choosing pairs and " : ""}switching units needs a running kernel.`);
   const pre = el("pre", { tabindex: 0, "aria-label": "Code that rebuilds this view" });
   const copied = el("span", { class: "mv-note", role: "status" });
   const shut = () => {
@@ -78,6 +78,16 @@ export function liveLine(view) {
     if (dirty.has("code") && store.code !== null && view.main) copy();
   }
   return { root, update, prompt: true, destroy: () => clearTimeout(timer) };
+}
+
+/** The sentence again where the units are: a click down there is answered in sight. */
+export function echoLine(view) {
+  const root = el("p", { class: "mv-echo mv-note", "aria-hidden": "true" });
+  function update() {
+    const { readout, gaps } = view.store;
+    say(root, (readout || gaps || { sentence: "" }).sentence);
+  }
+  return { root, update, prompt: true };
 }
 
 /** Slim bar with words, count and cancel; it keeps its place while idle. */

@@ -97,7 +97,7 @@ export function readoutColumn(view) {
       // What is not answered yet still shows the set before: dimmed, so that nobody reads it as new.
       parts[i].node.classList.toggle("mv-stale", Boolean(store.ahead && !ahead));
       parts[i].row.classList.toggle("mv-stale", Boolean(store.ahead && !ahead));
-      parts[i].show(group, random && random.groups.find((g) => g.name === group.name), random ? random.units : r.units);
+      parts[i].show(group, random && random.groups.find((g) => g.name === group.name), random ? (random.draws ? random.units : 0) : r.units);
       say(parts[i].cells[0], count(group.right_to_wrong));
       say(parts[i].cells[1], count(group.wrong_to_right));
     });
@@ -112,6 +112,6 @@ export function readoutColumn(view) {
 
 /** Python's words, with the draws so far unless it names them itself. */
 function sentence(words, random) {
-  const draws = /draw/.test(words) ? "" : `, ${count(random.draws)}${random.draws < random.of ? ` of ${count(random.of)}` : ""} draws`;
+  const draws = /draw/.test(words) || !random.draws ? "" : `, ${count(random.draws)}${random.draws < random.of ? ` of ${count(random.of)}` : ""} draws`;
   return `${words.replace(/\.$/, "")}${draws}.`;
 }

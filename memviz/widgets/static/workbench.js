@@ -14,7 +14,7 @@ import { openedExample } from "./opened.js";
 import { scatterRegion } from "./scatter.js";
 import { firingRegion } from "./scatter_firing.js";
 import { dejaVuRegion } from "./deja_vu.js";
-import { controls, liveLine, toolbar } from "./header.js";
+import { controls, echoLine, liveLine, toolbar } from "./header.js";
 
 let views = 0; // only numbers the ids, so that two views on a page never share one
 
@@ -127,9 +127,9 @@ function build(view) {
 /** The explorer's own order: what a caption finds first, the units of both towers below. */
 function buildDejaVu(view) {
   const towers = ["text", "image"].map((tower) => unitMaps(view, (layer) => view.store.study.towers[layer.name] === tower));
-  const regions = [toolbar(view), liveLine(view), controls(view), dejaVuRegion(view), topSlider(view), ...towers];
-  const [head, live, bar, pairs, top, text, image] = regions.map((region) => region.root);
+  const regions = [toolbar(view), liveLine(view), controls(view), dejaVuRegion(view), topSlider(view), ...towers, echoLine(view)];
+  const [head, live, bar, pairs, top, text, image, echo] = regions.map((region) => region.root);
   const column = (name, maps) => el("section", { "aria-label": name }, el("h3", { class: "mv-dv-tower" }, name), maps);
-  view.root.append(head, live, bar, pairs, top, el("div", { class: "mv-dv-towers" }, column("Text tower", text), column("Image tower", image)));
+  view.root.append(head, live, bar, pairs, top, echo, el("div", { class: "mv-dv-towers" }, column("Text tower", text), column("Image tower", image)));
   return regions;
 }
