@@ -89,7 +89,7 @@ export function gapsColumn(view) {
       const random = named(drawn, row.name);
       row.show(named(gaps.figures, row.name), row.name === "utility" ? random && random.mean : held && held.after, random, none ? 0 : gaps.units);
     }
-    const drew = drawn ? `, mean of ${count(chance.draws)} draws` : "";
+    const drew = drawn ? `, mean of ${count(chance.draws)} draw${chance.draws === 1 ? "" : "s"}` : "";
     const beside = none ? `. ${chance.words}` : gaps.units ? `; for utility, ${count(gaps.units)} random units of the same layers${drew}` : "";
     say(notes, `◆ grey: the same gap on ${count(gaps.held_out)} held-out pairs${beside}.`);
     const aucg = named(gaps.figures, "AUCG");
