@@ -55,7 +55,7 @@ class Scatter:
         self.choose({"x": keys[0], "y": keys[1]})
 
     def choose(self, axes: Mapping[str, Any]) -> None:
-        """Put other scores on the axes.
+        """Put other scores on the axes; the exact effect goes on with a cancelled sweep.
 
         Raises
         ------
@@ -67,7 +67,8 @@ class Scatter:
             self._scores.check(key)
         self.axes = wanted
         self._tell()
-        for key in dict.fromkeys(wanted):
+        asked = [key for name, key in zip("xy", wanted, strict=True) if name in axes]
+        for key in dict.fromkeys(asked):
             self._scores.show(key)
 
     def open(self, unit: str) -> None:

@@ -68,6 +68,7 @@ class ShownScores:
         self.estimates: dict[str, Effects] = {}
         self._latest: dict[str, Message] = {}
         self._swept = ""  # the key last swept, to its end or until it was cancelled
+        self._cancelled = False  # what is left of that sweep waits until it is asked for
         self._told = ""  # whose effects the views show
         self._first = next(iter(session.study.groups))
 
@@ -123,19 +124,27 @@ class ShownScores:
         return messages.ranking(shown)
 
     def shown(self, key: str) -> Scores:
-        """What the views were told last; NaN where nothing is known yet."""
+        """What the views were told last; NaN where nothing is known yet.
+
+        No estimate stands in for an exact effect: the scatter would show that they agree.
+        """
         if key not in self._latest:
             label = next(score["label"] for score in self.picks() if score["key"] == key)
             return Scores(label, "", np.full(len(self.units), np.nan), units=tuple(self.units))
         content, buffers = self._latest[key]
         value, state = np.frombuffer(buffers[0], np.float32), np.frombuffer(buffers[1], np.uint8)
         units, exact = tuple(self.units), state != 1
-        value = np.where(state > 0, value, np.nan)
+        value = np.where(state > (key == "effect"), value, np.nan)
         return Scores(content["label"], content["measure"], value, units=units, exact=exact)
 
     def show(self, key: str) -> None:
-        """Tell a score, as far as it is known; compute it if it is not."""
+        """Tell a score, as far as it is known; compute it if it is not.
+
+        The exact effect goes on with a sweep that was cancelled.
+        """
         if key in _SWEPT:
+            if key == "effect" and self._cancelled:
+                self._sweep()
             if self.key in self.estimates:
                 self.tell_effects(self.key)
         elif key == "conductance":
@@ -145,9 +154,9 @@ class ShownScores:
 
     def state_changed(self) -> None:
         """Follow the session's intervention and variant."""
-        if self.key != self._told and self._audience.worn & _SWEPT:
-            self.show("effect")
         self.sweep_if_new()
+        if self.key != self._told and self._audience.worn & _SWEPT and self.key in self.estimates:
+            self.tell_effects(self.key)
 
     def example_opened(self) -> None:
         """Conductance is that of the opened example."""
@@ -156,15 +165,21 @@ class ShownScores:
 
     def cancel(self) -> None:
         """Give up what is being computed; what is done of it stays."""
-        self._worker.drop("sweep")
+        if self._worker.drop("sweep"):
+            self._cancelled = True
+            if self.key in self.estimates:
+                self.tell_effects(self.key)
         self._worker.drop("score")
 
     def sweep_if_new(self) -> None:
         """Sweep, unless the last sweep was of the same intervention and variant."""
-        # A cancelled sweep stays cancelled until another intervention was looked at.
+        # A cancelled sweep stays cancelled until it is asked for or another was looked at.
         if self.key != self._swept:
-            self._swept = self.key
-            self._worker.work("sweep", self._sweep_steps(self.key), rank=3)
+            self._sweep()
+
+    def _sweep(self) -> None:
+        self._swept, self._cancelled = self.key, False
+        self._worker.work("sweep", self._sweep_steps(self.key), rank=3)
 
     def _sweep_steps(self, key: str) -> Iterator[None]:
         replay, kind = self.session.replay, intervention(self.session.how)
@@ -202,7 +217,8 @@ class ShownScores:
         exact, estimate = self.effects.get(key), self.estimates[key]
         label = f"exact effect on {names[0]}{against}"
         message = messages.effects_message("effect", label, exact, estimate, measure, key)
-        self._tell(message, "effect")
+        content = {**message.content, "cancelled": self._cancelled}
+        self._tell(Message(content, message.buffers), "effect")
         label = f"estimate: gradient × activation on {names[0]}{against}"
         message = messages.effects_message("estimate", label, None, estimate, measure, key)
         self._tell(message, "estimate")

@@ -32,7 +32,8 @@ def test_brush_ablate_undo_and_open(
     page = notebook.page
     try:
         page.wait_for_selector("canvas.mv-dots")
-        notebook.wait_for("bool(scatter.controller.estimates)", True, seconds=60)
+        swept = "bool(scatter.controller.effects) and bool(scatter.controller.effects['zero'].done.all())"
+        notebook.wait_for(swept, True, seconds=120)
         page.wait_for_timeout(300)
         # A rectangle over the upper half: the units that memorized examples need most.
         box = page.locator("canvas.mv-dots").bounding_box()

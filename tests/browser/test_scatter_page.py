@@ -16,13 +16,14 @@ from tests.browser.test_page import (  # noqa: F401
 pytestmark = pytest.mark.browser
 EVIL = '<img src=x onerror="window.pwned=1">'
 ROWS = np.arange(320)
+KINDS = {"effect": "exact", "estimate": "estimate"}
 
 
-def scores(key, value, label="", kind="other", state=None):
+def scores(key, value, label="", kind="other", state=None, **more):
     known = np.isfinite(value)
-    told = {"type": "scores", "key": key, "label": label or key, "measure": "share", "note": ""}
-    told |= {"kind": kind, "done": int(known.sum()), "total": len(value)}
     state = known * 2 if state is None else state
+    told = {"type": "scores", "key": key, "label": label or key, "measure": "share", "note": ""}
+    told |= {"kind": kind, "done": int((state == 2).sum()), "total": len(value), **more}
     return pack(told, value=value.astype(np.float32), state=state.astype(np.uint8))
 
 
@@ -46,8 +47,8 @@ def grid():
 def study_of(fake, **over):  # noqa: F811
     study = fake.study(**over)
     study["msg"]["scores"] = [
-        {"key": key, "label": key, "kind": "other", "measure": ""}
-        for key in ("effect", "UnitMem", "entropy")
+        {"key": key, "label": key, "kind": KINDS.get(key, "other"), "measure": ""}
+        for key in ("effect", "estimate", "UnitMem", "entropy")
     ]
     return study
 
@@ -245,14 +246,66 @@ def test_other_scores_on_the_axes_arrive_in_place(plot):
     play(plot, scatter(y="effect"), scores("effect", value, kind="exact", state=state))
     settle(plot)
     box = plot.locator(".mv-dots").bounding_box()
-    focus_by_keys(plot, ".mv-dots")
-    option = plot.locator(".mv-dots [role=option]")
-    assert "effect .00, estimated" in option.text_content()
-    state[0] = 2
+    assert plot.locator(".mv-plot .mv-empty").inner_text() == "No unit shown is exact yet."
+    state[[80, 87]] = 2
     play(plot, scores("effect", value, kind="exact", state=state))
     settle(plot)
-    assert "estimated" not in option.text_content()
+    focus_by_keys(plot, ".mv-dots")
+    option = plot.locator(".mv-dots [role=option]")
+    assert "effect .25" in option.text_content() and "estimated" not in option.text_content()
     assert plot.locator(".mv-dots").bounding_box() == box  # no layout shift
+
+
+def swept(done, **more):
+    """An estimate, and the exact effect of the first units: minus what was estimated."""
+    estimate = np.linspace(-1, 1, 320)
+    exact = np.where(ROWS < done, -estimate, estimate)
+    state = np.where(ROWS < done, 2, 1)
+    told = scores("effect", exact, "exact effect", "exact", state, **more)
+    return scores("estimate", estimate, kind="estimate", state=np.ones(320)), told
+
+
+@pytest.mark.parametrize("axes", [("estimate", "effect"), ("effect", "estimate")])
+def test_no_estimate_is_placed_on_the_axis_of_the_exact_effect(plot, axes):
+    play(plot, *swept(17), scatter(*axes))
+    settle(plot)
+    dots, sofar = plot.locator(".mv-dots"), plot.locator(".mv-sofar")
+    assert dots.get_attribute("aria-label").startswith("17 units, ")
+    said = "17 of 320 units exact. Each of the others is drawn when it is swept."
+    assert sofar.inner_text() == said
+    assert plot.locator(".mv-sweeprest").is_hidden()  # the sweep goes on by itself
+    assert plot.locator(".mv-lack").inner_text() == ""
+    dots.focus()
+    plot.keyboard.press("Control+a")
+    assert brushed(plot) == "17 units: 17 of conv1."
+    # A layer of which none is swept yet says so.
+    plot.locator(".mv-onelayer").select_option("fc")
+    settle(plot)
+    assert plot.locator(".mv-plot .mv-empty").inner_text() == "No unit shown is exact yet."
+    plot.locator(".mv-onelayer").select_option("")
+    play(plot, *swept(320))
+    settle(plot)
+    assert dots.get_attribute("aria-label").startswith("320 units, ")
+    assert sofar.is_hidden()
+
+
+def test_a_cancelled_sweep_goes_on_when_asked(plot):
+    play(plot, *swept(1, cancelled=True), scatter("estimate", "effect"))
+    settle(plot)
+    assert (
+        plot.locator(".mv-sofar").inner_text() == "1 of 320 units exact. The others are not drawn."
+    )
+    plot.locator(".mv-sweeprest").click()
+    assert sent(plot, "axes") == [{"type": "axes", "keys": {"y": "effect"}}]
+    assert plot.evaluate("document.activeElement.className") == "mv-dots"
+    play(plot, *swept(1, cancelled=False))
+    settle(plot)
+    assert plot.locator(".mv-sweeprest").is_hidden()
+    # Where no axis is exact, there is nothing to sweep.
+    play(plot, *swept(1, cancelled=True), scatter("estimate", "UnitMem"))
+    settle(plot)
+    assert plot.locator(".mv-sweeprest").is_hidden() and plot.locator(".mv-sofar").is_hidden()
+    assert plot.locator(".mv-lack").inner_text().startswith("2 units have no value")
 
 
 def test_names_are_text_and_the_theme_is_followed(open_page, fake):  # noqa: F811

@@ -17,6 +17,7 @@ import memviz as mv
 from memviz.engine.top_examples import top_examples
 from memviz.plots.unit_scatter import unit_scatter
 from memviz.widgets import score_scatter
+from memviz.widgets.controller import Controller
 from memviz.widgets.messages import Message
 from tests.widgets.support import (
     EVIL,
@@ -45,6 +46,22 @@ def study() -> mv.Study:
 def axes(ear: Ear) -> tuple[str, str]:
     told = ear.of("scatter")[-1]
     return told["x"], told["y"]
+
+
+@pytest.fixture
+def a_unit_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So small a network would be swept in one step."""
+    monkeypatch.setattr("memviz.engine.sweep._MOST", 1)
+
+
+def begun(study: mv.Study, units: int) -> tuple[Controller, Ear]:
+    """A sweep that has done some units: readout, estimate, then a step a unit."""
+    controller, ear = Controller(mv.Session(study), threaded=False), Ear()
+    controller.sinks.append(ear)
+    controller.receive({"type": "hello"}, ear)
+    for _ in range(2 + units):
+        controller.worker._step()
+    return controller, ear
 
 
 # What is on the axes ------------------------------------------------------------------------------
@@ -120,6 +137,37 @@ def test_a_bad_axis_is_one_clear_line(study: mv.Study, fields: Any, words: str) 
     ask(controller, ear, "axes", **fields)
     assert words in ear.of("error")[-1]["text"]
     assert controller.scatter.axes == ("estimate", "effect")
+
+
+@pytest.mark.usefixtures("a_unit_a_step")
+def test_no_estimate_stands_in_for_an_exact_effect(study: mv.Study) -> None:
+    controller, _ = begun(study, units=4)
+    controller.scores.tell_effects("zero")
+    shown = controller.scores.shown("effect")
+    assert np.isfinite(shown.values).sum() == 4
+    assert np.isfinite(controller.scores.shown("estimate").values).all()
+    (axes,) = unit_scatter(controller.scores.shown("estimate"), shown).axes
+    assert axes.get_title(loc="left").endswith("4 of 20 units")
+
+
+@pytest.mark.usefixtures("a_unit_a_step")
+@pytest.mark.parametrize("by", [("axes", {"keys": {"y": "effect"}}), ("score", {"key": "effect"})])
+def test_a_cancelled_sweep_goes_on_when_its_score_is_chosen_again(study: mv.Study, by: Any) -> None:
+    controller, ear = begun(study, units=4)
+    assert not ear.last("scores", key="effect").content["cancelled"]
+    ask(controller, ear, "cancel")
+    told = ear.last("scores", key="effect").content
+    assert (told["done"], told["total"], told["cancelled"]) == (4, 20, True)
+    # What else is asked for leaves it cancelled.
+    ask(controller, ear, "axes", keys={"x": "conductance"})
+    ask(controller, ear, "toggle", units="fc:1")
+    assert int(controller.effects["zero"].done.sum()) == 4
+    kind, fields = by
+    ask(controller, ear, kind, **fields)
+    told = ear.last("scores", key="effect").content
+    assert (told["done"], told["cancelled"]) == (20, False)
+    exact = mv.sweep(study, progress=False).scores().values
+    np.testing.assert_allclose(controller.scores.shown("effect").values, exact, 1e-5, 1e-6)
 
 
 # Pictures -----------------------------------------------------------------------------------------

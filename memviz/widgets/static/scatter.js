@@ -31,7 +31,7 @@ export function scatterRegion(view) {
   const xName = el("p", { class: "mv-note mv-xname" });
   const empty = el("p", { class: "mv-empty" });
   const plot = el("div", { class: "mv-plot" }, axes, canvas, openRing, ring, band, empty, card.root);
-  const side = brushPanel(view, () => brushed, brush);
+  const side = brushPanel(view, () => brushed, brush, () => canvas.focus());
   const root = el("div", { class: "mv-scatter" }, bar, el("div", { class: "mv-scattergrid" }, el("div", {}, el("div", { class: "mv-yrow" }, yName, busy.root), plot, xName), side.root));
 
   let brushed = new Set(); // rows
@@ -195,8 +195,12 @@ export function scatterRegion(view) {
     put(axes, { width, height, viewBox: `0 0 ${width} ${height}` });
     box = { left: 46, right: width - 10, top: 8, bottom: height - 24 };
     const n = store.study.units;
-    const known = (row) => x && y && x.state[row] && y.state[row] && Number.isFinite(x.value[row]) && Number.isFinite(y.value[row]);
-    const rows = Array.from({ length: n }, (_, row) => row).filter(known);
+    const known = (score, row) => score.state[row] > 0 && Number.isFinite(score.value[row]);
+    const [onX, onY] = [store.swept(store.scatter.x), store.swept(store.scatter.y)];
+    // An estimate in place of an exact effect would lie where the two agree.
+    const waits = (row) => (onX && x.state[row] === 1) || (onY && y.state[row] === 1);
+    const valued = x && y ? Array.from({ length: n }, (_, row) => row).filter((row) => known(x, row) && known(y, row)) : [];
+    const rows = valued.filter((row) => !waits(row));
     const scaleX = plotScale(rows.map((row) => x.value[row]), box.left, box.right);
     const scaleY = plotScale(rows.map((row) => y.value[row]), box.bottom, box.top);
     marks = { x: new Float32Array(n).fill(NaN), y: new Float32Array(n).fill(NaN), live: new Uint8Array(n), hollow: new Uint8Array(n), off: store.off, brushed, radius: dotRadius(rows.length) };
@@ -217,9 +221,10 @@ export function scatterRegion(view) {
     say(yName, `↑ ${title(y)}`);
     say(xName, `${title(x)} →`);
     const shown = store.study.layers.filter((l) => names.has(l.name)).reduce((sum, l) => sum + l.units, 0);
-    side.missing(x && y ? shown - live.length : 0);
+    const there = valued.filter((row) => names.has(store.layer(row).name)).length;
+    side.missing(x && y ? shown - there : 0, onX && x ? "x" : onY && y ? "y" : "");
     empty.hidden = live.length > 0;
-    say(empty, !x || !y ? "The scores are on their way." : shown ? "No unit shown has both scores." : "Choose a layer.");
+    say(empty, !x || !y ? "The scores are on their way." : !shown ? "Choose a layer." : there ? "No unit shown is exact yet." : "No unit shown has both scores.");
     put(canvas, { "aria-label": `${count(live.length)} units, ${x ? x.label : "x"} across, ${y ? y.label : "y"} up` });
   }
 

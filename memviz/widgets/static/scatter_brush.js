@@ -3,7 +3,7 @@
 import { count, el, say, svg } from "./dom.js";
 
 /** What is brushed, in words, and what to do with it. */
-export function brushPanel(view, brushed, brush) {
+export function brushPanel(view, brushed, brush, focus) {
   const { store } = view;
   const button = (name, text, title, act) => el("button", { class: `mv-btn mv-${name}`, type: "button", title, onclick: act }, text);
   const rows = () => [...brushed()];
@@ -13,8 +13,11 @@ export function brushPanel(view, brushed, brush) {
   const undo = button("undo", "Undo", "Undo (Ctrl+Z)", () => store.ask({ type: "undo" }));
   const words = el("p", { class: "mv-brushed", role: "status" });
   const lack = el("p", { class: "mv-note mv-lack" });
+  const part = el("p", { class: "mv-note mv-sofar" });
+  let swept = ""; // the axis of an exact score
+  const rest = button("sweeprest", "Sweep the rest", "Go on with the exact sweep", () => (store.axes({ [swept]: store.scatter[swept] }), focus()));
   const root = el("aside", { class: "mv-side", "aria-label": "Brushed units" }, el("h3", {}, "Brushed"), words,
-    el("div", { class: "mv-sidetools" }, ablate, toggle, clear, undo), lack, dotLegend());
+    el("div", { class: "mv-sidetools" }, ablate, toggle, clear, undo), part, rest, lack, dotLegend());
   function update() {
     const chosen = rows();
     const off = chosen.filter((row) => store.off[row]).length;
@@ -25,7 +28,16 @@ export function brushPanel(view, brushed, brush) {
     clear.disabled = !chosen.length;
     undo.disabled = store.saved || !store.state.undo;
   }
-  const missing = (n) => say(lack, n ? `${count(n)} unit${n > 1 ? "s have" : " has"} no value in one of the two scores and ${n > 1 ? "are" : "is"} not drawn.` : "");
+  /** @param {number} n units without a value @param {string} axis that of an exact effect, or an empty text */
+  function missing(n, axis) {
+    swept = axis;
+    const score = axis ? store.scores.get(store.scatter[axis]) : null;
+    const partial = score && score.done < score.total;
+    part.hidden = !partial;
+    rest.hidden = !partial || !score.cancelled || store.saved;
+    if (partial) say(part, `${count(score.done)} of ${count(score.total)} units exact. ${score.cancelled || store.saved ? "The others are not drawn." : "Each of the others is drawn when it is swept."}`);
+    say(lack, n ? `${count(n)} unit${n > 1 ? "s have" : " has"} no value in one of the two scores and ${n > 1 ? "are" : "is"} not drawn.` : "");
+  }
   return { root, update, missing };
 }
 

@@ -134,6 +134,11 @@ export function createStore(send, saved = false) {
       if (off) for (let i = layer.start; i < layer.start + layer.units; i++) n += off[i];
       return n;
     },
+    /** Whether a score is an exact effect: its estimates only stand in until the sweep reaches them. */
+    swept(key) {
+      const pick = store.study.scores.find((s) => s.key === key);
+      return Boolean(pick) && pick.kind === "exact";
+    },
     className(index) {
       const name = store.study.classes[index];
       return name === undefined ? String(index) : String(name);
