@@ -34,7 +34,7 @@ export function liveLine(view) {
   const seen = el("p", { class: "mv-say", "aria-hidden": "true" });
   const spoken = el("output", { class: "mv-sentence mv-sr", "aria-live": "polite" });
   const error = el("p", { class: "mv-error", role: "alert" });
-  const hint = el("p", { class: "mv-note mv-savednote" }, `Saved picture: ${view.part === "deja_vu" ? "choosing pairs and " : ""}switching units needs a running kernel.`);
+  const hint = el("p", { class: "mv-note mv-savednote" }, `Saved picture: ${view.part === "deja_vu" ? "choosing pairs and switching units need" : "switching units needs"} a running kernel.`);
   const pre = el("pre", { tabindex: 0, "aria-label": "Code that rebuilds this view" });
   const copied = el("span", { class: "mv-note", role: "status" });
   const shut = () => {
