@@ -51,7 +51,8 @@ class CaptionPairs:
 
     Raises
     ------
-    ValueError : lengths that differ, no pairs, or objects that are no table of bool.
+    ValueError : no lists, lengths that differ, no pairs, captions that are no text, or objects that
+        are no table of bool.
 
     Examples
     --------
@@ -69,6 +70,18 @@ class CaptionPairs:
     named: Tensor | None = None
 
     def __post_init__(self) -> None:
+        for what in ("pictures", "captions", "class_names"):
+            given = getattr(self, what)
+            if isinstance(given, str) or not hasattr(given, "__len__"):
+                raise ValueError(
+                    f"{what} is of type {type(given).__name__}; give a list. "
+                    "memviz.data.caption_readers reads pairs from files."
+                )
+        other = next((text for text in self.captions if not isinstance(text, str)), None)
+        if other is not None:
+            raise ValueError(
+                f"a caption is of type {type(other).__name__}; give one text a picture."
+            )
         n, classes = len(self.pictures), len(self.class_names)
         if not n:
             raise ValueError("there are no pairs of a picture and a caption; give at least one.")
@@ -78,6 +91,11 @@ class CaptionPairs:
                 f"{n if self.ids is None else len(self.ids)} ids; give one of each a pair."
             )
         for what, table in (("objects", self.objects), ("named", self.named)):
+            if table is not None and not isinstance(table, Tensor):
+                raise ValueError(
+                    f"{what} is of type {type(table).__name__}; give a tensor of bool "
+                    f"[{n}, {classes}], as torch.as_tensor({what}) makes of a table of bool."
+                )
             if table is not None and (
                 table.dtype != torch.bool or tuple(table.shape) != (n, classes)
             ):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ from memviz.engine.neighbours import nearest
 from memviz.models.clip import Clip
 from memviz.models.image_text import ImageText
 from memviz.probes.deja_vu import Embedded, embedded_by, retest, two_model_test
+from memviz.probes.deja_vu_input import check_models, check_sets, warn_of_shared
 from memviz.probes.deja_vu_objects import Predictions, predict
 from memviz.probes.deja_vu_table import DejaVu
 from memviz.probes.deja_vu_tower import Tower
@@ -84,7 +85,13 @@ class Retrieval:
     Raises
     ------
     ValueError
-        If the sets have other classes, or the two-model test refuses its input.
+        If a model or a set is of another kind, both models are one, the sets have other classes, or
+        the two-model test refuses its input.
+
+    Warns
+    -----
+    UserWarning
+        Of pictures that stand in two of the sets, equal as the target sees them.
 
     Examples
     --------
@@ -109,11 +116,14 @@ class Retrieval:
         summary: str = "",
         origin: str = "",
     ) -> None:
-        _check_classes(training, public, held_out)
+        check_models(target, reference)
+        check_sets({"training": training, "public": public, "held_out": held_out}, query)
         self.target, self.training, self.public, self.held_out = target, training, public, held_out
         self.k, self.top = k, top
         self.effects: Scores | None = None
         pictures = [pairs.inputs(target.preprocess) for pairs in (public, held_out, training)]
+        shown = {"training": pictures[2], "held-out": pictures[1], "public": pictures[0]}
+        warn_of_shared(shown)
         captions = [pairs.captions for pairs in (training, held_out)]
         queries = [query(class_name) for class_name in training.class_names]
         tokens = [target.tokenizer(list(texts)) for texts in (*captions, queries)]
@@ -294,16 +304,3 @@ class Retrieval:
         n = len(self.training)
         asked = (texts[:n], model.encode_image, public, texts[n:])
         return embedded_by(model.encode_text, *asked, name="reference")
-
-
-def _check_classes(first: CaptionPairs, *others: CaptionPairs) -> None:
-    for pairs in others:
-        if list(pairs.class_names) != list(first.class_names):
-            raise ValueError(
-                f"the training pairs have the classes {_some(first.class_names)} and another set "
-                f"{_some(pairs.class_names)}; use one list of object classes for all sets."
-            )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" … ({len(names)})" if len(names) > 3 else "")
