@@ -289,6 +289,36 @@ def test_no_estimate_is_placed_on_the_axis_of_the_exact_effect(plot, axes):
     assert sofar.is_hidden()
 
 
+def test_the_legend_says_what_the_scores_are(plot):
+    value, some = np.linspace(0, 1, 320), np.where(ROWS < 9, 2, 1)
+    mixed = scores("entropy", value, kind="exact", state=some)
+    play(plot, *swept(17), mixed)
+    exact, estimate, own = "exact", "an estimate", "a measure of its own"
+
+    def legend(x, y):
+        play(plot, scatter(x, y))
+        settle(plot)
+        marks = [plot.locator(f".mv-side .{name}") for name in ("mv-full", "mv-hollow")]
+        return [mark.inner_text() if mark.is_visible() else "" for mark in marks]
+
+    def pair(a, b):
+        return f"one score {a}, the other {b}"
+
+    for x, y, sure, guess in [
+        ("effect", "effect", "both scores exact", ""),
+        ("effect", "UnitMem", pair(exact, own), ""),
+        ("UnitMem", "UnitMem", "both scores measures of their own", ""),
+        ("estimate", "estimate", "", "both scores estimates"),
+        ("estimate", "effect", "", pair(estimate, exact)),
+        ("estimate", "UnitMem", "", pair(estimate, own)),
+        # A user's own score that is exact for some units and estimated for the others.
+        ("entropy", "effect", "both scores exact", pair(estimate, exact)),
+        ("entropy", "UnitMem", pair(exact, own), pair(estimate, own)),
+        ("entropy", "estimate", "", f"{pair(estimate, exact)}, or both scores estimates"),
+    ]:
+        assert legend(x, y) == legend(y, x) == [sure, guess], (x, y)
+
+
 def test_a_cancelled_sweep_goes_on_when_asked(plot):
     play(plot, *swept(1, cancelled=True), scatter("estimate", "effect"))
     settle(plot)

@@ -222,7 +222,7 @@ export function scatterRegion(view) {
     say(xName, `${title(x)} →`);
     const shown = store.study.layers.filter((l) => names.has(l.name)).reduce((sum, l) => sum + l.units, 0);
     const there = valued.filter((row) => names.has(store.layer(row).name)).length;
-    side.missing(x && y ? shown - there : 0, onX && x ? "x" : onY && y ? "y" : "");
+    side.scored(x && y ? shown - there : 0, onX && x ? "x" : onY && y ? "y" : "");
     empty.hidden = live.length > 0;
     say(empty, !x || !y ? "The scores are on their way." : !shown ? "Choose a layer." : there ? "No unit shown is exact yet." : "No unit shown has both scores.");
     put(canvas, { "aria-label": `${count(live.length)} units, ${x ? x.label : "x"} across, ${y ? y.label : "y"} up` });

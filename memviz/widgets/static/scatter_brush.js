@@ -14,10 +14,11 @@ export function brushPanel(view, brushed, brush, focus) {
   const words = el("p", { class: "mv-brushed", role: "status" });
   const lack = el("p", { class: "mv-note mv-lack" });
   const part = el("p", { class: "mv-note mv-sofar" });
+  const legend = dotLegend();
   let swept = ""; // the axis of an exact score
   const rest = button("sweeprest", "Sweep the rest", "Go on with the exact sweep", () => (store.axes({ [swept]: store.scatter[swept] }), focus()));
   const root = el("aside", { class: "mv-side", "aria-label": "Brushed units" }, el("h3", {}, "Brushed"), words,
-    el("div", { class: "mv-sidetools" }, ablate, toggle, clear, undo), part, rest, lack, dotLegend());
+    el("div", { class: "mv-sidetools" }, ablate, toggle, clear, undo), part, rest, lack, legend.root);
   function update() {
     const chosen = rows();
     const off = chosen.filter((row) => store.off[row]).length;
@@ -28,8 +29,9 @@ export function brushPanel(view, brushed, brush, focus) {
     clear.disabled = !chosen.length;
     undo.disabled = store.saved || !store.state.undo;
   }
-  /** @param {number} n units without a value @param {string} axis that of an exact effect, or an empty text */
-  function missing(n, axis) {
+  /** Other scores, or more of them. @param {number} n units without a value @param {string} axis that of an exact effect, or an empty text */
+  function scored(n, axis) {
+    legend.update(scoreKinds(store, store.scatter.x), scoreKinds(store, store.scatter.y));
     swept = axis;
     const score = axis ? store.scores.get(store.scatter[axis]) : null;
     const partial = score && score.done < score.total;
@@ -38,18 +40,46 @@ export function brushPanel(view, brushed, brush, focus) {
     if (partial) say(part, `${count(score.done)} of ${count(score.total)} units exact. ${score.cancelled || store.saved ? "The others are not drawn." : "Each of the others is drawn when it is swept."}`);
     say(lack, n ? `${count(n)} unit${n > 1 ? "s have" : " has"} no value in one of the two scores and ${n > 1 ? "are" : "is"} not drawn.` : "");
   }
-  return { root, update, missing };
+  return { root, update, scored };
+}
+
+/** What a score's values are, first what is surest; a user's own may be exact for some units alone. */
+function scoreKinds(store, key) {
+  if (store.swept(key)) return ["exact"];
+  const pick = store.study.scores.find((s) => s.key === key);
+  const score = store.scores.get(key);
+  const guessed = score ? score.state.includes(1) : Boolean(pick) && pick.kind === "estimate";
+  if (!guessed) return ["own"];
+  return score && score.state.includes(2) ? ["exact", "estimate"] : ["estimate"];
+}
+
+const KINDS = { estimate: ["an estimate", "estimates"], exact: ["exact", "exact"], own: ["a measure of its own", "measures of their own"] };
+
+/** Two kinds in words: "one score an estimate, the other exact". */
+function kindWords(a, b) {
+  const [first, second] = Object.keys(KINDS).filter((kind) => kind === a || kind === b);
+  return second ? `one score ${KINDS[first][0]}, the other ${KINDS[second][0]}` : `both scores ${KINDS[first][1]}`;
 }
 
 function dotLegend() {
   const mark = (...nodes) => svg("svg", { width: 17, height: 17, viewBox: "0 0 17 17", "aria-hidden": "true" }, ...nodes);
   const dot = (r, attrs) => svg("circle", { cx: 8.5, cy: 8.5, r, ...attrs });
+  const [sure, guess] = [el("span", { class: "mv-full" }), el("span", { class: "mv-hollow" })];
   const items = [
-    ["both scores exact", mark(dot(3.8, { fill: "var(--mv-s7)" }))],
-    ["one of them an estimate", mark(dot(3.4, { fill: "none", stroke: "var(--mv-s6)", "stroke-width": 1.2 }))],
+    [sure, mark(dot(3.8, { fill: "var(--mv-s7)" }))],
+    [guess, mark(dot(3.4, { fill: "none", stroke: "var(--mv-s6)", "stroke-width": 1.2 }))],
     ["off", mark(svg("path", { d: "M4.5 4.5l8 8M12.5 4.5l-8 8", stroke: "var(--mv-ink)", "stroke-width": 1.8, "stroke-linecap": "round" }))],
     ["brushed", mark(dot(3.8, { fill: "var(--mv-s7)" }), dot(6.4, { fill: "none", stroke: "var(--mv-ink)", "stroke-width": 1.5 }))],
     ["opened, or keyboard focus", mark(dot(3.4, { fill: "var(--mv-s7)" }), dot(7, { fill: "none", stroke: "var(--mv-focus)", "stroke-width": 2 }))],
   ];
-  return el("ul", { class: "mv-marks", "aria-label": "What the marks mean" }, ...items.map(([text, node]) => el("li", {}, node, text)));
+  const root = el("ul", { class: "mv-marks", "aria-label": "What the marks mean" }, ...items.map(([text, node]) => el("li", {}, node, text)));
+  function update(x, y) {
+    const pairs = x.flatMap((a) => y.map((b) => [a, b]));
+    for (const [node, estimated] of [[sure, false], [guess, true]]) {
+      const words = pairs.filter((pair) => pair.includes("estimate") === estimated).map(([a, b]) => kindWords(a, b));
+      say(node, [...new Set(words)].join(", or "));
+      node.parentElement.hidden = !words.length;
+    }
+  }
+  return { root, update };
 }

@@ -50,8 +50,8 @@ export function dotRadius(units) {
 }
 
 /**
- * One mark a unit: ● exact, ○ where one of its scores is an estimate, × ablated; a ring where it is
- * brushed; faint where its layer is not chosen.
+ * One mark a unit: ● or, where one or both of its scores are estimates, ○; × ablated; a ring where it
+ * is brushed; faint where its layer is not chosen.
  */
 export function plotDots(canvas, width, height, { x, y, live, hollow, off, brushed, radius }, palette) {
   const scale = window.devicePixelRatio || 1;
