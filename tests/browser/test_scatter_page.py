@@ -237,6 +237,29 @@ def test_an_opened_unit_shows_its_pictures_and_a_picture_opens(plot):
     assert sent(plot, "unit")[-1] == {"type": "unit", "unit": ""}
 
 
+def test_the_marks_of_groups_are_explained(open_page, fake):  # noqa: F811
+    page = open_page()
+    page.evaluate("start('scatter')")
+    groups = [{"name": name, "count": 1} for name in ("clean", EVIL, "drawn", "test")]
+    study = study_of(fake, groups=groups)
+    of = np.full(fake.n, 255, np.uint8)
+    of[:4] = range(4)
+    study = pack(study["msg"], label=fake.label, truth=fake.truth, group=of)
+    play(page, study, *fake.sprites(), fake.state(), *grid(), fake.readout())
+    legend = page.locator(".mv-firegroups span")
+
+    def told(*examples):
+        play(page, scatter(unit="fc:1"), firing("fc:1", list(examples)))
+        settle(page)
+        marks = legend.locator("svg.mv-mark").count()
+        return legend.all_inner_texts() if legend.count() else [], marks
+
+    assert told(3, 0, 3) == (["clean", "test"], 2)  # in the order of the groups
+    assert told(1, 2, 7) == ([f"{EVIL} or drawn", "no mark: in no group"], 1)  # one mark for both
+    assert told(7) == ([], 0) and page.locator(".mv-firegroups").is_hidden()
+    assert page.evaluate("window.pwned") is None
+
+
 def test_other_scores_on_the_axes_arrive_in_place(plot):
     plot.locator("select[data-axis=y]").select_option("effect")
     assert sent(plot, "axes") == [{"type": "axes", "keys": {"y": "effect"}}]

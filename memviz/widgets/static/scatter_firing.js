@@ -1,7 +1,7 @@
 // @ts-check
 /** The pictures that the opened unit fires on most, with the marks of their groups. */
 import { count, el, figure, icon, put, say } from "./dom.js";
-import { groupMark } from "./palette.js";
+import { groupColour, groupMark } from "./palette.js";
 
 export function firingRegion(view) {
   const { store } = view;
@@ -10,7 +10,8 @@ export function firingRegion(view) {
   const shut = el("button", { class: "mv-close", type: "button", "aria-label": "Close the unit", title: "Close (Esc)", onclick: () => store.openUnit("") }, icon("close"));
   const tiles = el("div", { class: "mv-fires", role: "group", "aria-label": "Pictures that it fires on most", onkeydown: keys });
   const words = el("p", { class: "mv-note", role: "status" });
-  const body = el("div", {}, el("div", { class: "mv-openhead" }, el("h3", {}, title, " ", note), shut), words, tiles);
+  const groups = el("p", { class: "mv-note mv-firegroups" });
+  const body = el("div", {}, el("div", { class: "mv-openhead" }, el("h3", {}, title, " ", note), shut), words, tiles, groups);
   const empty = el("p", { class: "mv-empty" }, "Open a unit: the pictures that it fires on most stand here.");
   const root = el("section", { class: "mv-firing", "aria-label": "Pictures of the opened unit" }, empty, body);
   let shown = null;
@@ -23,6 +24,19 @@ export function firingRegion(view) {
     const text = `example ${index}, ${group || "no group"}, given ${label}, activation ${figure(value)}`;
     return el("button", { type: "button", class: "mv-fire", title: text, "aria-label": text, tabindex: i ? -1 : 0, "data-example": index, onclick: () => store.choose("open", index) },
       canvas, el("span", { class: "mv-given" }, group ? groupMark(group) : "", el("span", { class: "mv-cut" }, label)), el("small", {}, figure(value)));
+  }
+
+  /** The marks of these pictures; one mark may stand for several groups, or for none. */
+  function explain(examples) {
+    const there = new Set(Array.from(examples, (index) => store.groupName(index)));
+    const marked = new Map(); // mark → names
+    for (const { name } of store.study.groups) {
+      const key = groupColour(name);
+      if (there.has(name)) marked.set(key, [...(marked.get(key) || []), name]);
+    }
+    groups.replaceChildren(...[...marked.values()].map((names) => el("span", {}, groupMark(names[0]), names.join(" or "))));
+    if (there.has("") && marked.size) groups.append(el("span", {}, "no mark: in no group"));
+    groups.hidden = !marked.size;
   }
 
   function keys(event) {
@@ -55,6 +69,7 @@ export function firingRegion(view) {
     if (found && (found !== shown || dirty.has("theme") || dirty.has("sprites"))) {
       shown = found;
       tiles.replaceChildren(...Array.from(found.examples || [], (index, i) => tile(index, found.values[i], i)));
+      explain(found.examples || []);
       put(tiles, { "aria-label": `${count(tiles.children.length)} pictures that it fires on most, strongest first` });
     }
     const opened = store.state ? store.state.opened : null;
