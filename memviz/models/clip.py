@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +103,8 @@ def load_clip(
     Raises
     ------
     FileNotFoundError : no such folder, no configuration or no weights.
-    ValueError : an unknown name, a tag without ``download``, or weights of another shape.
+    ValueError : an unknown name, a tag without ``download``, or weights of another shape or of
+        other layers.
 
     Examples
     --------
@@ -114,8 +117,7 @@ def load_clip(
     place = str(name).removeprefix("local-dir:")
     if Path(place).is_dir():
         config, weights = _read_config(Path(place)), _weights_in(Path(place))
-        _refuse_other_shapes(_open(f"local-dir:{place}", config, load_weights=False), weights)
-        return _open(f"local-dir:{place}", config, device=device)
+        return _open_checked(f"local-dir:{place}", config, weights, device=device)
     if str(name).startswith("local-dir:") or place not in open_clip.list_models():
         raise FileNotFoundError(
             f"{place!r} is neither a folder with {CONFIG} nor a model that open_clip knows; "
@@ -136,8 +138,8 @@ def load_clip(
                 "download=True, or give a file."
             )
         return _open(place, config, pretrained=str(pretrained), device=device)
-    _refuse_other_shapes(_open(place, config, load_weights=False), Path(pretrained))
-    return _open(place, config, pretrained=str(pretrained), device=device)
+    weights = Path(pretrained)
+    return _open_checked(place, config, weights, pretrained=str(weights), device=device)
 
 
 def _open(name: str, config: Mapping[str, Any], **settings: Any) -> Clip:
@@ -147,6 +149,43 @@ def _open(name: str, config: Mapping[str, Any], **settings: Any) -> Clip:
         model, _, preprocess = open_clip.create_model_and_transforms(name, **settings)
         tokenizer = open_clip.get_tokenizer(name)
     return Clip(model.eval(), preprocess, tokenizer, config)
+
+
+def _open_checked(name: str, config: Mapping[str, Any], weights: Path, **settings: Any) -> Clip:
+    """Open a model with the weights of a file, or say in one sentence why they are not its own."""
+    empty = _open(name, config, load_weights=False)
+    _refuse_other_shapes(empty, weights)
+    try:
+        return _open(name, config, **settings)
+    except RuntimeError as error:
+        # torch's own words list every tensor; names alone decide nothing, open_clip renames some.
+        if "state_dict" not in str(error):
+            raise
+        raise ValueError(
+            f"{weights.name} {_difference(_shapes(weights), empty.model)}; give the configuration "
+            "that belongs to the weights."
+        ) from None
+
+
+def _difference(there: Mapping[str, Any], model: nn.Module) -> str:
+    """The first layers of which a file has more or less than a model, or else the first tensor."""
+    here = model.state_dict()
+    counts = [Counter(stack for stack, _ in _layers(names)) for names in (there, here)]
+    for stack in counts[1]:
+        trained, needed = (count[stack] for count in counts)
+        if trained and trained != needed:
+            return f"holds {trained} layers of {stack}, and this model has {needed}"
+    for name in [*here, *there]:
+        if name not in there:
+            return f"holds no {name!r}, and this model has it"
+        if name not in here:
+            return f"holds {name!r}, and this model has none"
+    return "does not fit this model"
+
+
+def _layers(names: Iterable[str]) -> set[tuple[str, str]]:
+    """The numbered layers in tensors' names, as the name of their stack and their number."""
+    return {(m[1], m[2]) for name in names if (m := re.match(r"(.*?)\.(\d+)\.", name))}
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 import copy
 import json
+import re
 
 import pytest
 import torch
 from PIL import Image
 
+from memviz import tensor_files
 from memviz.models.clip import CONFIG, WEIGHTS, create_clip, load_clip, save_clip
 
 CFG = {
@@ -87,6 +89,33 @@ def test_other_width_is_refused(folder):
     changed(folder, "text_cfg", width=32)
     with pytest.raises(ValueError, match="of shape"):
         load_clip(folder)
+
+
+@pytest.mark.parametrize(("config", "stored"), [(2, 1), (1, 2), (3, 12)])
+@pytest.mark.parametrize(
+    ("tower", "stack"),
+    [("vision_cfg", "visual.transformer.resblocks"), ("text_cfg", "transformer.resblocks")],
+)
+def test_another_number_of_layers_is_refused(folder, tower, stack, config, stored):
+    other = copy.deepcopy(CFG)
+    other[tower]["layers"] = stored
+    save_clip(folder, create_clip(other, PREPROCESS))
+    changed(folder, tower, layers=config)
+    words = f"{WEIGHTS} holds {stored} layers of {stack}, and this model has {config}; give the"
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}") as told:
+        load_clip(folder)
+    assert "\n" not in str(told.value) and told.value.__suppress_context__
+
+
+def test_a_tensor_too_few_or_too_many_is_named(folder, clip):
+    state = clip.model.state_dict()
+    for kept, words in (
+        ({k: v for k, v in state.items() if k != "ln_final.bias"}, "holds no 'ln_final.bias', and"),
+        ({**state, "extra": torch.ones(1)}, "holds 'extra', and this model has none; give the"),
+    ):
+        tensor_files.write(folder / WEIGHTS, kept, {})
+        with pytest.raises(ValueError, match=words):
+            load_clip(folder)
 
 
 def test_weights_of_a_training_checkpoint_are_checked_too(folder, clip, tmp_path):
