@@ -40,6 +40,29 @@ class Clip:
     tokenizer: Callable[[list[str]], Tensor]
     config: Mapping[str, Any]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module):
+            raise ValueError(
+                f"model is of type {type(self.model).__name__}; give an open_clip model, or a name "
+                "or folder to load_clip."
+            )
+        for what, needed in (("preprocess", self.preprocess), ("tokenizer", self.tokenizer)):
+            if not callable(needed):
+                raise ValueError(
+                    f"{what} is of type {type(needed).__name__}; give the function that open_clip "
+                    "made with the model."
+                )
+
+    def __repr__(self) -> str:
+        size = getattr(getattr(self.model, "visual", None), "image_size", None)
+        height, width = size if isinstance(size, tuple | list) else (size, size)
+        context = getattr(self.model, "context_length", None)
+        told = [type(self.model).__name__]
+        told += [f"pictures of {height} × {width}"] if size else []
+        told += [f"captions of {context} tokens"] if context else []
+        told += [f"{sum(p.numel() for p in self.model.parameters()):,} parameters"]
+        return f"Clip({', '.join(told)})"
+
 
 def create_clip(
     model_cfg: Mapping[str, Any], preprocess_cfg: Mapping[str, Any] | None = None, *, seed: int = 0
@@ -56,6 +79,8 @@ def create_clip(
     >>> vision = {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8}
     >>> text = {"context_length": 8, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
     >>> clip = create_clip({"embed_dim": 32, "vision_cfg": vision, "text_cfg": text})
+    >>> clip
+    Clip(CLIP, pictures of 16 × 16, captions of 8 tokens, 1,615,297 parameters)
     >>> clip.tokenizer(["a seven"]).shape
     torch.Size([1, 8])
     """

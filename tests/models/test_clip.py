@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -89,6 +90,24 @@ def test_other_width_is_refused(folder):
     changed(folder, "text_cfg", width=32)
     with pytest.raises(ValueError, match="of shape"):
         load_clip(folder)
+
+
+def test_the_repr_is_one_line(clip):
+    number = sum(p.numel() for p in clip.model.parameters())
+    told = f"pictures of 16 × 16, captions of 8 tokens, {number:,} parameters"
+    assert repr(clip) == f"Clip(CLIP, {told})"
+    plain = replace(clip, model=torch.nn.Linear(2, 3))  # neither size is known
+    assert repr(plain) == "Clip(Linear, 9 parameters)"
+
+
+def test_what_is_no_model_with_its_functions_is_refused(clip):
+    for change, words in (
+        ({"model": "ViT-B-32"}, "model is of type str; give an open_clip model"),
+        ({"preprocess": None}, "preprocess is of type NoneType; give the function"),
+        ({"tokenizer": "text"}, "tokenizer is of type str; give the function"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            replace(clip, **change)
 
 
 @pytest.mark.parametrize(("config", "stored"), [(2, 1), (1, 2), (3, 12)])
