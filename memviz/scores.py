@@ -185,7 +185,9 @@ class Scores:
         found = []
         for row in rows:
             label = str(self.units[row]) if self.units else f"example {self._examples[row]}"
-            note = f"null {interval[0][row]:.4f} to {interval[1][row]:.4f}" if interval else ""
+            # Of one draw, or draws that agree, the interval is one value.
+            ends = [f"{end[row]:.4f}" for end in interval] if interval else []
+            note = f"null {' to '.join(dict.fromkeys(ends))}" if ends else ""
             if self.exact is not None and not self.exact[row]:
                 note = f"estimate  {note}"
             found.append((label, float(self.values[row]), note))

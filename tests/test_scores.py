@@ -93,6 +93,18 @@ def test_in_words() -> None:
     assert "null: none is defined" in repr(scores())
 
 
+def test_a_null_of_one_value_is_told_once() -> None:
+    one = mv.Null("held out", np.array([[0.1061, -0.5, 0.25, 2.0]]))
+    same = mv.Null("held out", np.full((3, 4), 0.1))
+    low, high = (end[2] for end in NULL.interval)
+    several = f"null {low:.4f} to {high:.4f}"
+    for null, words in ((one, "null 0.2500"), (same, "null 0.1000"), (NULL, several)):
+        text = repr(scores(null=null))
+        line = next(line for line in text.splitlines() if "fc:2" in line)
+        assert line.endswith(f"  {words}")
+        assert f"<td>{words}</td>" in scores(null=null)._repr_html_()
+
+
 def test_words_of_others_stay_text() -> None:
     bad = "<img src=x onerror=alert(1)>"
     null = mv.Null(bad, NULL.values)
