@@ -204,6 +204,73 @@ def test_shift_click_extends_and_a_band_takes_many(bench):
     assert [m["units"] for m in sent(bench, "toggle")][2:] == ["conv4:32-34,40-42"] * 2
 
 
+def lines_of_a_cell(page, unit, layer="conv4"):
+    """The colour of a cell's rim, where the outline of a marked unit lies."""
+    return page.evaluate(
+        """([name, unit]) => {
+          const canvas = document.querySelector(`canvas.mv-units[data-layer="${name}"]`);
+          const pitch = +canvas.dataset.pitch, columns = +canvas.dataset.columns;
+          const x = (unit % columns + .4) * pitch, y = Math.floor(unit / columns) * pitch + 1;
+          const [a, b] = [x, y].map((v) => Math.round(v * devicePixelRatio));
+          return [...canvas.getContext("2d").getImageData(a, b, 1, 1).data].slice(0, 3);
+        }""",
+        [layer, unit],
+    )
+
+
+@pytest.mark.parametrize("end", ["reset", "drag", "click"])
+def test_units_marked_by_keys_are_so_until_a_reset_or_the_next_selection(bench, fake, end):
+    plain = lines_of_a_cell(bench, 17)
+    focus_by_keys(bench, CONV4)
+    for key in ["ArrowDown", "ArrowDown", "Shift+ArrowRight", "Shift+ArrowRight"]:
+        bench.keyboard.press(key)
+    bench.mouse.move(0, 0)
+    settle(bench)
+    assert lines_of_a_cell(bench, 17) != plain
+    x, y = cell(bench, 40)
+    if end == "reset":
+        # An ablation that only shrinks leaves them.
+        play(bench, fake.state(version=2, units="fc:85"))
+        settle(bench)
+        assert lines_of_a_cell(bench, 17) != plain
+        bench.locator(".mv-reset").click()
+        play(bench, fake.state(version=3, units=""))
+    else:
+        bench.mouse.move(x, y)
+        bench.mouse.down()
+        if end == "drag":
+            bench.mouse.move(x + 20, y + 2, steps=3)
+        bench.mouse.up()
+    settle(bench)
+    assert lines_of_a_cell(bench, 17) == plain
+
+
+@pytest.mark.parametrize("part", ["units", "scatter"])
+def test_a_band_whose_pointer_is_lost_goes_away(open_page, fake, part):
+    page = open_page()
+    page.evaluate("part => start(part)", part)
+    play(page, *fake.messages())
+    values = fake.scores("grad", "estimate")
+    axes = {"type": "scatter", "x": "grad", "y": "effect", "unit": ""}
+    play(page, values, pack(axes))
+    settle(page)
+    canvas = page.locator(CONV4 if part == "units" else "canvas.mv-dots")
+    box = canvas.bounding_box()
+    x, y = box["x"] + 60, box["y"] + 60
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 40, y + 30, steps=3)
+    assert page.locator(".mv-band:visible").count() == 1
+    canvas.evaluate("node => node.releasePointerCapture(1)")
+    page.mouse.move(0, 0)
+    page.mouse.up()
+    settle(page)
+    assert page.locator(".mv-band:visible").count() == 0
+    page.mouse.move(x + 30, y + 30)  # and no button is down any more
+    assert page.locator(".mv-band:visible").count() == 0
+    assert sent(page, "toggle") == []
+
+
 def test_keyboard_alone(bench):
     focus_by_keys(bench, CONV4)
     for key in ["ArrowDown", "ArrowRight", "Space"]:

@@ -73,6 +73,10 @@ export function scatterRegion(view) {
     const within = (v, a, b) => v >= Math.min(a, b) && v <= Math.max(a, b);
     return byX.filter((row) => within(marks.x[row], x0, x1) && within(marks.y[row], y0, y1));
   }
+  function end() {
+    anchor = null;
+    band.hidden = true;
+  }
   canvas.addEventListener("pointerdown", (event) => {
     if (event.button !== 0 || !marks) return;
     anchor = { place: at(event), moved: false };
@@ -80,6 +84,7 @@ export function scatterRegion(view) {
   });
   canvas.addEventListener("pointermove", (event) => {
     if (!marks) return;
+    if (!event.buttons) end();
     const [px, py] = at(event);
     if (anchor && event.pointerType !== "touch") {
       const [x0, y0] = anchor.place;
@@ -94,8 +99,7 @@ export function scatterRegion(view) {
   });
   canvas.addEventListener("pointerup", (event) => {
     const start = anchor;
-    anchor = null;
-    band.hidden = true;
+    end();
     if (!start) return;
     const more = event.shiftKey || event.ctrlKey || event.metaKey;
     if (start.moved) return brush([...(more ? brushed : []), ...inside(start.place, at(event))]);
@@ -105,7 +109,7 @@ export function scatterRegion(view) {
     if (more) flip(row);
     else open(row);
   });
-  canvas.addEventListener("pointercancel", () => ((anchor = null), (band.hidden = true)));
+  for (const kind of ["pointercancel", "lostpointercapture"]) canvas.addEventListener(kind, end);
   canvas.addEventListener("pointerleave", () => !anchor && card.hide());
 
   function flip(row) {

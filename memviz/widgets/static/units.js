@@ -25,10 +25,10 @@ export function unitMaps(view, only = null) {
   const flow = el("div", { class: "mv-flow", onscroll: () => shown && !shown.pinned && conceal() }, empty, legend.root);
   const root = el("div", { class: "mv-maps" }, flow, card.root);
   const maps = new Map();
-  let size = 20;
-  let pitch = 22;
+  let [size, pitch] = [20, 22]; // px
   let anchor = -1; // last unit clicked
   let chosen = new Set(); // units that Shift+arrows or Ctrl+A marked
+  let anyOff = false;
   let shown = null; // {row, pinned} of the card
 
   function makeMap(layer) {
@@ -63,12 +63,18 @@ export function unitMaps(view, only = null) {
   function pointer(map) {
     const { canvas, band, layer } = map;
     let from = null;
+    const end = () => {
+      from = null;
+      band.hidden = true;
+    };
     canvas.addEventListener("pointerdown", (event) => {
       if (event.button !== 0) return;
+      unmark();
       from = { x: event.clientX, y: event.clientY, moved: false };
       if (event.pointerType !== "touch") canvas.setPointerCapture(event.pointerId);
     });
     canvas.addEventListener("pointermove", (event) => {
+      if (!event.buttons) end();
       if (from && event.pointerType !== "touch" && !store.saved) {
         from.moved = from.moved || Math.hypot(event.clientX - from.x, event.clientY - from.y) > 5;
         if (from.moved) drawBand(map, from, event);
@@ -79,8 +85,7 @@ export function unitMaps(view, only = null) {
     });
     canvas.addEventListener("pointerup", (event) => {
       const start = from;
-      from = null;
-      band.hidden = true;
+      end();
       if (!start) return;
       if (start.moved) return flip(inside(map, start, event));
       const unit = rowAt(map, event);
@@ -96,13 +101,19 @@ export function unitMaps(view, only = null) {
       }
       move(map, unit, false);
     });
-    canvas.addEventListener("pointercancel", () => {
-      from = null;
-      band.hidden = true;
-    });
+    // A pointer let go where the canvas does not hear of it must not leave its band behind.
+    for (const kind of ["pointercancel", "lostpointercapture"]) canvas.addEventListener(kind, end);
     canvas.addEventListener("pointerleave", () => {
       if (shown && !shown.pinned && !from) conceal();
     });
+  }
+
+  /** No selection outlives a reset or the next one: its outline would look like an ablation. */
+  function unmark() {
+    for (const map of maps.values()) map.band.hidden = true;
+    if (!chosen.size) return;
+    chosen = new Set();
+    paint();
   }
 
   function edges(map, start, event) {
@@ -271,6 +282,8 @@ export function unitMaps(view, only = null) {
       chosen = new Set();
       anchor = -1;
     }
+    if (anyOff && !store.off.includes(1)) unmark();
+    anyOff = store.off.includes(1);
     layout();
     legend.update(size);
     paint();
