@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from memviz.demos import digits, example_tied
+from memviz.engine.chunks import slow
 from memviz.engine.runner import layers
 from memviz.models.memorizers import Activation, construct_memorizer
 from memviz.probes.contest import Truth
@@ -38,7 +39,8 @@ def injected(seed: int = 0) -> Truth:
     draw = torch.Generator().manual_seed(seed)
     places = torch.randperm(digits.HIDDEN, generator=draw)[:INJECTED].tolist()
     every = torch.arange(len(study))
-    for image, place in zip(images.tolist(), places, strict=True):
+    pairs = list(zip(images.tolist(), places, strict=True))
+    for image, place in slow(pairs, "planting units"):
         unit = Unit("fc", place)
         study = inject(study, image, unit, examples=every, progress=False).study
     head = study.model.get_submodule("head")
@@ -49,7 +51,7 @@ def injected(seed: int = 0) -> Truth:
         fired = _hidden(study)[images, places]
         typical = margin[study.groups["clean"]].median()
         # As far on the wrong side as a clean image is on the right one.
-        for k, (image, place) in enumerate(zip(images.tolist(), places, strict=True)):
+        for k, (image, place) in enumerate(pairs):
             head.weight[wrong[k], place] = (typical - margin[image]) / fired[k]
     note = f"{INJECTED} units of fc, each tuned to one image and wired to a wrong class"
     return Truth("injected, one image a unit", study, {"fc": places}, seed, note=note)
@@ -153,7 +155,7 @@ def train_units(study: Study, units: UnitSet, images: Tensor, *, seed: int) -> N
     masks = _masks_of(study.model, units)
     draw = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(masks, lr=LEARNING_RATE)
-    for _ in range(TRAINING_STEPS):
+    for _ in slow(range(TRAINING_STEPS), "training units"):
         some = others[torch.randperm(len(others), generator=draw)[:128]]
         loss = cross_entropy(study.model(inputs[images]), labels[images])
         loss = loss + cross_entropy(study.model(inputs[some]), labels[some])

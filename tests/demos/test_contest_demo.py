@@ -1,5 +1,8 @@
 """The truths that come with memviz are true: exact ablation of what was planted says so."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 import torch
 
@@ -65,9 +68,23 @@ def test_nothing_is_planted_in_the_ordinary_network() -> None:
     assert truth.study.group("memorized").shape == (120,)
 
 
+@pytest.fixture
+def bars(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Words of the progress bars that were made."""
+    made: list[str] = []
+
+    def slow(items: Sequence[Any], words: str) -> Sequence[Any]:
+        made.append(words)
+        return items
+
+    monkeypatch.setattr(contest_truths, "slow", slow)
+    return made
+
+
 @pytest.mark.slow
-def test_injected_units_hold_their_images_and_nothing_else() -> None:
+def test_injected_units_hold_their_images_and_nothing_else(bars: list[str]) -> None:
     truth = demo.TRUTHS["injected, one image a unit"](0)
+    assert bars == ["planting units"]
     effect = drops(truth)
     assert effect["memorized"] == 1 and effect["clean"] == 0 and abs(effect["test"]) < 0.01
     found = mv.sweep(truth.study, truth.planted, progress=False)
@@ -76,8 +93,9 @@ def test_injected_units_hold_their_images_and_nothing_else() -> None:
 
 
 @pytest.mark.slow
-def test_trained_units_alone_hold_their_images() -> None:
+def test_trained_units_alone_hold_their_images(bars: list[str]) -> None:
     truth = demo.TRUTHS["injected, trained"](0)
+    assert bars == ["training units"]
     effect = drops(truth)
     assert effect["memorized"] > 0.9 and effect["clean"] < 0.02
     plain = mv.demo("digits").model.state_dict()
