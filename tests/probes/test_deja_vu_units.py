@@ -388,10 +388,11 @@ def test_the_frame_has_a_row_a_count_and_measure(found):
 
 def test_random_steps_are_draws_of_as_many(found):
     units = UnitSet.of(f"{FC}:1,2 {PATCHES}:3")
-    steps = list(random_steps(found, units, Zero(), 2))
+    steps = [measured(draw) for draw in random_steps(found, units, Zero(), 2)]
     layers = unit_layers(found)
     expected = [measured(found.retrieve(random_units(layers, units, seed=s))) for s in (0, 1)]
     assert steps == expected and steps[0] != steps[1]
+    assert list(random_steps(found, UnitSet.of(f"{FC}:0-255"), Zero(), 2)) == []
 
 
 def test_a_curve_needs_its_null(found):
