@@ -167,9 +167,14 @@ class ShownScores:
         """Give up what is being computed; what is done of it stays."""
         if self._worker.drop("sweep"):
             self._cancelled = True
-            if self.key in self.estimates:
-                self.tell_effects(self.key)
+            # Told by the thread itself, with what the step now running still brings.
+            self._worker.work("left", self._left_steps(), rank=0)
         self._worker.drop("score")
+
+    def _left_steps(self) -> Iterator[None]:
+        if self.key in self.estimates:
+            self.tell_effects(self.key)
+        yield
 
     def sweep_if_new(self) -> None:
         """Sweep, unless the last sweep was of the same intervention and variant."""

@@ -20,6 +20,35 @@ study = mv.demo("digits")
 session = mv.Session(study)
 scatter = score_scatter(session, scores={"UnitMem": unit_mem(study, progress=False)})
 scatter"""
+CUT_SHORT = """\
+import time
+def cut_short():
+    session.use("mean")
+    while "mean" not in scatter.controller.effects or not scatter.controller.effects["mean"].done.any():
+        time.sleep(0.005)
+    scatter.controller.cancel()"""
+
+
+def cancel_and_go_on(notebook: Any, pictures: Path) -> None:  # noqa: F811
+    """Estimate against exact effect, where the sweep of another intervention is cut short."""
+    page = notebook.page
+    page.locator(".mv-part-scatter select[data-axis=x]").select_option("estimate")
+    notebook.python("cut_short()")
+    page.wait_for_selector(".mv-sweeprest:visible", timeout=20_000)
+    words = page.locator(".mv-sofar").inner_text()
+    done = notebook.python("int(scatter.controller.effects['mean'].done.sum())")
+    assert words == f"{done} of 320 units exact. The others are not drawn." and 0 < done < 320
+    dots = page.locator("canvas.mv-dots")
+    assert dots.get_attribute("aria-label").startswith(f"{done} units, ")
+    for theme in ("Light", "Dark"):
+        notebook.theme(f"JupyterLab {theme}")
+        page.wait_for_timeout(400)
+        shot = pictures / f"scatter-cancelled-{theme.lower()}.png"
+        page.locator(".mv-part-scatter").screenshot(path=shot)
+    page.locator(".mv-sweeprest").click()
+    notebook.wait_for("bool(scatter.controller.effects['mean'].done.all())", True, seconds=60)
+    page.wait_for_selector(".mv-sofar", state="hidden", timeout=20_000)
+    assert dots.get_attribute("aria-label").startswith("320 units, ")
 
 
 def test_brush_ablate_undo_and_open(
@@ -27,7 +56,7 @@ def test_brush_ablate_undo_and_open(
     browser: Any,
     pictures: Path,  # noqa: F811
 ) -> None:
-    cells = [SCATTER, "mv.unit_map(session)", "mv.example_gallery(session)"]
+    cells = [SCATTER, CUT_SHORT, "mv.unit_map(session)", "mv.example_gallery(session)"]
     notebook = opened(lab, browser, "scatter", cells)
     page = notebook.page
     try:
@@ -79,6 +108,7 @@ def test_brush_ablate_undo_and_open(
             page.wait_for_timeout(400)
             shot = pictures / f"scatter-{theme.lower()}.png"
             page.locator(".mv-part-scatter").screenshot(path=shot)
+        cancel_and_go_on(notebook, pictures)
         assert notebook.errors == []
     finally:
         notebook.close()
