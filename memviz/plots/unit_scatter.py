@@ -17,7 +17,7 @@ _INK = "#35456C"
 
 
 def unit_scatter(x: Scores, y: Scores, ablated: UnitsLike = ()) -> Figure:
-    """One dot a unit that has both scores; hollow where one or both are estimates, × where it is ablated.
+    """One dot a unit that has both scores; hollow where one is an estimate, × where it is ablated.
 
     Parameters
     ----------
