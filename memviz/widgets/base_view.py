@@ -111,5 +111,5 @@ class BaseView(anywidget.AnyWidget):
         )
 
     def _figure(self) -> Figure | None:
-        """What the still picture shows, if anything is known yet."""
-        raise NotImplementedError
+        """What the still picture shows; None stands for words alone, as while nothing is known."""
+        return None

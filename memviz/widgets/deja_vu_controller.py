@@ -47,6 +47,9 @@ class DejaVuController(Telling):
         self.scores = DejaVuScores(retrieval, session, self.worker, self)
         self._tiles = told.Tiles(retrieval)
         self._draws: list[Retrieved] | None = None  # random units beside those that are shown
+        # What the newest answer was of: a click may have moved the session on since.
+        self._version = 0
+        self._row: int | None = None
         self._private = told.PrivateWords(retrieval.training.captions)
 
     @property
@@ -169,7 +172,7 @@ class DejaVuController(Telling):
             pair = self._tell_pair(now, version)
         except CancelledError:
             return  # a newer answer waits
-        fresh, self.shown = now is not self.shown, now
+        fresh, self.shown, self._version = now is not self.shown, now, version
         clean = self.retrieval.clean
         self.tell_and_keep(told.gaps_message(clean, now, version, len(self.scores.units), pair))
         if fresh:
@@ -197,6 +200,7 @@ class DejaVuController(Telling):
 
     def _tell_pair(self, now: Retrieved, version: int) -> str:
         pairs, row = self.retrieval.training, self.session.opened
+        self._row = None
         if row is None or row >= len(pairs):
             return ""
         caption, place, clean = pairs.captions[row], row, self.retrieval.clean.found
@@ -205,6 +209,7 @@ class DejaVuController(Telling):
             caption, place = self.caption, 0
             sides = self.retrieval.ask(caption, pairs.objects[row], now.units, now.how)
         edited = self.caption is not None
+        self._row = None if edited else row
         message = told.pair_message(
             self.retrieval,
             row,
@@ -253,11 +258,9 @@ class DejaVuController(Telling):
             self._tell_chance(draws)
 
     def _tell_chance(self, draws: list[Retrieved]) -> None:
-        session, self._draws = self.session, draws
-        row = None if self.caption is not None else session.opened
-        row = row if row is not None and row < len(self.retrieval.training) else None
-        message = told.chance_message(draws, session.version, len(session.units), row)
-        self.tell_and_keep(message)
+        assert self.shown is not None
+        self._draws, units = draws, len(self.shown.units)
+        self.tell_and_keep(told.chance_message(draws, self._version, units, self._row))
 
     def _is_cut(self, caption: str) -> bool:
         """Whether the model's context ends before the caption does."""

@@ -111,6 +111,27 @@ def test_a_toggle_moves_everything_and_undo_goes_back(
     assert sink.last("gaps")["figures"][2]["after"] == retrieval.clean.found.aucg
 
 
+def test_random_units_are_told_of_what_they_were_drawn_for(
+    controller: DejaVuController, sink: Sink
+) -> None:
+    controller.receive({"type": "set", "units": f"{FC}:0-9"}, sink)
+    while not any(m.content["type"] == "chance" for m in sink.got):
+        controller.worker._step()
+    version, row = sink.last("gaps")["version"], sink.last("pair")["row"]
+    recall = sink.last("chance")["recall"]
+    draws = controller._draws
+    assert draws is not None
+    # A click while a draw is computed: the session is ahead of what is shown.
+    controller.session.toggle(f"{FC}:10-19")
+    controller.session.open((row + 1) % 40)
+    controller._tell_chance(draws)
+    chance = sink.last("chance")
+    assert (chance["version"], chance["units"], chance["recall"]) == (version, 10, recall)
+    work(controller)
+    assert sink.last("chance")["units"] == 20
+    assert sink.last("chance")["version"] == sink.last("gaps")["version"] > version
+
+
 def test_a_whole_layer_has_no_random_units_beside_it(
     controller: DejaVuController, sink: Sink
 ) -> None:
