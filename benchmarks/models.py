@@ -18,7 +18,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from memviz.models import MLP, ResNet9
+from memviz.models.mlp import MLP
+from memviz.models.resnet9 import ResNet9
 
 POOL, CLASSES = 512, 10
 

@@ -20,7 +20,7 @@ from benchmarks.engines import ENGINES, evaluate
 from benchmarks.report import about, parser, show, significant
 from benchmarks.samples import spread
 from benchmarks.timing import Timing, one_thread
-from memviz.models import MLP
+from memviz.models.mlp import MLP
 
 EXAMPLES = (16, 50, 160, 500, 1600)
 UNITS = (3, 10, 30, 100, 300)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from memviz import _torchvision
+from . import _torchvision
 
 _torchvision.install()
 
@@ -13,36 +13,27 @@ from memviz.engine.ablate import ablate  # noqa: E402
 from memviz.engine.curve import ablation_curve  # noqa: E402
 from memviz.engine.estimate import estimate  # noqa: E402
 from memviz.engine.greedy import greedy  # noqa: E402
-from memviz.engine.interventions import (  # noqa: E402
-    Constant,
-    Filter,
-    Mean,
-    Resample,
-    Scale,
-    Zero,
-)
+from memviz.engine.interventions import Constant, Filter, Mean, Resample, Scale, Zero  # noqa: E402
 from memviz.engine.readout import Readout, readout  # noqa: E402
 from memviz.engine.runner import CancelledError, Replay, layers  # noqa: E402
 from memviz.engine.stream import sweep_stream  # noqa: E402
 from memviz.engine.sweep import sweep  # noqa: E402
-from memviz.probes.attribution import (  # noqa: E402
-    attribute_inputs,
-    attribute_layers,
-    attribute_unit,
-)
+from memviz.probes.attribution import attribute_inputs, attribute_layers, attribute_unit  # noqa: E402
 from memviz.scores import Null, Scores  # noqa: E402
 from memviz.session import Session  # noqa: E402
-from memviz.study import Classification, Study, Task  # noqa: E402
+from memviz.study import Study  # noqa: E402
+from memviz.tasks.classification import Classification  # noqa: E402
+from memviz.tasks.task import Task  # noqa: E402
 from memviz.units import Layer, Unit, UnitSet  # noqa: E402
 
 if TYPE_CHECKING:
-    from memviz.widgets import (
-        deja_vu,
+    from memviz.widgets.deja_vu_view import deja_vu
+    from memviz.widgets.scatter import score_scatter
+    from memviz.widgets.view import (
         example_gallery,
         inspector,
         layer_list,
         readout_view,
-        score_scatter,
         timeline,
         unit_map,
         workbench,

@@ -148,7 +148,7 @@ class Scores:
 
     def plot(self, k: int = 40) -> Figure:
         """The k highest as bars, the null's interval beside them."""
-        from memviz.plots import scores
+        from memviz.plots.scores import scores
 
         return scores(self, k)
 

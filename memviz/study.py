@@ -4,82 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-Inputs = Tensor | Mapping[str, Tensor]
-
-
-class Task(Protocol):
-    """Tells right from wrong: what a probe needs to know about a model's outputs."""
-
-    def outputs(self, raw: Any) -> Tensor:
-        """The tensor that is judged, one row an example, taken from what the model returned."""
-
-    def predictions(self, outputs: Tensor) -> Tensor:
-        """Predicted label of each example, int64 ``[n]``."""
-
-    def margin(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """How far each example is on the right side, ``[n]``; right if above 0."""
-
-    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Loss of each example, ``[n]``."""
-
-
-class Classification:
-    """Logits over classes: margin in logits, loss in nats.
-
-    The margin is the logit of the given label minus the largest other logit.
-
-    Examples
-    --------
-    >>> Classification().margin(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]))
-    tensor([1.])
-    """
-
-    def outputs(self, raw: Any) -> Tensor:
-        """Logits ``[n, classes]`` from a tensor, a tuple, a dict or an object with ``.logits``."""
-        found = raw
-        if isinstance(raw, Mapping):
-            found = raw.get("logits")
-        elif not isinstance(raw, Tensor):
-            found = getattr(raw, "logits", raw[0] if isinstance(raw, tuple | list) and raw else raw)
-        is_table = isinstance(found, Tensor) and found.dim() == 2 and found.shape[1] > 1
-        if not isinstance(found, Tensor) or not is_table or not found.is_floating_point():
-            shape = (
-                f"{found.dtype} of shape {tuple(found.shape)}"
-                if isinstance(found, Tensor)
-                else type(raw).__name__
-            )
-            raise ValueError(
-                f"the model returned {shape}, not logits [examples, classes]; wrap it in a module "
-                "whose forward returns the logits."
-            )
-        return found
-
-    def predictions(self, outputs: Tensor) -> Tensor:
-        """Class of the largest logit."""
-        return outputs.argmax(1)
-
-    def margin(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Logit of the label minus the largest other logit."""
-        classes = outputs.shape[1]
-        if len(labels) and not (0 <= labels.min() and labels.max() < classes):
-            outside = next(int(label) for label in labels if not 0 <= label < classes)
-            raise ValueError(
-                f"the model gives {classes} classes, 0 to {classes - 1}, and the labels hold "
-                f"{outside}; give labels that it has classes for."
-            )
-        given = outputs.gather(1, labels[:, None])
-        others = outputs.scatter(1, labels[:, None], -torch.inf)
-        return given[:, 0] - others.amax(1)
-
-    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy, in nats."""
-        return nn.functional.cross_entropy(outputs, labels, reduction="none")
+from memviz import tensor_files
+from memviz.tasks.classification import Classification
+from memviz.tasks.task import Inputs, Task
 
 
 @dataclass(eq=False)
@@ -268,3 +201,83 @@ def _as_groups(groups: Mapping[str, Any], n: int) -> dict[str, Tensor]:
                 )
         found[name] = mask
     return found
+
+
+def check_examples(study: Study, examples: Tensor | None) -> Tensor:
+    """The examples as int64 indices of the study, all of them for None.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or one is outside the study.
+    """
+    if examples is None:
+        return torch.arange(len(study))
+    found = torch.as_tensor(examples)
+    if found.dim() != 1 or found.is_floating_point() or found.dtype == torch.bool:
+        raise ValueError(
+            f"examples is {found.dtype} of shape {tuple(found.shape)}; give indices, int64 [n]."
+        )
+    if len(found) == 0:
+        raise ValueError("no examples to run; name at least one.")
+    if not (0 <= found.min() and found.max() < len(study)):
+        outside = next(int(i) for i in found if not 0 <= i < len(study))
+        raise ValueError(
+            f"examples names {outside}; this study has {len(study):,} examples, "
+            f"0 to {len(study) - 1}."
+        )
+    return found.long().cpu()
+
+
+def default_groups(study: Study, group: str | None, against: str | None) -> tuple[str, str]:
+    """The study's first and second group where none is named; ``""`` where there is no second."""
+    check_study(study)
+    names = list(study.groups)
+    group = names[0] if group is None else group
+    return group, next((n for n in names if n != group), "") if against is None else against
+
+
+def study_facts(study: Study) -> dict[str, str]:
+    """What results depend on: hashes of the weights and of the data, and the task's name.
+
+    The name has no module: a file must not depend on where the code stands.
+    """
+    inputs = study.inputs if isinstance(study.inputs, Mapping) else {"inputs": study.inputs}
+    weights = [*study.model.named_parameters(), *study.model.named_buffers()]
+    return {
+        "weights": tensor_files.digest(weights),
+        "data": tensor_files.digest([*inputs.items(), ("labels", study.labels)]),
+        "task": type(study.task).__qualname__,
+    }
+
+
+_MOST = 120  # examples of a group
+
+
+def sides(study: Study, most: int = _MOST) -> tuple[Tensor, Tensor]:
+    """Examples of the memorized and of the clean group, int64; a fixed draw where they are many.
+
+    Raises
+    ------
+    ValueError
+        If the study has no second group to compare with.
+
+    Examples
+    --------
+    >>> groups = {"memorized": range(2), "clean": range(2, 6)}
+    >>> study = Study(nn.Linear(4, 3).eval(), torch.randn(6, 4), torch.zeros(6), groups)
+    >>> sides(study)
+    (tensor([0, 1]), tensor([2, 3, 4, 5]))
+    """
+    names = default_groups(study, None, None)
+    if not names[1]:
+        raise ValueError(
+            f"this study has the group {names[0]!r} alone; a localizer compares the first group, "
+            "the memorized examples, with the second, the clean ones."
+        )
+    draw = torch.Generator().manual_seed(0)
+    found = []
+    for name in names:
+        members = study.group(name)
+        found.append(members[torch.randperm(len(members), generator=draw)[:most].sort().values])
+    return found[0], found[1]

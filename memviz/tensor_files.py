@@ -15,6 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+State = dict[str, Tensor]
+
 
 class DamagedFile(ValueError):
     """A file that is cut or no safetensors file; the message is the reason alone."""
@@ -75,6 +77,42 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return tensors, dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise DamagedFile(str(error)) from error
+
+
+def write_hashed(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
+    """Write tensors and facts with a hash of both; makes the folder.
+
+    Tensors may share memory here.
+    """
+    # Cloned, since tied weights share memory and safetensors takes each tensor alone.
+    kept = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, kept, {**facts, "sha256": digest(kept, facts)})
+
+
+def read_hashed(path: Path, kind: str) -> tuple[State, dict[str, str]]:
+    """Read the tensors and facts of a file whose fact ``kind`` is this one.
+
+    Raises
+    ------
+    FileNotFoundError : there is no such file.
+    ValueError : the file is cut, altered, or of another kind.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}.")
+    try:
+        tensors, facts = read(path)
+    except DamagedFile as error:
+        raise ValueError(
+            f"{str(path)!r} can't be read as {kind} ({error}); delete it, or name another file."
+        ) from error
+    if facts.get("kind") != kind:
+        raise ValueError(f"{str(path)!r} is not {kind}; name the file that was written as one.")
+    if facts.pop("sha256", "") != digest(tensors, facts):
+        raise ValueError(
+            f"{str(path)!r} was altered after it was written; delete it, or name another file."
+        )
+    return tensors, facts
 
 
 def digest(

@@ -7,8 +7,8 @@ from copy import deepcopy
 from dataclasses import replace
 
 from memviz.study import Study
+from memviz.training.checkpoints import load_checkpoint
 from memviz.training.example_tied_dropout import ExampleTiedDropout, set_mode
-from memviz.training.stored import load_checkpoint
 
 _MODES = {"own": "own masks", "scaled": "scaled", "dropped": "memorization dropped"}
 

@@ -16,7 +16,8 @@ from benchmarks.hook import best_batch, hook_logits, set_logits
 from benchmarks.peers import captum_part, hook_drops
 from benchmarks.samples import Agreement, LayerTimes, spread
 from benchmarks.timing import Timing, in_turn, one_thread, peak_memory
-from memviz.models import MLP, ConvNet
+from memviz.models.convnet import ConvNet
+from memviz.models.mlp import MLP
 
 OURS = ["sweep", "toggle", "estimate", "greedy", "scaling", "memory", "ceilings", "page"]
 

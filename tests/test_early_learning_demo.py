@@ -14,8 +14,8 @@ from memviz.demos.early_learning import (
     predictions,
     summary,
 )
-from memviz.models import MLP
-from memviz.training import train
+from memviz.models.mlp import MLP
+from memviz.training.loop import train
 
 
 def test_labels_are_drawn_anew_and_the_groups_do_not_touch():

@@ -6,7 +6,8 @@ from torch.nn.functional import batch_norm, conv2d, max_pool2d
 from torch.utils.flop_counter import FlopCounterMode
 
 import memviz as mv
-from memviz.models import MLP, ResNet9
+from memviz.models.mlp import MLP
+from memviz.models.resnet9 import ResNet9
 
 CHANNELS = {
     "conv1": 64,

@@ -6,7 +6,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from memviz.plots import encoders as plots
-from memviz.probes.encoders import LayerMem, Point, Pruning
+from memviz.probes.encoders_layers import LayerMem
+from memviz.probes.encoders_path import Point
+from memviz.probes.encoders_pruning import Pruning
 from memviz.scores import Scores
 from memviz.units import Unit
 

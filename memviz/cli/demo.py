@@ -33,7 +33,7 @@ def demo(
     if figure is None and not as_json:
         figure = Path("memviz-demo.png")
     if figure is not None:
-        from memviz.plots import ablation_curves
+        from memviz.plots.curve import ablation_curves
 
         ablation_curves(curves).savefig(figure, dpi=150)
     if as_json:

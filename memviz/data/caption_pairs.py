@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.chunks import slow
+from memviz.progress import slow
 
 
 class Stretch(NamedTuple):

@@ -35,7 +35,8 @@ from memviz.demos.contest_truths import (
     injected_by_training,
     ordinary,
 )
-from memviz.probes.contest import Contest, Entry, Truth, contest
+from memviz.probes.contest import Truth, contest
+from memviz.probes.contest_table import Contest, Entry
 
 SEEDS = (0, 1, 2)
 MINUTES = 6  # Of three seeds on one core that does nothing else; said before it starts.

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from memviz.demos import digits, example_tied
-from memviz.engine.chunks import slow
 from memviz.engine.runner import layers
 from memviz.models.memorizers import Activation, construct_memorizer
 from memviz.probes.contest import Truth
-from memviz.probes.encoders import inject
+from memviz.probes.encoders_injection import inject
+from memviz.progress import slow
 from memviz.study import Study
 from memviz.training.example_tied_dropout import CHILD, ExampleTiedDropout
 from memviz.units import Unit, UnitSet

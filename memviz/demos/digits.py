@@ -33,7 +33,8 @@ from memviz.data.noisy_labels import replace_labels
 from memviz.demos import weight_files
 from memviz.models.convnet import ConvNet
 from memviz.study import Study
-from memviz.training.loop import TrainingRun, predict, train
+from memviz.training.loop import predict, train
+from memviz.training.run import TrainingRun
 
 RECIPE = (
     "digits-1"  # Change it with any setting below: stored weights of another recipe are refused.

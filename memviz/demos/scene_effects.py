@@ -24,7 +24,7 @@ from memviz.probes.deja_vu_units import (
     unit_layers,
 )
 from memviz.scores import Scores
-from memviz.training.stored import digest_of
+from memviz.tensor_files import digest
 from memviz.units import Unit
 
 COUNTS = (0, 4, 8, 16, 32, 64, 128, 256)
@@ -62,7 +62,7 @@ def _units(retrieval: Retrieval) -> list[Unit]:
 
 def _kept(retrieval: Retrieval, seed: int) -> Kept:
     facts = {"recipe": scenes.RECIPE, "seed": str(seed), "k": str(retrieval.k)}
-    facts |= {"top": str(retrieval.top), "weights": digest_of(retrieval.target.model.state_dict())}
+    facts |= {"top": str(retrieval.top), "weights": digest(retrieval.target.model.state_dict(), {})}
     return Kept(f"scenes-seed{seed}", facts, seed in scenes.SHIPPED_SEEDS)
 
 

@@ -14,7 +14,8 @@ from memviz.engine.layers import locate
 from memviz.engine.replay import ANOTHER_PATH, DivergedError, Edit, run_edited
 from memviz.engine.runner import Replay, edit, filter_reference
 from memviz.engine.trace import Trace, tensors_in, trace
-from memviz.study import Inputs, Study, check_ready
+from memviz.study import Study, check_ready
+from memviz.tasks.task import Inputs
 from memviz.units import UnitSet, UnitsLike, UnknownLayerError, check_units
 
 

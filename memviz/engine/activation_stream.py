@@ -9,12 +9,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from memviz.engine.chunks import chunk_size, halving, slow, split
+from memviz.engine.chunks import chunk_size, halving, split
 from memviz.engine.layers import Located, Site, locate
-from memviz.engine.layout import Layout, check_examples, layout
+from memviz.engine.layout import Layout, layout
 from memviz.engine.replay import DivergedError, Edit, run_edited
 from memviz.engine.trace import Trace, tensors_in, trace, undisturbed
-from memviz.study import Inputs, Study, check_ready
+from memviz.progress import slow
+from memviz.study import Study, check_examples, check_ready
+from memviz.tasks.task import Inputs
 from memviz.units import UnknownLayerError
 
 Augment = Callable[[Inputs, torch.Generator], Inputs]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memviz.scores import Null, Scores
-from memviz.study import Study, check_study
+from memviz.study import default_groups
 from memviz.units import UnitSet, UnitsLike
 
 if TYPE_CHECKING:
@@ -88,14 +88,6 @@ def drop(effects: Effects, on: str) -> tuple[Tensor, int, str]:
     if on == "margin":
         return effects.margin_change, -1, "logits of margin lost"
     return effects.loss_change, 1, "nats of loss gained"
-
-
-def default_groups(study: Study, group: str | None, against: str | None) -> tuple[str, str]:
-    """The study's first and second group where none is named; ``""`` where there is no second."""
-    check_study(study)
-    names = list(study.groups)
-    group = names[0] if group is None else group
-    return group, next((n for n in names if n != group), "") if against is None else against
 
 
 def contrast(change: Tensor, mine: Tensor, rest: Tensor) -> Tensor:

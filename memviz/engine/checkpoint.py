@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from memviz.engine.effects import Effects
-from memviz.engine.stored import StoredError, check, read, study_facts, sweep_facts, write
+from memviz.engine.stored import StoredError, check, read, sweep_facts, write
+from memviz.study import study_facts
 
 _EVERY = 5.0  # s between two writings
 _SHARE = 20  # writing may take one part in so many of the time

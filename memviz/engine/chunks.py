@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar, cast
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 # Of the largest activation: big enough that Python's share is small, small enough for the cache.
 _LARGEST_VALUE = 8 * 2**20
 _LARGEST = 1024
 
 R = TypeVar("R")
-T = TypeVar("T")
 
 
 def chunk_size(
@@ -57,11 +55,6 @@ def split(n: int, size: int) -> list[Tensor]:
     [4, 4, 2]
     """
     return list(torch.arange(n).split(size))
-
-
-def slow(items: Sequence[T], words: str, *, progress: bool = True) -> Iterable[T]:
-    """The items, under a progress bar once they have taken a second."""
-    return cast(Iterable[T], tqdm(items, desc=words, delay=1.0, leave=False, disable=not progress))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

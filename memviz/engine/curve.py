@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memviz.engine.chunks import slow
 from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.readout import random_reading, random_units
 from memviz.engine.runner import Replay
+from memviz.progress import slow
 from memviz.scores import Scores
 from memviz.study import Study
 from memviz.units import UnitSet
@@ -75,7 +75,7 @@ class AblationCurve:
 
     def plot(self) -> Figure:
         """Accuracy of each group against the number of units, random units beside."""
-        from memviz.plots import ablation_curve
+        from memviz.plots.curve import ablation_curve
 
         return ablation_curve(self)
 

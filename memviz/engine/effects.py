@@ -210,7 +210,7 @@ class Effects:
         on : str
             ``"margin"`` or ``"loss"``.
         """
-        from memviz.plots import atlas
+        from memviz.plots.atlas import atlas
 
         return atlas(self, units, examples, on)
 

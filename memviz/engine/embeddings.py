@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.chunks import slow
+from memviz.progress import slow
 from memviz.study import check_ready
-from memviz.training.stored import digest_of, read, write
+from memviz.tensor_files import digest, read_hashed, write_hashed
 
 _KIND = "embeddings"
 
@@ -109,15 +109,15 @@ def cached_embeddings(
     facts = {
         "kind": _KIND,
         "name": name,
-        "weights": digest_of(model.state_dict()),
+        "weights": digest(model.state_dict(), {}),
         "architecture": _hash(repr(model).encode()),
         "items": _hash_of(items),
     }
     path = Path(folder) / f"{_hash(json.dumps(facts, sort_keys=True).encode())[:32]}.safetensors"
     if path.is_file():
-        return read(path, _KIND)[0]["embeddings"]
+        return read_hashed(path, _KIND)[0]["embeddings"]
     found = embed(encode, items, batch=batch, progress=progress)
-    write(path, {"embeddings": found}, facts)
+    write_hashed(path, {"embeddings": found}, facts)
     return found
 
 
@@ -147,7 +147,7 @@ def _changed(model: nn.Module) -> bool:
 
 def _hash_of(items: Any) -> str:
     if isinstance(items, Tensor):
-        return digest_of({"items": items})
+        return digest({"items": items}, {})
     if isinstance(items, Sequence) and all(isinstance(item, str) for item in items):
         return _hash(json.dumps(list(items)).encode())
     if isinstance(items, Sequence) and all(isinstance(item, Path) for item in items):

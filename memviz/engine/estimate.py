@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memviz.engine.chunks import slow
 from memviz.engine.effects import Effects
 from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.layers import Site
@@ -13,6 +12,7 @@ from memviz.engine.replay import Edit, run_edited
 from memviz.engine.runner import Replay
 from memviz.engine.sweep import default_units, new_effects
 from memviz.engine.trace import Trace, tensors_in, trace, undisturbed
+from memviz.progress import slow
 from memviz.study import Study
 from memviz.units import Unit, UnitSet, UnitsLike
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memviz.engine.chunks import halving, slow, split
+from memviz.engine.chunks import halving, split
 from memviz.engine.ghost_norms import GhostNorms
-from memviz.engine.layout import check_examples
-from memviz.study import Study, check_ready
+from memviz.progress import slow
+from memviz.study import Study, check_examples, check_ready
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from memviz.engine.answers import contrast, default_groups
-from memviz.engine.chunks import slow
+from memviz.engine.answers import contrast
 from memviz.engine.curve import AblationCurve
 from memviz.engine.estimate import estimate_effects
 from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.readout import random_reading, random_units
 from memviz.engine.runner import Replay
 from memviz.engine.sweep import default_units
-from memviz.study import Study
+from memviz.progress import slow
+from memviz.study import Study, default_groups
 from memviz.units import Unit, UnitSet, UnitsLike
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.chunks import slow
+from memviz.progress import slow
 
 _SIDE = 640  # rows and columns of a product: large enough to be fast, small enough to cancel
 _ONE_HOT = 2**22  # entries of a one-hot matrix: 4 MiB in int8, 16 in float32

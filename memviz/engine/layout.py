@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memviz.study import Study
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -53,29 +51,3 @@ def layout(small: Sequence[int], examples: int, large: Sequence[int], more: int)
     if places * more != large[axis] or places * examples != small[axis]:
         return None
     return Layout(axis, places)
-
-
-def check_examples(study: Study, examples: Tensor | None) -> Tensor:
-    """The examples as int64 indices of the study, all of them for None.
-
-    Raises
-    ------
-    ValueError
-        If there are none, or one is outside the study.
-    """
-    if examples is None:
-        return torch.arange(len(study))
-    found = torch.as_tensor(examples)
-    if found.dim() != 1 or found.is_floating_point() or found.dtype == torch.bool:
-        raise ValueError(
-            f"examples is {found.dtype} of shape {tuple(found.shape)}; give indices, int64 [n]."
-        )
-    if len(found) == 0:
-        raise ValueError("no examples to run; name at least one.")
-    if not (0 <= found.min() and found.max() < len(study)):
-        outside = next(int(i) for i in found if not 0 <= i < len(study))
-        raise ValueError(
-            f"examples names {outside}; this study has {len(study):,} examples, "
-            f"0 to {len(study) - 1}."
-        )
-    return found.long().cpu()

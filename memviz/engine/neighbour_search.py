@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from memviz.engine.chunks import slow, split
+from memviz.engine.chunks import split
 from memviz.engine.neighbour_screen import Measure, Rows, Screen, product
+from memviz.progress import slow
 
 _STEP = 4096  # index rows at a time
 _ENTRIES = 2**22  # scores at a time

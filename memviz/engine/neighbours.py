@@ -8,9 +8,9 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from memviz.engine.chunks import slow
 from memviz.engine.neighbour_screen import Measure, bfloat16_pays, unit
 from memviz.engine.neighbour_search import Search
+from memviz.progress import slow
 
 _STEP = 1024  # rows checked at a time
 _WORTH = 2**27  # multiplications below which either screen is done at once

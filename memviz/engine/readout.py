@@ -10,16 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.chunks import slow
 from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.runner import Replay
+from memviz.progress import slow
+from memviz.statistics import NORMAL, wilson
 from memviz.study import Study
 from memviz.units import Layer, UnitSet, UnitsLike
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_NORMAL = 1.959964  # 97.5th percentile of the standard normal
 
 
 @dataclass(frozen=True)
@@ -44,22 +43,8 @@ class Reading:
         n, correct = len(margin), int((margin > 0).sum())
         low, high = wilson(correct, n)
         mean = float(margin.mean())
-        error = float(margin.std() / n**0.5) * _NORMAL if n > 1 else 0.0
+        error = float(margin.std() / n**0.5) * NORMAL if n > 1 else 0.0
         return cls(n, correct, correct / n, low, high, mean, mean - error, mean + error)
-
-
-def wilson(correct: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share.
-
-    Examples
-    --------
-    >>> [round(end, 3) for end in wilson(8, 10)]
-    [0.49, 0.943]
-    """
-    share, z = correct / n, _NORMAL
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def percent(share: float) -> str:

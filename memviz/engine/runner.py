@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.chunks import chunk_size, default_memory, halving, slow, split
+from memviz.engine.chunks import chunk_size, default_memory, halving, split
 from memviz.engine.interventions import Intervention, Zero, intervention
 from memviz.engine.layers import Located, Site, locate
 from memviz.engine.replay import ANOTHER_PATH, DivergedError, Edit, Tape, record, run_edited
 from memviz.engine.states import take
 from memviz.engine.trace import Trace, tensors_in, trace, undisturbed, version
-from memviz.study import Inputs, Study, check_ready, check_study
+from memviz.progress import slow
+from memviz.study import Study, check_ready, check_study
+from memviz.tasks.task import Inputs
 from memviz.units import Layer, UnitSet, UnitsLike, check_units
 
 R = TypeVar("R")

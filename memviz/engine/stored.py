@@ -8,7 +8,7 @@ from pathlib import Path
 
 from memviz import tensor_files
 from memviz.engine.effects import Effects
-from memviz.study import Study
+from memviz.study import Study, study_facts
 from memviz.units import Unit
 
 _FORMAT = "memviz effects 1"
@@ -43,18 +43,6 @@ def load_effects(path: str | Path, study: Study) -> Effects:
     effects, facts = read(Path(path), study)
     check(Path(path), facts, study_facts(study))
     return effects
-
-
-def study_facts(study: Study) -> dict[str, str]:
-    """What the effects depend on: hashes of the weights and of the data, and the task's name."""
-    inputs = study.inputs if isinstance(study.inputs, Mapping) else {"inputs": study.inputs}
-    weights = [*study.model.named_parameters(), *study.model.named_buffers()]
-    task = type(study.task)
-    return {
-        "weights": tensor_files.digest(weights),
-        "data": tensor_files.digest([*inputs.items(), ("labels", study.labels)]),
-        "task": f"{task.__module__}.{task.__qualname__}",
-    }
 
 
 def sweep_facts(effects: Effects) -> dict[str, str]:
@@ -105,8 +93,10 @@ def read(path: Path, study: Study) -> tuple[Effects, dict[str, str]]:
 def check(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
     """Refuse a file that belongs to something else, in one sentence."""
     for key, value in wanted.items():
-        if found.get(key) != value:
-            which = f" ({found[key]}, not {value})" if key in ("how", "task") else ""
+        there = found.get(key, "")
+        # Files written earlier name the task with its module.
+        if there != value and not (key == "task" and there.endswith(f".{value}")):
+            which = f" ({there}, not {value})" if key in ("how", "task") else ""
             raise StoredError(
                 f"{str(path)!r} holds the effects of {_WORDS[key]}{which}; "
                 "name another file, or delete it."

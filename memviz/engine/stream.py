@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from memviz.engine.answers import contrast, default_groups
+from memviz.engine.answers import contrast
 from memviz.engine.checkpoint import Checkpoint
 from memviz.engine.effects import Effects
 from memviz.engine.estimate import estimate_effects
@@ -17,7 +17,7 @@ from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.one_at_a_time import Engine, OneAtATime
 from memviz.engine.runner import CancelledError, Replay
 from memviz.engine.sweep import default_units, new_effects, sweep_steps
-from memviz.study import Study
+from memviz.study import Study, default_groups
 from memviz.units import UnitsLike
 
 # Where the recorded passes do not fit in memory, each batch of units records them once more: small

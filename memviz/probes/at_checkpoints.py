@@ -10,13 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.chunks import slow
-from memviz.engine.layout import check_examples
 from memviz.engine.trace import undisturbed
 from memviz.probes.training_dynamics import shuffled_null
+from memviz.progress import slow
 from memviz.scores import Scores
-from memviz.study import Study
-from memviz.training.stored import load_checkpoint
+from memviz.study import Study, check_examples
+from memviz.training.checkpoints import load_checkpoint
 
 # A study at one checkpoint, that checkpoint's epoch (None: the model as it is) and examples [n]
 Measure = Callable[[Study, int | None, Tensor], Tensor]

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memviz.engine.answers import default_groups
-from memviz.engine.chunks import slow
 from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.readout import random_reading
 from memviz.engine.runner import Replay
@@ -26,8 +24,9 @@ from memviz.probes.contest_table import Contest as Contest
 from memviz.probes.contest_table import Entry as Entry
 from memviz.probes.localizers import LOCALIZERS, Localizer
 from memviz.probes.localizers_engine import exact_ablation
+from memviz.progress import slow
 from memviz.scores import Scores
-from memviz.study import Study
+from memviz.study import Study, default_groups
 from memviz.units import Unit, UnitSet, UnitsLike
 
 

@@ -8,10 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.answers import default_groups
-from memviz.engine.chunks import slow
 from memviz.engine.interventions import Intervention, intervention
-from memviz.engine.layout import check_examples
 from memviz.engine.runner import Replay
 from memviz.engine.sweep import default_units
 from memviz.probes.critical_table import CriticalUnits
@@ -22,7 +19,8 @@ from memviz.probes.unit_search import (
     first_order_search,
     random_order_counts,
 )
-from memviz.study import Study
+from memviz.progress import slow
+from memviz.study import Study, check_examples, default_groups
 from memviz.units import UnitSet, UnitsLike
 
 Method = Literal["first-order", "exact"]

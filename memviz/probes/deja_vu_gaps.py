@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.chunks import slow
+from memviz.statistics import resampled, sign_test
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,35 +46,6 @@ def gaps(
     recall = target_recall.double() - reference_recall.double()
     precision = target_precision.double() - reference_precision.double()
     return torch.stack([precision.sign(), recall.sign(), recall])
-
-
-def sign_test(signs: Tensor) -> float:
-    """How many standard deviations the better pairs outnumber the worse; 0 where none differ.
-
-    ``z = (n+ - n-) / sqrt(n+ + n-)``.
-
-    Examples
-    --------
-    >>> sign_test(torch.tensor([1.0, 1.0, 1.0, -1.0, 0.0]))
-    1.0
-    """
-    differ = float(signs.abs().sum())
-    return float(signs.sum()) / differ**0.5 if differ else 0.0
-
-
-def resampled(rows: Tensor, draws: int, seed: int, *, progress: bool = True) -> np.ndarray:
-    """Means of each row over pairs drawn anew with replacement, float64 ``[draws, rows]``.
-
-    Examples
-    --------
-    >>> resampled(torch.ones(2, 5), draws=3, seed=0).tolist()
-    [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
-    """
-    generator = torch.Generator().manual_seed(seed)
-    pairs, found = rows.shape[1], []
-    for _ in slow(range(draws), "resampling the pairs", progress=progress):
-        found.append(rows[:, torch.randint(pairs, (pairs,), generator=generator)].mean(1))
-    return torch.stack(found).numpy()
 
 
 def summary(rows: Tensor, null: Tensor | None, draws: int, seed: int) -> pd.DataFrame:

@@ -19,15 +19,9 @@ from torch import Tensor
 
 from memviz.engine.embeddings import embed
 from memviz.engine.neighbours import nearest
-from memviz.probes.deja_vu_gaps import resampled, sign_test
-from memviz.probes.deja_vu_labels import (
-    Labels,
-    integers,
-    labels_among,
-    labels_of_public,
-    tensor_of,
-)
+from memviz.probes.deja_vu_labels import Labels, integers, labels_among, labels_of_public, tensor_of
 from memviz.scores import Null, Scores
+from memviz.statistics import resampled, sign_test
 
 if TYPE_CHECKING:
     import pandas as pd

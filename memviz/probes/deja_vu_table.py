@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.probes.deja_vu_gaps import gaps, gaps_of_means, sign_test, summary
+from memviz.probes.deja_vu_gaps import gaps, gaps_of_means, summary
 from memviz.probes.deja_vu_objects import Predictions, first_neighbours, predict
 from memviz.probes.deja_vu_sorts import MEASURES, Sort, sort_values
 from memviz.scores import Null, Scores
+from memviz.statistics import sign_test
 
 if TYPE_CHECKING:
     import pandas as pd

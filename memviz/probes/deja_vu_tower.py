@@ -13,8 +13,8 @@ from memviz.engine.interventions import Intervention
 from memviz.engine.runner import Replay
 from memviz.engine.toggle import Toggle
 from memviz.models.clip import Clip
-from memviz.models.image_text import ImageText
 from memviz.study import Study
+from memviz.tasks.image_text import ImageText
 from memviz.units import Layer, UnitSet
 
 _KEPT = 3  # sets of units whose features are kept

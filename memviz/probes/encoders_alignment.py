@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from memviz.engine.chunks import halving, slow, split
+from memviz.engine.chunks import halving, split
 from memviz.probes.encoders_path import PathFeatures
+from memviz.progress import slow
 from memviz.training.self_supervised import Augment
 
 Encode = Callable[[Tensor], Mapping[str, Tensor]]

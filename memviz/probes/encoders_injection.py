@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from memviz.engine.chunks import slow, split
+from memviz.engine.chunks import split
 from memviz.engine.layers import Located, Site, locate
 from memviz.engine.layout import Layout, layout
 from memviz.engine.replay import Edit, run_edited
@@ -20,6 +20,7 @@ from memviz.engine.trace import Trace, trace, undisturbed
 from memviz.probes.encoders_modules import norms_behind
 from memviz.probes.encoders_scores import UnitScores, training_examples
 from memviz.probes.encoders_units import unit_mem
+from memviz.progress import slow
 from memviz.study import Study, check_ready
 from memviz.units import Unit, UnknownLayerError
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from memviz.engine.layers import NORMALIZATIONS, Located, locate
 from memviz.engine.trace import Trace, trace
-from memviz.study import Inputs
+from memviz.tasks.task import Inputs
 from memviz.units import UnknownLayerError
 
 

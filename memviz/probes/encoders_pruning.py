@@ -10,8 +10,8 @@ import numpy as np
 from torch import nn
 
 from memviz.engine.ablate import ablate
-from memviz.engine.chunks import slow
 from memviz.probes.encoders_scores import SOURCE
+from memviz.progress import slow
 from memviz.scores import Scores
 from memviz.study import Study
 from memviz.units import UnitSet

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from memviz.engine.chunks import slow
 from memviz.probes.encoders_modules import layer_modules
-from memviz.study import Inputs, check_ready
+from memviz.progress import slow
+from memviz.study import check_ready
+from memviz.tasks.task import Inputs
 from memviz.training.loop import predict
 from memviz.training.self_supervised import features, seeded
 

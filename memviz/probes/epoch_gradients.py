@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from memviz.probes.gradient_table import GradientAccounting
 from memviz.probes.layer_groups import LayersLike, layer_groups
-from memviz.study import Classification, Task
+from memviz.tasks.classification import Classification
+from memviz.tasks.task import Task
 
 
 def subset_gradients(

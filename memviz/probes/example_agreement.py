@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.probes.example_table import example_table, spearman
+from memviz.probes.example_table import example_table
 from memviz.scores import Scores
+from memviz.statistics import spearman
 from memviz.study import Study
 
 if TYPE_CHECKING:

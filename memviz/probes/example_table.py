@@ -107,20 +107,6 @@ def rank_correlations(study: Study, scores: Sequence[Scores]) -> dict[str, pd.Da
     return found
 
 
-def spearman(one: np.ndarray, other: np.ndarray) -> float:
-    """Spearman rank correlation of the rows that both know; NaN if there are fewer than three.
-
-    Examples
-    --------
-    >>> spearman(np.array([1.0, 2.0, 4.0, np.nan]), np.array([0.0, 5.0, 9.0, 1.0]))
-    1.0
-    """
-    import pandas as pd
-
-    both = pd.DataFrame({"one": one, "other": other})
-    return float(both.corr(method="spearman", min_periods=3).to_numpy()[0, 1])
-
-
 def _examples(study: Study, scores: Sequence[Scores]) -> np.ndarray:
     if not scores:
         raise ValueError("there are no scores to lay side by side; give at least one.")

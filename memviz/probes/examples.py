@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.layout import check_examples
 from memviz.probes import feldman, training_dynamics
 from memviz.probes.example_gradients import el2n, grand, tracin
 from memviz.probes.feldman import Memorization
@@ -19,7 +18,7 @@ from memviz.probes.prediction_depth import prediction_depth
 from memviz.probes.subset_folder import fingerprint
 from memviz.probes.subset_trainings import Fit, SubsetTrainings, Training, run_tasks, training_pool
 from memviz.scores import Null, Scores
-from memviz.study import Study
+from memviz.study import Study, check_examples
 from memviz.training.run import TrainingRun
 
 if TYPE_CHECKING:

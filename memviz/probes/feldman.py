@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.probes.example_table import spearman
 from memviz.scores import Null, Scores
+from memviz.statistics import spearman
 
 if TYPE_CHECKING:
     import pandas as pd

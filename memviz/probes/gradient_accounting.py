@@ -9,14 +9,13 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from memviz.engine.answers import default_groups
-from memviz.engine.chunks import slow
 from memviz.probes.epoch_gradients import EpochGradients
 from memviz.probes.gradient_table import GradientAccounting
 from memviz.probes.layer_groups import LayersLike
 from memviz.probes.rewinder import check_epochs
-from memviz.study import Study
-from memviz.training.stored import load_checkpoint
+from memviz.progress import slow
+from memviz.study import Study, default_groups
+from memviz.training.checkpoints import load_checkpoint
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 

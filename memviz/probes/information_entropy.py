@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.chunks import slow
 from memviz.probes.information_activations import WHERE, Where, initialized, unit_values
 from memviz.probes.information_bins import Edges, bin_ranges, unit_entropy
+from memviz.progress import slow
 from memviz.scores import Null, Scores
 from memviz.study import Study
 from memviz.units import Layer

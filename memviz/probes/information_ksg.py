@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from memviz.engine.chunks import slow
+from memviz.progress import slow
 
 Scale = Literal["rank", "standard", "raw"]
 JITTER = 1e-6  # of a unit's standard deviation

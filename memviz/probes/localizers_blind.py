@@ -8,11 +8,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from memviz.probes.encoders import class_mem, unit_mem
-from memviz.probes.information import entropy, pair_information
-from memviz.probes.localizers_engine import sides
+from memviz.probes.encoders_classes import class_mem
+from memviz.probes.encoders_units import unit_mem
+from memviz.probes.information_entropy import entropy
+from memviz.probes.information_pairs import pair_information
 from memviz.scores import Scores
-from memviz.study import Study
+from memviz.study import Study, sides
 
 
 def unit_memorization(study: Study) -> Scores:

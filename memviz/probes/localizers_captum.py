@@ -22,9 +22,8 @@ from memviz.probes.attribution_captum import (
     ready_for_captum,
     unit_axis,
 )
-from memviz.probes.localizers_engine import sides
 from memviz.scores import Scores
-from memviz.study import Study
+from memviz.study import Study, sides
 from memviz.units import Layer
 
 _STEPS = 10  # of the methods that integrate

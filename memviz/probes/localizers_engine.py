@@ -11,47 +11,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from memviz.engine.activation_stream import UnitActivations
-from memviz.engine.answers import default_groups
 from memviz.engine.estimate import estimate
 from memviz.engine.greedy import greedy
 from memviz.engine.runner import layers as layers_of
 from memviz.engine.sweep import default_units, sweep
 from memviz.probes.critical_units import critical_units
 from memviz.scores import Scores
-from memviz.study import Study
+from memviz.study import Study, sides
 from memviz.units import Unit
 
-_MOST = 120  # examples of a group
 _SEARCHED = 8  # examples of a group whose critical units are searched for
-
-
-def sides(study: Study, most: int = _MOST) -> tuple[Tensor, Tensor]:
-    """Examples of the memorized and of the clean group, int64; a fixed draw where they are many.
-
-    Raises
-    ------
-    ValueError
-        If the study has no second group to compare with.
-
-    Examples
-    --------
-    >>> groups = {"memorized": range(2), "clean": range(2, 6)}
-    >>> study = Study(nn.Linear(4, 3).eval(), torch.randn(6, 4), torch.zeros(6), groups)
-    >>> sides(study)
-    (tensor([0, 1]), tensor([2, 3, 4, 5]))
-    """
-    names = default_groups(study, None, None)
-    if not names[1]:
-        raise ValueError(
-            f"this study has the group {names[0]!r} alone; a localizer compares the first group, "
-            "the memorized examples, with the second, the clean ones."
-        )
-    draw = torch.Generator().manual_seed(0)
-    found = []
-    for name in names:
-        members = study.group(name)
-        found.append(members[torch.randperm(len(members), generator=draw)[:most].sort().values])
-    return found[0], found[1]
 
 
 def exact_ablation(study: Study) -> Scores:

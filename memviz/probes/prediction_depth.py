@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memviz.engine.chunks import slow
 from memviz.engine.layers import Site
-from memviz.engine.layout import check_examples
 from memviz.engine.neighbours import nearest
 from memviz.engine.runner import Replay
 from memviz.probes.training_dynamics import UNREAD
+from memviz.progress import slow
 from memviz.scores import Null, Scores
-from memviz.study import Study
+from memviz.study import Study, check_examples
 from memviz.units import UnknownLayerError
 
 

@@ -10,7 +10,7 @@ from threading import Lock
 import torch
 from torch import Tensor, nn
 
-from memviz.study import Inputs
+from memviz.tasks.task import Inputs
 from memviz.training.loop import predict, train
 
 # Threads share torch's generators; processes, which are what spreads the work, have their own.

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from memviz.engine.answers import default_groups
-from memviz.engine.chunks import slow
 from memviz.probes.layer_groups import LayerGroup, LayersLike, layer_groups, state_of
 from memviz.probes.rewinder import Rewinder, state_at
-from memviz.study import Study
+from memviz.progress import slow
+from memviz.study import Study, default_groups
 
 if TYPE_CHECKING:
     import pandas as pd

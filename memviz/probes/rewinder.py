@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from memviz.engine.layout import check_examples
 from memviz.probes.layer_groups import LayerGroup, LayersLike, layer_groups, state_of
-from memviz.study import Study
-from memviz.training.stored import load_checkpoint
+from memviz.study import Study, check_examples
+from memviz.training.checkpoints import load_checkpoint
 
 _BATCH = 1024
 _KEPT = 256

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from memviz.engine.chunks import slow
 from memviz.probes.layer_groups import LayersLike
 from memviz.probes.rewinder import Rewinder, check_epochs
+from memviz.progress import slow
 from memviz.study import Study
 
 if TYPE_CHECKING:

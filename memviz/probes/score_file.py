@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from memviz.scores import Null, Scores
-from memviz.training.stored import read, write
+from memviz.tensor_files import read_hashed, write_hashed
 
 _KIND = "scores of examples"
 _WORDS = ("name", "measure", "higher", "source")
@@ -54,7 +54,7 @@ def write_scores(scores: Sequence[Scores], path: str | Path, about: str = "") ->
             {key: getattr(one, key) for key in _WORDS}
             | {"null": one.null.words if one.null is not None else None}
         )
-    write(Path(path), tables, {"kind": _KIND, "about": about, "words": json.dumps(words)})
+    write_hashed(Path(path), tables, {"kind": _KIND, "about": about, "words": json.dumps(words)})
 
 
 def read_scores(path: str | Path, about: str | None = None) -> list[Scores]:
@@ -67,7 +67,7 @@ def read_scores(path: str | Path, about: str | None = None) -> list[Scores]:
     ValueError
         If the file is damaged, altered, of another kind, or about something else.
     """
-    tables, facts = read(Path(path), _KIND)
+    tables, facts = read_hashed(Path(path), _KIND)
     if about is not None and facts["about"] != about:
         raise ValueError(
             f"{str(path)!r} holds scores of {facts['about']!r}, not of {about!r}; name another "

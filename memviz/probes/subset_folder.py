@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.training.stored import read, write
+from memviz.tensor_files import read_hashed, write_hashed
 
 _KIND = "a training on a subset"
 _WORDS = {
@@ -55,7 +55,7 @@ class SubsetFolder:
             if not path.is_file():
                 continue
             try:
-                tensors, facts = read(path, _KIND)
+                tensors, facts = read_hashed(path, _KIND)
             except ValueError as error:
                 warnings.warn(f"{error} It is trained again.", stacklevel=4)
                 continue
@@ -69,7 +69,7 @@ class SubsetFolder:
     def keep(self, number: int, inside: Tensor, correct: Tensor) -> None:
         """Write a finished training, whole or not at all."""
         tables = {"inside": packed(inside), "correct": packed(correct)}
-        write(self._path(number), tables, {"kind": _KIND, **self.facts})
+        write_hashed(self._path(number), tables, {"kind": _KIND, **self.facts})
 
     def _path(self, number: int) -> Path:
         return self.folder / f"training-{number:06d}.safetensors"

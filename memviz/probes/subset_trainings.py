@@ -15,11 +15,10 @@ from joblib.parallel import get_active_backend  # type: ignore[import-untyped]
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from memviz.engine.layout import check_examples
-from memviz.engine.stored import study_facts
 from memviz.probes.subset_folder import SubsetFolder, fingerprint, packed, unpacked
-from memviz.study import Inputs, Study
-from memviz.training.stored import read, write
+from memviz.study import Study, check_examples, study_facts
+from memviz.tasks.task import Inputs
+from memviz.tensor_files import read_hashed, write_hashed
 
 # (inputs, labels, indices to train on, seed) to the predicted class of every input
 Fit = Callable[[Inputs, Tensor, Tensor, int], Tensor]
@@ -63,7 +62,7 @@ class SubsetTrainings:
             "inside": packed(self.inside),
             "correct": packed(self.correct),
         }
-        write(Path(path), tables, {"kind": _KIND, "width": str(self.correct.shape[1])})
+        write_hashed(Path(path), tables, {"kind": _KIND, "width": str(self.correct.shape[1])})
 
     @classmethod
     def load(cls, path: str | Path) -> SubsetTrainings:
@@ -76,7 +75,7 @@ class SubsetTrainings:
         ValueError
             If the file is damaged, altered, or holds no trainings.
         """
-        tables, facts = read(Path(path), _KIND)
+        tables, facts = read_hashed(Path(path), _KIND)
         examples = tables["examples"]
         inside = unpacked(tables["inside"], len(examples))
         return cls(examples, inside, unpacked(tables["correct"], int(facts["width"])))

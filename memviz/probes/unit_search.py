@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.chunks import slow
 from memviz.engine.greedy import greedy
 from memviz.engine.interventions import Intervention
 from memviz.engine.replay import Edit, run_edited
 from memviz.engine.runner import Replay
 from memviz.engine.trace import undisturbed
-from memviz.study import Inputs, Study
+from memviz.progress import slow
+from memviz.study import Study
+from memviz.tasks.task import Inputs
 from memviz.units import Unit, UnitSet
 
 Objective = Literal["loss", "margin"]

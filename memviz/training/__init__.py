@@ -1,5 +1,6 @@
 """Training that can be watched: a plain loop, and a recorder for any other."""
 
+from memviz.training.checkpoints import load_checkpoint as load_checkpoint
 from memviz.training.example_tied_dropout import ExampleTiedDropout as ExampleTiedDropout
 from memviz.training.example_tied_dropout import example_ids as example_ids
 from memviz.training.example_tied_dropout import (
@@ -9,4 +10,3 @@ from memviz.training.loaders import WithIds as WithIds
 from memviz.training.loop import train as train
 from memviz.training.recorder import Recorder as Recorder
 from memviz.training.run import TrainingRun as TrainingRun
-from memviz.training.stored import load_checkpoint as load_checkpoint

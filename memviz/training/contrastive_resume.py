@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from memviz.tensor_files import State
+from memviz.training.checkpoints import StoredCheckpoints
 from memviz.training.resume import TrainingFile, out_of, under
-from memviz.training.stored import State, StoredCheckpoints
 
 if TYPE_CHECKING:
     from memviz.training.contrastive import ContrastiveRun

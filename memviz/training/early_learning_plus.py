@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 from torch.optim.swa_utils import AveragedModel
 
-from memviz.engine.chunks import slow
+from memviz.progress import slow
 from memviz.training.early_learning import ELR
 from memviz.training.recorder import Recorder
 from memviz.training.run import TrainingRun

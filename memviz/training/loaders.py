@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memviz.study import Inputs
+from memviz.tasks.task import Inputs
 
 Batch = tuple[Inputs, Tensor, Tensor]  # inputs, labels, ids
 

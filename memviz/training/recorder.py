@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from memviz.engine.trace import undisturbed
-from memviz.study import Classification, Inputs
+from memviz.tasks.classification import Classification
+from memviz.tasks.task import Inputs
+from memviz.tensor_files import State
+from memviz.training.checkpoints import StoredCheckpoints
 from memviz.training.example_tied_dropout import example_ids
 from memviz.training.loaders import Batch, labels_for, labels_of, with_ids
 from memviz.training.run import TrainingRun
-from memviz.training.stored import State, StoredCheckpoints
 
 EVALUATION_BATCH = 1024
 

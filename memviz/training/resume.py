@@ -11,16 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from memviz.tensor_files import State, digest, read_hashed, write_hashed
+from memviz.training.checkpoints import check_architecture, load_checkpoint
 from memviz.training.recorder import Recorder
 from memviz.training.run import TrainingRun
-from memviz.training.stored import (
-    State,
-    check_architecture,
-    digest_of,
-    load_checkpoint,
-    read,
-    write,
-)
 
 KIND = "a training's state"
 FILE = "training.safetensors"
@@ -106,10 +100,10 @@ class TrainingFile:
         """Take the facts of a training before it begins."""
         self.facts = {
             **{name: json.dumps(value) for name, value in settings.items()},
-            **{name: digest_of({name: tensor}) for name, tensor in data.items()},
+            **{name: digest({name: tensor}, {}) for name, tensor in data.items()},
             "checkpoint_epochs": json.dumps(sorted(checkpoint_epochs)),
             **more,
-            "start": digest_of(self.model.state_dict()),
+            "start": digest(self.model.state_dict(), {}),
         }
 
     def write(self, tensors: Mapping[str, Tensor], **more: str) -> None:
@@ -121,7 +115,7 @@ class TrainingFile:
             "groups": json.dumps(optimizer["param_groups"]),
             "schedule": json.dumps(self.schedule.state_dict()),
         }
-        write(self.path, kept, {**self.facts, "kind": self.kind, **steps, **more})
+        write_hashed(self.path, kept, {**self.facts, "kind": self.kind, **steps, **more})
 
     def read(self, *left: str) -> tuple[State, dict[str, str]]:
         """Put the model, the optimizer and the schedule back; give all tensors and facts.
@@ -133,7 +127,7 @@ class TrainingFile:
         ------
         ValueError : the file is damaged, or of another training; nothing is changed.
         """
-        tensors, found = read(self.path, self.kind)
+        tensors, found = read_hashed(self.path, self.kind)
         states = [out_of(part, tensors) for part in left]
         try:
             self._check(found, states)
@@ -155,7 +149,7 @@ class TrainingFile:
     def _check(self, found: Mapping[str, str], states: Sequence[State]) -> None:
         check_architecture(self.model, states[0])
         # The model that was interrupted or finished is as that call left it.
-        left = [digest_of(state) for state in states]
+        left = [digest(state, {}) for state in states]
         for name, value in self.facts.items():
             there = found.get(name, "none")
             if there != value and not (name == "start" and value in left):

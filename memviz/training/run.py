@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from memviz.training.stored import State, read, write
+from memviz.tensor_files import State, read_hashed, write_hashed
 
 KIND = "a recorded training"
 _TABLES = ("labels", "predictions", "losses", "margins", "loss", "learning_rates")
@@ -87,7 +87,7 @@ class TrainingRun:
         tensors = self.tables
         for epoch, state in self.checkpoints.items():
             tensors |= {f"checkpoint/{epoch}/{name}": tensor for name, tensor in state.items()}
-        write(Path(path), tensors, {"kind": KIND})
+        write_hashed(Path(path), tensors, {"kind": KIND})
 
     @classmethod
     def load(cls, path: str | Path) -> TrainingRun:
@@ -98,7 +98,7 @@ class TrainingRun:
         FileNotFoundError : there is no such file.
         ValueError : the file is damaged, altered, or no recorded training.
         """
-        tensors, _ = read(Path(path), KIND)
+        tensors, _ = read_hashed(Path(path), KIND)
         checkpoints: dict[int, State] = {}
         for name in [name for name in tensors if name.startswith("checkpoint/")]:
             _, epoch, key = name.split("/", 2)

@@ -12,7 +12,7 @@ import ipywidgets
 import numpy as np
 
 from memviz.plots.information import entropy_by_model
-from memviz.probes.information import Entropy
+from memviz.probes.information_entropy import Entropy
 
 Models = Mapping[Any, Sequence[Entropy]]
 _LEVEL = 0.005  # nats; less than this is neither a rise nor a fall

@@ -3,15 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.browser.test_page import (  # noqa: F401
-    fake,
-    focus_by_keys,
-    open_page,
-    pack,
-    play,
-    sent,
-    settle,
-)
+from tests.browser.test_page import fake, focus_by_keys, open_page, pack, play, sent, settle  # noqa: F401
 
 pytestmark = pytest.mark.browser
 EVIL = '<img src=x onerror="window.pwned=1">'

@@ -14,12 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from memviz.data.caption_pairs import CaptionPairs, plain_caption
-from memviz.data.caption_readers import (
-    read_captions_csv,
-    read_coco,
-    read_labels,
-    read_webdataset,
-)
+from memviz.data.caption_readers import read_captions_csv, read_coco, read_labels, read_webdataset
 
 # Photos that may not be redistributed: a folder with COCO's JSON files and images beside them.
 COCO = Path(os.environ.get("MEMVIZ_COCO", "none given"))

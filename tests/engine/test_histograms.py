@@ -12,11 +12,7 @@ from sklearn.metrics import mutual_info_score
 from torch import Tensor
 
 from memviz.engine import histograms
-from memviz.engine.histograms import (
-    binned_mutual_information,
-    histogram_tiles,
-    joint_histograms,
-)
+from memviz.engine.histograms import binned_mutual_information, histogram_tiles, joint_histograms
 
 PATHS = ("int8", "float32", "bincount")
 

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 import memviz as mv
-from memviz.engine.readout import Reading, random_units, wilson
+from memviz.engine.readout import Reading, random_units
+from memviz.statistics import wilson
 
 
 @pytest.fixture

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from memviz.engine.neighbours import Neighbours
-from memviz.probes.deja_vu import DejaVu, Embedded, embedded_by, retest, two_model_test
-from memviz.probes.deja_vu_gaps import gaps, sign_test
+from memviz.probes.deja_vu import retest, two_model_test
+from memviz.probes.deja_vu_embedded import Embedded, embedded_by
+from memviz.probes.deja_vu_gaps import gaps
 from memviz.probes.deja_vu_objects import neighbour_changes, predict, predicted_objects
+from memviz.probes.deja_vu_table import DejaVu
+from memviz.statistics import sign_test
 
 SEEDS = st.integers(0, 2**31)
 

@@ -13,7 +13,8 @@ from memviz.engine.interventions import Zero, intervention
 from memviz.engine.readout import random_units
 from memviz.engine.runner import CancelledError
 from memviz.models.clip import Clip, create_clip
-from memviz.probes.deja_vu import Embedded, two_model_test
+from memviz.probes.deja_vu import two_model_test
+from memviz.probes.deja_vu_embedded import Embedded
 from memviz.probes.deja_vu_retrieval import UTILITY_FIRST, Retrieval
 from memviz.probes.deja_vu_units import (
     MEASURES,

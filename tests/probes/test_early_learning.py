@@ -9,8 +9,8 @@ from torch import nn
 
 from memviz.models.planted_linear import gradient_descent, planted_linear
 from memviz.probes.early_learning import detected_as_wrong, three_way
-from memviz.training import train
 from memviz.training.early_learning import ELR
+from memviz.training.loop import train
 
 TRUE = torch.tensor([0, 1, 2, 0, 1, 2, 0, 0])
 GIVEN = torch.tensor([0, 1, 2, 1, 0, 0, 0, 2])  # wrong: 3, 4, 5, 7

@@ -11,11 +11,11 @@ from memviz.demos import digit_scores
 from memviz.demos.digit_scores import MLP_RECIPE, NETWORKS, TRAININGS
 from memviz.probes.example_agreement import auroc
 from memviz.probes.example_gradients import el2n, tracin
-from memviz.probes.example_table import spearman
 from memviz.probes.feldman import split_half
 from memviz.probes.input_gradients import loss_sensitivity
 from memviz.probes.score_file import read_scores, write_scores
 from memviz.probes.subset_trainings import SubsetTrainings, train_subsets
+from memviz.statistics import spearman
 
 NAMES = {
     *("memorization", "cumulative sample loss", "area under the margin", "learning time"),

@@ -9,13 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import memviz as mv
-from memviz.probes.localization import (
-    EpochGradients,
-    gradient_accounting,
-    layer_groups,
-    subset_gradients,
-)
-from memviz.training import train
+from memviz.probes.epoch_gradients import EpochGradients, subset_gradients
+from memviz.probes.gradient_accounting import gradient_accounting
+from memviz.probes.layer_groups import layer_groups
+from memviz.training.loop import train
 
 
 def net(seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Sequential:

@@ -17,9 +17,9 @@ from torch.nn.functional import cross_entropy
 import memviz as mv
 from memviz.engine.interventions import Filter, Zero
 from memviz.engine.runner import Replay
-from memviz.probes.localization import critical_units
+from memviz.probes.critical_units import critical_units
 from memviz.probes.unit_search import NoisyBatch, first_order_search, objective_drops
-from memviz.training import train
+from memviz.training.loop import train
 
 ALONE = {"random_draws": 0, "progress": False}
 

@@ -17,9 +17,9 @@ from memviz.probes.localizers_engine import (
     critical_share,
     exact_ablation,
     gradient_estimate,
-    sides,
     unit_tracin,
 )
+from memviz.study import sides
 
 
 def planted() -> mv.Study:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from memviz.training import train
 from memviz.training.early_learning import (
     CLAMP,
     ELR,
@@ -29,6 +28,7 @@ from memviz.training.early_learning_plus import (
     train_two,
     weight_average,
 )
+from memviz.training.loop import train
 
 
 @pytest.fixture

@@ -10,12 +10,19 @@ from hypothesis import strategies as st
 from torch import nn
 
 import memviz as mv
-from memviz.models import MLP, ConvNet, ResNet9
+from memviz.models.convnet import ConvNet
+from memviz.models.mlp import MLP
+from memviz.models.resnet9 import ResNet9
 from memviz.study import Study
-from memviz.training import ExampleTiedDropout, example_ids, insert_example_tied_dropout, train
 from memviz.training.batch_norm import recalibrate_batch_norm
-from memviz.training.example_tied_dropout import set_mode
+from memviz.training.example_tied_dropout import (
+    ExampleTiedDropout,
+    example_ids,
+    insert_example_tied_dropout,
+    set_mode,
+)
 from memviz.training.hashed import uniform
+from memviz.training.loop import train
 
 IDS = torch.arange(4000)
 

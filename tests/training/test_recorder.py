@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from memviz.training import Recorder, TrainingRun, WithIds, load_checkpoint, train
+from memviz.training.checkpoints import load_checkpoint
 from memviz.training.lightning import lightning_callback
+from memviz.training.loaders import WithIds
+from memviz.training.loop import train
+from memviz.training.recorder import Recorder
+from memviz.training.run import TrainingRun
 
 
 def small_model(hidden=16):

@@ -14,15 +14,7 @@ from torch import Tensor, nn
 import memviz as mv
 from memviz.widgets import messages, shown_scores, telling
 from memviz.widgets.controller import Controller
-from tests.widgets.support import (
-    Ear,
-    ask,
-    decoded,
-    flat_study,
-    listening,
-    pair_study,
-    small_study,
-)
+from tests.widgets.support import Ear, ask, decoded, flat_study, listening, pair_study, small_study
 
 Pair = tuple[Controller, Ear]
 UNITS = "conv4:1 fc:2"

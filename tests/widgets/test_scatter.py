@@ -16,18 +16,10 @@ from torch import nn
 import memviz as mv
 from memviz.engine.top_examples import top_examples
 from memviz.plots.unit_scatter import unit_scatter
-from memviz.widgets import score_scatter
 from memviz.widgets.controller import Controller
 from memviz.widgets.messages import Message
-from tests.widgets.support import (
-    EVIL,
-    Ear,
-    ask,
-    decoded,
-    flat_study,
-    listening,
-    small_study,
-)
+from memviz.widgets.scatter import score_scatter
+from tests.widgets.support import EVIL, Ear, ask, decoded, flat_study, listening, small_study
 
 
 def unit_scores(study: mv.Study, name: str = "UnitMem", **changes: Any) -> mv.Scores:

@@ -20,9 +20,10 @@ from PIL import Image
 from traitlets import TraitError
 
 import memviz as mv
-from memviz.widgets import View, base_view, view
+from memviz.widgets import base_view, view
 from memviz.widgets.assets import STATIC, script, style
 from memviz.widgets.messages import Message
+from memviz.widgets.view import View
 from tests.widgets.support import (
     EVIL,
     EVIL_GROUP,

@@ -1,4 +1,4 @@
-"""Tensors on disk: one safetensors file with its facts, written whole and checked when read."""
+"""Checkpoints of a training: one file an epoch, and loading them into a model."""
 
 from __future__ import annotations
 
@@ -7,42 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from memviz import tensor_files
-
-State = dict[str, Tensor]
-
-
-def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
-    """Write tensors and facts; a reader sees the whole file or none. Makes the folder."""
-    # Cloned, since tied weights share memory and safetensors takes each tensor alone.
-    kept = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensor_files.write(path, kept, {**facts, "sha256": tensor_files.digest(kept, facts)})
-
-
-def read(path: Path, kind: str) -> tuple[State, dict[str, str]]:
-    """Read the tensors and facts of a file whose fact ``kind`` is this one.
-
-    Raises
-    ------
-    FileNotFoundError : there is no such file.
-    ValueError : the file is cut, altered, or of another kind.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}.")
-    try:
-        tensors, facts = tensor_files.read(path)
-    except tensor_files.DamagedFile as error:
-        raise ValueError(
-            f"{str(path)!r} can't be read as {kind} ({error}); delete it, or name another file."
-        ) from error
-    if facts.get("kind") != kind:
-        raise ValueError(f"{str(path)!r} is not {kind}; name the file that was written as one.")
-    if facts.pop("sha256", "") != tensor_files.digest(tensors, facts):
-        raise ValueError(
-            f"{str(path)!r} was altered after it was written; delete it, or name another file."
-        )
-    return tensors, facts
+from memviz.tensor_files import State, read_hashed, write_hashed
 
 
 def load_checkpoint(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -78,11 +43,6 @@ def check_architecture(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             )
 
 
-def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """A hash of names, types, shapes and values."""
-    return tensor_files.digest(tensors, {})
-
-
 class StoredCheckpoints(Mapping[int, State]):
     """Epoch to state dict, each written to and read from its own file in a folder."""
 
@@ -94,7 +54,7 @@ class StoredCheckpoints(Mapping[int, State]):
 
     def keep(self, epoch: int, state: Mapping[str, Tensor]) -> None:
         """Write the checkpoint of an epoch."""
-        write(self._path(epoch), state, {"kind": self.kind, "epoch": str(epoch)})
+        write_hashed(self._path(epoch), state, {"kind": self.kind, "epoch": str(epoch)})
         self._epochs.add(epoch)
 
     def found(self, last: int) -> None:
@@ -107,7 +67,7 @@ class StoredCheckpoints(Mapping[int, State]):
     def __getitem__(self, epoch: int) -> State:
         if epoch not in self._epochs:
             raise KeyError(epoch)
-        return read(self._path(epoch), self.kind)[0]
+        return read_hashed(self._path(epoch), self.kind)[0]
 
     def __iter__(self) -> Iterator[int]:
         return iter(sorted(self._epochs))

@@ -1,0 +1,68 @@
+"""Four statistics that several rooms share: Wilson, sign test, resampling, Spearman."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memviz.progress import slow
+
+NORMAL = 1.959964  # 97.5th percentile of the standard normal
+
+
+def wilson(correct: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share.
+
+    Examples
+    --------
+    >>> [round(end, 3) for end in wilson(8, 10)]
+    [0.49, 0.943]
+    """
+    share, z = correct / n, NORMAL
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def sign_test(signs: Tensor) -> float:
+    """How many standard deviations the better pairs outnumber the worse; 0 where none differ.
+
+    ``z = (n+ - n-) / sqrt(n+ + n-)``.
+
+    Examples
+    --------
+    >>> sign_test(torch.tensor([1.0, 1.0, 1.0, -1.0, 0.0]))
+    1.0
+    """
+    differ = float(signs.abs().sum())
+    return float(signs.sum()) / differ**0.5 if differ else 0.0
+
+
+def resampled(rows: Tensor, draws: int, seed: int, *, progress: bool = True) -> np.ndarray:
+    """Means of each row over pairs drawn anew with replacement, float64 ``[draws, rows]``.
+
+    Examples
+    --------
+    >>> resampled(torch.ones(2, 5), draws=3, seed=0).tolist()
+    [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
+    """
+    generator = torch.Generator().manual_seed(seed)
+    pairs, found = rows.shape[1], []
+    for _ in slow(range(draws), "resampling the pairs", progress=progress):
+        found.append(rows[:, torch.randint(pairs, (pairs,), generator=generator)].mean(1))
+    return torch.stack(found).numpy()
+
+
+def spearman(one: np.ndarray, other: np.ndarray) -> float:
+    """Spearman rank correlation of the rows that both know; NaN if there are fewer than three.
+
+    Examples
+    --------
+    >>> spearman(np.array([1.0, 2.0, 4.0, np.nan]), np.array([0.0, 5.0, 9.0, 1.0]))
+    1.0
+    """
+    import pandas as pd
+
+    both = pd.DataFrame({"one": one, "other": other})
+    return float(both.corr(method="spearman", min_periods=3).to_numpy()[0, 1])
