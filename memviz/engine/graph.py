@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from memviz.engine.demand import narrowed
 from memviz.engine.kernels import Kernels, activation
-from memviz.engine.nodes import Node
-from memviz.engine.replay import Edit, Tape, attention, returned
-from memviz.engine.rules import BENT, BY_ROW, RULES, VIEWS
-from memviz.engine.states import At, Bent, Part, State, take, whole
-from memviz.engine.trace import swap, tensors_in
+from memviz.engine.nodes import BY_ROW, Node
+from memviz.engine.replay import Edit, Tape
+from memviz.engine.trace import tensors_in
 
 # Python has seen a value, so another value may take another path.
 _READS = {"item", "bool", "int", "float", "index", "tolist", "numpy", "array", "nonzero", "equal"}
@@ -59,17 +56,6 @@ class Graph:
             return "it writes into a tensor through a view of it"
         names = {call.name.strip("_") for call in trace.calls}
         return "its Python reads values of tensors" if names & _READS else ""
-
-    @torch.no_grad()
-    def run(
-        self, edits: Sequence[Edit], rows: Tensor | None = None, features: Tensor | None = None
-    ) -> Any:
-        """What the model returns with these edits.
-
-        With ``rows`` only for these examples of the chunk (an example may stand there often); with
-        ``features`` ``[rows, K]`` each row has its own.
-        """
-        return Flow(self, edits, rows, features).result()
 
     def plan(self, edits: Sequence[Edit]) -> Plan:
         """The calls that these edits reach."""
@@ -169,165 +155,3 @@ class Plan:
     release: list[list[int]]
     by_row: bool
     reaches_output: bool
-
-
-class Flow:
-    """One pass of changes through a graph."""
-
-    def __init__(
-        self, graph: Graph, edits: Sequence[Edit], rows: Tensor | None, features: Tensor | None
-    ) -> None:
-        self.graph, self.rows, self.features = graph, rows, features
-        self.batch = graph.batch
-        self.states: dict[int, State] = {}
-        self.fresh: set[int] = set()
-        self.node: Node | None = None
-        self.edits: dict[int, list[Edit]] = {}
-        for edit in edits:
-            self.edits.setdefault(edit.site.call, []).append(edit)
-        plan = graph.plan(edits)
-        for node, release in zip(plan.nodes, plan.release, strict=True):
-            self._step(node)
-            for key in release:
-                self.states.pop(key, None)
-
-    def result(self) -> Any:
-        """What the model returns."""
-        new = {
-            id(t): self.dense(t) for t in tensors_in(self.graph.tape.raw) if id(t) in self.states
-        }
-        return returned(self.graph.tape.raw, new) if new else self.graph.tape.raw
-
-    def first(self, node: Node) -> State | None:
-        """What the call's first argument is now; nothing where it is as recorded."""
-        return self.states.get(id(node.args[0])) if node.args else None
-
-    def clean(self, value: Tensor) -> Tensor:
-        """A recorded activation, in the rows at hand."""
-        value = self.graph.recorded(value)
-        if self.rows is None:
-            return value
-        if self.batch == 1:  # stands for all rows without being copied
-            return value.expand(len(self.rows), *value.shape[1:])
-        return value.index_select(0, self.rows)
-
-    @property
-    def gathers(self) -> bool:
-        """Whether ``clean`` makes a copy that may be overwritten."""
-        return self.rows is not None and self.batch > 1
-
-    def room(self, base: Tensor) -> Tensor:
-        """Where to write: over a base that was gathered for this pass, else somewhere new."""
-        return base if self.gathers else torch.empty_like(base)
-
-    def clean_like(self, value: Any, out: Tensor) -> Any:
-        """A recorded operand, in the rows at hand where it has rows."""
-        if self.rows is None or not isinstance(value, Tensor) or value.dim() != out.dim():
-            return value
-        return self.clean(value) if len(value) == self.batch else value
-
-    def dense(self, value: Tensor) -> Tensor:
-        """A value as it stands now, all of it."""
-        state = self.states.get(id(value))
-        if state is None:
-            return self.clean_like(value, value)  # type: ignore[no-any-return]
-        return whole(self, state)
-
-    def owns(self, value: Any, state: State | None) -> bool:
-        """Whether this call may overwrite the value: ours, and read by nothing else."""
-        assert self.node is not None
-        return (
-            isinstance(state, Tensor)
-            and id(value) in self.fresh
-            and self.graph.only_read_by(value, self.node)
-        )
-
-    def take_over(self, value: Tensor, state: Tensor) -> Tensor:
-        """The value, to be overwritten."""
-        return state if self.owns(value, state) else state.clone()
-
-    def only_first_changed(self, node: Node) -> bool:
-        """Whether the weights are what they were."""
-        return not any(id(tensor) in self.states for tensor in node.inputs[1:])
-
-    def folded(self, node: Node) -> Node | None:
-        """The norm to fold in; none if the value between the two is edited."""
-        return None if node.index in self.edits else self.graph.fold(node)
-
-    def _step(self, node: Node) -> None:
-        self.node = node
-        edits = self.edits.get(node.index, [])
-        heads = [edit for edit in edits if edit.site.at == "heads"]
-        entering = [edit for edit in edits if edit.site.at == "input"]
-        before = dict(self.states) if entering else self.states
-        for edit in entering:
-            value = node.args[edit.site.argument]
-            self.states[id(value)] = self._edited(value, edit)
-        if heads:
-            args, kwargs = self._given(node)
-            self._store(node, attention(node.function, args, kwargs, heads))
-        elif any(id(tensor) in self.states for tensor in node.inputs):
-            self._evaluate(node)
-        for edit in entering:  # whoever else reads it must meet what was there
-            value = node.args[edit.site.argument]
-            self.states.pop(id(value), None)
-            if id(value) in before:
-                self.states[id(value)] = before[id(value)]
-        for edit in edits:
-            if edit.site.at == "output":
-                self.states[id(node.out)] = self._edited(node.out, edit)
-
-    def _evaluate(self, node: Node) -> None:
-        if node.name not in BENT:
-            for tensor in node.inputs:
-                if isinstance(state := self.states.get(id(tensor)), Bent):
-                    self.states[id(tensor)] = whole(self, state)
-        rule = RULES.get(node.name)
-        found = rule(self, node) if rule is not None and len(node.outputs) == 1 else None
-        if found is None:
-            self._generic(node)
-            return
-        at = found if isinstance(found, At) else At(node.out, found)
-        self.states[id(at.out)] = at.state
-        if node.name not in VIEWS and isinstance(at.state, Tensor):
-            self.fresh.add(id(at.out))
-
-    def _generic(self, node: Node) -> None:
-        args, kwargs = self._given(node)
-        self._store(node, node.function(*args, **kwargs))
-
-    def _given(self, node: Node) -> tuple[Any, Any]:
-        new = {id(t): self.dense(t) for t in node.inputs if id(t) in self.states}
-        for k in node.mutates:
-            value = node.inputs[k]
-            new[id(value)] = new.get(id(value), value).clone()
-        self._copies = {k: new[id(node.inputs[k])] for k in node.mutates}
-        return swap(node.args, new), swap(node.kwargs, new)
-
-    def _store(self, node: Node, output: Any) -> None:
-        for k, copy in node.written.items():
-            self.states[id(copy)] = self._copies[k]
-        made = tensors_in(output)
-        for old, new in zip(node.outputs, made, strict=False):
-            self.states[id(old)] = new
-
-    def _edited(self, value: Tensor, edit: Edit) -> State:
-        site, state = edit.site, self.states.get(id(value))
-        axis = site.axis % value.dim()
-        features = edit.features(value.device) if self.features is None else self.features
-        if state is None:
-            now = take(value, axis, features, self.rows)
-            return Part(value, axis, features, edit.part(now, features, self.rows))
-        dense = state.clone() if isinstance(state, Tensor) else whole(self, state)
-        now = dense.index_select(axis, features)
-        return dense.index_copy_(axis, features, edit.part(now, features, self.rows))
-
-
-def changed_rows(graph: Graph, edit: Edit) -> Tensor:
-    """Examples of the chunk whose activation the edit changes at all, int64."""
-    call = graph.tape.calls[edit.site.call]
-    value = call.args[edit.site.argument] if edit.site.at == "input" else call.output
-    features = edit.features(value.device)
-    before = take(value, edit.site.axis % value.dim(), features)
-    different = edit.part(before, features, None) != before
-    return different.flatten(1).any(1).nonzero()[:, 0]

@@ -38,6 +38,26 @@ def names_of_unary() -> frozenset[str]:
     return frozenset(plain | {"neg", "exp", "log", "sqrt", "abs", "clamp", "pow"})
 
 
+ARITHMETIC = ("add", "sub", "mul", "div")
+POOLS = tuple(
+    f"{pool}{rank}d"
+    for pool in ("max_pool", "avg_pool", "adaptive_max_pool", "adaptive_avg_pool")
+    for rank in (1, 2, 3)
+)
+RESHAPES = ("flatten", "reshape", "view", "squeeze", "unsqueeze")
+REDUCTIONS = ("mean", "sum", "amax", "amin")
+MOVES = ("permute", "transpose")
+# What knows how to take a bent record; for all others it is computed first.
+BENT = frozenset(["add", "linear", "layer_norm"])
+# Calls that treat each row alone, however many rows they are handed.
+BY_ROW = frozenset(
+    {*names_of_unary(), *ARITHMETIC, *POOLS, *RESHAPES, "amax", "amin", "mean", "relu"}
+    | {"batch_norm", "group_norm", "layer_norm", "linear", "conv2d"}
+)
+# Their result may share memory with what they were given.
+VIEWS = frozenset([*RESHAPES, *MOVES])
+
+
 @dataclass(eq=False)
 class Node:
     """One call that computed something."""

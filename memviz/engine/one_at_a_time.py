@@ -8,10 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from memviz.engine.graph import Graph, changed_rows
+from memviz.engine.graph import Graph
 from memviz.engine.graphs import Graphs
 from memviz.engine.interventions import Intervention
 from memviz.engine.replay import Edit
+from memviz.engine.run import changed_rows, run
 from memviz.engine.runner import Replay
 from memviz.units import Unit, UnitSet
 
@@ -81,7 +82,7 @@ class OneAtATime:
         edits = [self._graphs.edits(step, unit) for unit in units]
         plan = graph.plan(edits[0])
         if not (plan.by_row and plan.reaches_output and len(edits[0]) == 1):
-            return [self._output(graph.run(edit)) for edit in edits]
+            return [self._output(run(graph, edit)) for edit in edits]
         if graph.batch <= _FEW:
             return self._stacked(graph, step, edits)
         return [self._changed_only(graph, step, edit) for edit in edits]
@@ -94,13 +95,13 @@ class OneAtATime:
 
     def _changed_only(self, graph: Graph, step: int, edits: list[Edit]) -> Tensor:
         if self.replay.clean.device.type != "cpu":
-            return self._output(graph.run(edits))  # asking a GPU which rows would stop it
+            return self._output(run(graph, edits))  # asking a GPU which rows would stop it
         rows = changed_rows(graph, edits[0])
         if len(rows) == 0:
             return self._clean(step)
         if len(rows) > _WORTH * graph.batch:
-            return self._output(graph.run(edits))
-        return self._clean(step).index_copy_(0, rows, self._output(graph.run(edits, rows)))
+            return self._output(run(graph, edits))
+        return self._clean(step).index_copy_(0, rows, self._output(run(graph, edits, rows)))
 
     def _stacked(self, graph: Graph, step: int, edits: list[list[Edit]]) -> list[Tensor]:
         n = graph.batch
@@ -115,7 +116,7 @@ class OneAtATime:
             few = pairs[start : start + _ROWS]
             rows = torch.tensor([row for _, row in few], device=device)
             features = torch.stack([edits[place][0].features(device) for place, _ in few])
-            out = self._output(graph.run(edits[few[0][0]], rows, features))
+            out = self._output(run(graph, edits[few[0][0]], rows, features))
             for (place, row), one in zip(few, out, strict=True):
                 found[place][row] = one
         assert all(len(part) == n for part in found)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memviz.engine.states import At, Bent, Part, State, delta
-
-if TYPE_CHECKING:
-    from memviz.engine.graph import Flow
-    from memviz.engine.nodes import Node
+from memviz.engine.flow import Flow
+from memviz.engine.nodes import Node
+from memviz.engine.states import At, Bent, Part, State
 
 # From this share of the features on, a part costs more than the whole.
 NARROW = 0.5
@@ -34,7 +30,7 @@ def linear(flow: Flow, node: Node) -> State | At | None:
         return None
     if state.features.dim() == 2:
         return _each_row(flow, node, state)
-    change = delta(flow, state)
+    change = flow.delta(state)
     columns = node.args[1].index_select(1, state.features).t()
     if width == 1 and node.out.dim() > 2:
         return Bent(node.out, change, columns[0])
@@ -48,7 +44,7 @@ def linear(flow: Flow, node: Node) -> State | At | None:
 
 
 def _each_row(flow: Flow, node: Node, part: Part) -> Tensor:
-    base, change = flow.clean(node.out), delta(flow, part)
+    base, change = flow.clean(node.out), flow.delta(part)
     rows, width = part.features.shape
     columns = node.args[1].t()[part.features]
     flat = base.reshape(rows, -1, base.shape[-1])
@@ -99,7 +95,7 @@ def conv2d(flow: Flow, node: Node) -> State | At | None:
     if kernels.groups(node) != 1:
         return _depthwise(flow, node, state)
     base = flow.clean((fold or node).out)
-    value = kernels.narrow_conv2d(node, fold, base, delta(flow, state), state.features)
+    value = kernels.narrow_conv2d(node, fold, base, flow.delta(state), state.features)
     return At((fold or node).out, value)
 
 

@@ -8,21 +8,16 @@ dense and is called as it stands.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from memviz.engine import kernels, products
-from memviz.engine.nodes import names_of_unary
-from memviz.engine.states import At, Bent, Part, State, take, whole
-
-if TYPE_CHECKING:
-    from memviz.engine.graph import Flow
-    from memviz.engine.nodes import Node
-
-Result = State | At | None
-Rule = Callable[["Flow", "Node"], Result]
+from memviz.engine.edits import take
+from memviz.engine.flow import Flow, Result, Rule
+from memviz.engine.nodes import MOVES, POOLS, REDUCTIONS, RESHAPES, Node, names_of_unary
+from memviz.engine.states import Bent, Part, State
 
 
 def _elementwise(flow: Flow, node: Node) -> Result:
@@ -32,7 +27,7 @@ def _elementwise(flow: Flow, node: Node) -> Result:
     if isinstance(state, Part):
         value = state.value.clone() if node.mutates else state.value
         return Part(node.out, state.axis, state.features, node.call(value))
-    value = whole(flow, state)
+    value = flow.whole(state)
     return node.call(flow.take_over(node.args[0], value) if node.mutates else value)
 
 
@@ -133,7 +128,7 @@ def _part_beside(flow: Flow, node: Node, part: Part, other: Any, place: int) -> 
 
 def _dense_sides(flow: Flow, node: Node, sides: list[Any], states: list[State | None]) -> Tensor:
     values = [
-        flow.clean_like(side, node.out) if state is None else whole(flow, state)
+        flow.clean_like(side, node.out) if state is None else flow.whole(state)
         for side, state in zip(sides, states, strict=True)
     ]
     if node.name in _IN_PLACE:
@@ -171,7 +166,7 @@ def _cat(flow: Flow, node: Node) -> Result:
         elif state is not None:
             width = torch.arange(offset, offset + tensor.shape[axis], device=tensor.device)
             features.append(width)
-            values.append(whole(flow, state))
+            values.append(flow.whole(state))
         offset += tensor.shape[axis]
     chosen = torch.cat(features)
     if len(chosen) > products.NARROW * offset:
@@ -186,16 +181,13 @@ _OPERATIONS: dict[str, Callable[[Any, Any], Tensor]] = {
     "div": torch.div,
 }
 _IN_PLACE: dict[str, Callable[[Any, Any], Tensor]] = {"add": Tensor.add_, "mul": Tensor.mul_}
-_POOLS = ("max_pool", "avg_pool", "adaptive_max_pool", "adaptive_avg_pool")
-_REDUCTIONS = ("mean", "sum", "amax", "amin")
-_MOVES = ("permute", "transpose")
 RULES: dict[str, Rule] = {
     **dict.fromkeys(names_of_unary(), _elementwise),
     **dict.fromkeys(_OPERATIONS, _binary),
-    **{f"{pool}{rank}d": _pool for pool in _POOLS for rank in (1, 2, 3)},
-    **dict.fromkeys(("flatten", "reshape", "view", "squeeze", "unsqueeze"), _reshape),
-    **dict.fromkeys(_REDUCTIONS, _reduce),
-    **dict.fromkeys(_MOVES, _move),
+    **dict.fromkeys(POOLS, _pool),
+    **dict.fromkeys(RESHAPES, _reshape),
+    **dict.fromkeys(REDUCTIONS, _reduce),
+    **dict.fromkeys(MOVES, _move),
     "relu": _relu,
     "batch_norm": _batch_norm,
     "cat": _cat,
@@ -203,9 +195,3 @@ RULES: dict[str, Rule] = {
     "layer_norm": products.layer_norm,
     "conv2d": products.conv2d,
 }
-# The rules that know what to do with a bent record; for all others it is computed first.
-BENT = frozenset(["add", "linear", "layer_norm"])
-# Calls that treat each row alone, however many rows they are handed.
-BY_ROW = frozenset(RULES) - {*_MOVES, *_REDUCTIONS, "cat"} | {"group_norm", "amax", "amin", "mean"}
-# Their result may share memory with what they were given.
-VIEWS = frozenset(["reshape", "view", "flatten", "squeeze", "unsqueeze", *_MOVES])

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from memviz.engine.chunks import chunk_size, default_memory, halving, split
-from memviz.engine.interventions import Intervention, Zero, intervention
+from memviz.engine.edits import along, edit, filter_reference
+from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.layers import Located, Site, locate
 from memviz.engine.replay import ANOTHER_PATH, DivergedError, Edit, Tape, record, run_edited
-from memviz.engine.states import take
 from memviz.engine.trace import Trace, tensors_in, trace, undisturbed, version
 from memviz.progress import slow
 from memviz.study import Study, check_ready, check_study
@@ -239,7 +239,7 @@ class Replay:
                 rows = value.reshape(-1, value.shape[-1]).double()
                 total = total.to(rows.device) + rows.sum(0)
                 count += len(rows)
-            self._means[site] = _along((total / count).float(), site, rank)
+            self._means[site] = along((total / count).float(), site, rank)
         return self._means[site]
 
     def _activations(self, site: Site) -> Iterator[Tensor]:
@@ -338,30 +338,6 @@ class Replay:
             ) from error
 
 
-def edit(site: Site, units: Sequence[int], kind: Intervention, reference: Tensor | None) -> Edit:
-    """The change that ablates some units at a site."""
-    features = tuple(unit * site.width + k for unit in units for k in range(site.width))
-
-    def change(value: Tensor) -> Tensor:
-        axis = site.axis % value.dim()
-        chosen = torch.tensor(features, device=value.device)
-        if isinstance(kind, Zero):
-            return value.index_fill(axis, chosen, 0)
-        return value.index_copy(axis, chosen, part(value.index_select(axis, chosen), chosen, None))
-
-    def part(value: Tensor, chosen: Tensor, rows: Tensor | None) -> Tensor:
-        instead = None
-        if reference is not None:
-            known = reference.to(value.device)
-            by_row = rows if len(known) > 1 else None
-            if chosen.dim() == 2 and by_row is None:
-                known = known.expand(len(value), *known.shape[1:])
-            instead = take(known, site.axis % value.dim(), chosen, by_row)
-        return kind.replace(value, instead).to(value.dtype)
-
-    return Edit(site, change, (tuple(units), kind), features, part)
-
-
 def layers(study: Study) -> list[Layer]:
     """The layers of a study's model that have units, in the order the forward pass reaches them.
 
@@ -376,19 +352,6 @@ def layers(study: Study) -> list[Layer]:
     two = study.batch(torch.arange(min(2, len(study))))
     found = locate(study.model, trace(study.model, study.call(_cloned(two))))
     return [located.layer for located in found.values()]
-
-
-def filter_reference(located: Located, site: Site, trace: Trace) -> Tensor | None:
-    """The bias that filter ablation leaves, shaped along the site's axis."""
-    if located.bias is None:
-        return None
-    return _along(located.bias.detach(), site, trace.calls[site.call].output.dim())
-
-
-def _along(values: Tensor, site: Site, rank: int) -> Tensor:
-    shape = [1] * rank
-    shape[site.axis] = -1
-    return values.view(shape)
 
 
 def _cloned(inputs: Inputs) -> Inputs:

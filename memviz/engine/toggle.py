@@ -9,6 +9,7 @@ from torch import Tensor
 
 from memviz.engine.graphs import Graphs
 from memviz.engine.interventions import Intervention
+from memviz.engine.run import run
 from memviz.engine.runner import CancelledError, Replay
 from memviz.units import UnitSet, UnitsLike
 
@@ -93,7 +94,7 @@ class Toggle:
             restart = replay.restart(step, edits)
             if graph.work(edits) < graph.work_from(restart):
                 self.settled = False
-                return replay.study.task.outputs(graph.run(edits))
+                return replay.study.task.outputs(run(graph, edits))
         return replay.chunk_outputs(step, units, kind, keep=True)
 
     def _for(self, kind: Intervention) -> Graphs:

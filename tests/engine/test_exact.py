@@ -17,6 +17,7 @@ import memviz as mv
 from memviz.engine import runner
 from memviz.engine.graphs import Graphs
 from memviz.engine.interventions import Intervention, intervention
+from memviz.engine.run import run
 
 SMALL = [
     *("digits", "in_place", "views", "counted", "like_gpt"),
@@ -190,7 +191,7 @@ def check_all_ways(net: Any, units: mv.UnitSet, how: Intervention) -> None:
     graph = Graphs(net.kept, how).get(0, units)
     assert (graph is not None) == net.is_graph
     if graph is not None:
-        same(logits(graph.run(net.kept.edits(0, units, how))), wanted)
+        same(logits(run(graph, net.kept.edits(0, units, how))), wanted)
     with torch.no_grad():
         with mv.ablate(net.study, units, how) as model:
             same(logits(model(net.inputs)), wanted)

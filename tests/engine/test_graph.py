@@ -20,6 +20,7 @@ from memviz.engine.interventions import intervention
 from memviz.engine.kernels import Kernels
 from memviz.engine.one_at_a_time import OneAtATime
 from memviz.engine.replay import DivergedError
+from memviz.engine.run import run
 from memviz.engine.toggle import Toggle
 
 quick = settings(deadline=None, derandomize=True, database=None, max_examples=20)
@@ -234,7 +235,7 @@ def test_winograd_is_used_and_its_memory_is_bounded(convs: mv.Study) -> None:
         assert tape is not None
         weights = Kernels(memory)
         graph = Graph(tape, len(replay.chunk(0)), weights)
-        close(graph.run([edit]), replay.outputs("a:3"))
+        close(run(graph, [edit]), replay.outputs("a:3"))
         used.append(len(weights._transformed))
     assert used == [1, 0]
 
@@ -274,7 +275,7 @@ def test_other_ways_to_pool(pool: str) -> None:
     for layer in replay.layers:
         units = mv.UnitSet({layer.name: [0, 1]})
         edits = replay.edits(0, units, mv.Zero())
-        close(graph.run(edits), replay.outputs(units))
+        close(run(graph, edits), replay.outputs(units))
 
 
 def test_what_nobody_reads_is_dropped() -> None:
@@ -320,7 +321,7 @@ def test_one_unit_of_a_residual_stream_through_the_norm(bias: bool, scale: float
     graph = graph_of(replay)
     for unit in range(5):
         edits = replay.edits(0, mv.UnitSet([mv.Unit("up", unit)]), how)
-        close(graph.run(edits), replay.outputs(f"up:{unit}", how))
+        close(run(graph, edits), replay.outputs(f"up:{unit}", how))
 
 
 @pytest.mark.parametrize("name", ["vit", "convs"])

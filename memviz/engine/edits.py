@@ -1,0 +1,77 @@
+"""Edits: what ablating some units changes in one recorded value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from memviz.engine.interventions import Intervention, Zero
+from memviz.engine.layers import Located, Site
+from memviz.engine.replay import Edit
+from memviz.engine.trace import Trace
+
+
+def edit(site: Site, units: Sequence[int], kind: Intervention, reference: Tensor | None) -> Edit:
+    """The change that ablates some units at a site."""
+    features = tuple(unit * site.width + k for unit in units for k in range(site.width))
+
+    def change(value: Tensor) -> Tensor:
+        axis = site.axis % value.dim()
+        chosen = torch.tensor(features, device=value.device)
+        if isinstance(kind, Zero):
+            return value.index_fill(axis, chosen, 0)
+        return value.index_copy(axis, chosen, part(value.index_select(axis, chosen), chosen, None))
+
+    def part(value: Tensor, chosen: Tensor, rows: Tensor | None) -> Tensor:
+        instead = None
+        if reference is not None:
+            known = reference.to(value.device)
+            by_row = rows if len(known) > 1 else None
+            if chosen.dim() == 2 and by_row is None:
+                known = known.expand(len(value), *known.shape[1:])
+            instead = take(known, site.axis % value.dim(), chosen, by_row)
+        return kind.replace(value, instead).to(value.dtype)
+
+    return Edit(site, change, (tuple(units), kind), features, part)
+
+
+def filter_reference(located: Located, site: Site, trace: Trace) -> Tensor | None:
+    """The bias that filter ablation leaves, shaped along the site's axis."""
+    if located.bias is None:
+        return None
+    return along(located.bias.detach(), site, trace.calls[site.call].output.dim())
+
+
+def along(values: Tensor, site: Site, rank: int) -> Tensor:
+    """One value a feature, shaped so that it lies along the site's axis."""
+    shape = [1] * rank
+    shape[site.axis] = -1
+    return values.view(shape)
+
+
+def take(value: Tensor, axis: int, features: Tensor, rows: Tensor | None = None) -> Tensor:
+    """Some features of a recorded value, in some rows; per row where ``features`` is 2-D.
+
+    Examples
+    --------
+    >>> value = torch.arange(6).view(2, 3)
+    >>> take(value, 1, torch.tensor([2]), torch.tensor([1, 0]))
+    tensor([[5],
+            [2]])
+    >>> take(value, 1, torch.tensor([[2], [0]]))
+    tensor([[2],
+            [3]])
+    """
+    if features.dim() == 1:
+        if len(features) == 1 and value.device.type == "cpu":
+            # A view: gathering is slow where channels are last.
+            chosen = value.narrow(axis, int(features), 1)
+        else:
+            chosen = value.index_select(axis, features)
+        return chosen if rows is None else chosen.index_select(0, rows)
+    # Rows first would copy every feature of every row.
+    front = value.movedim(axis, 1)
+    where = torch.arange(len(features), device=value.device) if rows is None else rows
+    return front[where[:, None], features].movedim(1, axis)
