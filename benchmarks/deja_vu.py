@@ -58,7 +58,7 @@ def measure(
     for name, timing in timings.items():
         found |= {f"{name}_s": significant(timing.median)}
         found |= {f"{name}_spread": significant(timing.spread, 2)}
-    found |= {"path": ours.path, "right_ids": bool((ours.ids == true.indices).all())}
+    found |= {"path": ours.engine, "right_ids": bool((ours.ids == true.indices).all())}
     if faiss is None:
         return {**found, "ratio_faiss": "not installed", "repeats": repeats}
     ids = torch.from_numpy(faiss()[1])

@@ -108,7 +108,7 @@ def _facts(
     facts = {
         "ratio_hook": significant(timings["hook"].median / timings[engine].median),
         "ratio_captum": significant(timings["captum"].median / timings[engine].median),
-        "path": effects.path,
+        "path": effects.engine,
         "max_error": significant(float(error), 2),
         "equal_predictions": torch.equal(effects.correct, hooked.correct),
         "best_unit": str(best[0]),

@@ -73,7 +73,7 @@ def inside(
         "budget_mb": budget_mb,
         "examples": examples,
         "units": len(units),
-        "path": effects.path,
+        "path": effects.engine,
         "whole_record_mb": replay.trace.bytes // 2 * examples // MIB,
         "before_mb": before // MIB,
         "peak_mb": peak // MIB,

@@ -64,7 +64,7 @@ def _measured(queries: Tensor, index: Tensor, k: int, repeats: int) -> dict[str,
         known = name in timings
         ratio = timings[name].median / timings["ours"].median if known else 0.0
         result[f"ratio_{name}"] = significant(ratio) if known else "not installed"
-    result |= {"path": ours.path, "identical_ids": bool((ours.ids == true.indices).all())}
+    result |= {"path": ours.engine, "identical_ids": bool((ours.ids == true.indices).all())}
     result["max_error"] = significant(float((ours.values - true.values).abs().max()), 2)
     if "faiss" in ways:
         ids = torch.from_numpy(ways["faiss"]()[1])

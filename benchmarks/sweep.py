@@ -164,7 +164,7 @@ def _agreement(
             for engine, agreement in asked.values():
                 agreement.add(logits(engine, step, unit), theirs)
     return {
-        name: {"path": engine.path, **agreement.facts()}
+        name: {"path": engine.engine, **agreement.facts()}
         for name, (engine, agreement) in asked.items()
     }
 

@@ -148,9 +148,23 @@ class Scores:
 
     def plot(self, k: int = 40) -> Figure:
         """The k highest as bars, the null's interval beside them."""
-        from memviz.plots.scores import scores
+        from memviz.plots.bars import bars
 
-        return scores(self, k)
+        rows = self.order()[:k]
+        null = None
+        if self.null is not None:
+            low, high = self.null.interval
+            null = (low[rows], self.null.mean[rows], high[rows])
+        return bars(
+            [str(self.units[row]) if self.units else str(self._examples[row]) for row in rows],
+            self.values[rows],
+            title=f"{self.name}: the {len(rows)} highest",
+            measure=self.measure,
+            along="" if self.units is not None else "example",
+            exact=None if self.exact is None else self.exact[rows],
+            null=null,
+            null_words=self.null.words if self.null is not None else "",
+        )
 
     def to_csv(self, path: str | Path) -> None:
         """Write ``frame`` as CSV."""

@@ -39,7 +39,7 @@ def curve(name: str = "effect", groups: tuple[str, ...] = ("memorized", "clean")
 
 
 def test_the_highest_scores(tmp_path: Path) -> None:
-    figure = plots.scores(mv.Scores("demo", "logits", VALUES, units=UNITS, null=NULL), k=3)
+    figure = mv.Scores("demo", "logits", VALUES, units=UNITS, null=NULL).plot(k=3)
     (axes,) = figure.axes
     bars = axes.containers[0]
     assert [bar.get_height() for bar in bars] == [0.9, 0.5, 0.1]
@@ -59,7 +59,7 @@ def test_the_nulls_interval_is_where_it_belongs() -> None:
 
 def test_estimates_are_hatched() -> None:
     exact = np.array([True, False, True, True, True])
-    figure = plots.scores(mv.Scores("demo", "logits", VALUES, units=UNITS, exact=exact))
+    figure = mv.Scores("demo", "logits", VALUES, units=UNITS, exact=exact).plot()
     bars = list(figure.axes[0].containers[0])
     assert [bool(bar.get_hatch()) for bar in bars] == [True, False, False, False]
     clear, filled = (matplotlib.colors.to_rgba(bar.get_facecolor())[3] for bar in bars[:2])
@@ -68,10 +68,10 @@ def test_estimates_are_hatched() -> None:
 
 def test_scores_of_examples_and_of_nothing(tmp_path: Path) -> None:
     scores = mv.Scores("demo", "logits", VALUES, examples=np.array([10, 20, 30, 40, 50]))
-    labels = plots.scores(scores).axes[0].get_xticklabels()
+    labels = scores.plot().axes[0].get_xticklabels()
     assert [label.get_text() for label in labels] == ["20", "40", "10", "50"]
     unknown = mv.Scores("demo", "logits", np.full(5, np.nan), units=UNITS, null=NULL)
-    written(plots.scores(unknown), tmp_path)
+    written(unknown.plot(), tmp_path)
 
 
 @pytest.mark.parametrize("odd", ODD)
@@ -80,7 +80,7 @@ def test_odd_names_are_drawn_as_they_are(odd: str, tmp_path: Path) -> None:
     units = (mv.Unit(odd, 0), *UNITS[1:])
     null = mv.Null(odd, NULL.values)
     scores = mv.Scores(odd, odd, VALUES, units=units, null=null)
-    assert "<img" not in written(plots.scores(scores), tmp_path)
+    assert "<img" not in written(scores.plot(), tmp_path)
     assert "<img" not in written(plots.ablation_curve(curve(odd, (odd, "clean"))), tmp_path)
 
 
@@ -227,7 +227,7 @@ def test_estimated_units_are_hatched_in_the_atlas() -> None:
     assert len(units) == 29 and "a$b$c:9" not in units
     assert "29 of 30 units" in figure.get_suptitle()
     assert "2 units estimated (hatched)" in figure.get_suptitle()
-    effects.path = "estimate"
+    effects.engine = "estimate"
     assert "29 units estimated" in effects.atlas().get_suptitle()
 
 

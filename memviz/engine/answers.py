@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.engine.table import EffectTable
 from memviz.scores import Null, Scores
 from memviz.study import default_groups
 from memviz.units import UnitSet, UnitsLike
-
-if TYPE_CHECKING:
-    from memviz.engine.effects import Effects
 
 _NULL_DRAWS = 200
 _EXACT = "memviz: exact ablation, one unit at a time"
 _FIRST_ORDER = "first-order: gradient × activation (Molchanov et al. 2017; Maini et al. 2023, 5)"
 
 
-def of_group(effects: Effects, group: str | None, against: str | None, on: str) -> Scores:
+def of_group(effects: EffectTable, group: str | None, against: str | None, on: str) -> Scores:
     """Over units: mean drop on a group, minus the mean drop on another."""
     table, sign, what = drop(effects, on)
     group, against = default_groups(effects.study, group, against)
@@ -41,7 +37,7 @@ def of_group(effects: Effects, group: str | None, against: str | None, on: str) 
     )
 
 
-def of_example(effects: Effects, example: int, on: str) -> Scores:
+def of_example(effects: EffectTable, example: int, on: str) -> Scores:
     """Over units: the drop of one example."""
     table, sign, what = drop(effects, on)
     column = _column(effects, example)
@@ -59,7 +55,7 @@ def of_example(effects: Effects, example: int, on: str) -> Scores:
     )
 
 
-def of_unit(effects: Effects, unit: UnitsLike, on: str) -> Scores:
+def of_unit(effects: EffectTable, unit: UnitsLike, on: str) -> Scores:
     """Over examples: the drop of each under one unit's ablation."""
     table, sign, what = drop(effects, on)
     row = _row(effects, unit)
@@ -81,7 +77,7 @@ def of_unit(effects: Effects, unit: UnitsLike, on: str) -> Scores:
     )
 
 
-def drop(effects: Effects, on: str) -> tuple[Tensor, int, str]:
+def drop(effects: EffectTable, on: str) -> tuple[Tensor, int, str]:
     """The table, the sign that makes a drop of it, and what it is measured in."""
     if on not in ("margin", "loss"):
         raise ValueError(f"on is {on!r}; use 'margin' or 'loss'.")
@@ -96,13 +92,13 @@ def contrast(change: Tensor, mine: Tensor, rest: Tensor) -> Tensor:
     return value - change[:, rest].mean(1) if len(rest) else value
 
 
-def _source(effects: Effects) -> str:
+def _source(effects: EffectTable) -> str:
     if not effects.estimated.any():
         return _EXACT
     return f"{_EXACT}; where not, {_FIRST_ORDER}" if effects.exact.any() else _FIRST_ORDER
 
 
-def _column(effects: Effects, example: int) -> int:
+def _column(effects: EffectTable, example: int) -> int:
     found = (effects.examples == int(example)).nonzero()
     if len(found) == 0:
         raise IndexError(
@@ -113,7 +109,7 @@ def _column(effects: Effects, example: int) -> int:
     return int(found[0])
 
 
-def _row(effects: Effects, unit: UnitsLike) -> int:
+def _row(effects: EffectTable, unit: UnitsLike) -> int:
     chosen = list(UnitSet.of(unit))
     if len(chosen) != 1:
         raise ValueError(f"{str(unit)!r} names {len(chosen)} units; name one, as in 'layer:5'.")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from memviz.engine.effects import Effects
 from memviz.engine.stored import StoredError, check, read, sweep_facts, write
+from memviz.engine.table import EffectTable
 from memviz.study import study_facts
 
 _EVERY = 5.0  # s between two writings
@@ -22,7 +22,7 @@ class Checkpoint:
     ----------
     path : str or Path
         Read if it is there, written if not.
-    effects : Effects
+    effects : EffectTable
         Takes up what the file holds, and is what is written.
 
     Raises
@@ -33,7 +33,7 @@ class Checkpoint:
         If its folder is not there.
     """
 
-    def __init__(self, path: str | Path, effects: Effects) -> None:
+    def __init__(self, path: str | Path, effects: EffectTable) -> None:
         self.path, self.effects = Path(path), effects
         self._facts = study_facts(effects.study)
         self._cost, self._last = 0.0, time.monotonic()
@@ -46,7 +46,8 @@ class Checkpoint:
 
     def _take_up(self) -> None:
         effects = self.effects
-        stored, facts = read(self.path, effects.study)
+        fields, facts = read(self.path)
+        stored = EffectTable(effects.study, **fields)
         check(self.path, facts, {**self._facts, **sweep_facts(effects)})
         if not torch.allclose(stored.margin, effects.margin, 1e-3, 1e-3, equal_nan=True):
             raise StoredError(
@@ -59,7 +60,7 @@ class Checkpoint:
         effects.correct[rows] = stored.correct[rows]
         effects.done |= rows
         if rows.any():
-            effects.path = stored.path
+            effects.engine = stored.engine
 
     def write_now_and_then(self) -> None:
         """Write if the last writing is some seconds ago, longer where it takes long."""

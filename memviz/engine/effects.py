@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.answers import of_example, of_group, of_unit
+from memviz.engine.answers import drop, of_example, of_group, of_unit
+from memviz.engine.stored import load_table, save_table
+from memviz.engine.table import EffectTable
 from memviz.scores import Scores
 from memviz.study import Study
-from memviz.units import Unit, UnitsLike
+from memviz.units import UnitsLike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,27 +24,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False)
-class Effects:
+class Effects(EffectTable):
     """Margin and loss change of every example under the ablation of each unit alone.
 
-    Attributes
-    ----------
-    study : Study
-    units : tuple of Unit, ``U`` of them
-    examples : int64 ``[n]``
-        The study's indices.
-    how : str
-        The intervention.
-    path : str
-        ``"replay"`` or ``"hook"`` (both exact), or ``"estimate"``.
-    margin, loss : float32 ``[n]``
-        Nothing ablated.
-    margin_change, loss_change : float32 ``[U, n]``
-        After minus before; where not done, the estimate if one was made, else NaN.
-    correct : bool ``[U, n]``
-        Right with the unit ablated.
-    done : bool ``[U]``
-        Which units have their values: exact ones, unless the path is ``"estimate"``.
+    The fields are those of :class:`EffectTable`: ``units`` (``U`` of them), ``examples`` ``[n]``,
+    ``how`` and ``engine``; ``margin`` and ``loss`` ``[n]`` with nothing ablated; ``margin_change``,
+    ``loss_change`` and ``correct`` ``[U, n]``; ``done`` ``[U]``.
 
     Examples
     --------
@@ -53,73 +40,6 @@ class Effects:
     >>> sweep(study, progress=False).scores("memorized", "clean").top(3).layers.keys()
     dict_keys(['0'])
     """
-
-    study: Study
-    units: tuple[Unit, ...]
-    examples: Tensor
-    how: str
-    path: str
-    margin: Tensor
-    loss: Tensor
-    margin_change: Tensor
-    loss_change: Tensor
-    correct: Tensor
-    done: Tensor
-
-    @classmethod
-    def empty(
-        cls,
-        study: Study,
-        units: tuple[Unit, ...],
-        examples: Tensor,
-        how: str,
-        path: str,
-        outputs: Tensor,
-    ) -> Effects:
-        """Room for the values, filled by a sweep."""
-        labels = study.labels[examples].to(outputs.device)
-        shape = (len(units), len(examples))
-        return cls(
-            study,
-            units,
-            examples,
-            how,
-            path,
-            study.task.margin(outputs, labels).float().cpu(),
-            study.task.loss(outputs, labels).float().cpu(),
-            torch.full(shape, torch.nan),
-            torch.full(shape, torch.nan),
-            torch.zeros(shape, dtype=torch.bool),
-            torch.zeros(len(units), dtype=torch.bool),
-        )
-
-    def put(self, rows: Sequence[int], positions: Tensor, outputs: Tensor) -> None:
-        """Store some units' outputs ``[rows, positions, ...]`` on some examples."""
-        task, count = self.study.task, len(rows)
-        labels = self.study.labels[self.examples[positions]].to(outputs.device)
-        labels = labels.repeat(count, *[1] * (labels.dim() - 1))
-        flat = outputs.flatten(0, 1)
-        margin = task.margin(flat, labels).float().cpu().view(count, -1)
-        loss = task.loss(flat, labels).float().cpu().view(count, -1)
-        place = torch.tensor(list(rows))[:, None], positions
-        self.margin_change[place] = margin - self.margin[positions]
-        self.loss_change[place] = loss - self.loss[positions]
-        self.correct[place] = margin > 0
-
-    @property
-    def exact(self) -> Tensor:
-        """Which units have exact values, bool ``[U]``."""
-        return self.done & (self.path != "estimate")
-
-    @property
-    def estimated(self) -> Tensor:
-        """Which units have an estimate only, bool ``[U]``."""
-        return ~self.exact & ~self.margin_change.isnan().any(1)
-
-    def members(self, group: str) -> Tensor:
-        """Positions of a group among ``examples``."""
-        self.study.group(group)
-        return self.study.groups[group][self.examples].nonzero()[:, 0]
 
     def scores(
         self, group: str | None = None, against: str | None = None, on: str = "margin"
@@ -212,13 +132,11 @@ class Effects:
         """
         from memviz.plots.atlas import atlas
 
-        return atlas(self, units, examples, on)
+        return atlas(self, *drop(self, on), units, examples)
 
     def save(self, path: str | Path) -> None:
         """Write everything but the study as safetensors; whole or not at all."""
-        from memviz.engine.stored import save_effects
-
-        save_effects(self, path)
+        save_table(self, path)
 
     @classmethod
     def load(cls, path: str | Path, study: Study) -> Effects:
@@ -229,9 +147,17 @@ class Effects:
         ValueError
             If the file is damaged, no file of effects, or of other weights, inputs or labels.
         """
-        from memviz.engine.stored import load_effects
+        return cls(**load_table(path, study))
 
-        return load_effects(path, study)
+    @property
+    def path(self) -> str:
+        """The former name of ``engine``."""
+        warnings.warn(
+            "effects.path is now effects.engine; a path is a file.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.engine
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -257,5 +183,5 @@ class Effects:
             f"Effects({self.how} on {len(self.units):,} units × {len(self.examples):,} examples, "
             f"{int(self.done.sum()):,} done, "
             + (f"{left:,} estimated, " if left else "")
-            + f"path {self.path})"
+            + f"engine {self.engine})"
         )

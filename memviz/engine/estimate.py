@@ -63,7 +63,7 @@ def estimate_effects(
     (Sundararajan et al. 2017, proposition 1).
     """
     effects = new_effects(replay, units, kind)
-    effects.path = "estimate"
+    effects.engine = "estimate"
     rows: dict[str, list[int]] = {}
     for row, unit in enumerate(units):
         rows.setdefault(unit.layer, []).append(row)

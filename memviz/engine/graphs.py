@@ -66,7 +66,7 @@ class Graphs:
             if why:
                 self.refused[""] = why
                 return None
-            if self.replay.path != "replay":
+            if self.replay.engine != "replay":
                 self._graphs.clear()  # only one chunk's record is kept at a time
             # A donor's activation has every position.
             narrow = self.kind.needs != "donor"

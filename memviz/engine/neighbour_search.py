@@ -34,7 +34,7 @@ class Search:
         sample = index[:: max(1, len(index) // 1024)].to(queries)
         self.screen = Screen(sample, largest, measure)
         self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.path: list[str] = []
+        self.precisions: list[str] = []
 
     def run(self, dtypes: list[torch.dtype], progress: bool) -> None:
         """Screen all rows; in the second dtype once the first leaves too much in question."""
@@ -47,8 +47,12 @@ class Search:
             for tile in self.tiles:
                 self._scan(start, rows, slice(int(tile[0]), int(tile[-1]) + 1))
             usual = len(self.queries) * (32 + 4 * self.k + _LOOSE * start)
-            if self._held() > usual and self._prune() > usual and len(dtypes) > len(self.path):
-                self._screen_in(dtypes[len(self.path)])
+            if (
+                self._held() > usual
+                and self._prune() > usual
+                and len(dtypes) > len(self.precisions)
+            ):
+                self._screen_in(dtypes[len(self.precisions)])
             if self._held() > max(_KEPT, usual) and self._prune() > max(_KEPT, usual) / 2:
                 self.settle(progress=False)
 
@@ -73,7 +77,7 @@ class Search:
     def _screen_in(self, low: torch.dtype) -> None:
         self.low = low
         self.rounded = self.screen.queries(self.queries, low)
-        self.path.append(str(low).removeprefix("torch."))
+        self.precisions.append(str(low).removeprefix("torch."))
 
     def _scan(self, start: int, rows: Rows, tile: slice) -> None:
         """Score a step's rows with a tile's queries; keep the pairs that may be among the k."""

@@ -28,7 +28,7 @@ class Neighbours:
     values : float32 ``[queries, k]``
         Cosine, dot product or Euclidean distance.
     measure : str
-    path : str
+    engine : str
         What found the candidates: ``"bfloat16"``, ``"float32"``, ``"bfloat16, then float32"`` or
         ``"faiss"``. Between the first three it changes the time, never the answer.
     """
@@ -36,11 +36,11 @@ class Neighbours:
     ids: Tensor
     values: Tensor
     measure: Measure
-    path: str
+    engine: str
 
     def __repr__(self) -> str:
         queries, k = self.ids.shape
-        return f"Neighbours({queries} queries × {k} by {self.measure}, path {self.path})"
+        return f"Neighbours({queries} queries × {k} by {self.measure}, engine {self.engine})"
 
 
 def nearest(
@@ -114,7 +114,7 @@ def nearest(
         ids = ids if kept is None else kept.to(ids.device)[ids]
     values = -values if measure == "euclidean" else values
     found = [part.view(len(queries), k).cpu() for part in (ids, values.float())]
-    return Neighbours(found[0], found[1], measure, ", then ".join(search.path))
+    return Neighbours(found[0], found[1], measure, ", then ".join(search.precisions))
 
 
 def _first_of_equal(index: Tensor, k: int) -> Tensor | None:

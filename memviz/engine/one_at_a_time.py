@@ -51,7 +51,7 @@ class OneAtATime:
         return self._graphs.refused
 
     @property
-    def path(self) -> str:
+    def engine(self) -> str:
         """Which engines answered so far: ``"graph"``, ``"replay"`` or ``"graph + replay"``."""
         by_graph = self._graphs.checked - self.refused.keys()
         if by_graph:
@@ -104,7 +104,6 @@ class OneAtATime:
         return self._clean(step).index_copy_(0, rows, self._output(run(graph, edits, rows)))
 
     def _stacked(self, graph: Graph, step: int, edits: list[list[Edit]]) -> list[Tensor]:
-        n = graph.batch
         found = [self._clean(step) for _ in edits]
         pairs = [
             (place, row)
@@ -119,5 +118,4 @@ class OneAtATime:
             out = self._output(run(graph, edits[few[0][0]], rows, features))
             for (place, row), one in zip(few, out, strict=True):
                 found[place][row] = one
-        assert all(len(part) == n for part in found)
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -43,7 +44,7 @@ class Replay:
     ----------
     clean : Tensor ``[n, ...]``
         What the task takes from the model's outputs, nothing ablated.
-    path : str
+    engine : str
         ``"replay"`` where every chunk is recorded, else ``"hook"``.
 
     Examples
@@ -83,9 +84,17 @@ class Replay:
         return [located.layer for located in self.located.values()]
 
     @property
-    def path(self) -> str:
+    def engine(self) -> str:
         """Which way the outputs are made."""
         return "replay" if all(tape is not None for tape in self._tapes) else "hook"
+
+    @property
+    def path(self) -> str:
+        """The former name of ``engine``."""
+        warnings.warn(
+            "replay.path is now replay.engine; a path is a file.", DeprecationWarning, stacklevel=2
+        )
+        return self.engine
 
     @property
     def steps(self) -> int:

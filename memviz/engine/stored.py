@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from memviz import tensor_files
-from memviz.engine.effects import Effects
+from memviz.engine.table import EffectTable
 from memviz.study import Study, study_facts
 from memviz.units import Unit
 
@@ -27,25 +28,25 @@ class StoredError(ValueError):
     """A file of effects that can't be used, with the reason."""
 
 
-def save_effects(effects: Effects, path: str | Path) -> None:
+def save_table(effects: EffectTable, path: str | Path) -> None:
     """Write effects; a reader sees the whole file or none."""
     write(Path(path), effects, study_facts(effects.study))
 
 
-def load_effects(path: str | Path, study: Study) -> Effects:
-    """Read the effects of this study.
+def load_table(path: str | Path, study: Study) -> dict[str, Any]:
+    """Read the effects of this study: the fields of a table.
 
     Raises
     ------
     StoredError
         If the file is damaged, no file of effects, or of other weights, inputs or labels.
     """
-    effects, facts = read(Path(path), study)
+    fields, facts = read(Path(path))
     check(Path(path), facts, study_facts(study))
-    return effects
+    return {"study": study, **fields}
 
 
-def sweep_facts(effects: Effects) -> dict[str, str]:
+def sweep_facts(effects: EffectTable) -> dict[str, str]:
     """What was ablated, how, and on which examples."""
     return {
         "how": effects.how,
@@ -54,19 +55,19 @@ def sweep_facts(effects: Effects) -> dict[str, str]:
     }
 
 
-def write(path: Path, effects: Effects, of_study: Mapping[str, str]) -> None:
+def write(path: Path, effects: EffectTable, of_study: Mapping[str, str]) -> None:
     """Write effects of a study whose facts are known."""
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(
             f"there is no folder {str(path.parent)!r} to write {path.name!r} in; make it first."
         )
     tensors = {name: getattr(effects, name) for name in (*_TABLES, "examples")}
-    facts = {"format": _FORMAT, "path": effects.path, **of_study, **sweep_facts(effects)}
+    facts = {"format": _FORMAT, "engine": effects.engine, **of_study, **sweep_facts(effects)}
     tensor_files.write(path, tensors, {**facts, "sha256": tensor_files.digest(tensors, facts)})
 
 
-def read(path: Path, study: Study) -> tuple[Effects, dict[str, str]]:
-    """Read effects, whole and unaltered but of whatever study, and the facts beside them."""
+def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read the fields of a table, whole and unaltered but of whatever study, and its facts."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}.")
     try:
@@ -85,9 +86,10 @@ def read(path: Path, study: Study) -> tuple[Effects, dict[str, str]]:
             f"{str(path)!r} was altered after it was written; delete it, or name another file."
         )
     units = tuple(Unit(layer, index) for layer, index in json.loads(facts["units"]))
-    tables = {name: tensors[name] for name in _TABLES}
-    effects = Effects(study, units, tensors["examples"], facts["how"], facts["path"], **tables)
-    return effects, facts
+    fields = {name: tensors[name] for name in (*_TABLES, "examples")}
+    # Files written earlier call the engine a path.
+    engine = facts.get("engine", facts.get("path"))
+    return {"units": units, "how": facts["how"], "engine": engine, **fields}, facts
 
 
 def check(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:

@@ -84,7 +84,7 @@ def sweep_stream(
         raise ValueError("top chooses by the estimates; leave it out, or let estimates be made.")
     if estimates:
         effects = estimate_effects(replay, chosen, kind)
-        effects.path, effects.done[:] = replay.path, False
+        effects.engine, effects.done[:] = replay.engine, False
         rows = _ranked(effects, group, against)[:top]
     else:
         effects, rows = new_effects(replay, chosen, kind), list(range(len(chosen)))
@@ -130,7 +130,7 @@ def _steps(
     """Do what is not done of the rows; after each step, how many of them are, in units' worth."""
     left = [row for row in rows if not effects.done[row]]
     already = len(rows) - len(left)
-    size, start = _SMALLEST if replay.path == "hook" else len(left), 0
+    size, start = _SMALLEST if replay.engine == "hook" else len(left), 0
     while start < len(left):
         for done in _guarded(replay, effects, fast, left[start : start + size]):
             yield already + start + done

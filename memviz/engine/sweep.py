@@ -55,7 +55,7 @@ def sweep(
         Bytes of recorded passes to keep.
     engine : {"auto", "graph", "replay"}
         The graph engine is the faster one and equals a plain hook to float rounding; it is checked
-        against replay, which is bitwise a hook, and left where it fails. ``effects.path`` says
+        against replay, which is bitwise a hook, and left where it fails. ``effects.engine`` says
         which ran.
     progress : bool
         Show a progress bar; interrupting the cell stops the sweep and leaves no trace.
@@ -75,9 +75,9 @@ def sweep(
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
     >>> study = Study(model.eval(), torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
     >>> sweep(study, "0:0-3", progress=False)
-    Effects(zero on 4 units × 6 examples, 4 done, path ...)
+    Effects(zero on 4 units × 6 examples, 4 done, engine ...)
     >>> sweep(study, top=2, progress=False)
-    Effects(zero on 8 units × 6 examples, 2 done, 6 estimated, path ...)
+    Effects(zero on 8 units × 6 examples, 2 done, 6 estimated, engine ...)
     """
     # It builds on this file's steps; a top-level import would go round in a circle.
     from memviz.engine.stream import sweep_stream
@@ -108,7 +108,7 @@ def default_units(layers: Sequence[Layer]) -> list[Unit]:
 def new_effects(replay: Replay, units: Sequence[Unit], kind: Intervention) -> Effects:
     """Empty effects of these units on the replay's examples."""
     return Effects.empty(
-        replay.study, tuple(units), replay.examples, str(kind), replay.path, replay.clean
+        replay.study, tuple(units), replay.examples, str(kind), replay.engine, replay.clean
     )
 
 
@@ -128,14 +128,14 @@ def sweep_steps(
     rows = list(range(len(effects.units)) if order is None else order)
     fast = OneAtATime(replay, kind) if fast is None else fast
     at_once = _AtOnce()
-    if replay.path == "replay":
+    if replay.engine == "replay":
         start = 0
         while start < len(rows):
             few = rows[start : start + at_once.units]
             for step in range(replay.steps):
                 with at_once.timed(len(few)):
                     _put(replay, effects, fast, step, few)
-                effects.path = fast.path
+                effects.engine = fast.engine
                 effects.done[few] = step == replay.steps - 1
                 yield start + len(few) * (step + 1) / replay.steps
             start += len(few)
@@ -151,7 +151,7 @@ def sweep_steps(
                 effects.done[few] = step == replay.steps - 1
                 yield (step * len(rows) + start) / replay.steps
             fast.forget()  # or the next chunk's record would stand beside this one
-    effects.path = fast.path
+    effects.engine = fast.engine
 
 
 def _put(replay: Replay, effects: Effects, fast: OneAtATime, step: int, rows: list[int]) -> None:

@@ -1,8 +1,6 @@
-"""Figures of what a probe or the engine returned; nothing is computed here."""
+"""Figures of plain tables: bars, the atlas, curves; nothing is computed here."""
 
-from memviz.plots.atlas import atlas
-from memviz.plots.curve import ablation_curve, ablation_curves
-from memviz.plots.picture import picture
-from memviz.plots.scores import scores
-
-__all__ = ["ablation_curve", "ablation_curves", "atlas", "picture", "scores"]
+from memviz.plots.atlas import atlas as atlas
+from memviz.plots.bars import bars as bars
+from memviz.plots.curve import ablation_curve as ablation_curve
+from memviz.plots.curve import ablation_curves as ablation_curves

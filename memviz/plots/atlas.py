@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
 
-from memviz.engine.answers import drop
 from memviz.plots import style
 from memviz.plots.style import group_style
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-    from memviz.engine.effects import Effects
 
 _NAMED = 60  # rows or columns that have room for a name each
 _MOST_LAYERS = 24
@@ -33,7 +31,61 @@ class _Side:
     tree: np.ndarray
 
 
-def atlas(effects: Effects, units: int = 120, examples: int = 300, on: str = "margin") -> Figure:
+class Unit(Protocol):
+    """What the atlas reads of a unit; its text is its name."""
+
+    @property
+    def layer(self) -> str:
+        """The layer's name."""
+
+
+class Study(Protocol):
+    """What the atlas reads of a study."""
+
+    @property
+    def groups(self) -> Mapping[str, torch.Tensor]:
+        """A bool mask over the study's examples for each group."""
+
+
+class Swept(Protocol):
+    """What the atlas reads of effects: ``U`` units on ``n`` examples."""
+
+    @property
+    def study(self) -> Study:
+        """What was swept."""
+
+    @property
+    def units(self) -> Sequence[Unit]:
+        """``U`` of them."""
+
+    @property
+    def examples(self) -> torch.Tensor:
+        """The study's indices, int64 ``[n]``."""
+
+    @property
+    def how(self) -> str:
+        """The intervention."""
+
+    @property
+    def exact(self) -> torch.Tensor:
+        """Which units have exact values, bool ``[U]``."""
+
+    @property
+    def estimated(self) -> torch.Tensor:
+        """Which have an estimate only, bool ``[U]``."""
+
+    def members(self, group: str) -> torch.Tensor:
+        """Positions of a group among ``examples``."""
+
+
+def atlas(
+    effects: Swept,
+    table: torch.Tensor,
+    sign: int,
+    measure: str,
+    units: int = 120,
+    examples: int = 300,
+) -> Figure:
     """Units × examples, Ward-clustered on both sides, with the mean drop of each.
 
     Shown are the examples, in equal shares of the groups, and the units whose changes have the
@@ -42,11 +94,15 @@ def atlas(effects: Effects, units: int = 120, examples: int = 300, on: str = "ma
 
     Parameters
     ----------
-    effects : Effects
+    effects : Swept
+    table : float ``[U, n]``
+        The change of each example under the ablation of each unit; NaN where not known.
+    sign : {-1, 1}
+        What makes a drop of a change.
+    measure : str
+        What a drop is measured in.
     units, examples : int
         How many at most.
-    on : str
-        ``"margin"`` or ``"loss"``.
 
     Raises
     ------
@@ -55,7 +111,6 @@ def atlas(effects: Effects, units: int = 120, examples: int = 300, on: str = "ma
     """
     if units < 1 or examples < 1:
         raise ValueError(f"{units} units × {examples} examples is nothing to draw; ask for more.")
-    table, sign, what = drop(effects, on)
     known = (effects.exact | effects.estimated).nonzero()[:, 0].numpy()
     if len(known) == 0:
         raise ValueError("no unit has values yet; let the sweep go on, or estimate first.")
@@ -82,7 +137,7 @@ def atlas(effects: Effects, units: int = 120, examples: int = 300, on: str = "ma
     bar = figure.colorbar(
         heat.images[0], cax=figure.add_subplot(grid[4, 2]), orientation="horizontal", extend="both"
     )
-    bar.set_label(f"{what} (below 0: gained)" if on == "margin" else what, fontsize=8)
+    bar.set_label(f"{measure} (below 0: gained)" if sign < 0 else measure, fontsize=8)
     bar.ax.tick_params(labelsize=7)
     figure.suptitle(_title(effects, by_unit.chosen, by_example.chosen), fontsize=10)
     return figure
@@ -96,7 +151,7 @@ def _largest(of: np.ndarray, norms: np.ndarray, k: int) -> np.ndarray:
     return of[np.argsort(-norms[of], kind="stable")[:k]]
 
 
-def _of_each_group(effects: Effects, norms: np.ndarray, k: int) -> np.ndarray:
+def _of_each_group(effects: Swept, norms: np.ndarray, k: int) -> np.ndarray:
     """Columns with the largest norm; a group smaller than its share leaves room to the larger."""
     groups = [effects.members(name).numpy() for name in effects.study.groups]
     grouped = np.concatenate(groups)
@@ -129,7 +184,7 @@ def _cluster(values: np.ndarray, chosen: np.ndarray) -> _Side:
 
 
 def _heat(
-    axes: Axes, cells: np.ndarray, effects: Effects, rows: np.ndarray, columns: np.ndarray
+    axes: Axes, cells: np.ndarray, effects: Swept, rows: np.ndarray, columns: np.ndarray
 ) -> None:
     limit = max(float(np.percentile(np.abs(cells), 99)), 1e-9)
     axes.imshow(cells, cmap=_map(), vmin=-limit, vmax=limit, aspect="auto")
@@ -183,7 +238,7 @@ def _means(axes: Axes, means: np.ndarray, *, upright: bool) -> None:
     say("mean over\nthe units" if upright else "mean over\nthe examples", fontsize=7)
 
 
-def _groups(axes: Axes, effects: Effects, columns: np.ndarray) -> None:
+def _groups(axes: Axes, effects: Swept, columns: np.ndarray) -> None:
     masks = {
         name: mask[effects.examples[columns]].numpy() for name, mask in effects.study.groups.items()
     }
@@ -194,7 +249,7 @@ def _groups(axes: Axes, effects: Effects, columns: np.ndarray) -> None:
     _lanes(axes, list(masks.values()), colours, upright=False)
 
 
-def _layers(axes: Axes, effects: Effects, rows: np.ndarray) -> None:
+def _layers(axes: Axes, effects: Swept, rows: np.ndarray) -> None:
     of = [effects.units[row].layer for row in rows]
     names = list(dict.fromkeys(unit.layer for unit in effects.units if unit.layer in set(of)))
     named = [str(effects.units[row]) for row in rows] if len(rows) <= _NAMED else []
@@ -235,7 +290,7 @@ def _lanes(
     axes.spines[:].set_visible(False)
 
 
-def _title(effects: Effects, rows: np.ndarray, columns: np.ndarray) -> str:
+def _title(effects: Swept, rows: np.ndarray, columns: np.ndarray) -> str:
     def part(shown: int, of: int, what: str) -> str:
         return f"all {of:,} {what}" if shown == of else f"{shown:,} of {of:,} {what}"
 
@@ -243,7 +298,7 @@ def _title(effects: Effects, rows: np.ndarray, columns: np.ndarray) -> str:
     units = part(shown[0], len(effects.units), "units")
     examples = part(shown[1], len(effects.examples), "examples")
     text = f"{effects.how} ablation of one unit at a time: {units} × {examples}"
-    if shown != tuple(effects.margin_change.shape):
+    if shown != (len(effects.units), len(effects.examples)):
         text += ",\nthose with the largest changes (root mean square), groups in equal shares"
     guessed = int((~effects.exact[rows]).sum())
     return text + (f"; {guessed:,} units estimated (hatched)" if guessed else "")

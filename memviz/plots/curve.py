@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,15 +13,37 @@ from memviz.plots.style import group_style, quiet
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from memviz.engine.curve import AblationCurve
+
+class Curve(Protocol):
+    """What the figure reads of an ablation curve: ``K`` counts of units, ``G`` groups."""
+
+    @property
+    def name(self) -> str:
+        """What the units were ranked by."""
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """How many units at each point, ``K`` of them."""
+
+    @property
+    def groups(self) -> Sequence[str]:
+        """``G`` of them."""
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """Accuracy with the k highest units ablated, ``[K, G]``."""
+
+    @property
+    def random(self) -> np.ndarray:
+        """Accuracy with as many random units ablated, ``[draws, K, G]``."""
 
 
-def ablation_curve(curve: AblationCurve) -> Figure:
+def ablation_curve(curve: Curve) -> Figure:
     """One study's curve; dashed lines and bands are as many random units."""
     return ablation_curves([curve])
 
 
-def ablation_curves(curves: Sequence[AblationCurve]) -> Figure:
+def ablation_curves(curves: Sequence[Curve]) -> Figure:
     """Mean of several studies' curves, each study a thin line; they must share counts and groups.
 
     Raises

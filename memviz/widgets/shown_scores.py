@@ -108,7 +108,7 @@ class ShownScores:
         whole = list(effects.units) == self.units and torch.equal(
             effects.examples, self.session.replay.examples
         )
-        if effects.study is not self.session.study or not whole or effects.path == "estimate":
+        if effects.study is not self.session.study or not whole or effects.engine == "estimate":
             raise ValueError(
                 "these effects are not of a sweep over all units and examples of this study; "
                 "make them by mv.sweep(study), or leave effects out."

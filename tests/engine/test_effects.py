@@ -64,7 +64,7 @@ def test_who_holds_a_planted_example_and_what_a_planted_unit_holds(
         assert who.values[row] > who.null.interval[1][row]
         assert what.values[example] > what.null.interval[1][example]
         assert np.abs(np.delete(what.values, example)).max() == 0
-        assert who.exact is not None and who.exact.all() == (effects.path != "estimate")
+        assert who.exact is not None and who.exact.all() == (effects.engine != "estimate")
 
 
 def test_answers_are_the_tables_rows_and_columns() -> None:
@@ -141,7 +141,7 @@ def test_a_stream_gives_estimates_then_exact_values_from_the_top() -> None:
         assert torch.equal(effects.estimated, ~effects.done)
         seen.append(len(done))
     assert seen[0] == 0 and seen[-1] == 14 and len(seen) > 2
-    assert seen == sorted(set(seen)) and effects.path == exact.path
+    assert seen == sorted(set(seen)) and effects.engine == exact.engine
     assert torch.equal(effects.loss_change, exact.loss_change)
 
 

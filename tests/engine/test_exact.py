@@ -183,7 +183,7 @@ def same(got: Tensor, wanted: Tensor) -> None:
 
 def check_all_ways(net: Any, units: mv.UnitSet, how: Intervention) -> None:
     wanted = by_hand(net, units, how)
-    assert (net.kept.path, net.whole.path) == ("replay", "hook")
+    assert (net.kept.engine, net.whole.engine) == ("replay", "hook")
     same(net.kept.outputs(units, how), wanted)
     same(net.kept.outputs(units, how, keep=True), wanted)
     same(net.whole.outputs(units, how), wanted)

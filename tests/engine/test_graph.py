@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import memviz as mv
-from memviz.engine import kernels, rules, winograd
+from memviz.engine import kernels, one_at_a_time, rules, winograd
 from memviz.engine.demand import narrowed
 from memviz.engine.graph import Graph
 from memviz.engine.graphs import Graphs
@@ -107,7 +107,7 @@ def test_each_unit_alone_equals_replay(name: str, how: str, request: pytest.Fixt
     fast = OneAtATime(replay, kind)
     units = [unit for layer in replay.layers for unit in (layer.all())][::7]
     outputs = fast.outputs(0, list(units))
-    assert fast.path == "graph" and not fast.refused
+    assert fast.engine == "graph" and not fast.refused
     for unit, got in zip(units, outputs, strict=True):
         close(got, replay.outputs(mv.UnitSet([unit]), kind))
 
@@ -131,16 +131,15 @@ def test_examples_that_a_unit_is_silent_on_are_not_run() -> None:
     inputs[:, 1] = -1
     replay = mv.Replay(study_of(model, inputs))
     rows: list[int] = []
-    run = Graph.run
 
-    def counted(self: Graph, edits: Any, rows_: Tensor | None = None, *rest: Any) -> Any:
-        rows.append(self.batch if rows_ is None else len(rows_))
-        return run(self, edits, rows_, *rest)
+    def counted(graph: Graph, edits: Any, rows_: Tensor | None = None, *rest: Any) -> Any:
+        rows.append(graph.batch if rows_ is None else len(rows_))
+        return run(graph, edits, rows_, *rest)
 
     fast = OneAtATime(replay, mv.Zero())
     fast.outputs(0, [mv.Unit("0", 2)])  # checks the layer
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Graph, "run", counted)
+        patch.setattr(one_at_a_time, "run", counted)
         outputs = fast.outputs(0, [mv.Unit("0", k) for k in range(3)])
     assert rows == [20, 40]
     for k in range(3):
@@ -169,8 +168,8 @@ def test_a_model_that_reads_its_values_is_run_by_replay() -> None:
     except (DivergedError, RuntimeError):
         pytest.fail("replay follows the model's own Python")
     close(outputs[0], mv.Replay(study).outputs("one:0"))
-    assert fast.path == "replay" and "reads values" in fast.refused[""]
-    assert mv.sweep(study, progress=False).path == "replay"
+    assert fast.engine == "replay" and "reads values" in fast.refused[""]
+    assert mv.sweep(study, progress=False).engine == "replay"
 
 
 def test_a_rule_that_is_wrong_is_found_out(
@@ -186,7 +185,7 @@ def test_a_rule_that_is_wrong_is_found_out(
     fast = OneAtATime(replay, mv.Zero())
     units = [mv.Unit("a", 1), mv.Unit("e", 2), mv.Unit("f", 3)]
     outputs = fast.outputs(0, units)
-    assert fast.path == "graph + replay" and fast.refused.keys() == {"a"}
+    assert fast.engine == "graph + replay" and fast.refused.keys() == {"a"}
     assert "off by" in fast.refused["a"]
     for unit, got in zip(units, outputs, strict=True):
         close(got, replay.outputs(mv.UnitSet([unit])))
@@ -203,7 +202,7 @@ def test_a_rule_that_is_wrong_is_found_out(
 def test_the_engine_is_chosen_by_name(convs: mv.Study) -> None:
     one = mv.sweep(convs, "e:0-3", engine="replay", progress=False)
     two = mv.sweep(convs, "e:0-3", engine="graph", progress=False)
-    assert (one.path, two.path) == ("replay", "graph")
+    assert (one.engine, two.engine) == ("replay", "graph")
     assert torch.allclose(one.margin_change, two.margin_change, atol=1e-5)
     with pytest.raises(ValueError, match="engine is 'fx'; use 'auto', 'graph' or 'replay'"):
         mv.sweep(convs, engine="fx", progress=False)  # type: ignore[arg-type]
@@ -246,7 +245,7 @@ def test_without_the_fused_linear_layer(vit: mv.Study, monkeypatch: pytest.Monke
     fast = OneAtATime(replay, mv.Zero())
     unit = mv.Unit("inner.blocks.0.mlp.fc1", 5)
     close(fast.outputs(0, [unit])[0], replay.outputs(mv.UnitSet([unit])))
-    assert fast.path == "graph"
+    assert fast.engine == "graph"
 
 
 def positions(graph: Graph) -> list[int]:

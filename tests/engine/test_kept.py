@@ -67,7 +67,7 @@ def test_only_what_differs_is_computed(digits: mv.Study, monkeypatch: pytest.Mon
 def test_a_second_record_that_does_not_fit_is_not_kept(digits: mv.Study) -> None:
     whole = mv.Replay(digits)
     tight = mv.Replay(digits, memory=int(2.5 * whole._recorded_bytes))
-    assert tight.path == "replay"
+    assert tight.engine == "replay"
     found = tight.outputs([Unit("conv4", 3)], keep=True)
     assert torch.equal(found, whole.outputs("conv4:3"))
     assert tight._live == [None] * tight.steps

@@ -263,7 +263,7 @@ def test_the_screen_gives_way_to_float32_where_it_tells_too_little_apart() -> No
     index = centres.repeat(400, 1) + 1e-4 * normal(2000, 24, seed=1)
     queries = centres.repeat(10, 1) + 1e-4 * normal(50, 24, seed=2)
     found = nearest(queries, index, 3, screen=True)
-    assert found.path == "bfloat16, then float32"
+    assert found.engine == "bfloat16, then float32"
     assert found.ids.equal(nearest(queries, index, 3, screen=False).ids)
 
 
@@ -271,7 +271,7 @@ def test_the_screen_gives_way_to_float32_where_it_tells_too_little_apart() -> No
 def test_the_screen_is_used_where_it_pays(pays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours, "bfloat16_pays", lambda _device: pays)
     queries, index = normal(5, 8), normal(100, 8, seed=1)
-    assert nearest(queries, index, 2).path == "float32"  # too small to matter
+    assert nearest(queries, index, 2).engine == "float32"  # too small to matter
     monkeypatch.setattr(neighbours, "_WORTH", 1)
     assert nearest(queries, index, 2).path == ("bfloat16" if pays else "float32")
 
@@ -379,7 +379,7 @@ def test_a_faiss_index_in_the_same_place() -> None:
     for measure in MEASURES:
         found = nearest(queries, Flat(index, int(measure == "euclidean")), 5, measure=measure)
         true = nearest(queries, index, 5, measure=measure)
-        assert found.path == "faiss" and found.ids.equal(true.ids)
+        assert found.engine == "faiss" and found.ids.equal(true.ids)
         torch.testing.assert_close(found.values, true.values)
 
 

@@ -52,7 +52,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def same(one: Effects, other: Effects) -> bool:
-    return (one.units, one.how, one.path) == (other.units, other.how, other.path) and all(
+    return (one.units, one.how, one.engine) == (other.units, other.how, other.engine) and all(
         torch.equal(getattr(one, name).nan_to_num(9), getattr(other, name).nan_to_num(9))
         for name in TABLES
     )
@@ -142,7 +142,7 @@ def test_an_estimates_file_counts_as_nothing_exact(file: Path) -> None:
     first = mv.estimate(study())
     first.save(file)
     again = Effects.load(file, study())
-    assert same(again, first) and again.path == "estimate" and not again.exact.any()
+    assert same(again, first) and again.engine == "estimate" and not again.exact.any()
     assert same(mv.sweep(study(), path=file, progress=False), mv.sweep(study(), progress=False))
 
 
@@ -336,5 +336,5 @@ def test_what_is_saved_is_what_is_loaded(
     file = tmp_path_factory.mktemp("effects") / "effects.safetensors"
     effects.save(file)
     again = Effects.load(file, one)
-    assert same(again, effects) and again.path == "hook" and again.study is one
+    assert same(again, effects) and again.engine == "hook" and again.study is one
     assert torch.equal(again.margin_change.isnan(), table.isnan())

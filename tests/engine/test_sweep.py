@@ -66,7 +66,7 @@ def test_effects_equal_a_slow_loop_of_hooks(study: mv.Study) -> None:
         assert torch.allclose(effects.margin_change[row], margin - effects.margin, atol=1e-5)
         assert torch.allclose(effects.loss_change[row], loss - effects.loss, atol=1e-5)
         assert torch.equal(effects.correct[row], outputs.argmax(1) == labels)
-    assert effects.path == "graph" and effects.done.all()
+    assert effects.engine == "graph" and effects.done.all()
 
 
 @pytest.mark.parametrize("how", ["zero", "mean", "resample 1", "filter", "scale 0.5"])
@@ -241,7 +241,7 @@ def test_the_estimate_is_exact_where_the_rest_is_linear(study: mv.Study) -> None
             assert error <= 1e-5
     finally:
         study.task = task
-    assert first_order.path == "estimate"
+    assert first_order.engine == "estimate"
     assert not first_order.scores().exact.any()
 
 

@@ -682,7 +682,7 @@ def test_an_error_inside_the_model_is_one_line_and_the_widget_goes_on(
     # Without memory for a record, the model's own forward runs at each click.
     monkeypatch.setattr("memviz.engine.runner.default_memory", lambda device: 0)
     controller, ear = listening(fragile)
-    assert controller.session.replay.path == "hook"
+    assert controller.session.replay.engine == "hook"
     shown = len(ear.of("readout"))
     ask(controller, ear, "toggle", units="hidden:0,1")
     assert [content["text"] for content in ear.of("error")] == ["the model fell over"]

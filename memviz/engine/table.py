@@ -1,0 +1,105 @@
+"""The table of a sweep: units × examples, what was done and by which engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from memviz.study import Study
+from memviz.units import Unit
+
+
+@dataclass(eq=False)
+class EffectTable:
+    """Margin and loss of every example, and their change under the ablation of each unit.
+
+    Attributes
+    ----------
+    study : Study
+    units : tuple of Unit, ``U`` of them
+    examples : int64 ``[n]``
+        The study's indices.
+    how : str
+        The intervention.
+    engine : str
+        ``"graph"``, ``"replay"`` or ``"hook"`` (all exact), or ``"estimate"``.
+    margin, loss : float32 ``[n]``
+        Nothing ablated.
+    margin_change, loss_change : float32 ``[U, n]``
+        After minus before; where not done, the estimate if one was made, else NaN.
+    correct : bool ``[U, n]``
+        Right with the unit ablated.
+    done : bool ``[U]``
+        Which units have their values: exact ones, unless the engine is ``"estimate"``.
+    """
+
+    study: Study
+    units: tuple[Unit, ...]
+    examples: Tensor
+    how: str
+    engine: str
+    margin: Tensor
+    loss: Tensor
+    margin_change: Tensor
+    loss_change: Tensor
+    correct: Tensor
+    done: Tensor
+
+    @classmethod
+    def empty(
+        cls,
+        study: Study,
+        units: tuple[Unit, ...],
+        examples: Tensor,
+        how: str,
+        engine: str,
+        outputs: Tensor,
+    ) -> Self:
+        """Room for the values, filled by a sweep."""
+        labels = study.labels[examples].to(outputs.device)
+        shape = (len(units), len(examples))
+        return cls(
+            study,
+            units,
+            examples,
+            how,
+            engine,
+            study.task.margin(outputs, labels).float().cpu(),
+            study.task.loss(outputs, labels).float().cpu(),
+            torch.full(shape, torch.nan),
+            torch.full(shape, torch.nan),
+            torch.zeros(shape, dtype=torch.bool),
+            torch.zeros(len(units), dtype=torch.bool),
+        )
+
+    def put(self, rows: Sequence[int], positions: Tensor, outputs: Tensor) -> None:
+        """Store some units' outputs ``[rows, positions, ...]`` on some examples."""
+        task, count = self.study.task, len(rows)
+        labels = self.study.labels[self.examples[positions]].to(outputs.device)
+        labels = labels.repeat(count, *[1] * (labels.dim() - 1))
+        flat = outputs.flatten(0, 1)
+        margin = task.margin(flat, labels).float().cpu().view(count, -1)
+        loss = task.loss(flat, labels).float().cpu().view(count, -1)
+        place = torch.tensor(list(rows))[:, None], positions
+        self.margin_change[place] = margin - self.margin[positions]
+        self.loss_change[place] = loss - self.loss[positions]
+        self.correct[place] = margin > 0
+
+    @property
+    def exact(self) -> Tensor:
+        """Which units have exact values, bool ``[U]``."""
+        return self.done & (self.engine != "estimate")
+
+    @property
+    def estimated(self) -> Tensor:
+        """Which units have an estimate only, bool ``[U]``."""
+        return ~self.exact & ~self.margin_change.isnan().any(1)
+
+    def members(self, group: str) -> Tensor:
+        """Positions of a group among ``examples``."""
+        self.study.group(group)
+        return self.study.groups[group][self.examples].nonzero()[:, 0]
