@@ -23,7 +23,7 @@ from benchmarks.models import SUBJECTS, Subject, digits
 from benchmarks.report import about, parser, show, significant
 from benchmarks.samples import Agreement, spread
 from benchmarks.timing import Timing, one_thread
-from memviz.engine.interventions import Zero
+from memviz.engine.record import Zero
 from memviz.engine.toggle import Toggle
 
 Answer = Callable[[mv.UnitSet], Tensor]

@@ -13,9 +13,18 @@ from memviz.engine.ablate import ablate  # noqa: E402
 from memviz.engine.curve import ablation_curve  # noqa: E402
 from memviz.engine.estimate import estimate  # noqa: E402
 from memviz.engine.greedy import greedy  # noqa: E402
-from memviz.engine.interventions import Constant, Filter, Mean, Resample, Scale, Zero  # noqa: E402
 from memviz.engine.readout import Readout, readout  # noqa: E402
-from memviz.engine.runner import CancelledError, Replay, layers  # noqa: E402
+from memviz.engine.record import (  # noqa: E402  # noqa: E402
+    CancelledError,
+    Constant,
+    Filter,
+    Mean,
+    Replay,
+    Resample,
+    Scale,
+    Zero,
+    layers,
+)
 from memviz.engine.stream import sweep_stream  # noqa: E402
 from memviz.engine.sweep import sweep  # noqa: E402
 from memviz.probes.attribution import attribute_inputs, attribute_layers, attribute_unit  # noqa: E402

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import torch
 
-from memviz.engine.interventions import Intervention, intervention
-from memviz.engine.runner import Replay
+from memviz.engine.record import Intervention, Replay, intervention
 from memviz.engine.toggle import Toggle
 from memviz.study import Study, check_study
 from memviz.tensor_files import atomic_write

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from memviz.demos import digits, example_tied
-from memviz.engine.runner import layers
+from memviz.engine.record import layers
 from memviz.models.memorizers import Activation, construct_memorizer
 from memviz.probes.contest import Truth
 from memviz.probes.encoders_injection import inject

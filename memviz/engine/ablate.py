@@ -9,12 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.edits import edit, filter_reference
-from memviz.engine.interventions import Intervention, intervention
-from memviz.engine.layers import locate
-from memviz.engine.replay import ANOTHER_PATH, DivergedError, Edit, run_edited
-from memviz.engine.runner import Replay
-from memviz.engine.trace import Trace, tensors_in, trace
+from memviz.engine.record import (
+    ANOTHER_PATH,
+    DivergedError,
+    Edit,
+    Intervention,
+    Replay,
+    Trace,
+    edit,
+    filter_reference,
+    intervention,
+    locate,
+    run_edited,
+    tensors_in,
+    trace,
+)
 from memviz.study import Study, check_ready
 from memviz.tasks.task import Inputs
 from memviz.units import UnitSet, UnitsLike, UnknownLayerError, check_units

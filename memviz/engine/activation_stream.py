@@ -9,11 +9,23 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from memviz.engine.chunks import chunk_size, halving, split
-from memviz.engine.layers import Located, Site, locate
-from memviz.engine.layout import Layout, layout
-from memviz.engine.replay import DivergedError, Edit, run_edited
-from memviz.engine.trace import Trace, tensors_in, trace, undisturbed
+from memviz.engine.record import (
+    DivergedError,
+    Edit,
+    Layout,
+    Located,
+    Site,
+    Trace,
+    chunk_size,
+    halving,
+    layout,
+    locate,
+    run_edited,
+    split,
+    tensors_in,
+    trace,
+    undisturbed,
+)
 from memviz.progress import slow
 from memviz.study import Study, check_examples, check_ready
 from memviz.tasks.task import Inputs

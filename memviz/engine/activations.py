@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memviz.engine.activation_stream import Augment, UnitActivations
-from memviz.engine.chunks import default_memory, split
+from memviz.engine.record import default_memory, split
 from memviz.study import Study
 from memviz.units import Layer, Unit
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.readout import random_reading, random_units
-from memviz.engine.runner import Replay
+from memviz.engine.record import Intervention, Replay, intervention
 from memviz.progress import slow
 from memviz.scores import Scores
 from memviz.study import Study

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from memviz.engine.nodes import Node, names_of_unary
-from memviz.engine.trace import swap
+from memviz.engine.record import swap
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,19 @@ import torch
 from torch import Tensor
 
 from memviz.engine.effects import Effects
-from memviz.engine.interventions import Intervention, intervention
-from memviz.engine.layers import Site
-from memviz.engine.replay import Edit, run_edited
-from memviz.engine.runner import Replay
+from memviz.engine.record import (
+    Edit,
+    Intervention,
+    Replay,
+    Site,
+    Trace,
+    intervention,
+    run_edited,
+    tensors_in,
+    trace,
+    undisturbed,
+)
 from memviz.engine.sweep import default_units, new_effects
-from memviz.engine.trace import Trace, tensors_in, trace, undisturbed
 from memviz.progress import slow
 from memviz.study import Study
 from memviz.units import Unit, UnitSet, UnitsLike

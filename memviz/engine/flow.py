@@ -8,12 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memviz.engine.edits import take
 from memviz.engine.graph import Graph
 from memviz.engine.nodes import BENT, VIEWS, Node
-from memviz.engine.replay import Edit, attention, returned
+from memviz.engine.record import Edit, attention, returned, swap, take, tensors_in
 from memviz.engine.states import At, Bent, Part, State
-from memviz.engine.trace import swap, tensors_in
 
 Result = State | At | None
 Rule = Callable[["Flow", Node], Result]

@@ -8,11 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from memviz.engine.chunks import chunk_size
 from memviz.engine.gradient_calls import ParameterCalls, Seen, Source, Use
 from memviz.engine.gradient_parts import Part
 from memviz.engine.gradient_rules import NotCoveredError, parts
-from memviz.engine.trace import trace, undisturbed
+from memviz.engine.record import chunk_size, trace, undisturbed
 from memviz.study import Study
 
 Found = dict[str, Tensor]

@@ -13,8 +13,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from memviz.engine.layout import Layout, layout
-from memviz.engine.trace import METADATA, leaves, tensors_in, version
+from memviz.engine.record import METADATA, Layout, layout, leaves, tensors_in, version
 
 _T = Tensor
 # What they give holds each value of what they are given once, so a gradient's norm stays the same.

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from memviz.engine.gradient_calls import Source, Use
 from memviz.engine.gradient_parts import Convolution, Lookup, Part, Product, Summed
-from memviz.engine.layout import Layout
+from memviz.engine.record import Layout
 
 _T = Tensor
 _CONVOLUTION = ("input", "weight", "bias", "stride", "padding")

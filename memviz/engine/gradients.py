@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memviz.engine.chunks import halving, split
 from memviz.engine.ghost_norms import GhostNorms
+from memviz.engine.record import halving, split
 from memviz.progress import slow
 from memviz.study import Study, check_examples, check_ready
 

@@ -15,8 +15,7 @@ from torch import Tensor
 from memviz.engine.demand import narrowed
 from memviz.engine.kernels import Kernels, activation
 from memviz.engine.nodes import BY_ROW, Node
-from memviz.engine.replay import Edit, Tape
-from memviz.engine.trace import tensors_in
+from memviz.engine.record import Edit, Tape, tensors_in
 
 # Python has seen a value, so another value may take another path.
 _READS = {"item", "bool", "int", "float", "index", "tolist", "numpy", "array", "nonzero", "equal"}

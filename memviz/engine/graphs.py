@@ -6,11 +6,9 @@ import torch
 from torch import Tensor
 
 from memviz.engine.graph import Graph
-from memviz.engine.interventions import Intervention
 from memviz.engine.kernels import Kernels
-from memviz.engine.replay import Edit, Tape
+from memviz.engine.record import Edit, Intervention, Replay, Tape
 from memviz.engine.run import run
-from memviz.engine.runner import Replay
 from memviz.units import Unit, UnitSet
 
 # Of the largest output: the two engines may differ by float rounding and no more.

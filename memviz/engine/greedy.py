@@ -15,9 +15,8 @@ from tqdm.auto import tqdm
 from memviz.engine.answers import contrast
 from memviz.engine.curve import AblationCurve
 from memviz.engine.estimate import estimate_effects
-from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.readout import random_reading, random_units
-from memviz.engine.runner import Replay
+from memviz.engine.record import Intervention, Replay, intervention
 from memviz.engine.sweep import default_units
 from memviz.progress import slow
 from memviz.study import Study, default_groups

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from memviz.engine.chunks import split
 from memviz.engine.neighbour_screen import Measure, Rows, Screen, product
+from memviz.engine.record import split
 from memviz.progress import slow
 
 _STEP = 4096  # index rows at a time

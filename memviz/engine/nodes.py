@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from memviz.engine.layers import NONLINEARITIES
+from memviz.engine.record import NONLINEARITIES
 
 _SIGNATURES: dict[str, dict[str, Any]] = {
     "conv2d": {

@@ -10,10 +10,8 @@ from torch import Tensor
 
 from memviz.engine.graph import Graph
 from memviz.engine.graphs import Graphs
-from memviz.engine.interventions import Intervention
-from memviz.engine.replay import Edit
+from memviz.engine.record import Edit, Intervention, Replay
 from memviz.engine.run import changed_rows, run
-from memviz.engine.runner import Replay
 from memviz.units import Unit, UnitSet
 
 Engine = Literal["auto", "graph", "replay"]

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.interventions import Intervention, intervention
-from memviz.engine.runner import Replay
+from memviz.engine.record import Intervention, Replay, intervention
 from memviz.progress import slow
 from memviz.statistics import NORMAL, wilson
 from memviz.study import Study

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from memviz.engine import kernels, products
-from memviz.engine.edits import take
 from memviz.engine.flow import Flow, Result, Rule
 from memviz.engine.nodes import MOVES, POOLS, REDUCTIONS, RESHAPES, Node, names_of_unary
+from memviz.engine.record import take
 from memviz.engine.states import Bent, Part, State
 
 

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memviz.engine.edits import take
 from memviz.engine.flow import Flow
 from memviz.engine.graph import Graph
-from memviz.engine.replay import Edit
+from memviz.engine.record import Edit, take
 from memviz.engine.rules import RULES
 
 

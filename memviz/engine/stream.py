@@ -13,9 +13,8 @@ from memviz.engine.answers import contrast
 from memviz.engine.checkpoint import Checkpoint
 from memviz.engine.effects import Effects
 from memviz.engine.estimate import estimate_effects
-from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.one_at_a_time import Engine, OneAtATime
-from memviz.engine.runner import CancelledError, Replay
+from memviz.engine.record import CancelledError, Intervention, Replay, intervention
 from memviz.engine.sweep import default_units, new_effects, sweep_steps
 from memviz.study import Study, default_groups
 from memviz.units import UnitsLike

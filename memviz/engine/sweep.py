@@ -10,9 +10,8 @@ from pathlib import Path
 from torch import Tensor
 
 from memviz.engine.effects import Effects
-from memviz.engine.interventions import Intervention
 from memviz.engine.one_at_a_time import Engine, OneAtATime
-from memviz.engine.runner import Replay
+from memviz.engine.record import Intervention, Replay
 from memviz.study import Study
 from memviz.units import Layer, Unit, UnitsLike
 

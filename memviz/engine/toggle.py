@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from memviz.engine.graphs import Graphs
-from memviz.engine.interventions import Intervention
+from memviz.engine.record import CancelledError, Intervention, Replay
 from memviz.engine.run import run
-from memviz.engine.runner import CancelledError, Replay
 from memviz.units import UnitSet, UnitsLike
 
 
@@ -35,7 +34,7 @@ class Toggle:
     Examples
     --------
     >>> from torch import nn
-    >>> from memviz.engine.interventions import Zero
+    >>> from memviz.engine.record import Zero
     >>> from memviz.study import Study
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
     >>> study = Study(model, torch.randn(6, 4), torch.zeros(6), {"test": range(6)})

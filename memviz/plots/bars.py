@@ -58,7 +58,14 @@ def bars(
             bar.set(facecolor="none", edgecolor="#4D556C", hatch="////")
     if null is not None:
         low, middle, high = null
-        look: dict[str, Any] = {"fmt": "D", "color": NULL, "ms": 3, "lw": 3, "alpha": 0.7, "zorder": 3}
+        look: dict[str, Any] = {
+            "fmt": "D",
+            "color": NULL,
+            "ms": 3,
+            "lw": 3,
+            "alpha": 0.7,
+            "zorder": 3,
+        }
         spread = np.abs(np.stack([middle - low, high - middle]))
         axes.errorbar(
             places, middle, spread, label="null: " + textwrap.shorten(null_words, 70), **look

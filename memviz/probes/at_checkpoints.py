@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.trace import undisturbed
+from memviz.engine.record import undisturbed
 from memviz.probes.training_dynamics import shuffled_null
 from memviz.progress import slow
 from memviz.scores import Scores

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from memviz.engine.ablate import ablate
-from memviz.engine.interventions import Intervention
-from memviz.engine.runner import layers as layers_of
+from memviz.engine.record import Intervention
+from memviz.engine.record import layers as layers_of
 from memviz.probes.attribution_captum import (
     Outputs,
     by_unit,

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.runner import layers as layers_of
-from memviz.engine.trace import buffers_kept
+from memviz.engine.record import buffers_kept
+from memviz.engine.record import layers as layers_of
 from memviz.study import Study
 from memviz.units import Layer, UnknownLayerError
 

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memviz.engine.interventions import Intervention, intervention
 from memviz.engine.readout import random_reading
-from memviz.engine.runner import Replay
+from memviz.engine.record import Intervention, Replay, intervention
 from memviz.engine.sweep import default_units
 from memviz.probes.contest_table import PLANTED, RANDOM
 from memviz.probes.contest_table import Contest as Contest

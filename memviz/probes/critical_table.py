@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from memviz.engine.runner import layers
+from memviz.engine.record import layers
 from memviz.scores import Null, Scores
 from memviz.study import Study
 from memviz.units import Unit, UnitSet

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.interventions import Intervention, intervention
-from memviz.engine.runner import Replay
+from memviz.engine.record import Intervention, Replay, intervention
 from memviz.engine.sweep import default_units
 from memviz.probes.critical_table import CriticalUnits
 from memviz.probes.unit_search import (

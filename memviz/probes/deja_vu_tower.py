@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memviz.engine.ablate import ablate
-from memviz.engine.interventions import Intervention
-from memviz.engine.runner import Replay
+from memviz.engine.record import Intervention, Replay
 from memviz.engine.toggle import Toggle
 from memviz.models.clip import Clip
 from memviz.study import Study

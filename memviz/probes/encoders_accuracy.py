@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from memviz.engine.embeddings import embed
-from memviz.engine.trace import tensors_in
+from memviz.engine.record import tensors_in
 
 
 @dataclass(frozen=True, eq=False)

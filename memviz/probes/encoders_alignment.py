@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from memviz.engine.chunks import halving, split
+from memviz.engine.record import halving, split
 from memviz.probes.encoders_path import PathFeatures
 from memviz.progress import slow
 from memviz.training.self_supervised import Augment

@@ -12,11 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from memviz.engine.chunks import split
-from memviz.engine.layers import Located, Site, locate
-from memviz.engine.layout import Layout, layout
-from memviz.engine.replay import Edit, run_edited
-from memviz.engine.trace import Trace, trace, undisturbed
+from memviz.engine.record import (
+    Edit,
+    Layout,
+    Located,
+    Site,
+    Trace,
+    layout,
+    locate,
+    run_edited,
+    split,
+    trace,
+    undisturbed,
+)
 from memviz.probes.encoders_modules import norms_behind
 from memviz.probes.encoders_scores import UnitScores, training_examples
 from memviz.probes.encoders_units import unit_mem

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from memviz.engine.layers import NORMALIZATIONS, Located, locate
-from memviz.engine.trace import Trace, trace
+from memviz.engine.record import NORMALIZATIONS, Located, Trace, locate, trace
 from memviz.tasks.task import Inputs
 from memviz.units import UnknownLayerError
 

@@ -8,11 +8,22 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from memviz.engine.chunks import chunk_size
-from memviz.engine.layers import NONLINEARITIES, Located, Site, locate
-from memviz.engine.layout import layout
-from memviz.engine.replay import DivergedError, Edit, run_edited
-from memviz.engine.trace import Trace, Traced, tensors_in, trace, undisturbed
+from memviz.engine.record import (
+    NONLINEARITIES,
+    DivergedError,
+    Edit,
+    Located,
+    Site,
+    Trace,
+    Traced,
+    chunk_size,
+    layout,
+    locate,
+    run_edited,
+    tensors_in,
+    trace,
+    undisturbed,
+)
 from memviz.study import check_ready
 from memviz.units import UnknownLayerError
 

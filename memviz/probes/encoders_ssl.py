@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from memviz.data.subsets import Subsets
-from memviz.engine.trace import tensors_in
+from memviz.engine.record import tensors_in
 from memviz.probes.encoders_alignment import alignments, check_indices, check_pair, memorized
 from memviz.probes.encoders_scores import SOURCE
 from memviz.scores import Null, Scores

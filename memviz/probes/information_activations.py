@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from memviz.engine.activation_stream import UnitActivations
-from memviz.engine.layers import Located
+from memviz.engine.record import Located
 from memviz.study import Study
 from memviz.units import Layer, Unit
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.runner import layers as layers_of
+from memviz.engine.record import layers as layers_of
 from memviz.probes.attribution import attribute_layers
 from memviz.probes.attribution_captum import (
     Outputs,

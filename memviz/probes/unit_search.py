@@ -11,10 +11,7 @@ import torch
 from torch import Tensor
 
 from memviz.engine.greedy import greedy
-from memviz.engine.interventions import Intervention
-from memviz.engine.replay import Edit, run_edited
-from memviz.engine.runner import Replay
-from memviz.engine.trace import undisturbed
+from memviz.engine.record import Edit, Intervention, Replay, run_edited, undisturbed
 from memviz.progress import slow
 from memviz.study import Study
 from memviz.tasks.task import Inputs

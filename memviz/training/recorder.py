@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.trace import undisturbed
+from memviz.engine.record import undisturbed
 from memviz.tasks.classification import Classification
 from memviz.tasks.task import Inputs
 from memviz.tensor_files import State

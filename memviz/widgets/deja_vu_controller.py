@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from memviz.engine.interventions import intervention
-from memviz.engine.runner import CancelledError
+from memviz.engine.record import CancelledError, intervention
 from memviz.probes.deja_vu_retrieval import Retrieval, Retrieved
 from memviz.probes.deja_vu_units import random_steps
 from memviz.session import Session

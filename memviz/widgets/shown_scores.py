@@ -11,7 +11,7 @@ import torch
 
 from memviz.engine.effects import Effects
 from memviz.engine.estimate import estimate_effects
-from memviz.engine.interventions import intervention
+from memviz.engine.record import intervention
 from memviz.engine.sweep import default_units, new_effects, sweep_steps
 from memviz.scores import Scores
 from memviz.session import Session

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import memviz as mv
 from memviz.engine.curve import ablation_curve
-from memviz.engine.interventions import Intervention
+from memviz.engine.record import Intervention
 
 
 class Small(nn.Module):
@@ -234,7 +234,7 @@ class Forked(nn.Module):
 
 
 def test_a_path_that_hangs_on_the_examples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memviz.engine.runner.chunk_size", lambda *_, **__: 2)
+    monkeypatch.setattr("memviz.engine.record._runner.chunk_size", lambda *_, **__: 2)
     inputs = torch.ones(4, 4)
     inputs[2:] = -1
     study = mv.Study(Forked("example").eval(), inputs, torch.zeros(4), {"test": range(4)})

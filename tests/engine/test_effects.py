@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz.engine import runner, stream
+from memviz.engine import stream
 from memviz.engine.effects import Effects
 from memviz.engine.estimate import estimate_effects
-from memviz.engine.interventions import Intervention, Zero
+from memviz.engine.record import Intervention, Zero
+from memviz.engine.record import _runner as runner
 from memviz.engine.stream import sweep_stream
 
 

@@ -16,10 +16,9 @@ from memviz.engine import kernels, one_at_a_time, rules, winograd
 from memviz.engine.demand import narrowed
 from memviz.engine.graph import Graph
 from memviz.engine.graphs import Graphs
-from memviz.engine.interventions import intervention
 from memviz.engine.kernels import Kernels
 from memviz.engine.one_at_a_time import OneAtATime
-from memviz.engine.replay import DivergedError
+from memviz.engine.record import DivergedError, intervention
 from memviz.engine.run import run
 from memviz.engine.toggle import Toggle
 

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 import memviz as mv
 from memviz import tensor_files
-from memviz.engine import checkpoint, runner, stream
+from memviz.engine import checkpoint, stream
 from memviz.engine.effects import Effects
+from memviz.engine.record import _runner as runner
 from memviz.engine.stream import sweep_stream
 
 Steps = Iterator[float]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz.engine import runner
+from memviz.engine.record import _runner as runner
 
 
 class Conv(nn.Module):

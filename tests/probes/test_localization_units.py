@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import memviz as mv
-from memviz.engine.interventions import Filter, Zero
-from memviz.engine.runner import Replay
+from memviz.engine.record import Filter, Replay, Zero
 from memviz.probes.critical_units import critical_units
 from memviz.probes.unit_search import NoisyBatch, first_order_search, objective_drops
 from memviz.training.loop import train

@@ -14,9 +14,8 @@ from torch import nn
 import memviz as mv
 from memviz.engine.effects import Effects
 from memviz.engine.estimate import estimate_effects
-from memviz.engine.interventions import intervention
 from memviz.engine.readout import random_reading, random_units, read
-from memviz.engine.runner import Replay
+from memviz.engine.record import Replay, intervention
 from memviz.engine.sweep import default_units, new_effects, sweep_steps
 from memviz.widgets import messages
 from memviz.widgets.pictures import COLUMNS, SHEET, Pictures

@@ -19,17 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from memviz.engine.layers import Site
-from memviz.engine.trace import (
-    METADATA,
-    Call,
-    Trace,
-    leaves,
-    storage_bytes,
-    swap,
-    tensors_in,
-    undisturbed,
-)
+from ._layers import Site
+from ._trace import METADATA, Call, Trace, leaves, storage_bytes, swap, tensors_in, undisturbed
 
 ANOTHER_PATH = (
     "the forward pass takes another path when these units are ablated, and more units lie behind "

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from memviz.engine.interventions import Intervention, Zero
-from memviz.engine.layers import Located, Site
-from memviz.engine.replay import Edit
-from memviz.engine.trace import Trace
+from ._interventions import Intervention, Zero
+from ._layers import Located, Site
+from ._replay import Edit
+from ._trace import Trace
 
 
 def edit(site: Site, units: Sequence[int], kind: Intervention, reference: Tensor | None) -> Edit:

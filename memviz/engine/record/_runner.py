@@ -10,16 +10,17 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.chunks import chunk_size, default_memory, halving, split
-from memviz.engine.edits import along, edit, filter_reference
-from memviz.engine.interventions import Intervention, intervention
-from memviz.engine.layers import Located, Site, locate
-from memviz.engine.replay import ANOTHER_PATH, DivergedError, Edit, Tape, record, run_edited
-from memviz.engine.trace import Trace, tensors_in, trace, undisturbed, version
 from memviz.progress import slow
 from memviz.study import Study, check_ready, check_study
 from memviz.tasks.task import Inputs
 from memviz.units import Layer, UnitSet, UnitsLike, check_units
+
+from ._chunks import chunk_size, default_memory, halving, split
+from ._edits import along, edit, filter_reference
+from ._interventions import Intervention, intervention
+from ._layers import Located, Site, locate
+from ._replay import ANOTHER_PATH, DivergedError, Edit, Tape, record, run_edited
+from ._trace import Trace, tensors_in, trace, undisturbed, version
 
 R = TypeVar("R")
 

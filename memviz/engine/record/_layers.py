@@ -9,8 +9,9 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memviz.engine.trace import Key, Trace, Traced, tensors_in, version
 from memviz.units import Layer
+
+from ._trace import Key, Trace, Traced, tensors_in, version
 
 # Element by element or normalizing; what follows a layer and belongs to its activation.
 NORMALIZATIONS = frozenset(["batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"])
