@@ -8,10 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from memviz.engine.graph import Graph
-from memviz.engine.graphs import Graphs
+from memviz.engine.graph import Graph, Graphs, changed_rows, run
 from memviz.engine.record import Edit, Intervention, Replay
-from memviz.engine.run import changed_rows, run
 from memviz.units import Unit, UnitSet
 
 Engine = Literal["auto", "graph", "replay"]

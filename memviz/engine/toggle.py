@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from memviz.engine.graphs import Graphs
+from memviz.engine.graph import Graphs, run
 from memviz.engine.record import CancelledError, Intervention, Replay
-from memviz.engine.run import run
 from memviz.units import UnitSet, UnitsLike
 
 

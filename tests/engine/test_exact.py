@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import memviz as mv
-from memviz.engine.graphs import Graphs
+from memviz.engine.graph import Graphs, run
 from memviz.engine.record import Intervention, intervention
 from memviz.engine.record import _runner as runner
-from memviz.engine.run import run
 
 SMALL = [
     *("digits", "in_place", "views", "counted", "like_gpt"),

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import memviz as mv
-from memviz.engine import kernels, one_at_a_time, rules, winograd
-from memviz.engine.demand import narrowed
-from memviz.engine.graph import Graph
-from memviz.engine.graphs import Graphs
-from memviz.engine.kernels import Kernels
+from memviz.engine import one_at_a_time
+from memviz.engine.graph import Graph, Graphs, Kernels, narrowed, run
+from memviz.engine.graph import _kernels as kernels
+from memviz.engine.graph import _rules as rules
+from memviz.engine.graph import _winograd as winograd
 from memviz.engine.one_at_a_time import OneAtATime
 from memviz.engine.record import DivergedError, intervention
-from memviz.engine.run import run
 from memviz.engine.toggle import Toggle
 
 quick = settings(deadline=None, derandomize=True, database=None, max_examples=20)

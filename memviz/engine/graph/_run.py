@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memviz.engine.flow import Flow
-from memviz.engine.graph import Graph
 from memviz.engine.record import Edit, take
-from memviz.engine.rules import RULES
+
+from ._flow import Flow
+from ._graph import Graph
+from ._rules import RULES
 
 
 @torch.no_grad()

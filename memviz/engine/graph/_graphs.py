@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memviz.engine.graph import Graph
-from memviz.engine.kernels import Kernels
 from memviz.engine.record import Edit, Intervention, Replay, Tape
-from memviz.engine.run import run
 from memviz.units import Unit, UnitSet
+
+from ._graph import Graph
+from ._kernels import Kernels
+from ._run import run
 
 # Of the largest output: the two engines may differ by float rounding and no more.
 TOLERANCE = 1e-5

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memviz.engine import winograd
+from . import _winograd as winograd
 
 if TYPE_CHECKING:
-    from memviz.engine.nodes import Node
+    from ._nodes import Node
 
 Pair = tuple[int, int]
 # Wider changes are convolved; narrower ones gathered into columns of one matrix product.

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memviz.engine.nodes import Node, names_of_unary
 from memviz.engine.record import swap
+
+from ._nodes import Node, names_of_unary
 
 
 @dataclass(frozen=True)

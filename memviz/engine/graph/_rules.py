@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memviz.engine import kernels, products
-from memviz.engine.flow import Flow, Result, Rule
-from memviz.engine.nodes import MOVES, POOLS, REDUCTIONS, RESHAPES, Node, names_of_unary
 from memviz.engine.record import take
-from memviz.engine.states import Bent, Part, State
+
+from . import _kernels as kernels
+from . import _products as products
+from ._flow import Flow, Result, Rule
+from ._nodes import MOVES, POOLS, REDUCTIONS, RESHAPES, Node, names_of_unary
+from ._states import Bent, Part, State
 
 
 def _elementwise(flow: Flow, node: Node) -> Result:

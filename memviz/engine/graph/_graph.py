@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memviz.engine.demand import narrowed
-from memviz.engine.kernels import Kernels, activation
-from memviz.engine.nodes import BY_ROW, Node
 from memviz.engine.record import Edit, Tape, tensors_in
+
+from ._demand import narrowed
+from ._kernels import Kernels, activation
+from ._nodes import BY_ROW, Node
 
 # Python has seen a value, so another value may take another path.
 _READS = {"item", "bool", "int", "float", "index", "tolist", "numpy", "array", "nonzero", "equal"}

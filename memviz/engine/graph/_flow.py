@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memviz.engine.graph import Graph
-from memviz.engine.nodes import BENT, VIEWS, Node
 from memviz.engine.record import Edit, attention, returned, swap, take, tensors_in
-from memviz.engine.states import At, Bent, Part, State
+
+from ._graph import Graph
+from ._nodes import BENT, VIEWS, Node
+from ._states import At, Bent, Part, State
 
 Result = State | At | None
 Rule = Callable[["Flow", Node], Result]

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memviz.engine.flow import Flow
-from memviz.engine.nodes import Node
-from memviz.engine.states import At, Bent, Part, State
+from ._flow import Flow
+from ._nodes import Node
+from ._states import At, Bent, Part, State
 
 # From this share of the features on, a part costs more than the whole.
 NARROW = 0.5
