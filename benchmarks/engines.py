@@ -8,10 +8,8 @@ from torch import Tensor
 
 import memviz as mv
 from benchmarks.timing import Timing
-from memviz.engine.effects import Effects
-from memviz.engine.one_at_a_time import Engine, OneAtATime
 from memviz.engine.record import Zero
-from memviz.engine.sweep import new_effects, sweep_steps
+from memviz.engine.sweep import Effects, Engine, OneAtATime, new_effects, sweep_steps
 
 ENGINES: tuple[Engine, ...] = ("auto", "replay")  # the first is what a user gets unasked
 

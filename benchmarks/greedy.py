@@ -22,10 +22,8 @@ from benchmarks.hook import hook_loop
 from benchmarks.models import SUBJECTS, Subject, subject
 from benchmarks.report import about, parser, show, significant
 from benchmarks.timing import Timing, in_turn, one_thread
-from memviz.engine.effects import Effects
-from memviz.engine.one_at_a_time import Engine
 from memviz.engine.record import Zero
-from memviz.engine.sweep import new_effects
+from memviz.engine.sweep import Effects, Engine, new_effects
 
 AT_ONCE = 32
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import memviz as mv
 from benchmarks.models import POOL, Subject
 from benchmarks.timing import Timing
-from memviz.engine.effects import Effects
+from memviz.engine.sweep import Effects
 
 BATCHES = (8, 16, 32, 64, 128, 256, 512)
 

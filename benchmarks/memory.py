@@ -22,7 +22,7 @@ from benchmarks.engines import ENGINES, evaluate
 from benchmarks.models import SUBJECTS, subject
 from benchmarks.report import about, parser, show
 from benchmarks.timing import one_thread, peak_memory
-from memviz.engine.one_at_a_time import Engine
+from memviz.engine.sweep import Engine
 
 MIB = 2**20
 

@@ -25,9 +25,8 @@ from benchmarks.peers import captum_part, hook_drops, others
 from benchmarks.report import about, parser, show, significant
 from benchmarks.samples import Agreement, LayerTimes, spread
 from benchmarks.timing import Timing, one_thread, peak_memory
-from memviz.engine.one_at_a_time import Engine
 from memviz.engine.record import Zero
-from memviz.engine.sweep import new_effects
+from memviz.engine.sweep import Engine, new_effects
 
 
 def measure(

@@ -11,7 +11,6 @@ _torchvision.install()
 from memviz.demos import demo  # noqa: E402
 from memviz.engine.ablate import ablate  # noqa: E402
 from memviz.engine.curve import ablation_curve  # noqa: E402
-from memviz.engine.estimate import estimate  # noqa: E402
 from memviz.engine.greedy import greedy  # noqa: E402
 from memviz.engine.readout import Readout, readout  # noqa: E402
 from memviz.engine.record import (  # noqa: E402  # noqa: E402
@@ -25,8 +24,11 @@ from memviz.engine.record import (  # noqa: E402  # noqa: E402
     Zero,
     layers,
 )
-from memviz.engine.stream import sweep_stream  # noqa: E402
-from memviz.engine.sweep import sweep  # noqa: E402
+from memviz.engine.sweep import (
+    estimate,  # noqa: E402
+    sweep,  # noqa: E402
+    sweep_stream,  # noqa: E402
+)
 from memviz.probes.attribution import attribute_inputs, attribute_layers, attribute_unit  # noqa: E402
 from memviz.scores import Null, Scores  # noqa: E402
 from memviz.session import Session  # noqa: E402

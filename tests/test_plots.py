@@ -14,7 +14,7 @@ from torch import nn
 import memviz as mv
 from memviz import plots
 from memviz.engine.curve import AblationCurve
-from memviz.engine.effects import Effects
+from memviz.engine.sweep import Effects
 
 UNITS = tuple(mv.Unit("fc", k) for k in range(5))
 VALUES = np.array([0.1, 0.9, np.nan, 0.5, -0.2])

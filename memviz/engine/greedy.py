@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from memviz.engine.answers import contrast
 from memviz.engine.curve import AblationCurve
-from memviz.engine.estimate import estimate_effects
 from memviz.engine.readout import random_reading, random_units
 from memviz.engine.record import Intervention, Replay, intervention
-from memviz.engine.sweep import default_units
+from memviz.engine.sweep import contrast, default_units, estimate_effects
 from memviz.progress import slow
 from memviz.study import Study, default_groups
 from memviz.units import Unit, UnitSet, UnitsLike

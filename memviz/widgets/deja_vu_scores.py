@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from memviz.engine.estimate import estimate_effects
 from memviz.engine.record import CancelledError, Intervention, Replay, intervention
-from memviz.engine.sweep import new_effects, sweep_steps
+from memviz.engine.sweep import estimate_effects, new_effects, sweep_steps
 from memviz.probes.deja_vu_retrieval import Retrieval
 from memviz.probes.deja_vu_units import beyond_held_out, lost_aucg
 from memviz.scores import Scores

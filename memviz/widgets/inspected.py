@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.effects import Effects
 from memviz.engine.neighbours import nearest
+from memviz.engine.sweep import Effects
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.study import Study

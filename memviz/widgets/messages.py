@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from memviz.engine.effects import Effects
 from memviz.engine.readout import GroupReading, Reading, Readout
+from memviz.engine.sweep import Effects
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.study import Study

@@ -9,10 +9,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from memviz.engine.effects import Effects
-from memviz.engine.estimate import estimate_effects
 from memviz.engine.record import intervention
-from memviz.engine.sweep import default_units, new_effects, sweep_steps
+from memviz.engine.sweep import Effects, default_units, estimate_effects, new_effects, sweep_steps
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.widgets import choices, messages, telling

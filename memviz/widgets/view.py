@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memviz.engine.effects import Effects
+from memviz.engine.sweep import Effects
 from memviz.plots.picture import picture
 from memviz.scores import Scores
 from memviz.session import Session

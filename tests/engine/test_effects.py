@@ -8,12 +8,10 @@ import torch
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz.engine import stream
-from memviz.engine.effects import Effects
-from memviz.engine.estimate import estimate_effects
 from memviz.engine.record import Intervention, Zero
 from memviz.engine.record import _runner as runner
-from memviz.engine.stream import sweep_stream
+from memviz.engine.sweep import Effects, estimate_effects, sweep_stream
+from memviz.engine.sweep import _sweep as stream
 
 
 def net(n: int = 24) -> mv.Study:

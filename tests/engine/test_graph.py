@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import memviz as mv
-from memviz.engine import one_at_a_time
 from memviz.engine.graph import Graph, Graphs, Kernels, narrowed, run
 from memviz.engine.graph import _kernels as kernels
 from memviz.engine.graph import _rules as rules
 from memviz.engine.graph import _winograd as winograd
-from memviz.engine.one_at_a_time import OneAtATime
 from memviz.engine.record import DivergedError, intervention
+from memviz.engine.sweep import OneAtATime
+from memviz.engine.sweep import _one_at_a_time as one_at_a_time
 from memviz.engine.toggle import Toggle
 
 quick = settings(deadline=None, derandomize=True, database=None, max_examples=20)

@@ -66,7 +66,7 @@ def study_of_same(model: nn.Module, other: nn.Module) -> mv.Study:
 def test_memory_that_runs_out_in_the_middle_of_a_sweep(
     memory: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memviz.engine.sweep._MOST", 1)
+    monkeypatch.setattr("memviz.engine.sweep._steps._MOST", 1)
     model = Hungry()
     model.room = 16
     study = study_of(model, n=16)

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 import memviz as mv
 from memviz import tensor_files
-from memviz.engine import checkpoint, stream
-from memviz.engine.effects import Effects
 from memviz.engine.record import _runner as runner
-from memviz.engine.stream import sweep_stream
+from memviz.engine.sweep import Effects, sweep_stream
+from memviz.engine.sweep import _checkpoint as checkpoint
+from memviz.engine.sweep import _sweep as stream
 
 Steps = Iterator[float]
 TABLES = ("margin", "loss", "margin_change", "loss_change", "correct", "done", "examples")
@@ -44,7 +44,7 @@ def study(seed: int = 0, n: int = 20) -> mv.Study:
 @pytest.fixture(autouse=True)
 def _unit_by_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     """One unit a step, whatever the engine takes at once: counts can then be told beforehand."""
-    monkeypatch.setattr("memviz.engine.sweep._MOST", 1)
+    monkeypatch.setattr("memviz.engine.sweep._steps._MOST", 1)
 
 
 @pytest.fixture

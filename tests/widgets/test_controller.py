@@ -23,7 +23,7 @@ UNITS = "conv4:1 fc:2"
 @pytest.fixture(autouse=True)
 def a_unit_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """So small a network would be swept in one step."""
-    monkeypatch.setattr("memviz.engine.sweep._MOST", 1)
+    monkeypatch.setattr("memviz.engine.sweep._steps._MOST", 1)
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,9 @@ from PIL import Image
 from torch import nn
 
 import memviz as mv
-from memviz.engine.effects import Effects
-from memviz.engine.estimate import estimate_effects
 from memviz.engine.readout import random_reading, random_units, read
 from memviz.engine.record import Replay, intervention
-from memviz.engine.sweep import default_units, new_effects, sweep_steps
+from memviz.engine.sweep import Effects, default_units, estimate_effects, new_effects, sweep_steps
 from memviz.widgets import messages
 from memviz.widgets.pictures import COLUMNS, SHEET, Pictures
 from tests.widgets.support import decoded, flat_study, pair_study, size, small_study

@@ -43,7 +43,7 @@ def axes(ear: Ear) -> tuple[str, str]:
 @pytest.fixture
 def a_unit_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """So small a network would be swept in one step."""
-    monkeypatch.setattr("memviz.engine.sweep._MOST", 1)
+    monkeypatch.setattr("memviz.engine.sweep._steps._MOST", 1)
 
 
 def begun(study: mv.Study, units: int) -> tuple[Controller, Ear]:

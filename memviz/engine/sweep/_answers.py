@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.table import EffectTable
 from memviz.scores import Null, Scores
 from memviz.study import default_groups
 from memviz.units import UnitSet, UnitsLike
+
+from ._table import EffectTable
 
 _NULL_DRAWS = 200
 _EXACT = "memviz: exact ablation, one unit at a time"

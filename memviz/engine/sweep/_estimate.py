@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memviz.engine.effects import Effects
 from memviz.engine.record import (
     Edit,
     Intervention,
@@ -18,10 +17,12 @@ from memviz.engine.record import (
     trace,
     undisturbed,
 )
-from memviz.engine.sweep import default_units, new_effects
 from memviz.progress import slow
 from memviz.study import Study
 from memviz.units import Unit, UnitSet, UnitsLike
+
+from ._effects import Effects
+from ._steps import default_units, new_effects
 
 
 def estimate(

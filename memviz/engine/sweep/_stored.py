@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from memviz import tensor_files
-from memviz.engine.table import EffectTable
 from memviz.study import Study, study_facts
 from memviz.units import Unit
+
+from ._table import EffectTable
 
 _FORMAT = "memviz effects 1"
 _TABLES = ("margin", "loss", "margin_change", "loss_change", "correct", "done")

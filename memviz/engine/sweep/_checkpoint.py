@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-from memviz.engine.stored import StoredError, check, read, sweep_facts, write
-from memviz.engine.table import EffectTable
 from memviz.study import study_facts
+
+from ._stored import StoredError, check, read, sweep_facts, write
+from ._table import EffectTable
 
 _EVERY = 5.0  # s between two writings
 _SHARE = 20  # writing may take one part in so many of the time

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.answers import drop, of_example, of_group, of_unit
-from memviz.engine.stored import load_table, save_table
-from memviz.engine.table import EffectTable
 from memviz.scores import Scores
 from memviz.study import Study
 from memviz.units import UnitsLike
+
+from ._answers import drop, of_example, of_group, of_unit
+from ._stored import load_table, save_table
+from ._table import EffectTable
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from memviz.engine.answers import contrast
-from memviz.engine.checkpoint import Checkpoint
-from memviz.engine.effects import Effects
-from memviz.engine.estimate import estimate_effects
-from memviz.engine.one_at_a_time import Engine, OneAtATime
 from memviz.engine.record import CancelledError, Intervention, Replay, intervention
-from memviz.engine.sweep import default_units, new_effects, sweep_steps
 from memviz.study import Study, default_groups
 from memviz.units import UnitsLike
+
+from ._answers import contrast
+from ._checkpoint import Checkpoint
+from ._effects import Effects
+from ._estimate import estimate_effects
+from ._one_at_a_time import Engine, OneAtATime
+from ._steps import default_units, new_effects, sweep_steps
 
 # Where the recorded passes do not fit in memory, each batch of units records them once more: small
 # ones first, so that there is something to see and to keep, then larger ones.
@@ -157,3 +158,86 @@ def _guarded(
 
     while (done := replay.guard(advance)) is not None:
         yield before + done
+
+
+def sweep(
+    study: Study,
+    units: UnitsLike | None = None,
+    examples: Tensor | None = None,
+    how: str | Intervention = "zero",
+    *,
+    top: int | None = None,
+    group: str | None = None,
+    against: str | None = None,
+    path: str | Path | None = None,
+    memory: int | None = None,
+    engine: Engine = "auto",
+    progress: bool = True,
+    stop: Callable[[], bool] | None = None,
+) -> Effects:
+    """Effect of each unit alone on each example, exact.
+
+    Parameters
+    ----------
+    study : Study
+    units : UnitSet or text, optional
+        All units but those of the output layer, unless given.
+    examples : int64 ``[n]``, optional
+        All unless given.
+    how : str or Intervention
+    top : int, optional
+        Exact for so many units, those with the largest estimated effect on ``group`` against
+        ``against``; the others keep their gradient × activation estimate, and ``effects.exact``
+        tells which is which.
+    group, against : str, optional
+        As in ``Effects.scores``; used with ``top`` only.
+    path : str or Path, optional
+        A safetensors file that keeps what is done: written every few seconds, at the end and when
+        interrupted. The same sweep called again goes on from there.
+    memory : int, optional
+        Bytes of recorded passes to keep.
+    engine : {"auto", "graph", "replay"}
+        The graph engine is the faster one and equals a plain hook to float rounding; it is checked
+        against replay, which is bitwise a hook, and left where it fails. ``effects.engine`` says
+        which ran.
+    progress : bool
+        Show a progress bar; interrupting the cell stops the sweep and leaves no trace.
+    stop : callable, optional
+        Asked before each unit; True raises CancelledError.
+
+    Raises
+    ------
+    CancelledError
+        If ``stop()`` says so.
+    ValueError
+        If ``path`` is damaged or keeps another sweep: other weights, data, units or examples.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    >>> study = Study(model.eval(), torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    >>> sweep(study, "0:0-3", progress=False)
+    Effects(zero on 4 units × 6 examples, 4 done, engine ...)
+    >>> sweep(study, top=2, progress=False)
+    Effects(zero on 8 units × 6 examples, 2 done, 6 estimated, engine ...)
+    """
+    # It builds on this file's steps; a top-level import would go round in a circle.
+    from ._sweep import sweep_stream
+
+    *_, effects = sweep_stream(
+        study,
+        units,
+        examples,
+        how,
+        estimates=top is not None,
+        top=top,
+        group=group,
+        against=against,
+        path=path,
+        memory=memory,
+        engine=engine,
+        progress=progress,
+        stop=stop,
+    )
+    return effects
