@@ -24,7 +24,7 @@ from benchmarks.report import about, parser, show, significant
 from benchmarks.samples import Agreement, spread
 from benchmarks.timing import Timing, one_thread
 from memviz.engine.record import Zero
-from memviz.engine.toggle import Toggle
+from memviz.engine.sets import Toggle
 
 Answer = Callable[[mv.UnitSet], Tensor]
 

@@ -9,10 +9,6 @@ from . import _torchvision
 _torchvision.install()
 
 from memviz.demos import demo  # noqa: E402
-from memviz.engine.ablate import ablate  # noqa: E402
-from memviz.engine.curve import ablation_curve  # noqa: E402
-from memviz.engine.greedy import greedy  # noqa: E402
-from memviz.engine.readout import Readout, readout  # noqa: E402
 from memviz.engine.record import (  # noqa: E402  # noqa: E402
     CancelledError,
     Constant,
@@ -24,11 +20,14 @@ from memviz.engine.record import (  # noqa: E402  # noqa: E402
     Zero,
     layers,
 )
-from memviz.engine.sweep import (
-    estimate,  # noqa: E402
-    sweep,  # noqa: E402
-    sweep_stream,  # noqa: E402
+from memviz.engine.sets import (  # noqa: E402
+    Readout,
+    ablate,  # noqa: E402
+    ablation_curve,  # noqa: E402
+    greedy,  # noqa: E402
+    readout,
 )
+from memviz.engine.sweep import estimate, sweep, sweep_stream
 from memviz.probes.attribution import attribute_inputs, attribute_layers, attribute_unit  # noqa: E402
 from memviz.scores import Null, Scores  # noqa: E402
 from memviz.session import Session  # noqa: E402

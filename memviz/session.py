@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from memviz.engine.record import Intervention, Replay, intervention
-from memviz.engine.toggle import Toggle
+from memviz.engine.sets import Toggle
 from memviz.study import Study, check_study
 from memviz.tensor_files import atomic_write
 from memviz.units import Layer, UnitSet, UnitsLike, UnknownLayerError

@@ -17,7 +17,7 @@ import pytest
 
 from memviz.__main__ import main
 from memviz.cli import demo, doctor, lab
-from memviz.engine.curve import AblationCurve
+from memviz.engine.sets import AblationCurve
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,7 +13,7 @@ from torch import nn
 
 import memviz as mv
 from memviz import plots
-from memviz.engine.curve import AblationCurve
+from memviz.engine.sets import AblationCurve
 from memviz.engine.sweep import Effects
 
 UNITS = tuple(mv.Unit("fc", k) for k in range(5))

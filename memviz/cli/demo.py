@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from memviz.engine.curve import AblationCurve
+    from memviz.engine.sets import AblationCurve
 
 # At most one unit in twenty: few enough to say that what was memorized sits in few places.
 SHARE = 20

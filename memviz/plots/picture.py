@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from memviz.engine.readout import Readout
+    from memviz.engine.sets import Readout
     from memviz.units import Layer
 
 

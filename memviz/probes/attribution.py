@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.ablate import ablate
 from memviz.engine.record import Intervention
 from memviz.engine.record import layers as layers_of
+from memviz.engine.sets import ablate
 from memviz.probes.attribution_captum import (
     Outputs,
     by_unit,

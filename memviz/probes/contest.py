@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memviz.engine.readout import random_reading
 from memviz.engine.record import Intervention, Replay, intervention
+from memviz.engine.sets import random_reading
 from memviz.engine.sweep import default_units
 from memviz.probes.contest_table import PLANTED, RANDOM
 from memviz.probes.contest_table import Contest as Contest

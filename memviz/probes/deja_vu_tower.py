@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.ablate import ablate
 from memviz.engine.record import Intervention, Replay
-from memviz.engine.toggle import Toggle
+from memviz.engine.sets import Toggle, ablate
 from memviz.models.clip import Clip
 from memviz.study import Study
 from memviz.tasks.image_text import ImageText

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from memviz.engine.readout import others_left, random_units
 from memviz.engine.record import Intervention, intervention
+from memviz.engine.sets import others_left, random_units
 from memviz.engine.sweep import sweep
 from memviz.probes.deja_vu_retrieval import Retrieval, Retrieved
 from memviz.probes.deja_vu_table import SOURCE

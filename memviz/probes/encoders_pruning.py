@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from memviz.engine.ablate import ablate
+from memviz.engine.sets import ablate
 from memviz.probes.encoders_scores import SOURCE
 from memviz.progress import slow
 from memviz.scores import Scores

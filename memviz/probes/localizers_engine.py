@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from memviz.engine.activation_stream import UnitActivations
-from memviz.engine.greedy import greedy
 from memviz.engine.record import layers as layers_of
+from memviz.engine.sets import greedy
 from memviz.engine.sweep import default_units, estimate, sweep
 from memviz.probes.critical_units import critical_units
 from memviz.scores import Scores

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.greedy import greedy
 from memviz.engine.record import Edit, Intervention, Replay, run_edited, undisturbed
+from memviz.engine.sets import greedy
 from memviz.progress import slow
 from memviz.study import Study
 from memviz.tasks.task import Inputs
@@ -171,7 +171,7 @@ def exact_search(
 ) -> tuple[tuple[Unit, ...], bool]:
     """Grow a set by what ablating it as a whole does to margins, until the first example flips.
 
-    The search is ``memviz.engine.greedy``: the margin drop of the example minus the mean drop of
+    The search is ``memviz.engine.sets``: the margin drop of the example minus the mean drop of
     the reference examples, evaluated exactly for ``budget`` additions a unit.
     """
     is_example = torch.arange(len(examples)) == 0

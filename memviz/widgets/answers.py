@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
-from memviz.engine.readout import Readout, read
 from memviz.engine.record import Intervention, Mean, Replay, Resample
-from memviz.engine.toggle import Toggle
+from memviz.engine.sets import Readout, Toggle, read
 from memviz.session import Session
 from memviz.units import UnitSet
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from memviz.engine.readout import Readout, others_left, random_reading, random_units, read
 from memviz.engine.record import CancelledError, intervention
+from memviz.engine.sets import Readout, others_left, random_reading, random_units, read
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.units import UnitSet

@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from memviz.engine.readout import percent
+from memviz.engine.sets import percent
 from memviz.probes.deja_vu_objects import Predictions, neighbour_changes
 from memviz.probes.deja_vu_retrieval import Retrieval, Retrieved
 from memviz.probes.deja_vu_table import DejaVu

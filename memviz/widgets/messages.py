@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from memviz.engine.readout import GroupReading, Reading, Readout
+from memviz.engine.sets import GroupReading, Reading, Readout
 from memviz.engine.sweep import Effects
 from memviz.scores import Scores
 from memviz.session import Session

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.readout import Readout
+from memviz.engine.sets import Readout
 from memviz.probes.attribution import attribute_inputs
 from memviz.session import Session
 from memviz.widgets.messages import Message, pack

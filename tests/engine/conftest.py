@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import memviz as mv
-from memviz.engine.toggle import Toggle
+from memviz.engine.sets import Toggle
 
 
 @dataclass(frozen=True)

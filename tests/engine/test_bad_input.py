@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz.engine.curve import ablation_curve
 from memviz.engine.record import Intervention
+from memviz.engine.sets import ablation_curve
 
 
 class Small(nn.Module):

@@ -17,9 +17,9 @@ from memviz.engine.graph import _kernels as kernels
 from memviz.engine.graph import _rules as rules
 from memviz.engine.graph import _winograd as winograd
 from memviz.engine.record import DivergedError, intervention
+from memviz.engine.sets import Toggle
 from memviz.engine.sweep import OneAtATime
 from memviz.engine.sweep import _one_at_a_time as one_at_a_time
-from memviz.engine.toggle import Toggle
 
 quick = settings(deadline=None, derandomize=True, database=None, max_examples=20)
 

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz.engine.curve import AblationCurve
-from memviz.engine.greedy import AblationPath, greedy
+from memviz.engine.sets import AblationCurve, AblationPath, greedy
 
 
 class LogitTask(mv.Classification):

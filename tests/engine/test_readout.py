@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import memviz as mv
-from memviz.engine.readout import Reading, random_units
+from memviz.engine.sets import Reading, random_units
 from memviz.statistics import wilson
 
 

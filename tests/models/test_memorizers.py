@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from memviz.engine.ablate import ablate
+from memviz.engine.sets import ablate
 from memviz.models.memorizers import Activation, Memorizer, construct_memorizer
 
 ACTIVATIONS: list[Activation] = ["hardtanh", "relu"]

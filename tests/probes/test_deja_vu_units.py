@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from memviz.data.scenes import OBJECTS, caption, draw_scenes
-from memviz.engine.readout import random_units
 from memviz.engine.record import CancelledError, Zero, intervention
+from memviz.engine.sets import random_units
 from memviz.models.clip import Clip, create_clip
 from memviz.probes.deja_vu import two_model_test
 from memviz.probes.deja_vu_embedded import Embedded

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import nn
 
 import memviz as mv
-from memviz.engine.readout import random_reading, random_units, read
 from memviz.engine.record import Replay, intervention
+from memviz.engine.sets import random_reading, random_units, read
 from memviz.engine.sweep import Effects, default_units, estimate_effects, new_effects, sweep_steps
 from memviz.widgets import messages
 from memviz.widgets.pictures import COLUMNS, SHEET, Pictures

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from memviz.engine.curve import AblationCurve
-from memviz.engine.readout import random_reading, random_units
 from memviz.engine.record import Intervention, Replay, intervention
 from memviz.engine.sweep import contrast, default_units, estimate_effects
 from memviz.progress import slow
 from memviz.study import Study, default_groups
 from memviz.units import Unit, UnitSet, UnitsLike
+
+from ._curve import AblationCurve
+from ._readout import random_reading, random_units
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memviz.engine.readout import random_reading, random_units
 from memviz.engine.record import Intervention, Replay, intervention
 from memviz.progress import slow
 from memviz.scores import Scores
 from memviz.study import Study
 from memviz.units import UnitSet
+
+from ._readout import random_reading, random_units
 
 if TYPE_CHECKING:
     import pandas as pd
