@@ -19,8 +19,7 @@ import memviz as mv
 from benchmarks.models import Subject, subject
 from benchmarks.report import about, parser, show, significant
 from benchmarks.timing import in_turn, one_thread
-from memviz.engine.activation_stream import UnitActivations
-from memviz.engine.activations import ActivationStatistics, activation_statistics
+from memviz.engine.activations import ActivationStatistics, UnitActivations, activation_statistics
 
 COPIES = 10
 LARGE = 250  # the batch that a script would take: our own is small enough for the cache

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks.report import about, parser, show, significant
 from benchmarks.timing import in_turn, one_thread
-from memviz.engine.histograms import binned_mutual_information
+from memviz.engine.activations import binned_mutual_information
 
 UNITS, EXAMPLES, BINS = 512, 10_000, (10, 100)
 PAIRS = {"bincount": 400, "sklearn": 20}

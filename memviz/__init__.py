@@ -20,13 +20,7 @@ from memviz.engine.record import (  # noqa: E402  # noqa: E402
     Zero,
     layers,
 )
-from memviz.engine.sets import (  # noqa: E402
-    Readout,
-    ablate,  # noqa: E402
-    ablation_curve,  # noqa: E402
-    greedy,  # noqa: E402
-    readout,
-)
+from memviz.engine.sets import Readout, ablate, ablation_curve, greedy, readout  # noqa: E402
 from memviz.engine.sweep import estimate, sweep, sweep_stream
 from memviz.probes.attribution import attribute_inputs, attribute_layers, attribute_unit  # noqa: E402
 from memviz.scores import Null, Scores  # noqa: E402

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.activation_stream import UnitActivations
+from memviz.engine.activations import UnitActivations
 from memviz.probes.encoders_peaks import class_peaks
 from memviz.probes.encoders_scores import SOURCE, UnitScores, signed, training_examples
 from memviz.scores import Null

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memviz.engine.activation_stream import UnitActivations
+from memviz.engine.activations import UnitActivations
 from memviz.engine.record import default_memory, split
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.activation_stream import UnitActivations
+from memviz.engine.activations import UnitActivations
 from memviz.engine.record import Located
 from memviz.study import Study
 from memviz.units import Layer, Unit

@@ -106,7 +106,7 @@ def quantile_codes(values: Tensor, bins: int = 8) -> Tensor:
     Returns
     -------
     int64 ``[units, examples]``
-        As :func:`memviz.engine.histograms.binned_mutual_information` takes them.
+        As :func:`memviz.engine.activations.binned_mutual_information` takes them.
 
     Examples
     --------

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.histograms import binned_mutual_information
+from memviz.engine.activations import binned_mutual_information
 from memviz.probes.information_activations import WHERE, Where, unit_values
 from memviz.probes.information_bins import quantile_codes
 from memviz.probes.information_entropy import PAPER

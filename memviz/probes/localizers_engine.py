@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from memviz.engine.activation_stream import UnitActivations
+from memviz.engine.activations import UnitActivations
 from memviz.engine.record import layers as layers_of
 from memviz.engine.sets import greedy
 from memviz.engine.sweep import default_units, estimate, sweep

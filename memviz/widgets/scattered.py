@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from memviz.engine.activation_stream import UnitActivations
-from memviz.engine.top_examples import TopExamples, top_example_steps
+from memviz.engine.activations import TopExamples, UnitActivations, top_example_steps
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.study import Study

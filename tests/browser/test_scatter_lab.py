@@ -92,7 +92,7 @@ def test_brush_ablate_undo_and_open(
         page.wait_for_selector(".mv-fire", timeout=30_000)
         told = notebook.python(
             "[str(scatter.controller.scatter.unit), *map(int, "
-            "__import__('memviz.engine.top_examples', fromlist=['x']).top_examples(study).of("
+            "__import__('memviz.engine.activations._top_examples', fromlist=['x']).top_examples(study).of("
             "scatter.controller.scatter.unit)[0])]"
         )
         layer, unit = told[0].rsplit(":", 1)

@@ -14,9 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import memviz as mv
 from benchmarks import activations as benchmark
 from benchmarks import models
-from memviz.engine import activation_stream
-from memviz.engine.activation_stream import UnitActivations
-from memviz.engine.activations import ActivationStatistics, activation_statistics
+from memviz.engine.activations import ActivationStatistics, UnitActivations, activation_statistics
+from memviz.engine.activations import _stream as activation_stream
 from tests.engine.test_exact import hooked
 from tests.engine.test_no_trace import Fragile, no_trace
 

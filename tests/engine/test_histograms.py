@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score
 from torch import Tensor
 
-from memviz.engine import histograms
-from memviz.engine.histograms import binned_mutual_information, histogram_tiles, joint_histograms
+from memviz.engine.activations import _histograms as histograms
+from memviz.engine.activations import binned_mutual_information, histogram_tiles, joint_histograms
 
 PATHS = ("int8", "float32", "bincount")
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import memviz as mv
-from memviz.engine.activation_stream import UnitActivations
-from memviz.engine.top_examples import top_example_steps, top_examples
+from memviz.engine.activations import UnitActivations, top_example_steps, top_examples
 from tests.widgets.support import flat_study, small_study
 
 

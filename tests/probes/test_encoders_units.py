@@ -141,7 +141,7 @@ def test_chunks_and_blocks_of_the_median_change_nothing(monkeypatch: pytest.Monk
     study = study_of(torch.rand(40, 7, generator=generator))
     whole, median = units(study), units(study, others="median")
     few = units(study, others="median", memory=4 * 40 * 3)  # three units a pass
-    monkeypatch.setattr("memviz.engine.activation_stream.chunk_size", lambda *_, **__: 3)
+    monkeypatch.setattr("memviz.engine.activations._stream.chunk_size", lambda *_, **__: 3)
     np.testing.assert_allclose(units(study), whole, rtol=1e-6)
     np.testing.assert_array_equal(few, median)
 

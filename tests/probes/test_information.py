@@ -11,7 +11,7 @@ from scipy.special import digamma
 from scipy.stats import entropy as shannon
 from sklearn.feature_selection import mutual_info_regression
 
-from memviz.engine.histograms import binned_mutual_information
+from memviz.engine.activations import binned_mutual_information
 from memviz.probes import information_ksg
 from memviz.probes.information_bins import bin_ranges, quantile_codes, unit_entropy
 from memviz.probes.information_ksg import ksg_matrix, ksg_mutual_information

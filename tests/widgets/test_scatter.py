@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 import memviz as mv
-from memviz.engine.top_examples import top_examples
+from memviz.engine.activations import top_examples
 from memviz.plots.unit_scatter import unit_scatter
 from memviz.widgets.controller import Controller
 from memviz.widgets.messages import Message

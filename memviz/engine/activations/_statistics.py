@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from memviz.engine.activation_stream import Augment, UnitActivations
 from memviz.engine.record import default_memory, split
 from memviz.study import Study
 from memviz.units import Layer, Unit
+
+from ._stream import Augment, UnitActivations
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memviz.engine.activation_stream import UnitActivations
 from memviz.study import Study
 from memviz.units import Unit
+
+from ._stream import UnitActivations
 
 
 @dataclass(frozen=True, eq=False)
