@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import memviz as mv
 from benchmarks import gradient_norms as benchmark
 from benchmarks import models
-from memviz.engine import ghost_norms, gradient_parts
 from memviz.engine.gradients import GradientNorms, gradient_norms
+from memviz.engine.gradients import _ghost_norms as ghost_norms
+from memviz.engine.gradients import _parts as gradient_parts
 from tests.engine.conftest import Conv1D
 from tests.engine.test_no_trace import Fragile, no_trace
 

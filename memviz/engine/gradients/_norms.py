@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memviz.engine.ghost_norms import GhostNorms
 from memviz.engine.record import halving, split
 from memviz.progress import slow
 from memviz.study import Study, check_examples, check_ready
+
+from ._ghost_norms import GhostNorms
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from memviz.engine.gradient_calls import ParameterCalls, Seen, Source, Use
-from memviz.engine.gradient_parts import Part
-from memviz.engine.gradient_rules import NotCoveredError, parts
 from memviz.engine.record import chunk_size, trace, undisturbed
 from memviz.study import Study
+
+from ._calls import ParameterCalls, Seen, Source, Use
+from ._parts import Part
+from ._rules import NotCoveredError, parts
 
 Found = dict[str, Tensor]
 Value = Callable[[Tensor, Tensor], Tensor]

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memviz.engine.gradient_calls import Source, Use
-from memviz.engine.gradient_parts import Convolution, Lookup, Part, Product, Summed
 from memviz.engine.record import Layout
+
+from ._calls import Source, Use
+from ._parts import Convolution, Lookup, Part, Product, Summed
 
 _T = Tensor
 _CONVOLUTION = ("input", "weight", "bias", "stride", "padding")
