@@ -22,7 +22,7 @@ from torch.nn.functional import normalize
 from benchmarks.neighbours import brute_force
 from benchmarks.report import about, parser, show, significant
 from benchmarks.timing import in_turn, one_thread
-from memviz.engine.neighbours import nearest
+from memviz.engine.search import nearest
 from memviz.probes.deja_vu import two_model_test
 from memviz.probes.deja_vu_embedded import Embedded
 

@@ -25,7 +25,7 @@ from torch.nn.functional import normalize
 
 from benchmarks.report import about, parser, show, significant
 from benchmarks.timing import Timing, in_turn, one_thread
-from memviz.engine.neighbours import nearest
+from memviz.engine.search import nearest
 
 QUERIES, ROWS, FEATURES, K = 1000, 100_000, 512, 10
 SPREADS = {"normal": None, "clusters, cosine 0.8": 0.5, "clusters, cosine 0.96": 0.2}

@@ -32,7 +32,7 @@ from memviz.data.scenes import SceneSets
 from memviz.demos.scene_directions import GAPS, both_ways
 from memviz.demos.scenes import SIDES, Scenes, Side
 from memviz.demos.weight_files import cache_folder
-from memviz.engine.embeddings import embed
+from memviz.engine.search import embed
 from memviz.models.clip import Clip, create_clip, save_clip
 from memviz.probes.deja_vu_duplicates import Duplicates, duplicates, near_duplicates
 from memviz.probes.deja_vu_utility import by_chance, linear_probe, zero_shot

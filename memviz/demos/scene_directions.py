@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from memviz.demos.scene_trainings import DIRECTIONS, Setting, is_ready, scenes_of
 from memviz.demos.scenes import SIDES, Scenes, utility
-from memviz.engine.embeddings import embed
+from memviz.engine.search import embed
 from memviz.probes.deja_vu import two_model_test
 from memviz.probes.deja_vu_embedded import Embedded
 from memviz.probes.deja_vu_sorts import MEASURES

@@ -29,7 +29,7 @@ from torch import Tensor
 from memviz.data.caption_pairs import CaptionPairs
 from memviz.data.scenes import NAMES, OBJECTS, PLACES, SIZE, SceneSets, caption, draw_scenes
 from memviz.demos.kept import Kept, folder_to_prepare, warn_not_kept
-from memviz.engine.embeddings import embed
+from memviz.engine.search import embed
 from memviz.models.clip import Clip, create_clip
 from memviz.probes.deja_vu import two_model_test
 from memviz.probes.deja_vu_embedded import Embedded

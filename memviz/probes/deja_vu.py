@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from memviz.engine.neighbours import nearest
+from memviz.engine.search import nearest
 from memviz.probes.deja_vu_embedded import Embedded, check_embeddings, check_public, embedded_by
 from memviz.probes.deja_vu_objects import Predictions, check_objects, predict
 from memviz.probes.deja_vu_table import DejaVu

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from memviz.engine.neighbours import nearest
+from memviz.engine.search import nearest
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memviz.engine.embeddings import embed
+from memviz.engine.search import embed
 
 _STEP = 4096  # rows checked at a time
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from memviz.engine.neighbours import Neighbours
+from memviz.engine.search import Neighbours
 
 _BLOCK = 2**22  # entries of a count table that are held at once
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from memviz.data.caption_pairs import CaptionPairs
-from memviz.engine.neighbours import nearest
 from memviz.engine.record import Intervention, Zero, intervention
+from memviz.engine.search import nearest
 from memviz.models.clip import Clip
 from memviz.probes.deja_vu import retest, two_model_test
 from memviz.probes.deja_vu_embedded import Embedded, embedded_by

@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.embeddings import embed
-from memviz.engine.neighbours import nearest
+from memviz.engine.search import embed, nearest
 from memviz.probes.deja_vu_labels import Labels, integers, labels_among, labels_of_public, tensor_of
 from memviz.scores import Null, Scores
 from memviz.statistics import resampled, sign_test
@@ -131,7 +130,7 @@ def ssl_test(
     held_out : (crops, labels), optional
         Of images that neither encoder was trained on and that are not public: the null.
     k, batch, progress
-        As in :func:`vote` and :func:`memviz.engine.embeddings.embed`.
+        As in :func:`vote` and :func:`memviz.engine.search.embed`.
 
     Raises
     ------

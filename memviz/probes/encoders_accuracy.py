@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from memviz.engine.embeddings import embed
 from memviz.engine.record import tensors_in
+from memviz.engine.search import embed
 
 
 @dataclass(frozen=True, eq=False)

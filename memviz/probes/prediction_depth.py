@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memviz.engine.neighbours import nearest
 from memviz.engine.record import Replay, Site
+from memviz.engine.search import nearest
 from memviz.probes.training_dynamics import UNREAD
 from memviz.progress import slow
 from memviz.scores import Null, Scores

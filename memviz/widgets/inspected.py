@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.neighbours import nearest
+from memviz.engine.search import nearest
 from memviz.engine.sweep import Effects
 from memviz.scores import Scores
 from memviz.session import Session

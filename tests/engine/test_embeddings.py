@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz.engine.embeddings import cached_embeddings, embed
+from memviz.engine.search import cached_embeddings, embed
 
 
 def network(seed: int = 0) -> nn.Module:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from memviz.engine import neighbour_screen, neighbour_search, neighbours
-from memviz.engine.neighbour_screen import Measure, Screen, product
-from memviz.engine.neighbour_search import Search
-from memviz.engine.neighbours import nearest
+from memviz.engine.search import Measure, Screen, Search, nearest, product
+from memviz.engine.search import _neighbours as neighbours
+from memviz.engine.search import _screen as neighbour_screen
+from memviz.engine.search import _search as neighbour_search
 
 MEASURES: tuple[Measure, ...] = ("cosine", "euclidean", "dot")
 SCREENS = (True, False)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from memviz.engine.neighbours import Neighbours
+from memviz.engine.search import Neighbours
 from memviz.probes.deja_vu import retest, two_model_test
 from memviz.probes.deja_vu_embedded import Embedded, embedded_by
 from memviz.probes.deja_vu_gaps import gaps

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from memviz.engine.neighbours import nearest
+from memviz.engine.search import nearest
 from memviz.probes.deja_vu import two_model_test
 from memviz.probes.deja_vu_embedded import Embedded
 from memviz.probes.deja_vu_objects import Predictions, predict, predicted_objects

@@ -8,9 +8,10 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from memviz.engine.neighbour_screen import Measure, bfloat16_pays, unit
-from memviz.engine.neighbour_search import Search
 from memviz.progress import slow
+
+from ._screen import Measure, bfloat16_pays, unit
+from ._search import Search
 
 _STEP = 1024  # rows checked at a time
 _WORTH = 2**27  # multiplications below which either screen is done at once

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from memviz.engine.neighbour_screen import Measure, Rows, Screen, product
 from memviz.engine.record import split
 from memviz.progress import slow
+
+from ._screen import Measure, Rows, Screen, product
 
 _STEP = 4096  # index rows at a time
 _ENTRIES = 2**22  # scores at a time
