@@ -31,13 +31,12 @@ from memviz.models.mlp import MLP
 from memviz.probes import examples as probes
 from memviz.probes.example_agreement import agreement
 from memviz.probes.feldman import split_half
-from memviz.probes.recipe import Recipe, second_split
 from memviz.probes.score_file import read_scores, write_scores
-from memviz.probes.subset_trainings import SubsetTrainings, train_subsets
 from memviz.probes.training_dynamics import second_split_forgetting
 from memviz.scores import Scores
 from memviz.study import Study
 from memviz.training.loop import train
+from memviz.training.subsets import Recipe, SubsetTrainings, second_split, train_subsets
 
 if TYPE_CHECKING:
     import pandas as pd

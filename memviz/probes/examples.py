@@ -15,11 +15,17 @@ from memviz.probes.example_gradients import el2n, grand, tracin
 from memviz.probes.feldman import Memorization
 from memviz.probes.input_gradients import loss_curvature, loss_sensitivity
 from memviz.probes.prediction_depth import prediction_depth
-from memviz.probes.subset_folder import fingerprint
-from memviz.probes.subset_trainings import Fit, SubsetTrainings, Training, run_tasks, training_pool
 from memviz.scores import Null, Scores
 from memviz.study import Study, check_examples
 from memviz.training.run import TrainingRun
+from memviz.training.subsets import (
+    Fit,
+    SubsetTrainings,
+    Training,
+    fingerprint,
+    run_tasks,
+    training_pool,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,7 +141,7 @@ def leave_one_out(
     Parameters
     ----------
     study, fit, seed, folder, jobs, progress
-        As for :func:`memviz.probes.subset_trainings.train_subsets`.
+        As for :func:`memviz.training.subsets.train_subsets`.
     examples : int64 ``[m]``
         To leave out, one at a time.
     pool : int64 ``[n]``, optional

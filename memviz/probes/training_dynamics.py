@@ -82,7 +82,7 @@ def second_split_forgetting(
     ----------
     correct : bool ``[epochs, n]``
         After each epoch on a second split that has none of these examples
-        (``memviz.probes.recipe.second_split``).
+        (``memviz.training.subsets.second_split``).
     examples, null_draws, seed
         As for :func:`forgetting_events`.
 

@@ -14,8 +14,8 @@ from memviz.probes.example_gradients import el2n, tracin
 from memviz.probes.feldman import split_half
 from memviz.probes.input_gradients import loss_sensitivity
 from memviz.probes.score_file import read_scores, write_scores
-from memviz.probes.subset_trainings import SubsetTrainings, train_subsets
 from memviz.statistics import spearman
+from memviz.training.subsets import SubsetTrainings, train_subsets
 
 NAMES = {
     *("memorization", "cumulative sample loss", "area under the margin", "learning time"),

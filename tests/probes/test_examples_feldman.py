@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import memviz as mv
 from memviz.probes import feldman
 from memviz.probes.examples import influential_pairs, leave_one_out, subsampled_memorization
-from memviz.probes.subset_trainings import SubsetTrainings, train_subsets
+from memviz.training.subsets import SubsetTrainings, train_subsets
 
 
 def nearest_neighbour(inputs: Tensor, labels: Tensor, chosen: Tensor, seed: int) -> Tensor:

@@ -18,8 +18,8 @@ from memviz.plots import examples as plots
 from memviz.probes.example_agreement import agreement, auroc
 from memviz.probes.example_table import example_table, rank_correlations
 from memviz.probes.examples import subsampled_memorization
-from memviz.probes.subset_trainings import SubsetTrainings
 from memviz.statistics import spearman
+from memviz.training.subsets import SubsetTrainings
 
 N = 60
 ODD = r"$\frac{ <b>"

@@ -11,9 +11,13 @@ from torch import Tensor, nn
 
 import memviz as mv
 from memviz.models.mlp import MLP
-from memviz.probes.recipe import Recipe, second_split
-from memviz.probes.subset_folder import fingerprint
-from memviz.probes.subset_trainings import SubsetTrainings, train_subsets
+from memviz.training.subsets import (
+    Recipe,
+    SubsetTrainings,
+    fingerprint,
+    second_split,
+    train_subsets,
+)
 
 CALLS: list[int] = []
 

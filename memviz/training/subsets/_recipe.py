@@ -22,7 +22,7 @@ class Recipe:
     """A fresh network, trained by the plain loop (SGD, momentum 0.9, cosine learning rate).
 
     Called with all inputs, all labels, the indices to train on and a seed, it returns the predicted
-    class of every input: what :func:`memviz.probes.subset_trainings.train_subsets` asks for. Any
+    class of every input: what :func:`memviz.training.subsets.train_subsets` asks for. Any
     function that does the same can stand in its place. Train to the end: an example that was not
     fitted can't be memorized, and its score says nothing.
 

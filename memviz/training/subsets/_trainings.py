@@ -15,10 +15,11 @@ from joblib.parallel import get_active_backend  # type: ignore[import-untyped]
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from memviz.probes.subset_folder import SubsetFolder, fingerprint, packed, unpacked
 from memviz.study import Study, check_examples, study_facts
 from memviz.tasks.task import Inputs
 from memviz.tensor_files import read_hashed, write_hashed
+
+from ._folder import SubsetFolder, fingerprint, packed, unpacked
 
 # (inputs, labels, indices to train on, seed) to the predicted class of every input
 Fit = Callable[[Inputs, Tensor, Tensor, int], Tensor]
@@ -110,7 +111,7 @@ def train_subsets(
     fit : callable
         ``fit(inputs, labels, chosen, seed)`` trains on the examples ``chosen`` (int64) and returns
         the predicted class of each input, int64 ``[N]``. It leaves the inputs as they are, and is
-        picklable for other processes. A :class:`memviz.probes.recipe.Recipe` is one.
+        picklable for other processes. A :class:`memviz.training.subsets.Recipe` is one.
     examples : int64 ``[n]``, optional
         To draw from: those of all groups but ``test``, unless given.
     trainings : int

@@ -1,0 +1,11 @@
+"""Many trainings on parts of a study, spread by joblib."""
+
+from ._folder import fingerprint as fingerprint
+from ._recipe import Recipe as Recipe
+from ._recipe import second_split as second_split
+from ._trainings import Fit as Fit
+from ._trainings import SubsetTrainings as SubsetTrainings
+from ._trainings import Training as Training
+from ._trainings import run_tasks as run_tasks
+from ._trainings import train_subsets as train_subsets
+from ._trainings import training_pool as training_pool
