@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from memviz.probes.attribution.localizers import CAPTUM
 from memviz.probes.localizers_blind import (
     class_memorization,
     diverse,
@@ -19,7 +20,6 @@ from memviz.probes.localizers_blind import (
     owned_memorization,
     unit_memorization,
 )
-from memviz.probes.localizers_captum import CAPTUM
 from memviz.probes.localizers_engine import (
     activation,
     critical_share,

@@ -256,6 +256,6 @@ def test_work_can_be_stopped_between_layers() -> None:
 def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     study = conv()
     wanted = mv.attribute_layers(study, range(6), n_steps=4, null_draws=0).values
-    monkeypatch.setattr("memviz.probes.attribution._BATCH", 4)
+    monkeypatch.setattr("memviz.probes.attribution._attribute._BATCH", 4)
     found = mv.attribute_layers(study, range(6), n_steps=4, null_draws=0).values
     assert found == pytest.approx(wanted, abs=1e-6)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import memviz as mv
+from memviz.probes.attribution.localizers import feature_ablation, grad_cam
 from memviz.probes.contest import Truth, contest
 from memviz.probes.localizers import BLIND, LOCALIZERS
-from memviz.probes.localizers_captum import feature_ablation, grad_cam
 from memviz.probes.localizers_engine import (
     activation,
     critical_share,

@@ -16,7 +16,11 @@ from torch import Tensor, nn
 from memviz.engine.record import Intervention
 from memviz.engine.record import layers as layers_of
 from memviz.engine.sets import ablate
-from memviz.probes.attribution_captum import (
+from memviz.scores import Null, Scores
+from memviz.study import Study, check_study
+from memviz.units import Layer, Unit, UnitSet, UnitsLike, check_units
+
+from ._captum import (
     Outputs,
     by_unit,
     captum_layers,
@@ -25,9 +29,6 @@ from memviz.probes.attribution_captum import (
     ready_for_captum,
     unit_axis,
 )
-from memviz.scores import Null, Scores
-from memviz.study import Study, check_study
-from memviz.units import Layer, Unit, UnitSet, UnitsLike, check_units
 
 INPUT_METHODS = {
     "integrated_gradients": "IntegratedGradients",

@@ -12,8 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from memviz.engine.record import layers as layers_of
-from memviz.probes.attribution import attribute_layers
-from memviz.probes.attribution_captum import (
+from memviz.scores import Scores
+from memviz.study import Study, sides
+from memviz.units import Layer
+
+from ._attribute import attribute_layers
+from ._captum import (
     Outputs,
     by_unit,
     captum_layers,
@@ -22,9 +26,6 @@ from memviz.probes.attribution_captum import (
     ready_for_captum,
     unit_axis,
 )
-from memviz.scores import Scores
-from memviz.study import Study, sides
-from memviz.units import Layer
 
 _STEPS = 10  # of the methods that integrate
 _BATCH = 120
