@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from memviz.demos import model_families
-from memviz.probes.information_activations import Where
-from memviz.probes.information_bins import Edges
-from memviz.probes.information_entropy import entropy
-from memviz.probes.information_pairs import Estimator, pair_information
-from memviz.probes.information_ranking import rank_models
+from memviz.probes.information import (
+    Edges,
+    Estimator,
+    Where,
+    entropy,
+    pair_information,
+    rank_models,
+)
 from memviz.study import Study
 
 if TYPE_CHECKING:

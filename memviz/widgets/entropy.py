@@ -11,8 +11,8 @@ from typing import Any
 import ipywidgets
 import numpy as np
 
-from memviz.plots.information import entropy_by_model
-from memviz.probes.information_entropy import Entropy
+from memviz.probes.information import Entropy
+from memviz.probes.information.figures import entropy_by_model
 
 Models = Mapping[Any, Sequence[Entropy]]
 _LEVEL = 0.005  # nats; less than this is neither a rise nor a fall
@@ -76,7 +76,7 @@ def entropy_view(found: Mapping[str, Models], label: str = "model") -> EntropyVi
     Parameters
     ----------
     found : mapping of edges to a mapping of a model's setting to Entropy of each seed
-        As :func:`memviz.plots.information.entropy_under_edges` takes it; the models are those of
+        As :func:`memviz.probes.information.figures.entropy_under_edges` takes it; the models are those of
         the first choice in all others.
     label : str
         What the settings are, for example ``"share of wrong labels"``.

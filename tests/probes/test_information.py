@@ -12,9 +12,14 @@ from scipy.stats import entropy as shannon
 from sklearn.feature_selection import mutual_info_regression
 
 from memviz.engine.activations import binned_mutual_information
-from memviz.probes import information_ksg
-from memviz.probes.information_bins import bin_ranges, quantile_codes, unit_entropy
-from memviz.probes.information_ksg import ksg_matrix, ksg_mutual_information
+from memviz.probes.information import _ksg as information_ksg
+from memviz.probes.information import (
+    bin_ranges,
+    ksg_matrix,
+    ksg_mutual_information,
+    quantile_codes,
+    unit_entropy,
+)
 
 
 def normal(*shape, seed=0):

@@ -11,12 +11,14 @@ from scipy.stats import kendalltau
 from torch import nn
 
 import memviz as mv
-from memviz.plots import information as figures
-from memviz.probes.information_activations import unit_values
-from memviz.probes.information_bins import unit_entropy
-from memviz.probes.information_entropy import entropy
-from memviz.probes.information_pairs import pair_information
-from memviz.probes.information_ranking import rank_models
+from memviz.probes.information import (
+    entropy,
+    pair_information,
+    rank_models,
+    unit_entropy,
+    unit_values,
+)
+from memviz.probes.information import figures as figures
 
 N, UNITS = 1000, 8
 

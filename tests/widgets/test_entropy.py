@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import memviz as mv
-from memviz.probes.information_entropy import Entropy
+from memviz.probes.information import Entropy
 from memviz.widgets.entropy import entropy_view
 
 EVIL = "<img src=x onerror='pwned=1'>"

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from memviz.engine.activations import binned_mutual_information
-from memviz.probes.information_activations import WHERE, Where, unit_values
-from memviz.probes.information_bins import quantile_codes
-from memviz.probes.information_entropy import PAPER
-from memviz.probes.information_ksg import Scale, ksg_matrix
 from memviz.scores import Null, Scores
 from memviz.study import Study
 from memviz.units import Layer, Unit
+
+from ._activations import WHERE, Where, unit_values
+from ._bins import quantile_codes
+from ._entropy import PAPER
+from ._ksg import Scale, ksg_matrix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,7 +137,7 @@ class PairInformation:
 
     def plot(self) -> Figure:
         """Density of the pairs, and of the null."""
-        from memviz.plots.information import pair_density
+        from memviz.probes.information.figures import pair_density
 
         return pair_density({"pairs of units": self})
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from memviz.probes.information_entropy import Entropy
-    from memviz.probes.information_pairs import PairInformation
-    from memviz.probes.information_ranking import ModelRanking
+    from ._entropy import Entropy
+    from ._pairs import PairInformation
+    from ._ranking import ModelRanking
 
 _MEASURED = "#D55E00"
 _SHOWN = 48  # units whose activations are drawn, evenly over the layers

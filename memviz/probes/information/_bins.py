@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from memviz.probes.information_ksg import check_values
+from ._ksg import check_values
 
 Edges = Literal["global", "layer", "unit"]
 

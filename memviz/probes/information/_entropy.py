@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.probes.information_activations import WHERE, Where, initialized, unit_values
-from memviz.probes.information_bins import Edges, bin_ranges, unit_entropy
 from memviz.progress import slow
 from memviz.scores import Null, Scores
 from memviz.study import Study
 from memviz.units import Layer
+
+from ._activations import WHERE, Where, initialized, unit_values
+from ._bins import Edges, bin_ranges, unit_entropy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +85,7 @@ class Entropy(Scores):
 
     def plot(self, k: int = 0) -> Figure:
         """Boxes by layer, the null beside each; with ``k``, the k highest as bars."""
-        from memviz.plots.information import entropy_by_layer
+        from memviz.probes.information.figures import entropy_by_layer
 
         return super().plot(k) if k else entropy_by_layer(self)
 
