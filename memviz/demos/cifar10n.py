@@ -24,10 +24,13 @@ from torch import Tensor, nn
 
 from memviz.data.loaders import CIFAR10_CLASSES, CIFAR10N_KINDS, load_cifar10, load_cifar10n
 from memviz.models.resnet9 import ResNet9
-from memviz.probes.gradient_accounting import gradient_accounting
-from memviz.probes.retraining import RetrainingSettings, layer_retraining
-from memviz.probes.rewinder import Rewinder
-from memviz.probes.rewinding import layer_rewinding
+from memviz.probes.localization import (
+    RetrainingSettings,
+    Rewinder,
+    gradient_accounting,
+    layer_retraining,
+    layer_rewinding,
+)
 from memviz.study import Study
 from memviz.training.loop import train
 

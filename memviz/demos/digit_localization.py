@@ -26,9 +26,7 @@ from memviz.demos import digits, weight_files
 from memviz.demos.kept import Kept, folder_to_prepare, warn_not_kept
 from memviz.models.convnet import ConvNet
 from memviz.models.mlp import MLP
-from memviz.probes.epoch_gradients import EpochGradients
-from memviz.probes.gradient_table import GradientAccounting
-from memviz.probes.layer_groups import layer_groups
+from memviz.probes.localization import EpochGradients, GradientAccounting, layer_groups
 from memviz.study import Study
 from memviz.training.loop import train
 

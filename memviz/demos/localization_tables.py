@@ -9,9 +9,8 @@ import numpy as np
 
 from memviz.demos import digit_localization as demo
 from memviz.demos import digits, weight_files
-from memviz.probes.critical_units import Method, critical_units
-from memviz.probes.retraining import layer_retraining
-from memviz.probes.rewinding import layer_rewinding
+from memviz.probes.localization import layer_retraining, layer_rewinding
+from memviz.probes.localization.critical import Method, critical_units
 from memviz.tensor_files import atomic_write
 
 if TYPE_CHECKING:

@@ -13,13 +13,10 @@ from torch.func import functional_call
 from memviz.engine.activations import UnitActivations
 from memviz.engine.record import layers as layers_of
 from memviz.engine.sets import greedy
-from memviz.engine.sweep import default_units, estimate, sweep
-from memviz.probes.critical_units import critical_units
+from memviz.engine.sweep import estimate, sweep
 from memviz.scores import Scores
 from memviz.study import Study, sides
 from memviz.units import Unit
-
-_SEARCHED = 8  # examples of a group whose critical units are searched for
 
 
 def exact_ablation(study: Study) -> Scores:
@@ -70,37 +67,6 @@ def greedy_search(study: Study, size: int = 32, evaluations: int = 4) -> Scores:
         values=values,
         units=first.units,
         source="memviz: greedy search over sets, each step evaluated exactly",
-    )
-
-
-def critical_share(study: Study, per_group: int = _SEARCHED, cap: int = 32) -> Scores:
-    """How often a unit is among those that flip a memorized example, less how often a clean one's.
-
-    The first-order search of Maini et al. (2023) for a few examples of each group, by zero
-    ablation and without noise.
-    """
-    mine, rest = sides(study, per_group)
-    found = critical_units(
-        study,
-        torch.cat([mine, rest]),
-        how="zero",
-        cap=cap,
-        reference=64,
-        copies=0,
-        random_draws=0,
-        progress=False,
-    )
-    units = tuple(default_units(layers_of(study)))
-    rows = {unit: row for row, unit in enumerate(units)}
-    counted = np.zeros((2, len(units)))
-    for example, taken in enumerate(found.units):
-        counted[int(example >= len(mine)), [rows[unit] for unit in taken]] += 1
-    return Scores(
-        name="critical units",
-        measure=f"share of {len(mine)} memorized − share of {len(rest)} clean examples",
-        values=counted[0] / len(mine) - counted[1] / len(rest),
-        units=units,
-        source="after Maini et al. 2023 (arXiv:2307.09542), greedy search for critical units",
     )
 
 

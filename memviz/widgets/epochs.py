@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memviz.probes.rewinder import Rewinder
+from memviz.probes.localization import Rewinder
 from memviz.session import Session
 from memviz.study import Study
 from memviz.training.run import TrainingRun

@@ -9,9 +9,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import memviz as mv
-from memviz.probes.epoch_gradients import EpochGradients, subset_gradients
-from memviz.probes.gradient_accounting import gradient_accounting
-from memviz.probes.layer_groups import layer_groups
+from memviz.probes.localization import (
+    EpochGradients,
+    gradient_accounting,
+    layer_groups,
+    subset_gradients,
+)
 from memviz.training.loop import train
 
 

@@ -7,10 +7,14 @@ import torch
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz.probes.layer_groups import layer_groups
-from memviz.probes.retraining import EVERYTHING, RetrainingSettings, layer_retraining
-from memviz.probes.rewinder import Rewinder
-from memviz.probes.rewinding import layer_rewinding
+from memviz.probes.localization import (
+    EVERYTHING,
+    RetrainingSettings,
+    Rewinder,
+    layer_groups,
+    layer_retraining,
+    layer_rewinding,
+)
 from memviz.training.loop import predict, train
 
 QUICK = {"epochs": 8, "batch_size": 16, "learning_rate": 0.05, "progress": False}

@@ -16,8 +16,12 @@ from torch.nn.functional import cross_entropy
 
 import memviz as mv
 from memviz.engine.record import Filter, Replay, Zero
-from memviz.probes.critical_units import critical_units
-from memviz.probes.unit_search import NoisyBatch, first_order_search, objective_drops
+from memviz.probes.localization.critical import (
+    NoisyBatch,
+    critical_units,
+    first_order_search,
+    objective_drops,
+)
 from memviz.training.loop import train
 
 ALONE = {"random_draws": 0, "progress": False}

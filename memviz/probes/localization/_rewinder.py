@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from memviz.probes.layer_groups import LayerGroup, LayersLike, layer_groups, state_of
 from memviz.study import Study, check_examples
 from memviz.training.checkpoints import load_checkpoint
+
+from ._layer_groups import LayerGroup, LayersLike, layer_groups, state_of
 
 _BATCH = 1024
 _KEPT = 256

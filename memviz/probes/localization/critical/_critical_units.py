@@ -10,17 +10,12 @@ from torch import Tensor
 
 from memviz.engine.record import Intervention, Replay, intervention
 from memviz.engine.sweep import default_units
-from memviz.probes.critical_table import CriticalUnits
-from memviz.probes.unit_search import (
-    NoisyBatch,
-    Objective,
-    exact_search,
-    first_order_search,
-    random_order_counts,
-)
 from memviz.progress import slow
 from memviz.study import Study, check_examples, default_groups
 from memviz.units import UnitSet, UnitsLike
+
+from ._search import NoisyBatch, Objective, exact_search, first_order_search, random_order_counts
+from ._table import CriticalUnits
 
 Method = Literal["first-order", "exact"]
 

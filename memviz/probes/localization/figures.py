@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from memviz.probes.critical_table import CriticalUnits
-    from memviz.probes.gradient_table import GradientAccounting
-    from memviz.probes.retraining import Retraining
-    from memviz.probes.rewinding import Rewinding
+    from memviz.probes.localization.critical import CriticalUnits
+
+    from ._gradient_table import GradientAccounting
+    from ._retraining import Retraining
+    from ._rewinding import Rewinding
 
 _NOISY, _CLEAN = group_style("memorized"), group_style("clean")
 

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.probes.gradient_table import GradientAccounting
-from memviz.probes.layer_groups import LayersLike, layer_groups
 from memviz.tasks.classification import Classification
 from memviz.tasks.task import Task
+
+from ._gradient_table import GradientAccounting
+from ._layer_groups import LayersLike, layer_groups
 
 
 def subset_gradients(

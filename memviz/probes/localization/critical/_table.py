@@ -46,7 +46,7 @@ class CriticalUnits:
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
     >>> groups = {"memorized": range(2), "clean": range(2, 6)}
     >>> study = Study(model.eval(), torch.randn(6, 4), torch.zeros(6), groups)
-    >>> from memviz.probes.critical_units import critical_units
+    >>> from memviz.probes.localization.critical import critical_units
     >>> found = critical_units(study, torch.tensor([0, 3]), random_draws=2, progress=False)
     >>> found.counts.shape, found.random.shape
     ((2,), (2, 2))
@@ -140,7 +140,7 @@ class CriticalUnits:
 
     def plot(self) -> Figure:
         """How many units flip what share of a group, beside random order; and in which layers."""
-        from memviz.plots.localization import critical_units
+        from memviz.probes.localization.figures import critical_units
 
         return critical_units(self)
 

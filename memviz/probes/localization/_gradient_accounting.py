@@ -9,13 +9,14 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from memviz.probes.epoch_gradients import EpochGradients
-from memviz.probes.gradient_table import GradientAccounting
-from memviz.probes.layer_groups import LayersLike
-from memviz.probes.rewinder import check_epochs
 from memviz.progress import slow
 from memviz.study import Study, default_groups
 from memviz.training.checkpoints import load_checkpoint
+
+from ._epoch_gradients import EpochGradients
+from ._gradient_table import GradientAccounting
+from ._layer_groups import LayersLike
+from ._rewinder import check_epochs
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from memviz.probes.layer_groups import LayersLike
-from memviz.probes.rewinder import Rewinder, check_epochs
 from memviz.progress import slow
 from memviz.study import Study
+
+from ._layer_groups import LayersLike
+from ._rewinder import Rewinder, check_epochs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +85,7 @@ class Rewinding:
 
     def plot(self, *, buffers: bool = False) -> Figure:
         """Accuracy over the epoch each layer is put back to, one panel a group."""
-        from memviz.plots.localization import rewinding
+        from memviz.probes.localization.figures import rewinding
 
         return rewinding(self, buffers=buffers)
 

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from memviz.probes.layer_groups import LayerGroup, LayersLike, layer_groups, state_of
-from memviz.probes.rewinder import Rewinder, state_at
 from memviz.progress import slow
 from memviz.study import Study, default_groups
+
+from ._layer_groups import LayerGroup, LayersLike, layer_groups, state_of
+from ._rewinder import Rewinder, state_at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +116,7 @@ class Retraining:
 
     def plot(self) -> Figure:
         """Accuracy of each group by layer, right after rewinding and at the end."""
-        from memviz.plots.localization import retraining
+        from memviz.probes.localization.figures import retraining
 
         return retraining(self)
 
