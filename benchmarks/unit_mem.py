@@ -24,7 +24,7 @@ from torchvision.models import resnet18
 
 from benchmarks.report import about, parser, show, significant
 from benchmarks.timing import Timing, one_thread, peak_memory
-from memviz.probes.encoders_units import unit_mem
+from memviz.probes.encoders.units import unit_mem
 
 EXAMPLES, COPIES, SIDE, CLASSES = (250, 1000), 10, 64, 10
 HOOK_BATCH = 100

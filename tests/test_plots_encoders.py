@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from memviz.plots import encoders as plots
-from memviz.probes.encoders_layers import LayerMem
-from memviz.probes.encoders_path import Point
-from memviz.probes.encoders_pruning import Pruning
+from memviz.probes.encoders import figures as plots
+from memviz.probes.encoders.experiments import Pruning
+from memviz.probes.encoders.layers import LayerMem, Point
 from memviz.scores import Scores
 from memviz.units import Unit
 

@@ -15,7 +15,7 @@ from memviz.demos import digits, example_tied
 from memviz.engine.record import layers
 from memviz.models.memorizers import Activation, construct_memorizer
 from memviz.probes.contest import Truth
-from memviz.probes.encoders_injection import inject
+from memviz.probes.encoders.experiments import inject
 from memviz.progress import slow
 from memviz.study import Study
 from memviz.training.example_tied_dropout import CHILD, ExampleTiedDropout

@@ -21,10 +21,10 @@ from memviz.data.subsets import Subsets, four_subsets
 from memviz.demos.encoders_figures import print_layers, print_pruning
 from memviz.probes.deja_vu_crops import CORNERS, corner_crop, crops
 from memviz.probes.deja_vu_ssl import SSLDejaVu, ssl_test, symmetrised
-from memviz.probes.encoders_accuracy import ProbeAccuracy
-from memviz.probes.encoders_layers import layer_mem
-from memviz.probes.encoders_pruning import prune
-from memviz.probes.encoders_units import unit_mem
+from memviz.probes.encoders import ProbeAccuracy
+from memviz.probes.encoders.experiments import prune
+from memviz.probes.encoders.layers import layer_mem
+from memviz.probes.encoders.units import unit_mem
 from memviz.study import Study
 from memviz.training.self_supervised import seeded, train_simclr
 

@@ -8,13 +8,10 @@ import numpy as np
 import torch
 
 from memviz.demos.encoders import LAYERS, Encoders, How, load
-from memviz.probes.encoders_accuracy import ProbeAccuracy
-from memviz.probes.encoders_classes import class_mem
-from memviz.probes.encoders_layers import LayerMem, layer_mem, pooled
-from memviz.probes.encoders_path import PathFeatures
-from memviz.probes.encoders_pruning import Pruning, prune
-from memviz.probes.encoders_scores import training_examples
-from memviz.probes.encoders_units import unit_mem
+from memviz.probes.encoders import ProbeAccuracy, training_examples
+from memviz.probes.encoders.experiments import Pruning, prune
+from memviz.probes.encoders.layers import LayerMem, PathFeatures, layer_mem, pooled
+from memviz.probes.encoders.units import class_mem, unit_mem
 
 VIEWS = 20
 SHARES = (0.1, 0.2, 0.4)

@@ -13,9 +13,13 @@ from collections.abc import Callable
 from functools import partial
 
 from memviz.probes.attribution.localizers import CAPTUM
+from memviz.probes.encoders.localizers import (
+    class_memorization,
+    owned_memorization,
+    unit_memorization,
+)
 from memviz.probes.information.localizers import diverse, lonely
 from memviz.probes.localization.localizers import critical_share
-from memviz.probes.localizers_blind import class_memorization, owned_memorization, unit_memorization
 from memviz.probes.localizers_engine import (
     activation,
     exact_ablation,

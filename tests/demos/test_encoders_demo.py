@@ -10,7 +10,7 @@ from memviz.data.subsets import Subsets
 from memviz.demos import encoders as demo
 from memviz.demos import encoders_figures as figures
 from memviz.demos.encoders_cifar10 import drawn, network
-from memviz.probes.encoders_layers import layer_mem
+from memviz.probes.encoders.layers import layer_mem
 
 
 def small(encoders: demo.Encoders, *, unit_norm: bool = True) -> np.ndarray:
@@ -103,8 +103,7 @@ def test_the_subsets_of_cifar10_keep_apart() -> None:
 
 
 def test_order_and_figures_are_read_off_the_last_layer(capsys: pytest.CaptureFixture[str]) -> None:
-    from memviz.probes.encoders_layers import LayerMem
-    from memviz.probes.encoders_path import Point
+    from memviz.probes.encoders.layers import LayerMem, Point
 
     path = (Point("one", "conv", 0), Point("two", "conv", 1, "one"))
     last = {"S_C": [3.0, 1.0], "S_S": [2.0, 2.0], "S_E": [1.0, 0.0], "S_I": [0.0, -1.0]}

@@ -6,17 +6,16 @@ import torch
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz.probes.encoders_accuracy import ProbeAccuracy
-from memviz.probes.encoders_injection import inject
-from memviz.probes.encoders_modules import layer_modules
-from memviz.probes.encoders_pruning import prune
-from memviz.probes.encoders_transplants import (
+from memviz.probes.encoders import ProbeAccuracy, layer_modules
+from memviz.probes.encoders.experiments import (
     fine_tune_layers,
+    inject,
     layer_fine_tuning,
     layer_replacement,
+    prune,
     replace_layers,
 )
-from memviz.probes.encoders_units import unit_mem
+from memviz.probes.encoders.units import unit_mem
 from memviz.scores import Scores
 from tests.engine.test_no_trace import no_trace
 

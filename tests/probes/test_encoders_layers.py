@@ -9,10 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memviz.data.subsets import Subsets
-from memviz.probes.encoders_alignment import alignment, views
-from memviz.probes.encoders_layers import LayerMem, layer_mem, pooled
-from memviz.probes.encoders_path import PathFeatures
-from memviz.probes.encoders_ssl import ssl_mem
+from memviz.probes.encoders.layers import (
+    LayerMem,
+    PathFeatures,
+    alignment,
+    layer_mem,
+    pooled,
+    ssl_mem,
+    views,
+)
 from tests.engine.test_no_trace import no_trace
 
 SETS = Subsets(range(4), range(4, 7), range(7, 10), range(10, 12))

@@ -8,10 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz.probes.encoders_classes import class_mem, class_selectivity
-from memviz.probes.encoders_injection import inject
-from memviz.probes.encoders_null import random_network
-from memviz.probes.encoders_units import unit_mem
+from memviz.probes.encoders.experiments import inject
+from memviz.probes.encoders.units import class_mem, class_selectivity, random_network, unit_mem
 from tests.engine.test_no_trace import no_trace
 
 

@@ -70,7 +70,7 @@ def activation_statistics(
     """Largest activation of each unit, the example that reaches it, and what the others reach.
 
     What UnitMem (Wang et al. 2024, arXiv:2409.19069, section 5) compares, with its sign; UnitMem
-    itself is :func:`memviz.probes.encoders_units.unit_mem`, which takes absolute values where
+    itself is :func:`memviz.probes.encoders.units.unit_mem`, which takes absolute values where
     activations can be negative, or refuses them. Nothing but a few numbers a unit is kept, however
     many examples there are. The median alone needs all examples of a unit at once: as many units as
     ``memory`` holds in one pass over the examples, then the next ones in another pass, with the

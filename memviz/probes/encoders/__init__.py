@@ -9,22 +9,21 @@ function of images and a generator.
 
 from __future__ import annotations
 
-from memviz.probes.encoders_accuracy import ProbeAccuracy
-from memviz.probes.encoders_classes import class_mem, class_selectivity
-from memviz.probes.encoders_injection import Injection, inject
-from memviz.probes.encoders_layers import LayerMem, layer_mem, pooled
-from memviz.probes.encoders_null import random_network
-from memviz.probes.encoders_path import Point
-from memviz.probes.encoders_pruning import Pruning, prune
-from memviz.probes.encoders_scores import UnitScores
-from memviz.probes.encoders_ssl import ssl_mem
-from memviz.probes.encoders_transplants import (
+from memviz.probes.encoders.experiments import (
+    Injection,
+    Pruning,
     fine_tune_layers,
+    inject,
     layer_fine_tuning,
     layer_replacement,
+    prune,
     replace_layers,
 )
-from memviz.probes.encoders_units import unit_mem
+from memviz.probes.encoders.layers import LayerMem, Point, layer_mem, pooled, ssl_mem
+from memviz.probes.encoders.units import class_mem, class_selectivity, random_network, unit_mem
+
+from ._accuracy import ProbeAccuracy
+from ._scores import UnitScores
 
 __all__ = [
     "Injection",
@@ -47,3 +46,5 @@ __all__ = [
     "ssl_mem",
     "unit_mem",
 ]
+from ._modules import layer_modules as layer_modules
+from ._scores import training_examples as training_examples

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from memviz.probes.encoders_modules import layer_modules
 from memviz.progress import slow
 from memviz.study import check_ready
 from memviz.tasks.task import Inputs
 from memviz.training.loop import predict
 from memviz.training.self_supervised import features, seeded
+
+from .._modules import layer_modules
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -149,3 +149,11 @@ def _median_of_others(values: Tensor) -> Tensor:
     # Dropping the largest leaves the order of the rest, so the ranks are those among all.
     low, high = values.kthvalue(n // 2, 1).values, values.kthvalue((n + 1) // 2, 1).values
     return (low + high) / 2
+
+
+def signed(found: Peaks) -> str:
+    """Words on activations below 0, if there were any."""
+    number = int(found.negative.sum())
+    if not number:
+        return ""
+    return f"; the absolute value is taken, since {number} units can be negative"

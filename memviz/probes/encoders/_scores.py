@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.probes.encoders_peaks import Peaks
 from memviz.scores import Scores
 from memviz.study import Study
 
@@ -63,11 +62,3 @@ def training_examples(study: Study) -> Tensor:
     """All examples but the group ``test``, int64; all where that leaves none."""
     outside = ~study.groups.get("test", torch.zeros(len(study), dtype=torch.bool))
     return outside.nonzero()[:, 0] if bool(outside.any()) else torch.arange(len(study))
-
-
-def signed(found: Peaks) -> str:
-    """Words on activations below 0, if there were any."""
-    number = int(found.negative.sum())
-    if not number:
-        return ""
-    return f"; the absolute value is taken, since {number} units can be negative"

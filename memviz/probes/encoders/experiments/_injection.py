@@ -25,12 +25,13 @@ from memviz.engine.record import (
     trace,
     undisturbed,
 )
-from memviz.probes.encoders_modules import norms_behind
-from memviz.probes.encoders_scores import UnitScores, training_examples
-from memviz.probes.encoders_units import unit_mem
+from memviz.probes.encoders.units import unit_mem
 from memviz.progress import slow
 from memviz.study import Study, check_ready
 from memviz.units import Unit, UnknownLayerError
+
+from .._modules import norms_behind
+from .._scores import UnitScores, training_examples
 
 if TYPE_CHECKING:
     import pandas as pd

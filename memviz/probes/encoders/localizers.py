@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from memviz.probes.encoders_classes import class_mem
-from memviz.probes.encoders_units import unit_mem
+from memviz.probes.encoders.units import class_mem, unit_mem
 from memviz.scores import Scores
 from memviz.study import Study, sides
 

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from memviz.engine.activations import UnitActivations
-from memviz.probes.encoders_null import random_network
-from memviz.probes.encoders_peaks import Peaks, peaks
-from memviz.probes.encoders_scores import SOURCE, UnitScores, signed, training_examples
 from memviz.scores import Null
 from memviz.study import Study
 from memviz.units import Layer, Unit
+
+from .._scores import SOURCE, UnitScores, training_examples
+from ._null import random_network
+from ._peaks import Peaks, peaks, signed
 
 _DRAWS = 200  # quantiles that stand for a layer's units in the networks of random weights
 

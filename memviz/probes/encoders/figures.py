@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from memviz.probes.encoders_layers import LayerMem
-    from memviz.probes.encoders_pruning import Pruning
+    from memviz.probes.encoders.experiments import Pruning
+    from memviz.probes.encoders.layers import LayerMem
     from memviz.scores import Scores
 
 # Colour and mark, so that colour is never alone.
@@ -35,7 +35,7 @@ def layer_mem(found: LayerMem) -> Figure:
 
     Examples
     --------
-    >>> from memviz.probes.encoders_layers import LayerMem, Point
+    >>> from memviz.probes.encoders.layers import LayerMem, Point
     >>> path = (Point("one", "conv", 0), Point("two", "conv", 1, "one"))
     >>> one = {"S_C": np.array([[0.1, 0.2]]), "S_I": np.array([[0.1, 0.0]])}
     >>> len(layer_mem(LayerMem(path, one, one)).axes)
@@ -109,7 +109,7 @@ def pruning(found: Pruning) -> Figure:
     Examples
     --------
     >>> import pandas as pd
-    >>> from memviz.probes.encoders_pruning import Pruning
+    >>> from memviz.probes.encoders.experiments import Pruning
     >>> rows = [(0.0, "none", 0.9, 0.9, 0.9), (0.1, "top", 0.5, 0.5, 0.5)]
     >>> table = pd.DataFrame(rows, columns=["share", "choice", "accuracy", "least", "largest"])
     >>> len(pruning(Pruning("UnitMem", table)).axes)

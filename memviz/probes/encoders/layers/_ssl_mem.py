@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from memviz.data.subsets import Subsets
 from memviz.engine.record import tensors_in
-from memviz.probes.encoders_alignment import alignments, check_indices, check_pair, memorized
-from memviz.probes.encoders_scores import SOURCE
 from memviz.scores import Null, Scores
 from memviz.study import check_ready
 from memviz.training.self_supervised import Augment
+
+from .._scores import SOURCE
+from ._alignment import alignments, check_indices, check_pair, memorized
 
 _BATCH = 256  # views at a time
 

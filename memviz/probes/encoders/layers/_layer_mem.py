@@ -12,16 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from memviz.data.subsets import Subsets
-from memviz.probes.encoders_alignment import (
-    alignments,
-    check_indices,
-    check_pair,
-    check_sizes,
-    memorized,
-)
-from memviz.probes.encoders_path import PathFeatures, Point
-from memviz.probes.encoders_scores import SOURCE
 from memviz.training.self_supervised import Augment
+
+from .._scores import SOURCE
+from ._alignment import alignments, check_indices, check_pair, check_sizes, memorized
+from ._path import PathFeatures, Point
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +87,7 @@ class LayerMem:
 
     def plot(self) -> Figure:
         """The subsets' lines along the data path, and the gap of candidates to the others."""
-        from memviz.plots.encoders import layer_mem
+        from memviz.probes.encoders.figures import layer_mem
 
         return layer_mem(self)
 
@@ -122,7 +117,7 @@ def layer_mem(
     f and g differ in more than the candidates, so the level of S_S and S_E is not 0: read
     ``gap("S_S")``, and S_I as the mirror image, over several pairs. Delta LayerMem compares a
     layer with the one its data came from: behind a residual join with the join, not with the layer
-    that was called before (see :mod:`memviz.probes.encoders_path`).
+    that was called before (see :mod:`memviz.probes.encoders.layers`).
 
     Parameters
     ----------
@@ -130,7 +125,7 @@ def layer_mem(
         Pairs of f and g, all with these subsets; for pairs with subsets of their own, join results
         with :func:`pooled`.
     images, augment, augmentations, unit_norm, seed, progress
-        As for :func:`memviz.probes.encoders_ssl.ssl_mem`.
+        As for :func:`memviz.probes.encoders.layers.ssl_mem`.
     subsets : Subsets
     layers : sequence of str, optional
         Layers to read beside the joins; all, with an attention or an MLP as one, unless given.

@@ -10,11 +10,12 @@ import numpy as np
 from torch import nn
 
 from memviz.engine.sets import ablate
-from memviz.probes.encoders_scores import SOURCE
 from memviz.progress import slow
 from memviz.scores import Scores
 from memviz.study import Study
 from memviz.units import UnitSet
+
+from .._scores import SOURCE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +49,7 @@ class Pruning:
 
     def plot(self) -> Figure:
         """Accuracy against the share, a line a choice."""
-        from memviz.plots.encoders import pruning
+        from memviz.probes.encoders.figures import pruning
 
         return pruning(self)
 
@@ -79,7 +80,7 @@ def prune(
     scores : Scores
         Over units, UnitMem say.
     accuracy : callable
-        ``model -> float``, for example :class:`memviz.probes.encoders_accuracy.ProbeAccuracy`.
+        ``model -> float``, for example :class:`memviz.probes.encoders.ProbeAccuracy`.
     shares : tuple of float
         Of the units, from 0 to 1.
     per_layer : bool
@@ -96,7 +97,7 @@ def prune(
     Examples
     --------
     >>> import torch
-    >>> from memviz.probes.encoders_units import unit_mem
+    >>> from memviz.probes.encoders.units import unit_mem
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
     >>> study = Study(model, torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
     >>> found = prune(study, unit_mem(study), lambda model: 0.5, (0.5,))

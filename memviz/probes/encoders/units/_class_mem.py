@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from memviz.engine.activations import UnitActivations
-from memviz.probes.encoders_peaks import class_peaks
-from memviz.probes.encoders_scores import SOURCE, UnitScores, signed, training_examples
 from memviz.scores import Null
 from memviz.study import Study
+
+from .._scores import SOURCE, UnitScores, training_examples
+from ._peaks import class_peaks, signed
 
 
 def class_mem(
@@ -37,7 +38,7 @@ def class_mem(
     study : Study
         Its labels name the classes.
     layers, progress
-        As for :func:`memviz.probes.encoders_units.unit_mem`.
+        As for :func:`memviz.probes.encoders.units.unit_mem`.
     examples : int64 ``[n]``, optional
         Training images; all but the group ``test`` unless given.
     shuffles : int

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from memviz.engine.record import halving, split
-from memviz.probes.encoders_path import PathFeatures
 from memviz.progress import slow
 from memviz.training.self_supervised import Augment
+
+from ._path import PathFeatures
 
 Encode = Callable[[Tensor], Mapping[str, Tensor]]
 

@@ -1,0 +1,7 @@
+"""Which units hold an image or a class: UnitMem, ClassMem and their null."""
+
+from ._class_mem import class_mem as class_mem
+from ._class_mem import class_selectivity as class_selectivity
+from ._null import random_network as random_network
+from ._peaks import Peaks as Peaks
+from ._unit_mem import unit_mem as unit_mem
