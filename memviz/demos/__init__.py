@@ -53,3 +53,7 @@ def demo(name: str = "digits", seed: int = 0) -> Study | Retrieval | Encoders:
         names = ", ".join(repr(known) for known in sorted(_DEMOS))
         raise ValueError(f"There is no demo {name!r}; choose from: {names}.")
     return _DEMOS[name](seed)
+
+
+from ._score_file import read_scores as read_scores
+from ._score_file import write_scores as write_scores

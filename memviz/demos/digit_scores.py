@@ -28,15 +28,14 @@ from torch import Tensor, nn
 from memviz.demos import digits, weight_files
 from memviz.models.convnet import ConvNet
 from memviz.models.mlp import MLP
-from memviz.probes import examples as probes
-from memviz.probes.example_agreement import agreement
-from memviz.probes.feldman import split_half
-from memviz.probes.score_file import read_scores, write_scores
-from memviz.probes.training_dynamics import second_split_forgetting
+from memviz.probes.examples import _memorization as probes
+from memviz.probes.examples import agreement, second_split_forgetting, split_half
 from memviz.scores import Scores
 from memviz.study import Study
 from memviz.training.loop import train
 from memviz.training.subsets import Recipe, SubsetTrainings, second_split, train_subsets
+
+from ._score_file import read_scores, write_scores
 
 if TYPE_CHECKING:
     import pandas as pd

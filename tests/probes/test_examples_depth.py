@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import memviz as mv
 from memviz.models.convnet import ConvNet
-from memviz.probes import prediction_depth as module
-from memviz.probes.prediction_depth import depth_of, prediction_depth
+from memviz.probes.examples import _depth as module
+from memviz.probes.examples import depth_of, prediction_depth
 from tests.engine.test_no_trace import no_trace
 
 TABLES = st.integers(1, 6).flatmap(

@@ -7,13 +7,9 @@ import pytest
 import torch
 
 import memviz as mv
-from memviz.demos import digit_scores
+from memviz.demos import digit_scores, read_scores, write_scores
 from memviz.demos.digit_scores import MLP_RECIPE, NETWORKS, TRAININGS
-from memviz.probes.example_agreement import auroc
-from memviz.probes.example_gradients import el2n, tracin
-from memviz.probes.feldman import split_half
-from memviz.probes.input_gradients import loss_sensitivity
-from memviz.probes.score_file import read_scores, write_scores
+from memviz.probes.examples import auroc, el2n, loss_sensitivity, split_half, tracin
 from memviz.statistics import spearman
 from memviz.training.subsets import SubsetTrainings, train_subsets
 

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from memviz.probes.examples import scores_of_run
-from memviz.probes.training_dynamics import (
+from memviz.probes.examples import (
     area_under_margin,
     cumulative_loss,
     forgetting_events,
     learning_time,
+    scores_of_run,
     second_split_forgetting,
     shuffled_null,
 )

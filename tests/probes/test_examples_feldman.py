@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz.probes import feldman
+from memviz.probes.examples import _feldman as feldman
 from memviz.probes.examples import influential_pairs, leave_one_out, subsampled_memorization
 from memviz.training.subsets import SubsetTrainings, train_subsets
 

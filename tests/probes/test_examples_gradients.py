@@ -9,9 +9,15 @@ import torch
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz.probes.at_checkpoints import chosen_epochs, early_epochs
-from memviz.probes.example_gradients import el2n, grand, tracin
-from memviz.probes.input_gradients import loss_curvature, loss_sensitivity
+from memviz.probes.examples import (
+    chosen_epochs,
+    early_epochs,
+    el2n,
+    grand,
+    loss_curvature,
+    loss_sensitivity,
+    tracin,
+)
 from tests.engine.test_no_trace import no_trace
 
 

@@ -14,10 +14,14 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 import memviz as mv
-from memviz.plots import examples as plots
-from memviz.probes.example_agreement import agreement, auroc
-from memviz.probes.example_table import example_table, rank_correlations
-from memviz.probes.examples import subsampled_memorization
+from memviz.probes.examples import (
+    agreement,
+    auroc,
+    example_table,
+    rank_correlations,
+    subsampled_memorization,
+)
+from memviz.probes.examples import figures as plots
 from memviz.statistics import spearman
 from memviz.training.subsets import SubsetTrainings
 

@@ -116,7 +116,7 @@ def second_split(
     -------
     bool ``[epochs, n]``
         Whether an example is right after each epoch on the half that it is not in; for
-        :func:`memviz.probes.training_dynamics.second_split_forgetting`.
+        :func:`memviz.probes.examples.second_split_forgetting`.
 
     Raises
     ------

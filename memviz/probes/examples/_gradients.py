@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from memviz.engine.gradients import gradient_norms
-from memviz.probes.at_checkpoints import About, Null, chosen_epochs, early_epochs, over_checkpoints
-from memviz.probes.training_dynamics import UNREAD
 from memviz.scores import Scores
 from memviz.study import Study
+
+from ._at_checkpoints import About, Null, chosen_epochs, early_epochs, over_checkpoints
+from ._dynamics import UNREAD
 
 Engine = Literal["gradient norms", "captum"]
 _BATCH = 256
@@ -35,7 +36,7 @@ def el2n(
     Parameters
     ----------
     study, examples, null_draws, seed, progress
-        As for :func:`memviz.probes.input_gradients.loss_curvature`.
+        As for :func:`memviz.probes.examples.loss_curvature`.
     epochs : collection of int, optional
         Checkpoints of the first third, after epoch 0, unless given.
 
@@ -108,7 +109,7 @@ def tracin(
     Parameters
     ----------
     study, examples, epochs, null_draws, seed, progress
-        As for :func:`memviz.probes.input_gradients.loss_curvature`.
+        As for :func:`memviz.probes.examples.loss_curvature`.
     learning_rates : mapping of epoch to float, or one for all
         At each checkpoint.
     engine : "gradient norms" or "captum"

@@ -11,11 +11,12 @@ from torch.nn import functional as F
 
 from memviz.engine.record import Replay, Site
 from memviz.engine.search import nearest
-from memviz.probes.training_dynamics import UNREAD
 from memviz.progress import slow
 from memviz.scores import Null, Scores
 from memviz.study import Study, check_examples
 from memviz.units import UnknownLayerError
+
+from ._dynamics import UNREAD
 
 
 def prediction_depth(

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from memviz.engine.record import undisturbed
-from memviz.probes.training_dynamics import shuffled_null
 from memviz.progress import slow
 from memviz.scores import Scores
 from memviz.study import Study, check_examples
 from memviz.training.checkpoints import load_checkpoint
+
+from ._dynamics import shuffled_null
 
 # A study at one checkpoint, that checkpoint's epoch (None: the model as it is) and examples [n]
 Measure = Callable[[Study, int | None, Tensor], Tensor]

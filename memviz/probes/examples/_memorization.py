@@ -10,14 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.probes import feldman, training_dynamics
-from memviz.probes.example_gradients import el2n, grand, tracin
-from memviz.probes.feldman import Memorization
-from memviz.probes.input_gradients import loss_curvature, loss_sensitivity
-from memviz.probes.prediction_depth import prediction_depth
-from memviz.scores import Null, Scores
+from memviz.scores import Null
 from memviz.study import Study, check_examples
-from memviz.training.run import TrainingRun
 from memviz.training.subsets import (
     Fit,
     SubsetTrainings,
@@ -26,6 +20,9 @@ from memviz.training.subsets import (
     run_tasks,
     training_pool,
 )
+
+from . import _feldman as feldman
+from ._feldman import Memorization
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -186,54 +183,3 @@ def leave_one_out(
         trainings_with=np.full(len(left_out), runs),
         trainings_without=np.full(len(left_out), runs),
     )
-
-
-def scores_of_run(run: TrainingRun, examples: Tensor | None = None) -> list[Scores]:
-    """Every score that a recorded training gives by itself.
-
-    Forgetting events are counted in the moments of training where the run has them, else after each
-    epoch.
-
-    Parameters
-    ----------
-    run : TrainingRun
-    examples : int64 ``[n]``, optional
-        The study's indices of the run's examples; 0 to n-1 unless given.
-    """
-    presented = run.presented_margins
-    seen = run.correct if presented is None or presented.isnan().any() else presented > 0
-    return [
-        training_dynamics.cumulative_loss(run.losses, examples),
-        training_dynamics.area_under_margin(run.margins, examples),
-        training_dynamics.learning_time(run.correct, examples),
-        training_dynamics.forgetting_events(seen, examples),
-    ]
-
-
-def scores_of_checkpoints(
-    study: Study,
-    examples: Tensor | None = None,
-    *,
-    learning_rates: dict[int, float] | float = 1.0,
-    progress: bool = True,
-) -> list[Scores]:
-    """Every score that the study's checkpoints and its examples give, by their default settings.
-
-    Parameters
-    ----------
-    study : Study
-    examples : int64 ``[n]``, optional
-        All but the group ``test``, unless given.
-    learning_rates : float, or mapping of epoch to float
-        For TracIn.
-    progress : bool
-    """
-    chosen = training_pool(study, examples)
-    return [
-        loss_curvature(study, chosen, progress=progress),
-        loss_sensitivity(study, chosen, progress=progress),
-        el2n(study, chosen, progress=progress),
-        grand(study, chosen, progress=progress),
-        tracin(study, learning_rates, chosen, progress=progress),
-        prediction_depth(study, chosen, progress=progress),
-    ]

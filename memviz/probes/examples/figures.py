@@ -28,7 +28,7 @@ def rank_correlations(tables: Mapping[str, pd.DataFrame]) -> Figure:
     Parameters
     ----------
     tables : mapping of title to DataFrame ``[scores, scores]``
-        As :func:`memviz.probes.example_table.rank_correlations` gives it.
+        As :func:`memviz.probes.examples.rank_correlations` gives it.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def agreement(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        As :func:`memviz.probes.example_agreement.agreement` gives it.
+        As :func:`memviz.probes.examples.agreement` gives it.
     """
     figure = style.figure(6.4, 0.3 * len(table) + 1.2)
     axes = figure.subplots()

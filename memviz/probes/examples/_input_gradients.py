@@ -7,10 +7,11 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from memviz.probes.at_checkpoints import About, Null, over_checkpoints
-from memviz.probes.training_dynamics import UNREAD
 from memviz.scores import Scores
 from memviz.study import Study
+
+from ._at_checkpoints import About, Null, over_checkpoints
+from ._dynamics import UNREAD
 
 _BATCH = 256
 

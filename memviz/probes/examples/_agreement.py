@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.probes.example_table import example_table
 from memviz.scores import Scores
 from memviz.statistics import spearman
 from memviz.study import Study
+
+from ._table import example_table
 
 if TYPE_CHECKING:
     import pandas as pd
