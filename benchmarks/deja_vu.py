@@ -23,8 +23,7 @@ from benchmarks.neighbours import brute_force
 from benchmarks.report import about, parser, show, significant
 from benchmarks.timing import in_turn, one_thread
 from memviz.engine.search import nearest
-from memviz.probes.deja_vu import two_model_test
-from memviz.probes.deja_vu_embedded import Embedded
+from memviz.probes.deja_vu import Embedded, two_model_test
 
 CAPTIONS, PUBLIC, FEATURES, K, KINDS = 1000, 100_000, 512, 10, 80
 SCENES, SPREAD = 2000, 0.5

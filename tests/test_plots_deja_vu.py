@@ -7,12 +7,10 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from memviz.plots import deja_vu as plots
-from memviz.plots.deja_vu_neighbours import OTHER, OWN, neighbours
-from memviz.probes.deja_vu import two_model_test
-from memviz.probes.deja_vu_embedded import Embedded
+from memviz.probes.deja_vu import DejaVu, Embedded, two_model_test
+from memviz.probes.deja_vu.figures import OTHER, OWN, neighbours
+from memviz.probes.deja_vu.figures import _gaps as plots
 from memviz.probes.deja_vu_ssl import SSLDejaVu, vote
-from memviz.probes.deja_vu_table import DejaVu
 
 ODD = r"$\frac{ <img src=x> _a_"
 

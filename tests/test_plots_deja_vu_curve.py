@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memviz.plots.deja_vu_curve import gap_curve
-from memviz.probes.deja_vu_units import MEASURES, GapCurve
+from memviz.probes.deja_vu.ablation import MEASURES, GapCurve
+from memviz.probes.deja_vu.figures import gap_curve
 
 ODD = r"$\frac{ <img src=x> _a_"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from memviz.plots.deja_vu_mitigation import mitigation
+from memviz.probes.deja_vu.figures import mitigation
 
 ODD = r"$\frac{ <img src=x> _a_"
 

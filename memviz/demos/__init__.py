@@ -5,7 +5,7 @@ from typing import Literal, overload
 
 from memviz.demos import digits, early_learning, encoders, example_tied, scenes
 from memviz.demos.encoders import Encoders
-from memviz.probes.deja_vu_retrieval import Retrieval
+from memviz.probes.deja_vu.ablation import Retrieval
 from memviz.study import Study
 
 _DEMOS: dict[str, Callable[[int], Study | Retrieval | Encoders]] = {

@@ -34,8 +34,14 @@ from memviz.demos.scenes import SIDES, Scenes, Side
 from memviz.demos.weight_files import cache_folder
 from memviz.engine.search import embed
 from memviz.models.clip import Clip, create_clip, save_clip
-from memviz.probes.deja_vu_duplicates import Duplicates, duplicates, near_duplicates
-from memviz.probes.deja_vu_utility import by_chance, linear_probe, zero_shot
+from memviz.probes.deja_vu import (
+    Duplicates,
+    by_chance,
+    duplicates,
+    linear_probe,
+    near_duplicates,
+    zero_shot,
+)
 from memviz.training.contrastive import train_contrastive
 
 PAIRS, EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 128, 60, 64, 1e-3, 0.1

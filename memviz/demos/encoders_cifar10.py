@@ -19,8 +19,7 @@ from memviz.data.augmentations import CropAndColour
 from memviz.data.loaders import Cifar10, load_cifar10
 from memviz.data.subsets import Subsets, four_subsets
 from memviz.demos.encoders_figures import print_layers, print_pruning
-from memviz.probes.deja_vu_crops import CORNERS, corner_crop, crops
-from memviz.probes.deja_vu_ssl import SSLDejaVu, ssl_test, symmetrised
+from memviz.probes.deja_vu_ssl import CORNERS, SSLDejaVu, corner_crop, crops, ssl_test, symmetrised
 from memviz.probes.encoders import ProbeAccuracy
 from memviz.probes.encoders.experiments import prune
 from memviz.probes.encoders.layers import layer_mem

@@ -24,11 +24,7 @@ from typing import TYPE_CHECKING
 from memviz.demos.scene_trainings import DIRECTIONS, Setting, is_ready, scenes_of
 from memviz.demos.scenes import SIDES, Scenes, utility
 from memviz.engine.search import embed
-from memviz.probes.deja_vu import two_model_test
-from memviz.probes.deja_vu_embedded import Embedded
-from memviz.probes.deja_vu_sorts import MEASURES
-from memviz.probes.deja_vu_table import DejaVu
-from memviz.probes.deja_vu_utility import linear_probe
+from memviz.probes.deja_vu import MEASURES, DejaVu, Embedded, linear_probe, two_model_test
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,7 +149,7 @@ def _print_base(curves: pd.DataFrame, firsts: dict[str, pd.DataFrame]) -> None:
 
 
 def _draw_base(curves: pd.DataFrame, firsts: dict[str, pd.DataFrame], folder: Path) -> None:
-    from memviz.plots.deja_vu import curve, most_memorized
+    from memviz.probes.deja_vu.figures import curve, most_memorized
 
     means = curves.groupby(["labels", "k"], sort=False).mean().reset_index()
     _write(curve(means), folder / "deja-vu-neighbours.png")
@@ -210,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _table(table, ["setting"])
             tables.append(table)
     if given.pictures is not None and tables:
-        from memviz.plots.deja_vu_mitigation import mitigation
+        from memviz.probes.deja_vu.figures import mitigation
 
         both = mitigation(pd.concat(tables), utilities=("utility", "linear probe"))
         _write(both, given.pictures / "deja-vu-mitigation.png")

@@ -15,8 +15,8 @@ import torch
 
 from memviz.demos import scenes
 from memviz.demos.kept import Kept, folder_to_prepare
-from memviz.probes.deja_vu_retrieval import Retrieval
-from memviz.probes.deja_vu_units import (
+from memviz.probes.deja_vu.ablation import (
+    Retrieval,
     beyond_held_out,
     effect_scores,
     gap_curve,

@@ -31,9 +31,8 @@ from memviz.data.scenes import NAMES, OBJECTS, PLACES, SIZE, SceneSets, caption,
 from memviz.demos.kept import Kept, folder_to_prepare, warn_not_kept
 from memviz.engine.search import embed
 from memviz.models.clip import Clip, create_clip
-from memviz.probes.deja_vu import two_model_test
-from memviz.probes.deja_vu_embedded import Embedded
-from memviz.probes.deja_vu_retrieval import Retrieval
+from memviz.probes.deja_vu import Embedded, two_model_test
+from memviz.probes.deja_vu.ablation import Retrieval
 from memviz.training.contrastive import ContrastiveRun, train_contrastive
 
 RECIPE = "scenes-1"  # Change it with any setting below: other stored weights are refused.

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from memviz.engine.record import CancelledError, intervention
-from memviz.probes.deja_vu_retrieval import Retrieval, Retrieved
-from memviz.probes.deja_vu_units import random_steps
+from memviz.probes.deja_vu.ablation import Retrieval, Retrieved, random_steps
 from memviz.session import Session
 from memviz.units import UnitSet
 from memviz.widgets import choices, messages

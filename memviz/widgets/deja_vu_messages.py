@@ -13,10 +13,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from memviz.engine.sets import percent
-from memviz.probes.deja_vu_objects import Predictions, neighbour_changes
-from memviz.probes.deja_vu_retrieval import Retrieval, Retrieved
-from memviz.probes.deja_vu_table import DejaVu
-from memviz.probes.deja_vu_units import MEASURES, measured
+from memviz.probes.deja_vu import DejaVu, Predictions, neighbour_changes
+from memviz.probes.deja_vu.ablation import MEASURES, Retrieval, Retrieved, measured
 from memviz.widgets.messages import NO_RANDOM, Message, pack
 
 LISTED = 200  # pairs of the list, until more are asked for

@@ -12,8 +12,7 @@ import torch
 
 from memviz.engine.record import CancelledError, Intervention, Replay, intervention
 from memviz.engine.sweep import estimate_effects, new_effects, sweep_steps
-from memviz.probes.deja_vu_retrieval import Retrieval
-from memviz.probes.deja_vu_units import beyond_held_out, lost_aucg
+from memviz.probes.deja_vu.ablation import Retrieval, beyond_held_out, lost_aucg
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.units import Unit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from memviz.probes.deja_vu_retrieval import Retrieval
+from memviz.probes.deja_vu.ablation import Retrieval
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.widgets.base_view import BaseView
@@ -32,7 +32,7 @@ class DejaVuView(BaseView):
 
     def _figure(self) -> Figure | None:
         """The opened pair and its neighbours."""
-        from memviz.plots.deja_vu_neighbours import neighbours
+        from memviz.probes.deja_vu.figures import neighbours
 
         controller, row, pairs = self.controller, self.session.opened, self.retrieval.training
         if controller.shown is None or row is None or row >= len(pairs):

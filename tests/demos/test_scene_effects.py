@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from memviz.demos import scene_effects, scenes
-from memviz.probes.deja_vu_units import beyond_held_out, unit_effects, unit_layers
+from memviz.probes.deja_vu.ablation import beyond_held_out, unit_effects, unit_layers
 from memviz.scores import Null, Scores
 from memviz.units import Unit
 

@@ -11,11 +11,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from memviz.engine.search import Neighbours
-from memviz.probes.deja_vu import retest, two_model_test
-from memviz.probes.deja_vu_embedded import Embedded, embedded_by
-from memviz.probes.deja_vu_gaps import gaps
-from memviz.probes.deja_vu_objects import neighbour_changes, predict, predicted_objects
-from memviz.probes.deja_vu_table import DejaVu
+from memviz.probes.deja_vu import (
+    DejaVu,
+    Embedded,
+    embedded_by,
+    gaps,
+    neighbour_changes,
+    predict,
+    predicted_objects,
+    retest,
+    two_model_test,
+)
 from memviz.statistics import sign_test
 
 SEEDS = st.integers(0, 2**31)
@@ -273,7 +279,7 @@ def test_labels_that_equally_many_show_go_to_the_nearer_neighbour():
 
 def test_many_pairs_go_through_in_steps(monkeypatch):
     whole = random_test(6, n=50)
-    monkeypatch.setattr("memviz.probes.deja_vu_objects._BLOCK", 20)
+    monkeypatch.setattr("memviz.probes.deja_vu._objects._BLOCK", 20)
     assert random_test(6, n=50).frame.equals(whole.frame)
 
 

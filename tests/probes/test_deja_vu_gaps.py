@@ -7,10 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from memviz.probes.deja_vu import two_model_test
-from memviz.probes.deja_vu_embedded import Embedded
-from memviz.probes.deja_vu_gaps import gaps_of_means, summary, survival
-from memviz.probes.deja_vu_table import DejaVu
+from memviz.probes.deja_vu import DejaVu, Embedded, gaps_of_means, summary, survival, two_model_test
 from memviz.statistics import resampled, sign_test
 
 

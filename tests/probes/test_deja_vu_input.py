@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from memviz.engine.search import nearest
-from memviz.probes.deja_vu import two_model_test
-from memviz.probes.deja_vu_embedded import Embedded
-from memviz.probes.deja_vu_objects import Predictions, predict, predicted_objects
-from memviz.probes.deja_vu_table import DejaVu
+from memviz.probes.deja_vu import (
+    DejaVu,
+    Embedded,
+    Predictions,
+    predict,
+    predicted_objects,
+    two_model_test,
+)
 
 EYE, SHOWN = torch.eye(4), torch.eye(4) > 0
 BAD = torch.tensor([0.0, torch.nan, 0.0, 1.0])

@@ -12,8 +12,8 @@ import torch
 from memviz.data.caption_pairs import CaptionPairs
 from memviz.data.scenes import draw_scenes
 from memviz.models.clip import create_clip
-from memviz.probes.deja_vu_embedded import Embedded
-from memviz.probes.deja_vu_retrieval import Retrieval
+from memviz.probes.deja_vu import Embedded
+from memviz.probes.deja_vu.ablation import Retrieval
 
 VISION = {"image_size": 16, "layers": 1, "width": 16, "head_width": 16, "patch_size": 16}
 TEXT = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1}

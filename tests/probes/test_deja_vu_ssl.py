@@ -12,9 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from memviz.probes.deja_vu_crops import CORNERS, background_crop, corner_crop, crops
-from memviz.probes.deja_vu_duplicates import duplicates, near_duplicates
-from memviz.probes.deja_vu_ssl import QUADRANTS, SSLDejaVu, Votes, ssl_test, symmetrised, vote
+from memviz.probes.deja_vu import duplicates, near_duplicates
+from memviz.probes.deja_vu_ssl import (
+    CORNERS,
+    QUADRANTS,
+    SSLDejaVu,
+    Votes,
+    background_crop,
+    corner_crop,
+    crops,
+    ssl_test,
+    symmetrised,
+    vote,
+)
 
 SEEDS = st.integers(0, 2**31)
 

@@ -12,11 +12,11 @@ from memviz.data.scenes import OBJECTS, caption, draw_scenes
 from memviz.engine.record import CancelledError, Zero, intervention
 from memviz.engine.sets import random_units
 from memviz.models.clip import Clip, create_clip
-from memviz.probes.deja_vu import two_model_test
-from memviz.probes.deja_vu_embedded import Embedded
-from memviz.probes.deja_vu_retrieval import UTILITY_FIRST, Retrieval
-from memviz.probes.deja_vu_units import (
+from memviz.probes.deja_vu import Embedded, two_model_test
+from memviz.probes.deja_vu.ablation import (
     MEASURES,
+    UTILITY_FIRST,
+    Retrieval,
     gap_curve,
     lost_aucg,
     measured,

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from memviz.probes.deja_vu_utility import by_chance, linear_probe, zero_shot
+from memviz.probes.deja_vu import by_chance, linear_probe, zero_shot
 
 
 def drawn(seed: int, n: int = 30, kinds: int = 4, features: int = 5) -> tuple[Tensor, ...]:

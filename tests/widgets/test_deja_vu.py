@@ -11,8 +11,7 @@ import torch
 import memviz as mv
 from memviz.data.scenes import OBJECTS, caption, draw_scenes
 from memviz.demos import scenes
-from memviz.probes.deja_vu_retrieval import Retrieval
-from memviz.probes.deja_vu_units import random_steps, unit_effects
+from memviz.probes.deja_vu.ablation import Retrieval, random_steps, unit_effects
 from memviz.widgets import deja_vu_messages as told
 from memviz.widgets.deja_vu_controller import DejaVuController
 from memviz.widgets.deja_vu_view import DejaVuView

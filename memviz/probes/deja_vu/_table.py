@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.probes.deja_vu_gaps import gaps, gaps_of_means, summary
-from memviz.probes.deja_vu_objects import Predictions, first_neighbours, predict
-from memviz.probes.deja_vu_sorts import MEASURES, Sort, sort_values
 from memviz.scores import Null, Scores
 from memviz.statistics import sign_test
+
+from ._gaps import gaps, gaps_of_means, summary
+from ._objects import Predictions, first_neighbours, predict
+from ._sorts import MEASURES, Sort, sort_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,7 +199,7 @@ class DejaVu:
 
     def plot(self) -> Figure:
         """The two curves ``Pr[recall >= t]``, and the gaps with their intervals and null."""
-        from memviz.plots.deja_vu import gaps as draw
+        from memviz.probes.deja_vu.figures import gaps as draw
 
         return draw(self)
 

@@ -21,9 +21,10 @@ import numpy as np
 from torch import Tensor
 
 from memviz.engine.search import nearest
-from memviz.probes.deja_vu_embedded import Embedded, check_embeddings, check_public, embedded_by
-from memviz.probes.deja_vu_objects import Predictions, check_objects, predict
-from memviz.probes.deja_vu_table import DejaVu
+
+from ._embedded import Embedded, check_embeddings, check_public, embedded_by
+from ._objects import Predictions, check_objects, predict
+from ._table import DejaVu
 
 __all__ = ["DejaVu", "Embedded", "embedded_by", "retest", "two_model_test"]
 

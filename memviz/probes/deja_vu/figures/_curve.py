@@ -13,7 +13,7 @@ from memviz.plots.style import NULL, quiet
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from memviz.probes.deja_vu_units import GapCurve
+    from memviz.probes.deja_vu.ablation import GapCurve
 
 _PANELS = (("PPG", 0, 3), ("AUCG", 2, 5), ("utility", 6, None))
 _HIGHEST, _HELD_OUT = "#D55E00", "#4A4A4A"
@@ -31,7 +31,7 @@ def gap_curve(curve: GapCurve) -> Figure:
 
     Examples
     --------
-    >>> from memviz.probes.deja_vu_units import GapCurve
+    >>> from memviz.probes.deja_vu.ablation import GapCurve
     >>> values = np.linspace(0.6, 0, 14).reshape(2, 7)
     >>> figure = gap_curve(GapCurve([0, 8], values, values[None], "a ranking"))
     >>> [axes.get_title(loc="left") for axes in figure.axes]

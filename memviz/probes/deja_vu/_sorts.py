@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from memviz.probes.deja_vu_objects import Predictions
+from ._objects import Predictions
 
 Sort = Literal["max_pred_gap", "recall_gap", "crct_pred", "min_dist"]
 MEASURES: dict[Sort, str] = {

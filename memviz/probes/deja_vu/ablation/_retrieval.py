@@ -14,16 +14,17 @@ from memviz.data.caption_pairs import CaptionPairs
 from memviz.engine.record import Intervention, Zero, intervention
 from memviz.engine.search import nearest
 from memviz.models.clip import Clip
-from memviz.probes.deja_vu import retest, two_model_test
-from memviz.probes.deja_vu_embedded import Embedded, embedded_by
-from memviz.probes.deja_vu_input import check_models, check_sets, warn_of_shared
-from memviz.probes.deja_vu_objects import Predictions, predict
-from memviz.probes.deja_vu_table import DejaVu
-from memviz.probes.deja_vu_tower import Tower
 from memviz.scores import Scores
 from memviz.study import Study
 from memviz.tasks.image_text import ImageText
 from memviz.units import UnitSet, UnitsLike
+
+from .._embedded import Embedded, embedded_by
+from .._objects import Predictions, predict
+from .._table import DejaVu
+from .._two_model import retest, two_model_test
+from ._input import check_models, check_sets, warn_of_shared
+from ._tower import Tower
 
 UTILITY_FIRST = 20  # pictures that a one-object caption finds
 

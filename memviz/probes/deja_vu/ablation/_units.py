@@ -12,11 +12,12 @@ import torch
 from memviz.engine.record import Intervention, intervention
 from memviz.engine.sets import others_left, random_units
 from memviz.engine.sweep import sweep
-from memviz.probes.deja_vu_retrieval import Retrieval, Retrieved
-from memviz.probes.deja_vu_table import SOURCE
 from memviz.progress import slow
 from memviz.scores import Null, Scores
 from memviz.units import Layer, Unit, UnitSet
+
+from .._table import SOURCE
+from ._retrieval import Retrieval, Retrieved
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -210,7 +211,7 @@ class GapCurve:
 
     def plot(self) -> Figure:
         """Gaps and utility against the number of units, random units beside."""
-        from memviz.plots.deja_vu_curve import gap_curve as draw
+        from memviz.probes.deja_vu.figures import gap_curve as draw
 
         return draw(self)
 

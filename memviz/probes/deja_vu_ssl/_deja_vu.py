@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from memviz.engine.search import embed, nearest
-from memviz.probes.deja_vu_labels import Labels, integers, labels_among, labels_of_public, tensor_of
 from memviz.scores import Null, Scores
 from memviz.statistics import resampled, sign_test
+
+from ._labels import Labels, integers, labels_among, labels_of_public, tensor_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +112,7 @@ def ssl_test(
 ) -> SSLDejaVu:
     """Test whether an encoder finds the label of its training images in their background.
 
-    Cut the crops with ``memviz.probes.deja_vu_crops``. Each encoder is in eval mode and searches
+    Cut the crops with ``memviz.probes.deja_vu_ssl``. Each encoder is in eval mode and searches
     public images embedded by itself.
 
     Parameters
@@ -270,7 +271,7 @@ class SSLDejaVu:
 
     def plot(self) -> Figure:
         """Share of the images in each quadrant, the null's beside."""
-        from memviz.plots.deja_vu import quadrants
+        from memviz.probes.deja_vu_ssl.figures import quadrants
 
         return quadrants([self])
 

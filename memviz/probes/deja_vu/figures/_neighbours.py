@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from memviz.probes.deja_vu_table import DejaVu
+    from .._table import DejaVu
 
 # Colour-blind safe, and never without a mark: a label of the picture, and one that is not.
 OWN, OTHER = ("#D55E00", "●"), ("#0072B2", "○")

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from memviz.data.caption_pairs import CaptionPairs
 from memviz.models.clip import Clip
-from memviz.probes.deja_vu_duplicates import duplicates
-from memviz.probes.deja_vu_embedded import Embedded
+
+from .._duplicates import duplicates
+from .._embedded import Embedded
 
 _SHOWN = 60  # characters of what was given
 _CLIP = (

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.probes.deja_vu_embedded import check_embeddings
-from memviz.probes.deja_vu_objects import check_objects
+from ._embedded import check_embeddings
+from ._objects import check_objects
 
 
 def zero_shot(queries: Tensor, images: Tensor, objects: Tensor, *, least: int = 1) -> float:

@@ -1,0 +1,33 @@
+"""Déjà vu in vision-language models (Jayaraman et al. 2024): a caption finds its picture's objects.
+
+The caption of a training pair is embedded, its nearest public images are looked up, and their
+objects are compared with those of the pair's own picture. What a model of the same recipe, trained
+without the pair, finds as well can be inferred from the caption; the gap between the two is
+memorized.
+
+Departures from the authors' code (facebookresearch/VLMDejaVu): AUCG is the exact difference of the
+mean recalls; pairs without objects are left out before sorting, not after; labels can be ranked by
+the number of neighbours that show them, which gives a much cleaner gap than their union; pairs can
+be sorted by the gap of recall, since a raw count lets crowded pictures win.
+"""
+
+from ._duplicates import Duplicates as Duplicates
+from ._duplicates import duplicates as duplicates
+from ._duplicates import near_duplicates as near_duplicates
+from ._embedded import Embedded as Embedded
+from ._embedded import embedded_by as embedded_by
+from ._gaps import gaps as gaps
+from ._gaps import gaps_of_means as gaps_of_means
+from ._gaps import summary as summary
+from ._gaps import survival as survival
+from ._objects import Predictions as Predictions
+from ._objects import neighbour_changes as neighbour_changes
+from ._objects import predict as predict
+from ._objects import predicted_objects as predicted_objects
+from ._sorts import MEASURES as MEASURES
+from ._table import DejaVu as DejaVu
+from ._two_model import retest as retest
+from ._two_model import two_model_test as two_model_test
+from ._utility import by_chance as by_chance
+from ._utility import linear_probe as linear_probe
+from ._utility import zero_shot as zero_shot
