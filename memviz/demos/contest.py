@@ -35,8 +35,7 @@ from memviz.demos.contest_truths import (
     injected_by_training,
     ordinary,
 )
-from memviz.probes.contest import Truth, contest
-from memviz.probes.contest_table import Contest, Entry
+from memviz.probes.contest import Contest, Entry, Truth, contest
 
 SEEDS = (0, 1, 2)
 MINUTES = 6  # Of three seeds on one core that does nothing else; said before it starts.

@@ -10,7 +10,7 @@ import memviz as mv
 from memviz.demos import contest as demo
 from memviz.demos import contest_truths, example_tied
 from memviz.probes.contest import Truth, contest
-from memviz.probes.localizers_engine import exact_ablation
+from memviz.probes.contest.localizers import exact_ablation
 
 
 def drops(truth: Truth) -> dict[str, float]:

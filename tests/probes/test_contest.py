@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import memviz as mv
-from memviz.plots.contest import recall_curves
-from memviz.probes.contest import Truth, contest
-from memviz.probes.contest_table import Entry, random_interval
-from memviz.probes.localizers_engine import exact_ablation
+from memviz.probes.contest import Entry, Truth, contest, random_interval
+from memviz.probes.contest.figures import recall_curves
+from memviz.probes.contest.localizers import exact_ablation
 from tests.probes.test_localizers import planted
 
 

@@ -10,15 +10,14 @@ from torch import Tensor, nn
 
 import memviz as mv
 from memviz.probes.attribution.localizers import feature_ablation, grad_cam
-from memviz.probes.contest import Truth, contest
-from memviz.probes.localization.localizers import critical_share
-from memviz.probes.localizers import BLIND, LOCALIZERS
-from memviz.probes.localizers_engine import (
+from memviz.probes.contest import BLIND, LOCALIZERS, Truth, contest
+from memviz.probes.contest.localizers import (
     activation,
     exact_ablation,
     gradient_estimate,
     unit_tracin,
 )
+from memviz.probes.localization.localizers import critical_share
 from memviz.study import sides
 
 

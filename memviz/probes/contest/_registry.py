@@ -13,6 +13,13 @@ from collections.abc import Callable
 from functools import partial
 
 from memviz.probes.attribution.localizers import CAPTUM
+from memviz.probes.contest.localizers import (
+    activation,
+    exact_ablation,
+    gradient_estimate,
+    greedy_search,
+    unit_tracin,
+)
 from memviz.probes.encoders.localizers import (
     class_memorization,
     owned_memorization,
@@ -20,13 +27,6 @@ from memviz.probes.encoders.localizers import (
 )
 from memviz.probes.information.localizers import diverse, lonely
 from memviz.probes.localization.localizers import critical_share
-from memviz.probes.localizers_engine import (
-    activation,
-    exact_ablation,
-    gradient_estimate,
-    greedy_search,
-    unit_tracin,
-)
 from memviz.scores import Scores
 from memviz.study import Study
 

@@ -219,7 +219,7 @@ class Contest:
 
     def plot(self) -> Figure:
         """Recall, net drop and seconds of each localizer on each truth."""
-        from memviz.plots.contest import contest
+        from memviz.probes.contest.figures import contest
 
         return contest(self)
 
@@ -231,7 +231,7 @@ class Contest:
         localizers : sequence of str, optional
             The five with the highest mean recall, and exact ablation, unless given.
         """
-        from memviz.plots.contest import recall_curves
+        from memviz.probes.contest.figures import recall_curves
 
         return recall_curves(self, localizers)
 

@@ -9,14 +9,15 @@ import numpy as np
 
 from memviz.plots import style
 from memviz.plots.style import NULL, quiet
-from memviz.probes.contest_table import PLANTED, RANDOM
+
+from ._table import PLANTED, RANDOM
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from memviz.probes.contest_table import Contest
+    from ._table import Contest
 
 _COLOURS = "PuOr_r"  # orange is more than random, violet less; safe for colour-blind eyes
 _LINES = ("#0072B2", "#D55E00", "#00805E", "#CC79A7", "#8A6D00", "#4A4A4A", "#56B4E9")

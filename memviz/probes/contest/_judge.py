@@ -18,15 +18,16 @@ import numpy as np
 from memviz.engine.record import Intervention, Replay, intervention
 from memviz.engine.sets import random_reading
 from memviz.engine.sweep import default_units
-from memviz.probes.contest_table import PLANTED, RANDOM
-from memviz.probes.contest_table import Contest as Contest
-from memviz.probes.contest_table import Entry as Entry
-from memviz.probes.localizers import LOCALIZERS, Localizer
-from memviz.probes.localizers_engine import exact_ablation
+from memviz.probes.contest.localizers import exact_ablation
 from memviz.progress import slow
 from memviz.scores import Scores
 from memviz.study import Study, default_groups
 from memviz.units import Unit, UnitSet, UnitsLike
+
+from ._registry import LOCALIZERS, Localizer
+from ._table import PLANTED, RANDOM
+from ._table import Contest as Contest
+from ._table import Entry as Entry
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +96,7 @@ def contest(
     truths : iterable of Truth
         Made one after the other if it is a generator.
     localizers : mapping of name to function ``Study -> Scores``, optional
-        Those of :data:`memviz.probes.localizers.LOCALIZERS` unless given; put your own beside them
+        Those of :data:`memviz.probes.contest.LOCALIZERS` unless given; put your own beside them
         with ``{**LOCALIZERS, "mine": function}``. One that raises ValueError does not fit a truth,
         and its sentence is kept.
     how : str or Intervention
