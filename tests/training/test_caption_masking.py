@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memviz.training.caption_masking import mask_captions
+from memviz.training.contrastive import mask_captions
 
 START, END = 90, 91
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from memviz.training.contrastive import ContrastiveRun, train_contrastive
-from memviz.training.contrastive_resume import FILE
+from memviz.training.contrastive import FILE, ContrastiveRun, train_contrastive
 
 Pairs = tuple[Tensor, Tensor]
 

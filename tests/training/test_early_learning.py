@@ -16,15 +16,13 @@ from memviz.training.early_learning import (
     GCE,
     Bootstrap,
     ForwardCorrection,
-    SymmetricCrossEntropy,
-    stopping_epoch,
-    symmetric_transition,
-)
-from memviz.training.early_learning_plus import (
     MeanOfTwo,
     Mixed,
+    SymmetricCrossEntropy,
     mixed_loss,
     mixup,
+    stopping_epoch,
+    symmetric_transition,
     train_two,
     weight_average,
 )

@@ -20,8 +20,8 @@ from memviz.training.example_tied_dropout import (
     example_ids,
     insert_example_tied_dropout,
     set_mode,
+    uniform,
 )
-from memviz.training.hashed import uniform
 from memviz.training.loop import train
 
 IDS = torch.arange(4000)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from memviz.training.hashed import uniform
+from ._hashed import uniform
 
 Mode = Literal["own", "scaled", "dropped"]
 Compensation = Literal["none", "expected", "released"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +12,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
-from memviz.training.caption_masking import mask_captions
-from memviz.training.contrastive_resume import ContrastiveProgress
+from ._masking import mask_captions
+from ._resume import ContrastiveProgress
+from ._run import ContrastiveRun
 
 WARM_UP = 0.05  # Share of the steps in which the learning rate rises to its full height.
 LARGEST_SCALE = 100.0  # As in CLIP: a scale above it makes training unstable.
-
-
-@dataclass(eq=False)
-class ContrastiveRun:
-    """What a contrastive training left behind.
-
-    Attributes
-    ----------
-    loss : mean training loss of each epoch, nats.
-    heldout_loss : the held-out pairs' loss after each epoch, nats; empty without such pairs.
-    best_epoch : where the held-out loss was lowest; the last epoch without held-out pairs.
-    checkpoints : epoch to state dict.
-    """
-
-    loss: list[float] = field(default_factory=list)
-    heldout_loss: list[float] = field(default_factory=list)
-    best_epoch: int = 0
-    checkpoints: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
 def train_contrastive(

@@ -17,9 +17,10 @@ from torch.nn.functional import cross_entropy, one_hot
 from torch.optim.swa_utils import AveragedModel
 
 from memviz.progress import slow
-from memviz.training.early_learning import ELR
 from memviz.training.recorder import Recorder
 from memviz.training.run import TrainingRun
+
+from ._losses import ELR
 
 
 @dataclass(frozen=True)

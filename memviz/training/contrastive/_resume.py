@@ -16,7 +16,7 @@ from memviz.training.checkpoints import StoredCheckpoints
 from memviz.training.resume import TrainingFile, out_of, under
 
 if TYPE_CHECKING:
-    from memviz.training.contrastive import ContrastiveRun
+    from ._run import ContrastiveRun
 
 KIND = "a contrastive training's state"
 FILE = "contrastive.safetensors"
