@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import memviz as mv
-from memviz.demos import contest as demo
-from memviz.demos import contest_truths, example_tied
+from memviz.demos import example_tied
+from memviz.demos.contest import __main__ as demo
+from memviz.demos.contest import _truths as contest_truths
 from memviz.probes.contest import Truth, contest
 from memviz.probes.contest.localizers import exact_ablation
 

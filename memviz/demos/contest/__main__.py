@@ -27,7 +27,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from memviz.demos.contest_truths import (
+from memviz.probes.contest import Contest, Entry, Truth, contest
+
+from ._truths import (
     constructed,
     example_tied_all,
     example_tied_one,
@@ -35,7 +37,6 @@ from memviz.demos.contest_truths import (
     injected_by_training,
     ordinary,
 )
-from memviz.probes.contest import Contest, Entry, Truth, contest
 
 SEEDS = (0, 1, 2)
 MINUTES = 6  # Of three seeds on one core that does nothing else; said before it starts.
