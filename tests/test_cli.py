@@ -300,7 +300,7 @@ class TestDemo:
 def test_prepare_trains_into_the_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from memviz.demos import digits
+    from memviz.demos.digits import _study as digits
 
     asked: list[object] = []
 

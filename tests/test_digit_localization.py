@@ -10,8 +10,11 @@ import torch
 from torch import nn
 
 import memviz as mv
-from memviz.demos import cifar10n, digit_localization, digits, localization_tables
-from memviz.demos.digit_localization import SHIPPED_SEEDS, accounting, load, wide
+from memviz.demos import cifar10n
+from memviz.demos.digits import SHIPPED_SEEDS, accounting, load, wide
+from memviz.demos.digits import _accounting as digit_localization
+from memviz.demos.digits import _study as digits
+from memviz.demos.digits import localization as localization_tables
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import memviz as mv
-from memviz.demos import digits, example_tied
+from memviz.demos import example_tied
+from memviz.demos.digits import _study as digits
 from memviz.demos.example_tied import accuracies, load
 from memviz.training.example_tied_dropout import set_mode
 

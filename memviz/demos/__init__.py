@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Literal, overload
 
-from memviz.demos import digits, early_learning, encoders, example_tied, scenes
+from memviz.demos import early_learning, encoders, example_tied, scenes
+from memviz.demos.digits import _study as digits
 from memviz.demos.encoders import Encoders
 from memviz.probes.deja_vu.ablation import Retrieval
 from memviz.study import Study
@@ -55,5 +56,5 @@ def demo(name: str = "digits", seed: int = 0) -> Study | Retrieval | Encoders:
     return _DEMOS[name](seed)
 
 
-from ._score_file import read_scores as read_scores
-from ._score_file import write_scores as write_scores
+from memviz.demos.digits import read_scores as read_scores
+from memviz.demos.digits import write_scores as write_scores

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import memviz as mv
-from memviz.demos import digit_scores, read_scores, write_scores
-from memviz.demos.digit_scores import MLP_RECIPE, NETWORKS, TRAININGS
+from memviz.demos.digits import read_scores, write_scores
+from memviz.demos.digits import scores as digit_scores
+from memviz.demos.digits.scores import MLP_RECIPE, NETWORKS, TRAININGS
 from memviz.probes.examples import auroc, el2n, loss_sensitivity, split_half, tracin
 from memviz.statistics import spearman
 from memviz.training.subsets import SubsetTrainings, train_subsets

@@ -9,26 +9,28 @@ Critical units are searched for in an MLP with two hidden layers of 512 units, t
 examples with learning rate 0.1 for 200 epochs: of 100, 200 and 400 the fewest after which every
 given label is predicted, seeds 0 to 2.
 
-``python -m memviz.demos.digit_localization`` prints the figures of three seeds. What it has done
+``python -m memviz.demos.digits`` prints the figures of three seeds. What it has done
 is kept in the cache folder and found again, so that it can be interrupted.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from memviz.demos import digits, weight_files
+from memviz.demos import weight_files
+from memviz.demos.digits.localization import main
 from memviz.demos.kept import Kept, folder_to_prepare, warn_not_kept
 from memviz.models.convnet import ConvNet
 from memviz.models.mlp import MLP
 from memviz.probes.localization import EpochGradients, GradientAccounting, layer_groups
 from memviz.study import Study
 from memviz.training.loop import train
+
+from . import _study as digits
 
 RECIPE = "digit-localization-1"  # Change it with any setting below: other files are refused.
 WEIGHT_DECAY = 5e-4
@@ -203,25 +205,6 @@ def _accounting(seed: int, tables: Mapping[str, Tensor]) -> GradientAccounting:
         share=digits.WRONG_FRACTION,
         **{name: table.numpy() for name, table in tables.items()},
     )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the figures, or train the shipped tables again."""
-    # It builds on this file's studies; a top-level import would go round in a circle.
-    from memviz.demos.localization_tables import print_all
-
-    parser = argparse.ArgumentParser(prog="python -m memviz.demos.digit_localization")
-    parser.add_argument("action", nargs="?", choices=("show", "train"), default="show")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SHIPPED_SEEDS))
-    given = parser.parse_args(arguments)
-    if given.action == "train":
-        prepare(given.seeds)
-        return
-    print(
-        f"{len(given.seeds)} seeds: about {MINUTES} minutes each on one core, less what is kept "
-        f"in {weight_files.cache_folder()}."
-    )
-    print_all(given.seeds)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Which digits are memorized: every score of the digits study, and how well it finds wrong labels.
 
-    python -m memviz.demos.digit_scores
+    python -m memviz.demos.digits.scores
 
 trains what is not there yet (about eight minutes on one processor, resumable) and prints the
 tables. What it found for seed 0 comes with the package; ``scores`` and ``trainings`` give it at
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from memviz.demos import digits, weight_files
+from memviz.demos import weight_files
 from memviz.models.convnet import ConvNet
 from memviz.models.mlp import MLP
 from memviz.probes.examples import _memorization as probes
@@ -35,6 +35,7 @@ from memviz.study import Study
 from memviz.training.loop import train
 from memviz.training.subsets import Recipe, SubsetTrainings, second_split, train_subsets
 
+from . import _study as digits
 from ._score_file import read_scores, write_scores
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def agreements(seed: int, found: dict[Network, list[Scores]]) -> dict[Network, p
 def main(argv: Sequence[str] | None = None) -> None:
     """Train what is missing, print the figures; with ``--ship`` write what comes with memviz."""
     parser = argparse.ArgumentParser(
-        "python -m memviz.demos.digit_scores", description="Which digits are memorized."
+        "python -m memviz.demos.digits.scores", description="Which digits are memorized."
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--folder", type=Path, help="of unfinished trainings (the cache folder)")

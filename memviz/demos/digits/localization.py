@@ -1,17 +1,21 @@
-"""The figures of ``memviz.demos.digit_localization``: one table an experiment and seed, kept."""
+"""The figures of ``memviz.demos.digits``: one table an experiment and seed, kept."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memviz.demos import digit_localization as demo
-from memviz.demos import digits, weight_files
+from memviz.demos import weight_files
 from memviz.probes.localization import layer_retraining, layer_rewinding
 from memviz.probes.localization.critical import Method, critical_units
 from memviz.tensor_files import atomic_write
+
+from . import _accounting as demo
+from . import _study as digits
+from ._accounting import MINUTES, SHIPPED_SEEDS, prepare
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,3 +113,22 @@ def _print(title: str, tables: Sequence[pd.DataFrame]) -> None:
             for k, column in enumerate(first.columns)
         )
         print(f"  {name:<{width}}  {cells}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the figures, or train the shipped tables again."""
+    # It builds on this file's studies; a top-level import would go round in a circle.
+    from memviz.demos.digits.localization import print_all
+
+    parser = argparse.ArgumentParser(prog="python -m memviz.demos.digits")
+    parser.add_argument("action", nargs="?", choices=("show", "train"), default="show")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SHIPPED_SEEDS))
+    given = parser.parse_args(arguments)
+    if given.action == "train":
+        prepare(given.seeds)
+        return
+    print(
+        f"{len(given.seeds)} seeds: about {MINUTES} minutes each on one core, less what is kept "
+        f"in {weight_files.cache_folder()}."
+    )
+    print_all(given.seeds)
