@@ -11,7 +11,7 @@ from torch import nn
 
 import memviz as mv
 from memviz.demos import cifar10n
-from memviz.demos.digits import SHIPPED_SEEDS, accounting, load, wide
+from memviz.demos.digits import SHIPPED_SEEDS, accounting, accounting_study, wide_study
 from memviz.demos.digits import _accounting as digit_localization
 from memviz.demos.digits import _study as digits
 from memviz.demos.digits import localization as localization_tables
@@ -41,7 +41,7 @@ def test_shipped_accounting_shows_the_papers_direction(seed: int) -> None:
 def test_a_new_seed_is_trained_once_and_found_again(
     quick: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, study, net = accounting(7), load(7), wide(7, width=8)
+    first, study, net = accounting(7), accounting_study(7), wide_study(7, width=8)
     assert "about two minutes, once" in capsys.readouterr().out
     assert set(study.checkpoints) == {0, 1}
 
@@ -53,7 +53,7 @@ def test_a_new_seed_is_trained_once_and_found_again(
     assert np.allclose(again.noisy, first.noisy, rtol=1e-6)
     assert again.layers == first.layers
     assert again.epochs == first.epochs == (1,)
-    for mine, its in ((study, load(7)), (net, wide(7, width=8))):
+    for mine, its in ((study, accounting_study(7)), (net, wide_study(7, width=8))):
         assert isinstance(its, mv.Study)
         for name, tensor in mine.model.state_dict().items():
             assert torch.equal(tensor, its.model.state_dict()[name])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 def prepare(seeds: Sequence[int], *, folder: Path | None) -> int:
     """Train one network a seed and write the weights; by default those that ship with memviz."""
-    from memviz.demos.digits import _study as digits
+    from memviz.demos import digits
 
     print(f"Wrote {digits.prepare(seeds, folder)}")
     return 0

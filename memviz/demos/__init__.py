@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Literal, overload
 
-from memviz.demos import early_learning, encoders, example_tied, scenes
-from memviz.demos.digits import _study as digits
+from memviz.demos import digits, early_learning, encoders, example_tied, scenes
 from memviz.demos.encoders import Encoders
 from memviz.probes.deja_vu.ablation import Retrieval
 from memviz.study import Study
@@ -54,7 +53,3 @@ def demo(name: str = "digits", seed: int = 0) -> Study | Retrieval | Encoders:
         names = ", ".join(repr(known) for known in sorted(_DEMOS))
         raise ValueError(f"There is no demo {name!r}; choose from: {names}.")
     return _DEMOS[name](seed)
-
-
-from memviz.demos.digits import read_scores as read_scores
-from memviz.demos.digits import write_scores as write_scores

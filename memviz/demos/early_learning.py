@@ -22,8 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.demos import weight_files
-from memviz.demos.digits import _study as digits
+from memviz.demos import digits, weight_files
 from memviz.demos.kept import Kept, folder_to_prepare, warn_not_kept
 from memviz.models.mlp import MLP
 from memviz.probes.early_learning import Fractions, detected_as_wrong, three_way

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from memviz.demos.digits import _study as digits
+from memviz.demos import digits
 from memviz.demos.kept import Kept, folder_to_prepare, warn_not_kept
 from memviz.models.convnet import ConvNet
 from memviz.study import Study

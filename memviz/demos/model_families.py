@@ -31,7 +31,7 @@ from joblib import Parallel, delayed  # type: ignore[import-untyped]
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from memviz.demos.digits import _study as digits
+from memviz.demos import digits
 from memviz.demos.kept import Kept, warn_not_kept
 from memviz.models.mlp import MLP
 from memviz.study import Study

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from memviz.demos import example_tied
-from memviz.demos.digits import _study as digits
+from memviz.demos import digits, example_tied
 from memviz.engine.record import layers
 from memviz.models.memorizers import Activation, construct_memorizer
 from memviz.probes.contest import Truth

@@ -9,7 +9,7 @@ Critical units are searched for in an MLP with two hidden layers of 512 units, t
 examples with learning rate 0.1 for 200 epochs: of 100, 200 and 400 the fewest after which every
 given label is predicted, seeds 0 to 2.
 
-``python -m memviz.demos.digits`` prints the figures of three seeds. What it has done
+``python -m memviz.demos.digits.localization`` prints the figures of three seeds. What it has done
 is kept in the cache folder and found again, so that it can be interrupted.
 """
 
@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from memviz.demos import weight_files
-from memviz.demos.digits.localization import main
 from memviz.demos.kept import Kept, folder_to_prepare, warn_not_kept
 from memviz.models.convnet import ConvNet
 from memviz.models.mlp import MLP
@@ -33,19 +32,19 @@ from memviz.training.loop import train
 from . import _study as digits
 
 RECIPE = "digit-localization-1"  # Change it with any setting below: other files are refused.
-WEIGHT_DECAY = 5e-4
+ACCOUNTING_WEIGHT_DECAY = 5e-4
 CHECKPOINT_EPOCHS = (0, 1, 2, 3, 5, 8, 10, 15, 20, 30, 40, 60)
 WIDTH, WIDE_EPOCHS, WIDE_LEARNING_RATE = 512, 200, 0.1
 SHIPPED_SEEDS = (0, 1, 2)
 MINUTES = 10  # Of one seed; said before a measurement starts.
 
 
-def load(seed: int = 0, weight_decay: float = WEIGHT_DECAY) -> Study:
+def accounting_study(seed: int = 0, weight_decay: float = ACCOUNTING_WEIGHT_DECAY) -> Study:
     """The ConvNet of a seed with checkpoints of epochs 0 to 60; trained on first use, about 30 s.
 
     Examples
     --------
-    >>> study = load(seed=0)  # doctest: +SKIP
+    >>> study = accounting_study(seed=0)  # doctest: +SKIP
     """
     data, model = digits.examples(seed), _convnet(seed)
     kept = Kept(f"{RECIPE}-{weight_decay:g}-seed{seed}", _facts(seed, weight_decay), False)
@@ -59,11 +58,11 @@ def load(seed: int = 0, weight_decay: float = WEIGHT_DECAY) -> Study:
     return _study(model.eval(), data, name, seed, checkpoints)
 
 
-def wide(seed: int = 0, width: int = WIDTH) -> Study:
+def wide_study(seed: int = 0, width: int = WIDTH) -> Study:
     """An MLP with two hidden layers of a width; trained on first use, about 15 s at 512."""
     data = digits.examples(seed)
     model = MLP((64, width, width, digits.CLASSES), seed=int(seed))
-    kept = Kept(f"{RECIPE}-mlp{width}-seed{seed}", _facts(seed, WEIGHT_DECAY), False)
+    kept = Kept(f"{RECIPE}-mlp{width}-seed{seed}", _facts(seed, ACCOUNTING_WEIGHT_DECAY), False)
     state = kept.read("last")
     if state is None:
         print(f"Training the MLP of seed {seed}: about 15 s, once; kept in {kept.folder}.")
@@ -73,7 +72,7 @@ def wide(seed: int = 0, width: int = WIDTH) -> Study:
             epochs=WIDE_EPOCHS,
             batch_size=digits.BATCH_SIZE,
             learning_rate=WIDE_LEARNING_RATE,
-            weight_decay=WEIGHT_DECAY,
+            weight_decay=ACCOUNTING_WEIGHT_DECAY,
             seed=int(seed),
         )
         _keep(kept, {"last": model.state_dict()})
@@ -82,7 +81,7 @@ def wide(seed: int = 0, width: int = WIDTH) -> Study:
     return _study(model.eval(), data, f"digits, MLP of width {width}", seed, {})
 
 
-def accounting(seed: int = 0, weight_decay: float = WEIGHT_DECAY) -> GradientAccounting:
+def accounting(seed: int = 0, weight_decay: float = ACCOUNTING_WEIGHT_DECAY) -> GradientAccounting:
     """Gradient accounting over all 60 epochs of the ConvNet's training.
 
     Seeds 0, 1 and 2 come with the package; another is trained, about two minutes.
@@ -92,7 +91,10 @@ def accounting(seed: int = 0, weight_decay: float = WEIGHT_DECAY) -> GradientAcc
     >>> accounting(seed=0).layers
     ('conv1', 'conv2', 'conv3', 'conv4', 'fc', 'head')
     """
-    shipped = seed in SHIPPED_SEEDS and weight_decay in (WEIGHT_DECAY, digits.WEIGHT_DECAY)
+    shipped = seed in SHIPPED_SEEDS and weight_decay in (
+        ACCOUNTING_WEIGHT_DECAY,
+        digits.WEIGHT_DECAY,
+    )
     kept = _kept_accounting(seed, weight_decay, shipped)
     tables = kept.read("tables")
     if tables is None:
@@ -125,7 +127,7 @@ def prepare(seeds: Iterable[int] = SHIPPED_SEEDS, folder: str | Path | None = No
     """Account for the trainings again and write the tables; returns their folder."""
     target = folder_to_prepare() if folder is None else Path(folder)
     for seed in seeds:
-        for weight_decay in (WEIGHT_DECAY, digits.WEIGHT_DECAY):
+        for weight_decay in (ACCOUNTING_WEIGHT_DECAY, digits.WEIGHT_DECAY):
             found = account(seed, weight_decay)
             kept = _kept_accounting(seed, weight_decay, True)
             kept.write("tables", _tables(found), target)
@@ -205,7 +207,3 @@ def _accounting(seed: int, tables: Mapping[str, Tensor]) -> GradientAccounting:
         share=digits.WRONG_FRACTION,
         **{name: table.numpy() for name, table in tables.items()},
     )
-
-
-if __name__ == "__main__":
-    main()

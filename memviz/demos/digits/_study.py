@@ -44,7 +44,7 @@ CHANNELS, HIDDEN = (48, 56, 64, 64), 88
 EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 60, 128, 0.05, 0.03
 CHECKPOINT_EPOCHS = (0, 3, 10, 20, 30, 40, 60)
 SHIPPED_SEEDS = (0, 1, 2)
-SHIPPED = Path(__file__).parent / "weights"
+SHIPPED = Path(__file__).parents[1] / "weights"
 TRAINING_SECONDS = 30  # On two cores; said before a training starts.
 
 

@@ -1,4 +1,4 @@
-"""The figures of ``memviz.demos.digits``: one table an experiment and seed, kept."""
+"""The figures of localization on the digits: one table an experiment and seed, kept."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _EPOCH = 5  # that rewinding is printed for: clean examples are known, wrong lab
 
 def print_all(seeds: Sequence[int]) -> None:
     """Measure what is not kept yet, and print every table: means over seeds, then their range."""
-    for weight_decay in (demo.WEIGHT_DECAY, digits.WEIGHT_DECAY):
+    for weight_decay in (demo.ACCOUNTING_WEIGHT_DECAY, digits.WEIGHT_DECAY):
         tables = [demo.accounting(seed, weight_decay).by_layer for seed in seeds]
         _print(f"accounting, whole training, weight decay {weight_decay:g}", tables)
     for buffers in (False, True):
@@ -54,7 +54,7 @@ def print_all(seeds: Sequence[int]) -> None:
 def _rewinding(seed: int, buffers: bool) -> pd.DataFrame:
     frame = kept_table(
         f"rewinding-seed{seed}",
-        lambda: layer_rewinding(demo.load(seed)).frame,
+        lambda: layer_rewinding(demo.accounting_study(seed)).frame,
     )
     frame = frame[frame["epoch"] == _EPOCH]
     values = "with_buffers" if buffers else "parameters"
@@ -63,7 +63,7 @@ def _rewinding(seed: int, buffers: bool) -> pd.DataFrame:
 
 def _retraining(seed: int) -> pd.DataFrame:
     def make() -> pd.DataFrame:
-        return layer_retraining(demo.load(seed)).by_layer.reset_index()
+        return layer_retraining(demo.accounting_study(seed)).by_layer.reset_index()
 
     return kept_table(f"retraining-seed{seed}", make).set_index("layer")
 
@@ -73,7 +73,7 @@ def _units(seed: int, search: Search) -> pd.DataFrame:
     how, method, n = search
 
     def make() -> pd.DataFrame:
-        study = demo.wide(seed)
+        study = demo.wide_study(seed)
         found = critical_units(study, how=how, method=method, per_group=n, cap=200, seed=seed)
         return found.frame.drop(columns="units")
 
@@ -117,10 +117,7 @@ def _print(title: str, tables: Sequence[pd.DataFrame]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the figures, or train the shipped tables again."""
-    # It builds on this file's studies; a top-level import would go round in a circle.
-    from memviz.demos.digits.localization import print_all
-
-    parser = argparse.ArgumentParser(prog="python -m memviz.demos.digits")
+    parser = argparse.ArgumentParser(prog="python -m memviz.demos.digits.localization")
     parser.add_argument("action", nargs="?", choices=("show", "train"), default="show")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SHIPPED_SEEDS))
     given = parser.parse_args(arguments)
@@ -132,3 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"in {weight_files.cache_folder()}."
     )
     print_all(given.seeds)
+
+
+if __name__ == "__main__":
+    main()

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from memviz.demos import weight_files
 from memviz.models.convnet import ConvNet
 from memviz.models.mlp import MLP
-from memviz.probes.examples import _memorization as probes
+from memviz.probes import examples as probes
 from memviz.probes.examples import agreement, second_split_forgetting, split_half
 from memviz.scores import Scores
 from memviz.study import Study
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 Network = Literal["convnet", "mlp"]
 NETWORKS: tuple[Network, ...] = get_args(Network)
 RECIPE = "digit-scores-1"  # Change it with any setting below: other stored scores are refused.
-SHIPPED = Path(__file__).parent / "scores"
+SHIPPED = Path(__file__).parents[1] / "scores"
 TRAININGS, FRACTION = 300, 0.7
 MLP_WIDTHS = (64, 256, 10)
 MLP_RECIPE = Recipe(partial(MLP, MLP_WIDTHS), epochs=120, batch_size=64, learning_rate=0.2)
