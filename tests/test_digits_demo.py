@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 import memviz as mv
 from memviz import tensor_files
-from memviz.demos import demo, weight_files
+from memviz.demos import _weight_files as weight_files
+from memviz.demos import demo
 from memviz.demos.digits import _study as digits
 from memviz.models.convnet import ConvNet
 

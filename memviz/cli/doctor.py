@@ -16,8 +16,9 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
-from memviz import _torchvision
 from memviz.cli.lab import PACKAGE, install_command, notebooks
+
+from .. import _torchvision
 
 DISTRIBUTION = "memviz-torch"
 # Distribution that brings it: folder among JupyterLab's extensions.

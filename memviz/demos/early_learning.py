@@ -22,8 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.demos import digits, weight_files
-from memviz.demos.kept import Kept, folder_to_prepare, warn_not_kept
+from memviz.demos import digits
 from memviz.models.mlp import MLP
 from memviz.probes.early_learning import Fractions, detected_as_wrong, three_way
 from memviz.scores import Scores
@@ -38,6 +37,9 @@ from memviz.training.early_learning import (
     symmetric_transition,
 )
 from memviz.training.loop import predict, train
+
+from . import _weight_files as weight_files
+from ._kept import Kept, folder_to_prepare, warn_not_kept
 
 RECIPE = "early-learning-1"  # Change it with any setting below: other stored files are refused.
 REDRAWN, VALIDATION = 0.4, 197

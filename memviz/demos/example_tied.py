@@ -18,12 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from memviz.demos import digits
-from memviz.demos.kept import Kept, folder_to_prepare, warn_not_kept
 from memviz.models.convnet import ConvNet
 from memviz.study import Study
 from memviz.training.batch_norm import recalibrate_batch_norm
 from memviz.training.example_tied_dropout import Mode, insert_example_tied_dropout, set_mode
 from memviz.training.loop import train
+
+from ._kept import Kept, folder_to_prepare, warn_not_kept
 
 RECIPE = "example-tied-1"  # Change it with any setting below: other stored weights are refused.
 LAYERS = ("relu1", "relu2", "relu3", "relu4", "relu5")

@@ -76,8 +76,8 @@ def entropy_view(found: Mapping[str, Models], label: str = "model") -> EntropyVi
     Parameters
     ----------
     found : mapping of edges to a mapping of a model's setting to Entropy of each seed
-        As :func:`memviz.probes.information.figures.entropy_under_edges` takes it; the models are those of
-        the first choice in all others.
+        As :func:`memviz.probes.information.figures.entropy_under_edges` takes it; all choices have
+        the models of the first.
     label : str
         What the settings are, for example ``"share of wrong labels"``.
 

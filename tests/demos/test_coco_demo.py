@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from memviz.demos import coco
-from memviz.demos.coco import queries, read, shared, split, train
+from memviz.demos.scenes import coco
+from memviz.demos.scenes.coco import queries, read, shared, split, train
 from memviz.models.clip import CONFIG, load_clip
 
 KINDS = ("apple", "dog", "oven")

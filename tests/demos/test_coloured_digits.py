@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 import torch
 
-from memviz.demos import coloured_digits, model_families
-from memviz.demos.model_families import FAMILIES
+from memviz.demos.families import FAMILIES
+from memviz.demos.families import __main__ as coloured_digits
+from memviz.demos.families import _families as model_families
 
 COLOURED, SHUFFLED, CIRCLES = FAMILIES.values()
 HELD_OUT = slice(1200, None)

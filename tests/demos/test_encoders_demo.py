@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from memviz.data.subsets import Subsets
-from memviz.demos import encoders as demo
-from memviz.demos import encoders_figures as figures
-from memviz.demos.encoders_cifar10 import drawn, network
+from memviz.demos.encoders import _measures as figures
+from memviz.demos.encoders import _recipe as demo
+from memviz.demos.encoders.cifar10 import drawn, network
 from memviz.probes.encoders.layers import layer_mem
 
 

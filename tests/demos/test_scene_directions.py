@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from memviz.data.scenes import draw_scenes
-from memviz.demos import scene_directions, scene_trainings, scenes
-from memviz.demos.scene_trainings import DIRECTIONS, STEPS, Point, Setting, of_size, scenes_of
+from memviz.demos.scenes import DIRECTIONS, STEPS, Point, Setting, of_size, scenes_of
+from memviz.demos.scenes import _recipe as scenes
+from memviz.demos.scenes import _trainings as scene_trainings
+from memviz.demos.scenes import directions as scene_directions
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ def test_an_interrupt_keeps_what_is_trained(few, monkeypatch):
 
 
 def test_a_row_is_what_the_demo_prints():
-    whole = scenes.load(seed=0)
+    whole = scenes.load_scenes(seed=0)
     sets = {name: pairs.subset(torch.arange(300)) for name, pairs in whole.sets.named().items()}
     shipped = scenes.Scenes(scenes.SceneSets(**sets), whole.target, whole.reference)
     found, expected = scene_directions.row(shipped), scenes.gaps(shipped)

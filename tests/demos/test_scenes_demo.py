@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from memviz.data.scenes import OBJECTS, draw_scenes
-from memviz.demos import kept, scenes
+from memviz.demos import _kept as kept
+from memviz.demos.scenes import _recipe as scenes
 from memviz.models.clip import load_clip, save_clip
 
 
 @pytest.fixture(scope="module")
 def shipped():
-    return scenes.load(seed=0)
+    return scenes.load_scenes(seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def test_other_seeds_are_trained_once_and_kept(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(scenes, "fit", small)
     monkeypatch.setattr(scenes, "draw_scenes", lambda seed: few)
     monkeypatch.setenv("MEMVIZ_CACHE", str(tmp_path))
-    first, second = scenes.load(seed=7), scenes.load(seed=7)
+    first, second = scenes.load_scenes(seed=7), scenes.load_scenes(seed=7)
     assert trained == [7, 7]  # target and reference, in the first call only
     assert "Training the scenes' two models for seed 7" in capsys.readouterr().out
     for side in scenes.SIDES:
@@ -136,7 +137,7 @@ def test_other_seeds_are_trained_once_and_kept(monkeypatch, tmp_path, capsys):
     path = next(tmp_path.glob("*target*"))
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.warns(UserWarning, match="not used"):
-        scenes.load(seed=7)
+        scenes.load_scenes(seed=7)
     assert trained == [7] * 4
 
 
@@ -149,7 +150,7 @@ def test_weights_that_cannot_be_kept_are_used_all_the_same(monkeypatch, tmp_path
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("MEMVIZ_CACHE", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="could not be kept"):
-        found = scenes.load(seed=8)
+        found = scenes.load_scenes(seed=8)
     assert len(found.sets.target) == 30
 
 
@@ -160,7 +161,7 @@ def test_damaged_shipped_weights_get_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr(kept, "SHIPPED", tmp_path)
     monkeypatch.setattr(scenes, "draw_scenes", lambda seed: few)
     with pytest.raises(ValueError, match="come with memviz can't be used"):
-        scenes.load(seed=0)
+        scenes.load_scenes(seed=0)
 
 
 def test_an_unknown_set_gets_the_names(shipped):
@@ -171,7 +172,7 @@ def test_an_unknown_set_gets_the_names(shipped):
 @pytest.mark.parametrize("seed", [-1, 0.5])
 def test_a_wrong_seed_gets_a_sentence(seed):
     with pytest.raises(ValueError, match="whole number"):
-        scenes.load(seed=seed)
+        scenes.load_scenes(seed=seed)
 
 
 def test_shipped_weights_are_small():

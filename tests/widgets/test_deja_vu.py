@@ -10,7 +10,7 @@ import torch
 
 import memviz as mv
 from memviz.data.scenes import OBJECTS, caption, draw_scenes
-from memviz.demos import scenes
+from memviz.demos.scenes import _recipe as scenes
 from memviz.probes.deja_vu.ablation import Retrieval, random_steps, unit_effects
 from memviz.widgets import deja_vu_messages as told
 from memviz.widgets.deja_vu_controller import DejaVuController

@@ -21,14 +21,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from memviz.demos import weight_files
-from memviz.demos.kept import Kept, folder_to_prepare, warn_not_kept
 from memviz.models.convnet import ConvNet
 from memviz.models.mlp import MLP
 from memviz.probes.localization import EpochGradients, GradientAccounting, layer_groups
 from memviz.study import Study
 from memviz.training.loop import train
 
+from .. import _weight_files as weight_files
+from .._kept import Kept, folder_to_prepare, warn_not_kept
 from . import _study as digits
 
 RECIPE = "digit-localization-1"  # Change it with any setting below: other files are refused.

@@ -30,11 +30,12 @@ import torch
 from torch import Tensor
 
 from memviz.data.noisy_labels import replace_labels
-from memviz.demos import weight_files
 from memviz.models.convnet import ConvNet
 from memviz.study import Study
 from memviz.training.loop import predict, train
 from memviz.training.run import TrainingRun
+
+from .. import _weight_files as weight_files
 
 RECIPE = (
     "digits-1"  # Change it with any setting below: stored weights of another recipe are refused.

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memviz.demos import weight_files
 from memviz.probes.localization import layer_retraining, layer_rewinding
 from memviz.probes.localization.critical import Method, critical_units
 from memviz.tensor_files import atomic_write
 
+from .. import _weight_files as weight_files
 from . import _accounting as demo
 from . import _study as digits
 from ._accounting import MINUTES, SHIPPED_SEEDS, prepare

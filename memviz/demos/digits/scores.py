@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from memviz.demos import weight_files
 from memviz.models.convnet import ConvNet
 from memviz.models.mlp import MLP
 from memviz.probes import examples as probes
@@ -35,6 +34,7 @@ from memviz.study import Study
 from memviz.training.loop import train
 from memviz.training.subsets import Recipe, SubsetTrainings, second_split, train_subsets
 
+from .. import _weight_files as weight_files
 from . import _study as digits
 from ._score_file import read_scores, write_scores
 

@@ -1,8 +1,8 @@
 """Measures of information on families of models: what memorizing does to entropy and redundancy.
 
-    python -m memviz.demos.coloured_digits
+    python -m memviz.demos.families
 
-trains what is not kept yet (``memviz.demos.model_families``; a few minutes on one processor for
+trains what is not kept yet (``memviz.demos.families``; a few minutes on one processor for
 three seeds) and prints, for each family, the measures on held-out examples, mean and standard
 deviation over the seeds, and how they order the models. As in the paper, activations of the digit
 perceptrons are read before the ReLU and entropy has 100 bins, those of the circles are read after
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from memviz.demos import model_families
 from memviz.probes.information import (
     Edges,
     Estimator,
@@ -27,6 +26,8 @@ from memviz.probes.information import (
     rank_models,
 )
 from memviz.study import Study
+
+from . import _families as model_families
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train what is missing, print the tables."""
     import pandas as pd
 
-    parser = argparse.ArgumentParser("python -m memviz.demos.coloured_digits")
+    parser = argparse.ArgumentParser("python -m memviz.demos.families")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--families", nargs="+", default=list(model_families.FAMILIES))
     parser.add_argument("--jobs", type=int, help="trainings at a time, as joblib counts them (1)")

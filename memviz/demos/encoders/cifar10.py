@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from memviz.data.augmentations import CropAndColour
 from memviz.data.loaders import Cifar10, load_cifar10
 from memviz.data.subsets import Subsets, four_subsets
-from memviz.demos.encoders_figures import print_layers, print_pruning
 from memviz.probes.deja_vu_ssl import CORNERS, SSLDejaVu, corner_crop, crops, ssl_test, symmetrised
 from memviz.probes.encoders import ProbeAccuracy
 from memviz.probes.encoders.experiments import prune
@@ -26,6 +25,8 @@ from memviz.probes.encoders.layers import layer_mem
 from memviz.probes.encoders.units import unit_mem
 from memviz.study import Study
 from memviz.training.self_supervised import seeded, train_simclr
+
+from ._measures import print_layers, print_pruning
 
 SHARED, CANDIDATES, EXTERNAL, PROBE = 400, 200, 400, 1000
 CHANNELS = (32, 64, 64, 128)

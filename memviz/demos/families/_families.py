@@ -32,10 +32,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from memviz.demos import digits
-from memviz.demos.kept import Kept, warn_not_kept
 from memviz.models.mlp import MLP
 from memviz.study import Study
 from memviz.training.loop import predict, train
+
+from .._kept import Kept, warn_not_kept
 
 RECIPE = "model-families-1"  # Change it with any setting below.
 _PART = "last"
@@ -241,7 +242,7 @@ def _study(family: str, setting: Any, seed: int, state: Any) -> Study:
         true_labels=made.true_labels,
         name=f"{family}: {setting}",
         summary=f"{FAMILIES[family].words} {setting}",
-        origin=f"memviz.demos.model_families.load({family!r}, seed={seed})[{setting!r}]",
+        origin=f"memviz.demos.families.load({family!r}, seed={seed})[{setting!r}]",
     )
 
 

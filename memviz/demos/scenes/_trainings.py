@@ -13,8 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 
 from memviz.data.scenes import SceneSets, draw_scenes
-from memviz.demos.kept import Kept, warn_not_kept
-from memviz.demos.scenes import (
+from memviz.models.clip import Clip
+
+from .._kept import Kept, warn_not_kept
+from .._weight_files import State
+from ._recipe import (
     BATCH_SIZE,
     EPOCHS,
     RECIPE,
@@ -25,8 +28,6 @@ from memviz.demos.scenes import (
     fit,
     whole_vocabulary,
 )
-from memviz.demos.weight_files import State
-from memviz.models.clip import Clip
 
 STOPS = (5, 10, 20, 40, EPOCHS)  # Epochs at which the recipe's own training is looked at.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from memviz.demos import weight_files
+from . import _weight_files as weight_files
 
 SHIPPED = Path(__file__).parent / "weights"
 

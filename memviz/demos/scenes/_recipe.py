@@ -16,7 +16,6 @@ Weights are rounded to half precision after training, and figures are about the 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,12 +27,12 @@ from torch import Tensor
 
 from memviz.data.caption_pairs import CaptionPairs
 from memviz.data.scenes import NAMES, OBJECTS, PLACES, SIZE, SceneSets, caption, draw_scenes
-from memviz.demos.kept import Kept, folder_to_prepare, warn_not_kept
 from memviz.engine.search import embed
 from memviz.models.clip import Clip, create_clip
 from memviz.probes.deja_vu import Embedded, two_model_test
-from memviz.probes.deja_vu.ablation import Retrieval
 from memviz.training.contrastive import ContrastiveRun, train_contrastive
+
+from .._kept import Kept, folder_to_prepare, warn_not_kept
 
 RECIPE = "scenes-1"  # Change it with any setting below: other stored weights are refused.
 EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 60, 256, 2e-3, 0.1
@@ -74,7 +73,7 @@ class Scenes:
         return sets[name]
 
 
-def load(seed: int = 0) -> Scenes:
+def load_scenes(seed: int = 0) -> Scenes:
     """Both models of a seed, and the scenes they were trained on.
 
     Seed 0 comes with the package; another is trained on first use, at most a minute and a half on
@@ -87,7 +86,7 @@ def load(seed: int = 0) -> Scenes:
 
     Examples
     --------
-    >>> scenes = load(seed=0)
+    >>> scenes = load_scenes(seed=0)
     >>> scenes.sets.target, scenes.target.model.visual.transformer.resblocks[0].mlp.c_fc
     (CaptionPairs(1,000 pairs, 24 classes), Linear(in_features=64, out_features=256, bias=True))
     """
@@ -106,36 +105,6 @@ def load(seed: int = 0) -> Scenes:
             warn_not_kept(error)
     target, reference = map(_whole, found)
     return Scenes(sets, target, reference)
-
-
-def retrieval(seed: int = 0, k: int = 10, top: int | None = 5) -> Retrieval:
-    """The scenes as the déjà vu explorer takes them: the target, its reference and the sets.
-
-    Examples
-    --------
-    >>> retrieval(seed=0)
-    Retrieval('scenes': 1,000 training pairs, 2,000 public pictures, 1,000 held-out pairs)
-    """
-    from memviz.demos.scene_effects import known_effects  # it builds on this file
-
-    scenes = load(seed)
-    sets = scenes.sets
-    found = Retrieval(
-        scenes.target,
-        scenes.reference,
-        sets.target,
-        sets.public,
-        sets.heldout,
-        query=lambda name: caption([name], []),
-        k=k,
-        top=top,
-        name="scenes" if seed == 0 else f"scenes, seed {seed}",
-        summary=f"two-tower CLIP · {len(sets.target):,} private pairs, "
-        f"{len(sets.public):,} public pictures",
-        origin=f'mv.demo("scenes"{f", seed={seed}" if seed else ""})',
-    )
-    found.effects = known_effects(found, seed) if (k, top) == (10, 5) else None
-    return found
 
 
 def fit(pairs: CaptionPairs, seed: int = 0, **settings: Any) -> tuple[Clip, ContrastiveRun]:
@@ -281,32 +250,3 @@ def _embed(scenes: Scenes, side: Side, name: str) -> Tensor:
     if name == "public":
         return embed(model.encode_image, scenes.images(name))
     return embed(model.encode_text, scenes.tokens(name))
-
-
-def main(arguments: list[str]) -> None:
-    """Print PPG, PRG and AUCG of three seeds, on training pairs and on held-out pairs."""
-    if arguments == ["train"]:
-        prepare()
-    seeds, rules = (0, 1, 2), ((10, 5), (10, None), (1, None))
-    all_scenes = [load(seed) for seed in seeds]
-    found = {rule: [gaps(scenes, *rule) for scenes in all_scenes] for rule in rules}
-    print(f"mean of seeds {seeds} (lowest to highest); null: the same models, held-out pairs")
-    for (k, top), tables in found.items():
-        print(f"{k} neighbours, {'all' if top is None else f'the {top} most frequent'} labels")
-        for name in tables[0]:
-            cells = []
-            for metric, column in zip(("PPG", "PRG", "AUCG"), range(3), strict=True):
-                values = [table[name][column] for table in tables]
-                mean = sum(values) / len(values)
-                cells.append(f"{metric} {mean:+.3f} ({min(values):+.3f} to {max(values):+.3f})")
-            print(f"  {name:<10} {'  '.join(cells)}")
-    useful = [utility(scenes, side) for scenes in all_scenes for side in SIDES]
-    chance = sum(float(s.sets.heldout.objects.float().mean()) for s in all_scenes) / len(seeds)
-    print(
-        f"utility of the six models {sum(useful) / len(useful):.3f} ({min(useful):.3f} to "
-        f"{max(useful):.3f}), by chance {chance:.3f}"
-    )
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

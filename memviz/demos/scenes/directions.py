@@ -1,6 +1,6 @@
 """What makes the scenes' models memorize more or less: pairs, epochs, private words, mitigations.
 
-``python -m memviz.demos.scene_directions size masking --seeds 0 1 2`` prints PPG, PRG and AUCG (10
+``python -m memviz.demos.scenes.directions size masking --seeds 0 1 2`` prints PPG, PRG and AUCG (10
 neighbours, the 5 most frequent labels) on training pairs and on held-out pairs, and the utility,
 for each setting of the named directions; without names, of all. ``base`` prints the recipe's gaps
 against the number of neighbours and over the first pairs of each sorting. ``--pictures FOLDER``
@@ -21,10 +21,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memviz.demos.scene_trainings import DIRECTIONS, Setting, is_ready, scenes_of
-from memviz.demos.scenes import SIDES, Scenes, utility
 from memviz.engine.search import embed
 from memviz.probes.deja_vu import MEASURES, DejaVu, Embedded, linear_probe, two_model_test
+
+from ._recipe import SIDES, Scenes, utility
+from ._trainings import DIRECTIONS, Setting, is_ready, scenes_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +41,8 @@ def both_ways(scenes: Scenes, k: int = 10, top: int | None = 5) -> tuple[DejaVu,
 
     Examples
     --------
-    >>> from memviz.demos.scenes import load
-    >>> own, other = both_ways(load(seed=0))
+    >>> from memviz.demos.scenes import load_scenes
+    >>> own, other = both_ways(load_scenes(seed=0))
     >>> own.ppg > 0.3 and other.ppg > 0.3
     True
     """
@@ -181,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print one line a setting: mean of the seeds, lowest to highest."""
     import pandas as pd
 
-    parser = argparse.ArgumentParser(prog="python -m memviz.demos.scene_directions")
+    parser = argparse.ArgumentParser(prog="python -m memviz.demos.scenes.directions")
     parser.add_argument("directions", nargs="*", help=", ".join(["base", *DIRECTIONS]))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--pictures", type=Path, help="folder to draw what was printed into")

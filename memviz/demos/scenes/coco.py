@@ -1,8 +1,8 @@
 """Déjà vu of real photographs: two small CLIP models trained on COCO pairs.
 
-``python -m memviz.demos.coco FOLDER --seeds 0 1 2`` reads ``captions.json``, ``instances.json`` and
-``images`` in FOLDER, splits the photos into target, reference, public and held-out sets, reports
-their duplicates, trains both models and prints PPG, PRG and AUCG with the held-out null, and the
+``python -m memviz.demos.scenes.coco FOLDER --seeds 0 1 2`` reads ``captions.json``,
+``instances.json`` and ``images`` in FOLDER, splits the photos into target, reference, public and
+held-out sets, reports their duplicates, trains both models and prints PPG, PRG and AUCG with the held-out null, and the
 utility. What it has trained is kept in ``--keep`` (the cache folder unless given), two open_clip
 folders a seed that ``memviz.models.clip.load_clip`` opens; stopped, the command goes on from there.
 
@@ -29,9 +29,7 @@ from torch import Tensor
 from memviz.data.caption_pairs import CaptionPairs
 from memviz.data.caption_readers import read_coco
 from memviz.data.scenes import SceneSets
-from memviz.demos.scene_directions import GAPS, both_ways
-from memviz.demos.scenes import SIDES, Scenes, Side
-from memviz.demos.weight_files import cache_folder
+from memviz.demos.scenes.directions import GAPS, both_ways
 from memviz.engine.search import embed
 from memviz.models.clip import Clip, create_clip, save_clip
 from memviz.probes.deja_vu import (
@@ -43,6 +41,9 @@ from memviz.probes.deja_vu import (
     zero_shot,
 )
 from memviz.training.contrastive import train_contrastive
+
+from .._weight_files import cache_folder
+from ._recipe import SIDES, Scenes, Side
 
 PAIRS, EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 128, 60, 64, 1e-3, 0.1
 SIZE, PATCH, WIDTH, LAYERS, CONTEXT, VOCABULARY = 64, 8, 128, 3, 32, 49408
@@ -222,7 +223,7 @@ def _config(vocabulary: int) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the duplicates of each seed's sets, then the figures of all seeds."""
-    parser = argparse.ArgumentParser(prog="python -m memviz.demos.coco")
+    parser = argparse.ArgumentParser(prog="python -m memviz.demos.scenes.coco")
     parser.add_argument("folder", type=Path, help="with captions.json, instances.json and images/")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="of each training set")
     parser.add_argument("--epochs", type=int, default=EPOCHS)

@@ -17,7 +17,6 @@ shipped weights again; ``... cifar10 FOLDER`` trains a pair on CIFAR-10.
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,10 +29,11 @@ from torch import Tensor, nn
 
 from memviz.data.augmentations import ShiftAndNoise
 from memviz.data.subsets import Subsets, four_subsets
-from memviz.demos.kept import Kept, folder_to_prepare, warn_not_kept
 from memviz.study import Study
 from memviz.training.loop import train
 from memviz.training.self_supervised import seeded, train_masked, train_simclr
+
+from .._kept import Kept, folder_to_prepare, warn_not_kept
 
 RECIPE = "encoders-1"  # Change it with any setting below: other stored weights are refused.
 SHARED, CANDIDATES, INDEPENDENT, EXTERNAL = 100, 50, 50, 200
@@ -237,23 +237,3 @@ def _trained(seed: int, how: How, side: Side) -> dict[str, Tensor]:
         )
     state = model.state_dict()
     return {k: v.half().float() if v.ndim > 1 else v.clone() for k, v in state.items()}
-
-
-def main(arguments: list[str]) -> None:
-    """Print the figures, train the shipped weights, or run on CIFAR-10."""
-    if arguments == ["train"]:
-        prepare()
-    elif arguments[:1] == ["cifar10"] and len(arguments) == 2:
-        from memviz.demos.encoders_cifar10 import report
-
-        report(arguments[1])
-    elif arguments:
-        raise SystemExit("python -m memviz.demos.encoders [train | cifar10 FOLDER]")
-    else:
-        from memviz.demos.encoders_figures import print_figures
-
-        print_figures()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from memviz.demos.encoders import LAYERS, Encoders, How, load
 from memviz.probes.encoders import ProbeAccuracy, training_examples
 from memviz.probes.encoders.experiments import Pruning, prune
 from memviz.probes.encoders.layers import LayerMem, PathFeatures, layer_mem, pooled
 from memviz.probes.encoders.units import class_mem, unit_mem
+
+from ._recipe import LAYERS, Encoders, How, load
 
 VIEWS = 20
 SHARES = (0.1, 0.2, 0.4)

@@ -1,0 +1,42 @@
+"""Déjà vu of the scenes with units ablated: the figures."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+
+from memviz.probes.deja_vu.ablation import beyond_held_out, gap_curve, unit_effects
+from memviz.scores import Scores
+
+from ._effects import known_effects, write_effects
+from ._study import retrieval
+
+COUNTS = (0, 4, 8, 16, 32, 64, 128, 256)
+FEW = (0, 1, 2, 4)  # of a ranking that heads lead: without all of them no caption differs
+
+
+def main(arguments: list[str]) -> None:
+    """Print the curves; sweep again first if asked to."""
+    pair = retrieval()
+    if arguments == ["sweep"]:
+        write_effects(pair, 0, unit_effects(pair))
+    scores = known_effects(pair, 0)
+    assert scores is not None
+    print(scores)
+    print(gap_curve(pair, scores, FEW))
+    beyond = beyond_held_out(scores)
+    for parts in ((".mlp", "conv1"), (".mlp",)):
+        print(gap_curve(pair, _of_layers(beyond, *parts), COUNTS))
+
+
+def _of_layers(scores: Scores, *parts: str) -> Scores:
+    """Ranked among the units of some layers alone."""
+    mine = [any(part in unit.layer for part in parts) for unit in scores.units or ()]
+    name = f"{scores.name}; layers with {' or '.join(parts)}"
+    return replace(scores, name=name, values=np.where(mine, scores.values, np.nan))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

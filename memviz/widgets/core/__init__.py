@@ -1,0 +1,1 @@
+"""What every view stands on: worker, messages, controller, page."""
