@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import memviz as mv
-from memviz import export
-from memviz.widgets.messages import Message
+from memviz.widgets.core import Message
+from memviz.widgets.core import _page as export
 from tests.widgets.support import (
     EVIL,
     EVIL_GROUP,

@@ -8,15 +8,10 @@ from torch import Tensor
 
 from memviz.scores import Scores
 from memviz.study import Study
+from memviz.widgets.core import Choices
 
-Choices = list[dict[str, str]]
 ALWAYS = {"effect", "estimate", "conductance"}  # keys that no score of the user's own may have
 
-_INTERVENTIONS = [
-    {"key": "zero", "label": "zero"},
-    {"key": "mean", "label": "mean"},
-    {"key": "filter", "label": "filter"},
-]
 _METHODS = [
     {"key": "integrated_gradients", "label": "integrated gradients"},
     {"key": "saliency", "label": "saliency"},
@@ -39,12 +34,6 @@ def scores(study: Study, extra: Mapping[str, Scores]) -> Choices:
         kind = "estimate" if one.exact is not None and not one.exact.any() else "other"
         found.append({"key": key, "label": one.name, "kind": kind})
     return [{**score, "measure": ""} for score in found]
-
-
-def interventions(how: str) -> Choices:
-    """The usual ones, and the one in force if it is another."""
-    keys = {entry["key"] for entry in _INTERVENTIONS}
-    return [*_INTERVENTIONS, *([] if how in keys else [{"key": how, "label": how}])]
 
 
 def methods(study: Study) -> Choices:

@@ -10,8 +10,8 @@ import torch
 from memviz.probes.attribution import attribute_layers
 from memviz.session import Session
 from memviz.units import Unit
-from memviz.widgets import messages
-from memviz.widgets.messages import Message
+from memviz.widgets import core as messages
+from memviz.widgets.core import Message
 
 _EXAMPLES = 24
 

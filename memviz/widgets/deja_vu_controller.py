@@ -13,12 +13,11 @@ from memviz.engine.record import CancelledError, intervention
 from memviz.probes.deja_vu.ablation import Retrieval, Retrieved, random_steps
 from memviz.session import Session
 from memviz.units import UnitSet
-from memviz.widgets import choices, messages
+from memviz.widgets import choices
+from memviz.widgets import core as messages
 from memviz.widgets import deja_vu_messages as told
+from memviz.widgets.core import Message, Pictures, Sink, Telling
 from memviz.widgets.deja_vu_scores import DejaVuScores
-from memviz.widgets.messages import Message, Sink
-from memviz.widgets.pictures import Pictures
-from memviz.widgets.telling import Telling
 
 RANDOM_DRAWS = 5
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from memviz.engine.sets import percent
 from memviz.probes.deja_vu import DejaVu, Predictions, neighbour_changes
 from memviz.probes.deja_vu.ablation import MEASURES, Retrieval, Retrieved, measured
-from memviz.widgets.messages import NO_RANDOM, Message, pack
+from memviz.widgets.core import NO_RANDOM, Message, pack
 
 LISTED = 200  # pairs of the list, until more are asked for
 SHOWN = 5  # neighbours that are drawn

@@ -16,10 +16,9 @@ from memviz.probes.deja_vu.ablation import Retrieval, beyond_held_out, lost_aucg
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.units import Unit
-from memviz.widgets import messages, telling
-from memviz.widgets.choices import Choices
-from memviz.widgets.telling import Telling
-from memviz.widgets.worker import Worker
+from memviz.widgets import core as messages
+from memviz.widgets import core as telling
+from memviz.widgets.core import Choices, Telling, Worker
 
 _FEW = 64  # pairs that order the sweep
 _SCORES = [

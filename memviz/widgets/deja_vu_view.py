@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from memviz.probes.deja_vu.ablation import Retrieval
 from memviz.scores import Scores
 from memviz.session import Session
-from memviz.widgets.base_view import BaseView
+from memviz.widgets.core import BaseView, named_scores
 from memviz.widgets.deja_vu_controller import DejaVuController
-from memviz.widgets.view import named_scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

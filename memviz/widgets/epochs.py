@@ -13,8 +13,7 @@ from memviz.session import Session
 from memviz.study import Study
 from memviz.training.run import TrainingRun
 from memviz.variants import variant
-from memviz.widgets.messages import Message
-from memviz.widgets.worker import Worker
+from memviz.widgets.core import Message, Worker
 
 _BATCH = 1024
 Curves = list[dict[str, Any]]

@@ -16,8 +16,7 @@ from memviz.session import Session
 from memviz.study import Study
 from memviz.training.run import TrainingRun
 from memviz.variants import variant
-from memviz.widgets.messages import Message
-from memviz.widgets.worker import Worker
+from memviz.widgets.core import Message, Worker
 
 _UNITS, _NEIGHBOURS, _BATCH = 12, 6, 1024
 

@@ -11,8 +11,7 @@ from torch import Tensor
 from memviz.engine.sets import Readout
 from memviz.probes.attribution import attribute_inputs
 from memviz.session import Session
-from memviz.widgets.messages import Message, pack
-from memviz.widgets.pictures import Pictures
+from memviz.widgets.core import Message, Pictures, pack
 
 
 def opened_example(

@@ -9,7 +9,8 @@ from memviz.plots.unit_scatter import unit_scatter
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.study import Study
-from memviz.widgets.view import View, named_scores, shown_controller
+from memviz.widgets.core import named_scores
+from memviz.widgets.view import View, shown_controller
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

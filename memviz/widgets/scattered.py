@@ -12,9 +12,8 @@ from memviz.scores import Scores
 from memviz.session import Session
 from memviz.study import Study
 from memviz.units import Unit, UnitSet, check_units
-from memviz.widgets.messages import Message, pack
+from memviz.widgets.core import Message, Worker, pack
 from memviz.widgets.shown_scores import Audience, ShownScores
-from memviz.widgets.worker import Worker
 
 PICTURES = 12
 _HEADS = "An attention head is many features together: no picture fires it most."

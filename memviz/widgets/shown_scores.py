@@ -13,10 +13,11 @@ from memviz.engine.record import intervention
 from memviz.engine.sweep import Effects, default_units, estimate_effects, new_effects, sweep_steps
 from memviz.scores import Scores
 from memviz.session import Session
-from memviz.widgets import choices, messages, telling
+from memviz.widgets import choices
+from memviz.widgets import core as messages
+from memviz.widgets import core as telling
 from memviz.widgets.conductance import conductance
-from memviz.widgets.messages import Message
-from memviz.widgets.worker import Worker
+from memviz.widgets.core import Message, Worker
 
 _SWEPT = {"effect", "estimate"}
 

@@ -14,9 +14,9 @@ from memviz.scores import Scores
 from memviz.session import Session
 from memviz.study import Study
 from memviz.training.run import TrainingRun
-from memviz.widgets.base_view import BaseView
 from memviz.widgets.controller import Controller
-from memviz.widgets.messages import contrast
+from memviz.widgets.core import BaseView, named_scores
+from memviz.widgets.workbench import contrast
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -158,11 +158,6 @@ def inspector(
     view = _view(session, "inspector")
     view.controller.inspector.use(named_scores(scores), run)
     return view
-
-
-def named_scores(scores: Mapping[str, Scores] | Sequence[Scores]) -> Mapping[str, Scores]:
-    """Scores by the key that a view knows them by: the one given, or their own name."""
-    return scores if isinstance(scores, Mapping) else {score.name: score for score in scores}
 
 
 def shown_controller(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import memviz as mv
 from memviz.models.convnet import ConvNet
 from memviz.widgets.controller import Controller
-from memviz.widgets.messages import Message
+from memviz.widgets.core import Message
 
 DTYPES = {"uint8", "uint16", "uint32", "float32"}
 GROUPS = {"memorized": range(12), "clean": range(12, 44), "test": range(44, 56)}

@@ -15,8 +15,8 @@ import memviz as mv
 from memviz.engine.record import Replay, intervention
 from memviz.engine.sets import random_reading, random_units, read
 from memviz.engine.sweep import Effects, default_units, estimate_effects, new_effects, sweep_steps
-from memviz.widgets import messages
-from memviz.widgets.pictures import COLUMNS, SHEET, Pictures
+from memviz.widgets.core import COLUMNS, SHEET, Pictures
+from memviz.widgets.core import _messages as messages
 from tests.widgets.support import decoded, flat_study, pair_study, size, small_study
 
 LIMIT = 4_000_000  # bytes a message

@@ -17,7 +17,7 @@ import memviz as mv
 from memviz.engine.activations import top_examples
 from memviz.plots.unit_scatter import unit_scatter
 from memviz.widgets.controller import Controller
-from memviz.widgets.messages import Message
+from memviz.widgets.core import Message
 from memviz.widgets.scatter import score_scatter
 from tests.widgets.support import EVIL, Ear, ask, decoded, flat_study, listening, small_study
 

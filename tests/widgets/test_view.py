@@ -20,9 +20,9 @@ from PIL import Image
 from traitlets import TraitError
 
 import memviz as mv
-from memviz.widgets import base_view, view
-from memviz.widgets.assets import STATIC, script, style
-from memviz.widgets.messages import Message
+from memviz.widgets import view
+from memviz.widgets.core import STATIC, Message, script, style
+from memviz.widgets.core import _view as base_view
 from memviz.widgets.view import View
 from tests.widgets.support import (
     EVIL,

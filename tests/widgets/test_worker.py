@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from memviz.widgets.worker import Worker
+from memviz.widgets.core import Worker
 
 WAIT = 20  # s before a test that hangs fails
 

@@ -11,10 +11,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memviz.widgets.assets import script, style
+from ._assets import script, style
 
 if TYPE_CHECKING:
-    from memviz.widgets.messages import Message
+    from ._messages import Message
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">

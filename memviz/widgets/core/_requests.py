@@ -6,11 +6,11 @@ import reprlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from memviz import export
-from memviz.widgets.messages import Message, Sink
+from . import _page as export
+from ._messages import Message, Sink
 
 if TYPE_CHECKING:
-    from memviz.widgets.telling import Telling
+    from ._controller import Telling
 
 
 def fulfil(controller: Telling, content: dict[str, Any], sink: Sink) -> None:

@@ -7,12 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from memviz import export
 from memviz.session import Session
 from memviz.units import UnitSet
-from memviz.widgets import messages, requests
-from memviz.widgets.messages import Message, Sink
-from memviz.widgets.worker import Worker
+
+from . import _messages as messages
+from . import _page as export
+from . import _requests as requests
+from ._messages import Message, Sink
+from ._worker import Worker
 
 TELL_EVERY = 0.15  # s between two progress messages
 

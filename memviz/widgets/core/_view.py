@@ -6,15 +6,18 @@ import base64
 import io
 import threading
 import uuid
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
 
-from memviz.widgets.assets import script, style
-from memviz.widgets.messages import Message
-from memviz.widgets.telling import Telling
+from memviz.scores import Scores
+
+from ._assets import script, style
+from ._controller import Telling
+from ._messages import Message
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -113,3 +116,8 @@ class BaseView(anywidget.AnyWidget):
     def _figure(self) -> Figure | None:
         """What the still picture shows; None stands for words alone, as while nothing is known."""
         return None
+
+
+def named_scores(scores: Mapping[str, Scores] | Sequence[Scores]) -> Mapping[str, Scores]:
+    """Scores by the key that a view knows them by: the one given, or their own name."""
+    return scores if isinstance(scores, Mapping) else {score.name: score for score in scores}

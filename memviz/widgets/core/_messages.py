@@ -1,0 +1,152 @@
+"""The messages to the browser: a small dict each, arrays as binary buffers beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from memviz.scores import Scores
+from memviz.session import Session
+from memviz.study import Study
+from memviz.units import Unit
+
+from ._pictures import Pictures
+
+UNKNOWN = 65535
+_ROUNDING = 1e-6  # of the mean margin
+
+
+class Message(NamedTuple):
+    """What goes over the wire."""
+
+    content: dict[str, Any]
+    buffers: list[bytes]
+
+
+class Sink(Protocol):
+    """A view that takes messages."""
+
+    def tell(self, message: Message) -> None:
+        """Send one."""
+
+
+def pack(content: dict[str, Any], **arrays: np.ndarray) -> Message:
+    """A message whose arrays travel as little-endian buffers in the order given."""
+    specs, buffers = [], []
+    for name, array in arrays.items():
+        flat = np.ascontiguousarray(array)
+        specs.append({"name": name, "dtype": flat.dtype.name, "shape": list(flat.shape)})
+        buffers.append(flat.tobytes())
+    return Message({**content, "arrays": specs}, buffers)
+
+
+def study_message(
+    session: Session,
+    pictures: Pictures,
+    scores: Sequence[dict[str, str]],
+    interventions: Sequence[dict[str, str]],
+    methods: Sequence[dict[str, str]],
+) -> Message:
+    """What never changes: layers, groups, classes, labels, what can be picked."""
+    study, start, layers = session.study, 0, []
+    for layer in session.known:
+        layers.append(
+            {"name": layer.name, "kind": layer.kind, "units": layer.units, "start": start}
+        )
+        start += layer.units
+    group = np.full(len(study), 255, np.uint8)
+    for index, mask in enumerate(study.groups.values()):
+        group[mask.numpy()] = index
+    truth = study.true_labels
+    height, width, channels = pictures.shape
+    content = {
+        "type": "study",
+        "name": study.name,
+        "summary": study.summary,
+        "classes": class_names(study),
+        "groups": [{"name": n, "count": int(m.sum())} for n, m in study.groups.items()],
+        "layers": layers,
+        "units": start,
+        "of_words": f"{start:,} units",
+        "scores": list(scores),
+        "interventions": list(interventions),
+        "image": {"height": height, "width": width, "channels": channels, "ink": pictures.ink},
+        "examples": len(study),
+        "methods": list(methods),
+        "variants": [{"key": key, "label": words} for key, words in session.variants.items()],
+    }
+    return pack(
+        content,
+        label=study.labels.numpy().astype(np.uint16),
+        truth=np.full(len(study), UNKNOWN, np.uint16)
+        if truth is None
+        else truth.numpy().astype(np.uint16),
+        group=group,
+    )
+
+
+def class_names(study: Study) -> list[str]:
+    """A name for every class that a label or the names go up to."""
+    count = int(study.labels.max()) + 1
+    if study.class_names is not None:
+        count = max(count, len(study.class_names))
+    return [study.class_name(label) for label in range(count)]
+
+
+def error_message(error: Exception) -> Message:
+    """One clear line in place of silence."""
+    text = str(error) or type(error).__name__
+    return Message({"type": "error", "text": text.splitlines()[0]}, [])
+
+
+def progress_message(job: str, done: int, total: int, words: str = "") -> Message:
+    """How far a job is; a total of 0 ends the bar."""
+    content = {"type": "progress", "job": job, "words": words, "done": done, "total": total}
+    return Message(content, [])
+
+
+NO_RANDOM = "All units of these layers are off: no random ones to compare with"
+
+
+def unit_scores_message(
+    key: str,
+    label: str,
+    measure: str,
+    value: np.ndarray,
+    note: str = "",
+    exact: np.ndarray | None = None,
+) -> Message:
+    """Any other score of the units, float32 ``[units]``; NaN where a unit has none.
+
+    Where some are ``exact``, bool ``[units]``, and some are not, estimates are not ranked.
+    """
+    value = np.where(np.isfinite(value), value, np.nan).astype(np.float32)
+    known = ~np.isnan(value)
+    sure = known if exact is None else known & exact
+    kind = "other" if sure.sum() == known.sum() else "exact" if sure.any() else "estimate"
+    content = {"type": "scores", "key": key, "label": label, "measure": measure, "note": note}
+    counts = {"kind": kind, "done": int(sure.sum()), "total": len(value)}
+    state = known.astype(np.uint8) + sure.astype(np.uint8)
+    return pack({**content, **counts}, value=value, state=state)
+
+
+def extra_scores_message(key: str, scores: Scores, units: Sequence[Unit]) -> Message:
+    """A user's own scores, put in the order of the map's units."""
+    assert scores.units is not None
+    row = {unit: place for place, unit in enumerate(scores.units)}
+    rows = np.array([row.get(unit, -1) for unit in units])
+    value = np.where(rows < 0, np.nan, scores.values[rows].astype(np.float32))
+    exact = None if scores.exact is None else scores.exact[rows] & (rows >= 0)
+    return unit_scores_message(key, scores.name, scores.measure, value, scores.higher, exact)
+
+
+def ranking(message: Message) -> list[int]:
+    """Rows from the highest score down; an estimate is never ranked among exact effects."""
+    content, buffers = message
+    value, state = np.frombuffer(buffers[0], np.float32), np.frombuffer(buffers[1], np.uint8)
+    least = 2 if content["kind"] == "exact" or content["key"] == "effect" else 1
+    known = np.flatnonzero((state >= least) & np.isfinite(value))
+    ranked: list[int] = known[np.argsort(-value[known], kind="stable")].tolist()
+    return ranked
