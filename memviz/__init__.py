@@ -33,7 +33,7 @@ from memviz.units import Layer, Unit, UnitSet  # noqa: E402
 if TYPE_CHECKING:
     from memviz.widgets.deja_vu_view import deja_vu
     from memviz.widgets.scatter import score_scatter
-    from memviz.widgets.view import (
+    from memviz.widgets.workbench import (
         example_gallery,
         inspector,
         layer_list,

@@ -3,7 +3,7 @@
 from memviz.widgets.deja_vu_view import DejaVuView, deja_vu
 from memviz.widgets.entropy import entropy_view
 from memviz.widgets.scatter import score_scatter
-from memviz.widgets.view import (
+from memviz.widgets.workbench import (
     View,
     example_gallery,
     inspector,

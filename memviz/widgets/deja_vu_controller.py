@@ -13,9 +13,9 @@ from memviz.engine.record import CancelledError, intervention
 from memviz.probes.deja_vu.ablation import Retrieval, Retrieved, random_steps
 from memviz.session import Session
 from memviz.units import UnitSet
-from memviz.widgets import choices
 from memviz.widgets import core as messages
 from memviz.widgets import deja_vu_messages as told
+from memviz.widgets import workbench as choices
 from memviz.widgets.core import Message, Pictures, Sink, Telling
 from memviz.widgets.deja_vu_scores import DejaVuScores
 

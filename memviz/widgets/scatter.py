@@ -10,7 +10,7 @@ from memviz.scores import Scores
 from memviz.session import Session
 from memviz.study import Study
 from memviz.widgets.core import named_scores
-from memviz.widgets.view import View, shown_controller
+from memviz.widgets.workbench import View, shown_controller
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,7 @@ from memviz.session import Session
 from memviz.study import Study
 from memviz.units import Unit, UnitSet, check_units
 from memviz.widgets.core import Message, Worker, pack
-from memviz.widgets.shown_scores import Audience, ShownScores
+from memviz.widgets.workbench import Audience, ShownScores
 
 PICTURES = 12
 _HEADS = "An attention head is many features together: no picture fires it most."

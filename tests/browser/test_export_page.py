@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import memviz as mv
-from memviz.widgets.controller import Controller
+from memviz.widgets.workbench import Controller
 from tests.widgets.support import EVIL, EVIL_GROUP, EVIL_LAYER, Ear, ask, hostile_study, listening
 
 pytestmark = pytest.mark.browser

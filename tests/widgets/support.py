@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import memviz as mv
 from memviz.models.convnet import ConvNet
-from memviz.widgets.controller import Controller
 from memviz.widgets.core import Message
+from memviz.widgets.workbench import Controller
 
 DTYPES = {"uint8", "uint16", "uint32", "float32"}
 GROUPS = {"memorized": range(12), "clean": range(12, 44), "test": range(44, 56)}

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz.widgets import shown_scores
-from memviz.widgets.controller import Controller
 from memviz.widgets.core import _controller as telling
 from memviz.widgets.core import _messages as messages
+from memviz.widgets.workbench import Controller
+from memviz.widgets.workbench import _scores as shown_scores
 from tests.widgets.support import Ear, ask, decoded, flat_study, listening, pair_study, small_study
 
 Pair = tuple[Controller, Ear]

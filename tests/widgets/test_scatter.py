@@ -16,9 +16,9 @@ from torch import nn
 import memviz as mv
 from memviz.engine.activations import top_examples
 from memviz.plots.unit_scatter import unit_scatter
-from memviz.widgets.controller import Controller
 from memviz.widgets.core import Message
 from memviz.widgets.scatter import score_scatter
+from memviz.widgets.workbench import Controller
 from tests.widgets.support import EVIL, Ear, ask, decoded, flat_study, listening, small_study
 
 

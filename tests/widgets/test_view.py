@@ -20,10 +20,10 @@ from PIL import Image
 from traitlets import TraitError
 
 import memviz as mv
-from memviz.widgets import view
 from memviz.widgets.core import STATIC, Message, script, style
 from memviz.widgets.core import _view as base_view
-from memviz.widgets.view import View
+from memviz.widgets.workbench import View
+from memviz.widgets.workbench import _view as view
 from tests.widgets.support import (
     EVIL,
     EVIL_GROUP,

@@ -13,11 +13,12 @@ from memviz.engine.record import intervention
 from memviz.engine.sweep import Effects, default_units, estimate_effects, new_effects, sweep_steps
 from memviz.scores import Scores
 from memviz.session import Session
-from memviz.widgets import choices
 from memviz.widgets import core as messages
 from memviz.widgets import core as telling
-from memviz.widgets.conductance import conductance
 from memviz.widgets.core import Message, Worker
+
+from . import _choices as choices
+from ._conductance import conductance
 
 _SWEPT = {"effect", "estimate"}
 

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memviz.engine.sweep import Effects
-from memviz.plots.picture import picture
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.study import Study
 from memviz.training.run import TrainingRun
-from memviz.widgets.controller import Controller
 from memviz.widgets.core import BaseView, named_scores
-from memviz.widgets.workbench import contrast
+
+from ._controller import Controller
+from ._messages import contrast
+from ._still import picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,15 +13,16 @@ from memviz.engine.sets import Readout, others_left, random_reading, random_unit
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.units import UnitSet
-from memviz.widgets import choices
 from memviz.widgets import core as messages
-from memviz.widgets.answers import Answers
 from memviz.widgets.core import Message, Pictures, Sink, Telling
 from memviz.widgets.epochs import Timeline
 from memviz.widgets.inspected import Inspector
-from memviz.widgets.opened import opened_example
 from memviz.widgets.scattered import Scatter
-from memviz.widgets.shown_scores import ShownScores
+
+from . import _choices as choices
+from ._answers import Answers
+from ._opened import opened_example
+from ._scores import ShownScores
 
 RANDOM_DRAWS = 20
 
