@@ -15,9 +15,9 @@ from memviz.session import Session
 from memviz.units import UnitSet
 from memviz.widgets import core as messages
 from memviz.widgets import deja_vu_messages as told
-from memviz.widgets import workbench as choices
 from memviz.widgets.core import Message, Pictures, Sink, Telling
 from memviz.widgets.deja_vu_scores import DejaVuScores
+from memviz.widgets.workbench import workbench as choices
 
 RANDOM_DRAWS = 5
 

@@ -8,7 +8,7 @@ import torch
 import memviz as mv
 from memviz.training.run import TrainingRun
 from memviz.variants import variant
-from memviz.widgets.epochs import curves, predicted
+from memviz.widgets.timeline import curves, predicted
 from memviz.widgets.workbench import Controller
 from tests.widgets.support import Ear, ask, flat_study, listening, small_study
 

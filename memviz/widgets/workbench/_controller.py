@@ -15,9 +15,9 @@ from memviz.session import Session
 from memviz.units import UnitSet
 from memviz.widgets import core as messages
 from memviz.widgets.core import Message, Pictures, Sink, Telling
-from memviz.widgets.epochs import Timeline
 from memviz.widgets.inspected import Inspector
 from memviz.widgets.scattered import Scatter
+from memviz.widgets.timeline import Timeline
 
 from . import _choices as choices
 from ._answers import Answers
