@@ -8,7 +8,7 @@ import torch
 
 import memviz as mv
 from memviz.training.run import TrainingRun
-from memviz.widgets.inspected import last_features, row
+from memviz.widgets.inspector import last_features, row
 from tests.widgets.support import ask, flat_study, listening, small_study
 
 SCORES = mv.Scores(

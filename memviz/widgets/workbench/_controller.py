@@ -15,7 +15,7 @@ from memviz.session import Session
 from memviz.units import UnitSet
 from memviz.widgets import core as messages
 from memviz.widgets.core import Message, Pictures, Sink, Telling
-from memviz.widgets.inspected import Inspector
+from memviz.widgets.inspector import Inspector
 from memviz.widgets.scattered import Scatter
 from memviz.widgets.timeline import Timeline
 
