@@ -15,9 +15,8 @@ from torch import nn
 
 import memviz as mv
 from memviz.engine.activations import top_examples
-from memviz.plots.unit_scatter import unit_scatter
 from memviz.widgets.core import Message
-from memviz.widgets.scatter import score_scatter
+from memviz.widgets.scatter import score_scatter, unit_scatter
 from memviz.widgets.workbench import Controller
 from tests.widgets.support import EVIL, Ear, ask, decoded, flat_study, listening, small_study
 
@@ -187,7 +186,7 @@ def test_an_opened_unit_shows_the_pictures_that_fire_it_most(study: mv.Study) ->
 
 
 def test_all_units_are_read_in_one_pass(study: mv.Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    from memviz.widgets import scattered
+    from memviz.widgets.scatter import _scatter as scattered
 
     passes: list[Any] = []
     real = scattered.top_example_steps

@@ -16,7 +16,7 @@ from memviz.units import UnitSet
 from memviz.widgets import core as messages
 from memviz.widgets.core import Message, Pictures, Sink, Telling
 from memviz.widgets.inspector import Inspector
-from memviz.widgets.scattered import Scatter
+from memviz.widgets.scatter import Scatter
 from memviz.widgets.timeline import Timeline
 
 from . import _choices as choices

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from memviz.plots.unit_scatter import unit_scatter
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.study import Study
 from memviz.widgets.core import named_scores
 from memviz.widgets.workbench import View, shown_controller
+
+from ._still import unit_scatter
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
