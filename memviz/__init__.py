@@ -31,7 +31,7 @@ from memviz.tasks.task import Task  # noqa: E402
 from memviz.units import Layer, Unit, UnitSet  # noqa: E402
 
 if TYPE_CHECKING:
-    from memviz.widgets.deja_vu_view import deja_vu
+    from memviz.widgets.deja_vu import deja_vu
     from memviz.widgets.scatter import score_scatter
     from memviz.widgets.workbench import (
         example_gallery,

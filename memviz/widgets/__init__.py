@@ -1,6 +1,6 @@
 """Linked widgets on one Session: layer list, unit map, example gallery, readout, workbench."""
 
-from memviz.widgets.deja_vu_view import DejaVuView, deja_vu
+from memviz.widgets.deja_vu import DejaVuView, deja_vu
 from memviz.widgets.entropy import entropy_view
 from memviz.widgets.scatter import score_scatter
 from memviz.widgets.workbench import (

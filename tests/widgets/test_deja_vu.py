@@ -12,9 +12,8 @@ import memviz as mv
 from memviz.data.scenes import OBJECTS, caption, draw_scenes
 from memviz.demos.scenes import _recipe as scenes
 from memviz.probes.deja_vu.ablation import Retrieval, random_steps, unit_effects
-from memviz.widgets import deja_vu_messages as told
-from memviz.widgets.deja_vu_controller import DejaVuController
-from memviz.widgets.deja_vu_view import DejaVuView
+from memviz.widgets.deja_vu import DejaVuController, DejaVuView
+from memviz.widgets.deja_vu import _messages as told
 
 FC = "transformer.resblocks.1.mlp.c_fc"
 

@@ -14,10 +14,11 @@ from memviz.probes.deja_vu.ablation import Retrieval, Retrieved, random_steps
 from memviz.session import Session
 from memviz.units import UnitSet
 from memviz.widgets import core as messages
-from memviz.widgets import deja_vu_messages as told
 from memviz.widgets.core import Message, Pictures, Sink, Telling
-from memviz.widgets.deja_vu_scores import DejaVuScores
 from memviz.widgets.workbench import workbench as choices
+
+from . import _messages as told
+from ._scores import DejaVuScores
 
 RANDOM_DRAWS = 5
 

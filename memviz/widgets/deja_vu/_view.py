@@ -9,7 +9,8 @@ from memviz.probes.deja_vu.ablation import Retrieval
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.widgets.core import BaseView, named_scores
-from memviz.widgets.deja_vu_controller import DejaVuController
+
+from ._controller import DejaVuController
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
