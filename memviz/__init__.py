@@ -8,40 +8,47 @@ from . import _torchvision
 
 _torchvision.install()
 
-from memviz.demos import demo  # noqa: E402
-from memviz.engine.record import (  # noqa: E402  # noqa: E402
-    CancelledError,
-    Constant,
-    Filter,
-    Mean,
-    Replay,
-    Resample,
-    Scale,
-    Zero,
-    layers,
-)
-from memviz.engine.sets import Readout, ablate, ablation_curve, greedy, readout  # noqa: E402
-from memviz.engine.sweep import estimate, sweep, sweep_stream
-from memviz.probes.attribution import attribute_inputs, attribute_layers, attribute_unit  # noqa: E402
-from memviz.scores import Null, Scores  # noqa: E402
-from memviz.session import Session  # noqa: E402
-from memviz.study import Study  # noqa: E402
-from memviz.tasks.classification import Classification  # noqa: E402
-from memviz.tasks.task import Task  # noqa: E402
-from memviz.units import Layer, Unit, UnitSet  # noqa: E402
+from memviz.demos import demo as demo
+from memviz.engine.record import CancelledError as CancelledError
+from memviz.engine.record import Constant as Constant
+from memviz.engine.record import Filter as Filter
+from memviz.engine.record import Mean as Mean
+from memviz.engine.record import Replay as Replay
+from memviz.engine.record import Resample as Resample
+from memviz.engine.record import Scale as Scale
+from memviz.engine.record import Zero as Zero
+from memviz.engine.record import layers as layers
+from memviz.engine.sets import Readout as Readout
+from memviz.engine.sets import ablate as ablate
+from memviz.engine.sets import ablation_curve as ablation_curve
+from memviz.engine.sets import greedy as greedy
+from memviz.engine.sets import readout as readout
+from memviz.engine.sweep import estimate as estimate
+from memviz.engine.sweep import sweep as sweep
+from memviz.engine.sweep import sweep_stream as sweep_stream
+from memviz.probes.attribution import attribute_inputs as attribute_inputs
+from memviz.probes.attribution import attribute_layers as attribute_layers
+from memviz.probes.attribution import attribute_unit as attribute_unit
+from memviz.scores import Null as Null
+from memviz.scores import Scores as Scores
+from memviz.session import Session as Session
+from memviz.study import Study as Study
+from memviz.tasks.classification import Classification as Classification
+from memviz.tasks.task import Task as Task
+from memviz.units import Layer as Layer
+from memviz.units import Unit as Unit
+from memviz.units import UnitSet as UnitSet
 
 if TYPE_CHECKING:
-    from memviz.widgets.deja_vu import deja_vu
-    from memviz.widgets.scatter import score_scatter
-    from memviz.widgets.workbench import (
-        example_gallery,
-        inspector,
-        layer_list,
-        readout_view,
-        timeline,
-        unit_map,
-        workbench,
-    )
+    from memviz.widgets.deja_vu import deja_vu as deja_vu
+    from memviz.widgets.inspector import inspector as inspector
+    from memviz.widgets.scatter import score_scatter as score_scatter
+    from memviz.widgets.timeline import timeline as timeline
+    from memviz.widgets.workbench import example_gallery as example_gallery
+    from memviz.widgets.workbench import layer_list as layer_list
+    from memviz.widgets.workbench import readout_view as readout_view
+    from memviz.widgets.workbench import unit_map as unit_map
+    from memviz.widgets.workbench import workbench as workbench
 
 __version__ = "0.1.0"
 __all__ = [

@@ -1,1 +1,6 @@
 """Tasks: what is right and what is wrong for a model's output."""
+
+from memviz.tasks.classification import Classification as Classification
+from memviz.tasks.image_text import ImageText as ImageText
+from memviz.tasks.task import Inputs as Inputs
+from memviz.tasks.task import Task as Task

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from memviz.widgets.core import script, style
+
 PAGE = Path(__file__).parent / "page"
 sys.path.insert(0, str(PAGE))
 
-from fake_study import LAYERS, OFF, STATIC, FakeStudy, bundle, pack  # noqa: E402
+from fake_study import LAYERS, OFF, FakeStudy, pack  # noqa: E402
 
 pytestmark = pytest.mark.browser
 EVIL = '<img src=x onerror="window.pwned=1">'
@@ -19,15 +21,14 @@ CONV4 = "canvas.mv-units[data-layer=conv4]"
 
 
 def serve(route):
-    """The harness, the joined module and the single files, from this checkout."""
+    """The harness, the joined module and style sheet, from this checkout."""
     name = route.request.url.split("?")[0].rsplit("/", 1)[1]
     if name == "harness.html":
         route.fulfill(body=(PAGE / name).read_text(), content_type="text/html")
     elif name == "bundle.js":
-        route.fulfill(body=bundle(), content_type="text/javascript")
-    elif (STATIC / name).is_file():
-        kind = "text/css" if name.endswith(".css") else "text/javascript"
-        route.fulfill(body=(STATIC / name).read_text(), content_type=kind)
+        route.fulfill(body=script(), content_type="text/javascript")
+    elif name == "style.css":
+        route.fulfill(body=style(), content_type="text/css")
     else:
         route.abort()
 
@@ -795,7 +796,7 @@ def test_a_saved_page_needs_no_kernel(open_page, fake):
 
 
 def test_the_module_exports_what_anywidget_wants():
-    text = bundle()
+    text = script()
     assert "import " not in [line[:7] for line in text.splitlines()]
     assert text.count("export default") == 1
     assert "export { mount };" in text

@@ -8,7 +8,7 @@ import torch
 import memviz as mv
 from memviz.training.run import TrainingRun
 from memviz.variants import variant
-from memviz.widgets.timeline import curves, predicted
+from memviz.widgets.timeline import Timeline, curves, predicted
 from memviz.widgets.workbench import Controller
 from tests.widgets.support import Ear, ask, flat_study, listening, small_study
 
@@ -32,7 +32,7 @@ def study() -> mv.Study:
 @pytest.fixture
 def view(study: mv.Study) -> Pair:
     controller, ear = listening(study)
-    controller.timeline.start(None)
+    controller.part(Timeline).start(None)
     controller.worker.run_until_idle()
     return controller, ear
 
@@ -106,7 +106,7 @@ def test_a_recorded_run_gives_every_epoch_of_what_it_holds(study: mv.Study) -> N
     table = torch.zeros(5, 44)
     run = TrainingRun(study.labels[:44], predictions, table, table)
     controller, ear = listening(study)
-    controller.timeline.start(run)
+    controller.part(Timeline).start(run)
     controller.worker.run_until_idle()
     fine = ear.last("timeline").content["fine"]
     assert [group["name"] for group in fine] == ["memorized", "clean"]
@@ -114,7 +114,7 @@ def test_a_recorded_run_gives_every_epoch_of_what_it_holds(study: mv.Study) -> N
     assert fine[0]["given"] == pytest.approx(wanted.tolist(), abs=1e-5)
     with pytest.raises(ValueError, match="the run holds 80 examples and the study 60"):
         zeros = torch.zeros(1, 80)
-        controller.timeline.start(TrainingRun(torch.zeros(80), zeros.int(), zeros, zeros))
+        controller.part(Timeline).start(TrainingRun(torch.zeros(80), zeros.int(), zeros, zeros))
 
 
 def test_a_study_without_checkpoints_is_told_what_to_give() -> None:

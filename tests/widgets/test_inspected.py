@@ -8,7 +8,7 @@ import torch
 
 import memviz as mv
 from memviz.training.run import TrainingRun
-from memviz.widgets.inspector import last_features, row
+from memviz.widgets.inspector import Inspector, last_features, row
 from tests.widgets.support import ask, flat_study, listening, small_study
 
 SCORES = mv.Scores(
@@ -23,7 +23,7 @@ SCORES = mv.Scores(
 def test_an_opened_example_is_told_in_full() -> None:
     study = small_study()
     controller, ear = listening(study)
-    controller.inspector.use({"cumulative loss": SCORES}, None)
+    controller.part(Inspector).use({"cumulative loss": SCORES}, None)
     ask(controller, ear, "open", example=9)
     told = ear.last("inspected").content
     assert told["index"] == 9
@@ -58,7 +58,7 @@ def test_a_run_gives_the_learning_curve() -> None:
     margins = torch.arange(12.0).view(3, 4)
     run = TrainingRun(torch.zeros(4), torch.zeros(3, 4).int(), margins, margins)
     controller, ear = listening(flat_study())
-    controller.inspector.use({}, run)
+    controller.part(Inspector).use({}, run)
     ask(controller, ear, "open", example=2)
     curve = {"epochs": [1, 2, 3], "margin": [2.0, 6.0, 10.0]}
     assert ear.last("inspected").content["curve"] == curve

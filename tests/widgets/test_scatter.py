@@ -16,7 +16,7 @@ from torch import nn
 import memviz as mv
 from memviz.engine.activations import top_examples
 from memviz.widgets.core import Message
-from memviz.widgets.scatter import score_scatter, unit_scatter
+from memviz.widgets.scatter import Scatter, score_scatter, unit_scatter
 from memviz.widgets.workbench import Controller
 from tests.widgets.support import EVIL, Ear, ask, decoded, flat_study, listening, small_study
 
@@ -66,7 +66,7 @@ def test_the_scores_given_are_shown_first(study: mv.Study) -> None:
         (both, ("a", "b")),
     ):
         shown = score_scatter(study, scores=given)
-        assert shown.controller.scatter.axes == expected
+        assert shown.controller.part(Scatter).axes == expected
         assert shown.part == "scatter"
         shown.close()
 
@@ -127,7 +127,7 @@ def test_a_bad_axis_is_one_clear_line(study: mv.Study, fields: Any, words: str) 
     controller, ear = listening(study)
     ask(controller, ear, "axes", **fields)
     assert words in ear.of("error")[-1]["text"]
-    assert controller.scatter.axes == ("estimate", "effect")
+    assert controller.part(Scatter).axes == ("estimate", "effect")
 
 
 @pytest.mark.usefixtures("a_unit_a_step")

@@ -20,7 +20,7 @@ from PIL import Image
 from traitlets import TraitError
 
 import memviz as mv
-from memviz.widgets.core import STATIC, Message, script, style
+from memviz.widgets.core import Message, files, script, style
 from memviz.widgets.core import _view as base_view
 from memviz.widgets.workbench import View
 from memviz.widgets.workbench import _view as view
@@ -286,7 +286,7 @@ def test_the_front_end_is_joined_from_every_file() -> None:
     text = script()
     assert not re.search(r"^import ", text, re.MULTILINE)
     assert text.count("export default") == 1 and "export { mount }" in text
-    for file in STATIC.glob("*.js"):
+    for file in files("js"):
         lines = [line for line in file.read_text().splitlines() if not line.startswith("import ")]
         assert "\n".join(lines) in text, file.name
         assert "innerHTML" not in text

@@ -2,9 +2,10 @@
 
 ``python -m memviz.demos.scenes.coco FOLDER --seeds 0 1 2`` reads ``captions.json``,
 ``instances.json`` and ``images`` in FOLDER, splits the photos into target, reference, public and
-held-out sets, reports their duplicates, trains both models and prints PPG, PRG and AUCG with the held-out null, and the
-utility. What it has trained is kept in ``--keep`` (the cache folder unless given), two open_clip
-folders a seed that ``memviz.models.clip.load_clip`` opens; stopped, the command goes on from there.
+held-out sets, reports their duplicates, trains both models and prints PPG, PRG and AUCG with the
+held-out null, and the utility. What it has trained is kept in ``--keep`` (the cache folder unless
+given), two open_clip folders a seed that ``memviz.models.clip.load_clip`` opens; stopped, the
+command goes on from there.
 
 Recipe. A pair is a photo, squeezed to 64 x 64 pixels, and its first caption. A transformer of three
 blocks over 64 patches, one of three over the caption, width 128; AdamW at 1e-3 with a cosine,

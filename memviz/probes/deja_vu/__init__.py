@@ -11,6 +11,15 @@ the number of neighbours that show them, which gives a much cleaner gap than the
 be sorted by the gap of recall, since a raw count lets crowded pictures win.
 """
 
+from memviz.probes.deja_vu.ablation import GapCurve as GapCurve
+from memviz.probes.deja_vu.ablation import Retrieval as Retrieval
+from memviz.probes.deja_vu.ablation import Retrieved as Retrieved
+from memviz.probes.deja_vu.ablation import beyond_held_out as beyond_held_out
+from memviz.probes.deja_vu.ablation import gap_curve as gap_curve
+from memviz.probes.deja_vu.ablation import pair_effects as pair_effects
+from memviz.probes.deja_vu.ablation import unit_effects as unit_effects
+from memviz.probes.deja_vu.ablation import unit_layers as unit_layers
+
 from ._duplicates import Duplicates as Duplicates
 from ._duplicates import duplicates as duplicates
 from ._duplicates import near_duplicates as near_duplicates

@@ -22,11 +22,9 @@ from torch import Tensor
 
 from memviz.engine.search import nearest
 
-from ._embedded import Embedded, check_embeddings, check_public, embedded_by
+from ._embedded import Embedded, check_embeddings, check_public
 from ._objects import Predictions, check_objects, predict
 from ._table import DejaVu
-
-__all__ = ["DejaVu", "Embedded", "embedded_by", "retest", "two_model_test"]
 
 
 def two_model_test(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from memviz.plots import style
 from memviz.plots.style import quiet
-from memviz.probes.deja_vu.figures._gaps import _legend
+from memviz.probes.deja_vu.figures import legend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ def quadrants(found: Sequence[SSLDejaVu], epochs: Sequence[float] | None = None)
         if found[0].null is not None:
             axes.plot(list(found[0].null.shares().values()), list(shares), "D", ls="", mfc="white",
                       mec="#4A4A4A", ms=6, label="held-out images")  # fmt: skip
-            _legend(axes)
+            legend(axes)
         axes.invert_yaxis()
         axes.set_xlabel("share of the images")
     else:

@@ -7,44 +7,25 @@ layers replaced, chosen layers tuned. Any encoder of timm or torchvision, random
 function of images and a generator.
 """
 
-from __future__ import annotations
+from memviz.probes.encoders.experiments import Injection as Injection
+from memviz.probes.encoders.experiments import Pruning as Pruning
+from memviz.probes.encoders.experiments import fine_tune_layers as fine_tune_layers
+from memviz.probes.encoders.experiments import inject as inject
+from memviz.probes.encoders.experiments import layer_fine_tuning as layer_fine_tuning
+from memviz.probes.encoders.experiments import layer_replacement as layer_replacement
+from memviz.probes.encoders.experiments import prune as prune
+from memviz.probes.encoders.experiments import replace_layers as replace_layers
+from memviz.probes.encoders.layers import LayerMem as LayerMem
+from memviz.probes.encoders.layers import Point as Point
+from memviz.probes.encoders.layers import layer_mem as layer_mem
+from memviz.probes.encoders.layers import pooled as pooled
+from memviz.probes.encoders.layers import ssl_mem as ssl_mem
+from memviz.probes.encoders.units import class_mem as class_mem
+from memviz.probes.encoders.units import class_selectivity as class_selectivity
+from memviz.probes.encoders.units import random_network as random_network
+from memviz.probes.encoders.units import unit_mem as unit_mem
 
-from memviz.probes.encoders.experiments import (
-    Injection,
-    Pruning,
-    fine_tune_layers,
-    inject,
-    layer_fine_tuning,
-    layer_replacement,
-    prune,
-    replace_layers,
-)
-from memviz.probes.encoders.layers import LayerMem, Point, layer_mem, pooled, ssl_mem
-from memviz.probes.encoders.units import class_mem, class_selectivity, random_network, unit_mem
-
-from ._accuracy import ProbeAccuracy
-from ._scores import UnitScores
-
-__all__ = [
-    "Injection",
-    "LayerMem",
-    "Point",
-    "ProbeAccuracy",
-    "Pruning",
-    "UnitScores",
-    "class_mem",
-    "class_selectivity",
-    "fine_tune_layers",
-    "inject",
-    "layer_fine_tuning",
-    "layer_mem",
-    "layer_replacement",
-    "pooled",
-    "prune",
-    "random_network",
-    "replace_layers",
-    "ssl_mem",
-    "unit_mem",
-]
+from ._accuracy import ProbeAccuracy as ProbeAccuracy
 from ._modules import layer_modules as layer_modules
+from ._scores import UnitScores as UnitScores
 from ._scores import training_examples as training_examples

@@ -1,5 +1,11 @@
 """Which examples are memorized: the scores of a study's examples, from what there is of it."""
 
+from memviz.statistics import spearman as spearman
+from memviz.training.subsets import Recipe as Recipe
+from memviz.training.subsets import SubsetTrainings as SubsetTrainings
+from memviz.training.subsets import second_split as second_split
+from memviz.training.subsets import train_subsets as train_subsets
+
 from ._agreement import agreement as agreement
 from ._agreement import auroc as auroc
 from ._at_checkpoints import chosen_epochs as chosen_epochs

@@ -12,8 +12,8 @@ from memviz.units import UnitSet
 
 from . import _messages as messages
 from . import _page as export
-from . import _requests as requests
 from ._messages import Message, Sink
+from ._requests import Action, fulfil
 from ._worker import Worker
 
 TELL_EVERY = 0.15  # s between two progress messages
@@ -82,13 +82,64 @@ class Telling(ABC):
     def receive(self, content: dict[str, Any], sink: Sink) -> None:
         """Take one message of a view; a bad one is answered by one clear line."""
         try:
-            self._fulfil(content, sink)
+            fulfil(self.actions, content, sink)
         except Exception as error:
             sink.tell(messages.error_message(error))
             sink.tell(self.state_message())
 
-    def _fulfil(self, content: dict[str, Any], sink: Sink) -> None:
-        requests.fulfil(self, content, sink)
+    @property
+    def actions(self) -> dict[str, Action]:
+        """What a view may ask, by the type of the request."""
+        session = self.session
+        return {
+            "hello": Action(lambda _, sink: self.hello(sink)),
+            "toggle": Action(lambda asked, _: session.toggle(asked["units"]), "units"),
+            "set": Action(lambda asked, _: session.ablate(asked["units"]), "units"),
+            "top": Action(
+                lambda asked, _: self.ablate_top(asked["k"]), "k", (int,), "a whole number"
+            ),
+            "layers": Action(
+                lambda asked, _: session.show_layers([str(name) for name in asked["names"]]),
+                *("names", (list,), "a list of names"),
+            ),
+            "intervention": Action(lambda asked, _: session.use(asked["key"]), "key"),
+            "variant": Action(lambda asked, _: session.look_at(asked["key"]), "key"),
+            "score": Action(lambda asked, _: self.choose_score(asked["key"]), "key"),
+            "open": Action(
+                lambda asked, _: session.open(asked["example"]),
+                *("example", (int, type(None)), "a whole number or nothing"),
+            ),
+            "undo": Action(lambda *_: session.undo()),
+            "redo": Action(lambda *_: session.redo()),
+            "reset": Action(lambda *_: session.reset()),
+            "cancel": Action(lambda *_: self.cancel()),
+            "code": Action(lambda _, sink: self._tell_code(sink)),
+            "export": Action(lambda _, sink: self._export_beside(sink)),
+        }
+
+    @abstractmethod
+    def ablate_top(self, k: int) -> None:
+        """Ablate the k units that the chosen score ranks highest."""
+
+    @abstractmethod
+    def choose_score(self, key: str) -> None:
+        """Show another score on the unit map."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """Give up the long work; what is done of it stays."""
+
+    def code(self) -> str:
+        """Lines that rebuild what is looked at with the plain functions."""
+        return self.session.to_code()
+
+    def _tell_code(self, sink: Sink) -> None:
+        sink.tell(Message({"type": "code", "text": self.code()}, []))
+
+    def _export_beside(self, sink: Sink) -> None:
+        path = export.free_path(f"memviz-{self.session.study.name}.html")
+        self.export(path)
+        sink.tell(Message({"type": "exported", "text": f"Saved as {path.name}."}, []))
 
     def hello(self, sink: Sink) -> None:
         """Tell a new view everything."""

@@ -15,7 +15,7 @@ from memviz.units import Unit
 from ._pictures import Pictures
 
 UNKNOWN = 65535
-_ROUNDING = 1e-6  # of the mean margin
+ROUNDING = 1e-6  # of the mean margin
 
 
 class Message(NamedTuple):

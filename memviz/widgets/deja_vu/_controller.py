@@ -13,9 +13,15 @@ from memviz.engine.record import CancelledError, intervention
 from memviz.probes.deja_vu.ablation import Retrieval, Retrieved, random_steps
 from memviz.session import Session
 from memviz.units import UnitSet
-from memviz.widgets import core as messages
-from memviz.widgets.core import Message, Pictures, Sink, Telling
-from memviz.widgets.workbench import workbench as choices
+from memviz.widgets.core import (
+    Action,
+    Message,
+    Pictures,
+    Telling,
+    interventions,
+    ranking,
+    study_message,
+)
 
 from . import _messages as told
 from ._scores import DejaVuScores
@@ -68,16 +74,18 @@ class DejaVuController(Telling):
 
     # What views ask -----------------------------------------------------------------------------
 
-    def _fulfil(self, content: dict[str, Any], sink: Sink) -> None:
-        kind = content.get("type") if isinstance(content, dict) else None
-        if kind == "list":
-            self.list_by(_text(content, "sort"), _text(content, "find"), bool(content.get("more")))
-        elif kind == "caption":
-            self.ask(_text(content, "text"))
-        elif kind == "code":
-            sink.tell(Message({"type": "code", "text": self.code()}, []))
-        else:
-            super()._fulfil(content, sink)
+    @property
+    def actions(self) -> dict[str, Action]:
+        """What the explorer may ask beside what every view asks."""
+        return super().actions | {
+            "list": Action(
+                lambda asked, _: self.list_by(
+                    asked["sort"], _text(asked, "find"), bool(asked.get("more"))
+                ),
+                "sort",
+            ),
+            "caption": Action(lambda asked, _: self.ask(asked["text"]), "text"),
+        }
 
     def list_by(self, sort: str, find: str, more: bool = False) -> None:
         """Sort the list, keep the captions that have these words; ``more`` makes it longer."""
@@ -105,7 +113,7 @@ class DejaVuController(Telling):
     def ablate_top(self, k: int) -> None:
         """Ablate the k units that the chosen score ranks highest."""
         shown = self._latest.get("scores:" + self.score)
-        ranked = [] if shown is None else messages.ranking(shown)
+        ranked = [] if shown is None else ranking(shown)
         unranked = () if shown is None else shown.content.get("unranked", ())
         ranked = [row for row in ranked if self.scores.units[row].layer not in unranked]
         if not 0 <= k <= len(ranked):
@@ -271,8 +279,8 @@ class DejaVuController(Telling):
     def study_message(self) -> Message:
         """What never changes."""
         pictures = Pictures(self.session.study, 0, 255, (1, 1, 3), False)
-        hows = choices.interventions(self.session.how)
-        message = messages.study_message(self.session, pictures, self.scores.choices(), hows, [])
+        hows = interventions(self.session.how)
+        message = study_message(self.session, pictures, self.scores.choices(), hows, [])
         objects = list(self.retrieval.training.class_names)
         content = {**message.content, "towers": told.layer_towers(self.retrieval)}
         return self._keep(Message({**content, "objects": objects}, message.buffers))

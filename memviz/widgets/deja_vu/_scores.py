@@ -16,9 +16,7 @@ from memviz.probes.deja_vu.ablation import Retrieval, beyond_held_out, lost_aucg
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.units import Unit
-from memviz.widgets import core as messages
-from memviz.widgets import core as telling
-from memviz.widgets.core import Choices, Telling, Worker
+from memviz.widgets.core import TELL_EVERY, Choices, Telling, Worker, extra_scores_message, pack
 
 _FEW = 64  # pairs that order the sweep
 _SCORES = [
@@ -82,7 +80,7 @@ class DejaVuScores:
         elif key == "pair" and self.session.opened is not None:
             self._worker.work("score", self._pair_steps(self.session.opened, self.how), rank=2)
         elif key in self.extra:
-            message = messages.extra_scores_message(key, self.extra[key], self.units)
+            message = extra_scores_message(key, self.extra[key], self.units)
             self._audience.tell_and_keep(message, f"scores:{key}")
 
     def _aucg_steps(self, how: str) -> Iterator[None]:
@@ -93,7 +91,7 @@ class DejaVuScores:
                 with suppress(CancelledError):  # a click goes first, then the unit again
                     values[row] = self._beyond_held_out(self.units[row], kind)
                 yield
-            if time.monotonic() - told_at > 4 * telling.TELL_EVERY:
+            if time.monotonic() - told_at > 4 * TELL_EVERY:
                 told_at = time.monotonic()
                 self._tell_aucg(how)
             done = int((~np.isnan(values)).sum())
@@ -132,7 +130,7 @@ class DejaVuScores:
             told_at = time.monotonic()
             for done in sweep_steps(replay, effects, kind, order):
                 lost = self._exact(effects.margin_change[:, 0], effects.done)
-                if time.monotonic() - told_at > 4 * telling.TELL_EVERY:
+                if time.monotonic() - told_at > 4 * TELL_EVERY:
                     told_at = time.monotonic()
                     self._tell_values("pair", measure, words, exact=lost, estimate=guess)
                 self._audience.tell_progress("score", "exact for", int(done), len(order))
@@ -164,5 +162,5 @@ class DejaVuScores:
         counts = {"kind": "exact", "done": int((state == 2).sum()), "total": len(value)}
         filled = np.nan_to_num(value).astype(np.float32)
         self._audience.tell_and_keep(
-            messages.pack({**content, **counts}, value=filled, state=state), f"scores:{key}"
+            pack({**content, **counts}, value=filled, state=state), f"scores:{key}"
         )

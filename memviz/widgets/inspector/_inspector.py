@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,38 +10,29 @@ import torch
 from torch import Tensor, nn
 
 from memviz.engine.search import nearest
-from memviz.engine.sweep import Effects
 from memviz.scores import Scores
-from memviz.session import Session
 from memviz.study import Study
 from memviz.training.run import TrainingRun
 from memviz.variants import variant
-from memviz.widgets.core import Message, Worker
+from memviz.widgets.core import Message, Part
+from memviz.widgets.workbench import Controller
 
 _UNITS, _NEIGHBOURS, _BATCH = 12, 6, 1024
 
 
-class Inspector:
+class Inspector(Part):
     """What is told of the opened example, in the worker's spare time.
 
     Parameters
     ----------
-    session : Session
-    worker : Worker
-    tell : callable
-        Given each message.
-    effects : callable
-        Gives the exact effects as far as they are known, and the estimates, or None.
+    controller : Controller
     """
 
-    def __init__(
-        self,
-        session: Session,
-        worker: Worker,
-        tell: Callable[[Message], None],
-        effects: Callable[[], tuple[Effects | None, Effects | None]],
-    ) -> None:
-        self.session, self._worker, self._tell, self._effects = session, worker, tell, effects
+    name = "inspector"
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__(controller)
+        self._controller = controller
         self.scores: dict[str, Scores] = {}
         self.run: TrainingRun | None = None
         self._features: tuple[Study, Tensor] | None = None
@@ -61,6 +52,14 @@ class Inspector:
         else:
             self._worker.work("inspect", self._steps(self.session.opened), rank=2)
 
+    def example_opened(self) -> None:
+        """Look at it."""
+        self.start()
+
+    def swept(self) -> None:
+        """Tell the exact effects on the opened example."""
+        self.start()
+
     def _steps(self, index: int) -> Iterator[None]:
         content: dict[str, Any] = {"type": "inspected", "index": index}
         content["scores"] = [row(name, found, index) for name, found in self.scores.items()]
@@ -79,7 +78,8 @@ class Inspector:
             self._tell(Message(dict(content), []))
 
     def _units(self, index: int) -> list[dict[str, Any]]:
-        exact, estimates = self._effects()
+        known = self._controller
+        exact, estimates = known.effects.get(known.key), known.estimates.get(known.key)
         some = exact or estimates
         if some is None:
             return []
@@ -89,11 +89,11 @@ class Inspector:
                 column = int((effects.examples == index).nonzero()[0])
                 done = effects.done.numpy()
                 lost[done] = -effects.margin_change[:, column].numpy()[done]
-        known = np.flatnonzero(~np.isnan(lost))
+        rows = np.flatnonzero(~np.isnan(lost))
         sure = np.zeros(len(lost), bool) if exact is None else exact.done.numpy()
         return [
             {"unit": str(some.units[k]), "lost": float(lost[k]), "exact": bool(sure[k])}
-            for k in known[np.argsort(-lost[known], kind="stable")][:_UNITS]
+            for k in rows[np.argsort(-lost[rows], kind="stable")][:_UNITS]
         ]
 
     @torch.no_grad()

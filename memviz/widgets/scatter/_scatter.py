@@ -9,26 +9,22 @@ import numpy as np
 
 from memviz.engine.activations import TopExamples, UnitActivations, top_example_steps
 from memviz.scores import Scores
-from memviz.session import Session
 from memviz.study import Study
 from memviz.units import Unit, UnitSet, check_units
-from memviz.widgets.core import Message, Worker, pack
-from memviz.widgets.workbench import Audience, ShownScores
+from memviz.widgets.core import Action, Message, Part, pack
+from memviz.widgets.workbench import Controller
 
 PICTURES = 12
 _HEADS = "An attention head is many features together: no picture fires it most."
 _CONSTANT = "This unit has the same activation on every example."
 
 
-class Scatter:
+class Scatter(Part):
     """What every scatter of a session shows; pictures are found in the worker's spare time.
 
     Parameters
     ----------
-    session : Session
-    worker : Worker
-    scores : ShownScores
-    audience : Audience
+    controller : Controller
 
     Attributes
     ----------
@@ -38,14 +34,31 @@ class Scatter:
         The opened one.
     """
 
-    def __init__(
-        self, session: Session, worker: Worker, scores: ShownScores, audience: Audience
-    ) -> None:
-        self.session, self._worker, self._scores, self._audience = session, worker, scores, audience
+    name = "scatter"
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__(controller)
+        self._scores, self._audience = controller.scores, controller
         self.axes = ("estimate", "effect")
         self.unit: Unit | None = None
-        self._looked_for: tuple[Unit | None, str] = (None, session.variant)
+        self._looked_for: tuple[Unit | None, str] = (None, self.session.variant)
         self._found: tuple[Study, list[TopExamples]] | None = None
+
+    @property
+    def actions(self) -> Mapping[str, Action]:
+        """Other scores on the axes, and a unit to open."""
+        return {
+            "axes": Action(
+                lambda asked, _: self.choose(asked["keys"]),
+                *("keys", (dict,), "a score for x or y"),
+            ),
+            "unit": Action(lambda asked, _: self.open(asked["unit"]), "unit"),
+        }
+
+    @property
+    def worn(self) -> frozenset[str]:
+        """The scores on x and y."""
+        return frozenset(self.axes)
 
     def begin(self, scores: Mapping[str, Scores]) -> None:
         """Show the scores given: the first two, or the first against the exact effect."""
@@ -64,7 +77,7 @@ class Scatter:
         for key in wanted:
             self._scores.check(key)
         self.axes = wanted
-        self._tell()
+        self._tell_axes()
         asked = [key for name, key in zip("xy", wanted, strict=True) if name in axes]
         for key in dict.fromkeys(asked):
             self._scores.show(key)
@@ -81,7 +94,7 @@ class Scatter:
         if len(chosen) > 1:
             raise ValueError(f"{unit!r} is {len(chosen)} units; open one at a time.")
         self.unit = next(iter(chosen), None)
-        self._tell()
+        self._tell_axes()
         self._start()
 
     def state_changed(self) -> None:
@@ -134,7 +147,7 @@ class Scatter:
         arrays = {"examples": examples.astype(np.uint32), "values": values.astype(np.float32)}
         self._audience.tell_and_keep(pack(content, **arrays))
 
-    def _tell(self) -> None:
+    def _tell_axes(self) -> None:
         x, y = self.axes
         content = {
             "type": "scatter",

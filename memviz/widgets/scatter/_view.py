@@ -11,6 +11,7 @@ from memviz.study import Study
 from memviz.widgets.core import named_scores
 from memviz.widgets.workbench import View, shown_controller
 
+from ._scatter import Scatter
 from ._still import unit_scatter
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class ScatterView(View):
 
     def _figure(self) -> Figure:
         controller = self.controller
-        x, y = (controller.scores.shown(key) for key in controller.scatter.axes)
+        x, y = (controller.scores.shown(key) for key in controller.part(Scatter).axes)
         return unit_scatter(x, y, self.session.units)
 
 
@@ -56,5 +57,5 @@ def score_scatter(
     memviz scatter of 'study'. starting
     """
     controller = shown_controller(study, scores)
-    controller.scatter.begin(named_scores(scores))
+    controller.part(Scatter).begin(named_scores(scores))
     return ScatterView(controller, "scatter")

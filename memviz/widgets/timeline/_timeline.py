@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from memviz.probes.localization import Rewinder
-from memviz.session import Session
 from memviz.study import Study
 from memviz.training.run import TrainingRun
 from memviz.variants import variant
-from memviz.widgets.core import Message, Worker
+from memviz.widgets.core import Action, Message, Part
+from memviz.widgets.workbench import Controller
 
 _BATCH = 1024
 Curves = list[dict[str, Any]]
 
 
-class Timeline:
+class Timeline(Part):
     """What a session's timeline shows; it computes in the worker's spare time.
 
     Parameters
     ----------
-    session : Session
-        Of a study with checkpoints.
-    worker : Worker
-    tell : callable
-        Given each message.
+    controller : Controller
+        Of a session whose study has checkpoints.
 
     Raises
     ------
@@ -36,10 +33,22 @@ class Timeline:
         If the study has no checkpoints.
     """
 
-    def __init__(self, session: Session, worker: Worker, tell: Callable[[Message], None]) -> None:
-        self.session, self._worker, self._tell = session, worker, tell
-        self._rewinder = Rewinder(session.study)
+    name = "timeline"
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__(controller)
+        self._rewinder = Rewinder(self.session.study)
         self.run: TrainingRun | None = None
+
+    @property
+    def actions(self) -> Mapping[str, Action]:
+        """Rewinding, to an epoch for each layer."""
+        return {
+            "rewind": Action(
+                lambda asked, _: self.rewind(asked["epochs"]),
+                *("epochs", (dict,), "an epoch for each layer"),
+            )
+        }
 
     def start(self, run: TrainingRun | None) -> None:
         """Compute the curves; a recorded run gives every epoch of the examples it holds."""

@@ -1,16 +1,13 @@
 """The workbench: layers, unit map, gallery and readout on one session."""
 
-from ._choices import interventions as interventions
 from ._controller import Controller as Controller
 from ._messages import contrast as contrast
 from ._scores import Audience as Audience
 from ._scores import ShownScores as ShownScores
 from ._view import View as View
 from ._view import example_gallery as example_gallery
-from ._view import inspector as inspector
 from ._view import layer_list as layer_list
 from ._view import readout_view as readout_view
 from ._view import shown_controller as shown_controller
-from ._view import timeline as timeline
 from ._view import unit_map as unit_map
 from ._view import workbench as workbench

@@ -10,8 +10,7 @@ import torch
 from memviz.probes.attribution import attribute_layers
 from memviz.session import Session
 from memviz.units import Unit
-from memviz.widgets import core as messages
-from memviz.widgets.core import Message
+from memviz.widgets.core import Message, unit_scores_message
 
 _EXAMPLES = 24
 
@@ -36,4 +35,4 @@ def conductance(
         value[start : start + layer.units] = scores.values
         yield count, len(layers)
     label, measure = f"Captum conductance of {whose}", "logits of the given label"
-    yield messages.unit_scores_message("conductance", label, measure, value)
+    yield unit_scores_message("conductance", label, measure, value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -13,18 +13,31 @@ from memviz.engine.sets import Readout, others_left, random_reading, random_unit
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.units import UnitSet
-from memviz.widgets import core as messages
-from memviz.widgets.core import Message, Pictures, Sink, Telling
-from memviz.widgets.inspector import Inspector
-from memviz.widgets.scatter import Scatter
-from memviz.widgets.timeline import Timeline
+from memviz.widgets.core import (
+    Action,
+    Message,
+    Part,
+    Pictures,
+    Sink,
+    Telling,
+    interventions,
+    study_message,
+)
 
 from . import _choices as choices
 from ._answers import Answers
+from ._messages import (
+    ahead_message,
+    no_random_message,
+    random_message,
+    readout_message,
+    sprite_messages,
+)
 from ._opened import opened_example
 from ._scores import ShownScores
 
 RANDOM_DRAWS = 20
+P = TypeVar("P", bound=Part)
 
 
 class Controller(Telling):
@@ -45,16 +58,9 @@ class Controller(Telling):
         super().__init__(session, "workbench", threaded=threaded)
         self.pictures = Pictures.of(session.study)
         self._answers = Answers(session)
-        self.scores = ShownScores(session, self.worker, self, lambda: self.inspector.start())
+        self.scores = ShownScores(session, self.worker, self, self._swept)
         self.effects, self.estimates = self.scores.effects, self.scores.estimates
-        self.inspector = Inspector(
-            session,
-            self.worker,
-            self.tell_and_keep,
-            lambda: (self.effects.get(self.key), self.estimates.get(self.key)),
-        )
-        self._timeline: Timeline | None = None
-        self._scatter: Scatter | None = None
+        self.parts: dict[str, Part] = {}
         methods = choices.methods(session.study)
         self.score, self.method = "effect", methods[0]["key"] if methods else ""
         self.readout: Readout | None = None
@@ -80,7 +86,7 @@ class Controller(Telling):
     @property
     def worn(self) -> set[str]:
         """Keys of the scores that views show."""
-        return {self.score, *(self._scatter.axes if self._scatter else ())}
+        return {self.score}.union(*(part.worn for part in self.parts.values()))
 
     # What views ask -----------------------------------------------------------------------------
 
@@ -109,18 +115,19 @@ class Controller(Telling):
         self.scores.show(key)
 
     @property
-    def timeline(self) -> Timeline:
-        """The session's timeline, made when it is first asked for."""
-        if self._timeline is None:
-            self._timeline = Timeline(self.session, self.worker, self.tell_and_keep)
-        return self._timeline
+    def actions(self) -> dict[str, Action]:
+        """What its views may ask: the common actions and those of every part."""
+        found = super().actions
+        found["method"] = Action(lambda asked, _: self.choose_method(asked["key"]), "key")
+        for part in self.parts.values():
+            found |= part.actions
+        return found
 
-    @property
-    def scatter(self) -> Scatter:
-        """The session's scatter, made when it is first asked for."""
-        if self._scatter is None:
-            self._scatter = Scatter(self.session, self.worker, self.scores, self)
-        return self._scatter
+    def part(self, kind: type[P]) -> P:
+        """The part that some kind of view needs, made when it is first asked for."""
+        if kind.name not in self.parts:
+            self.parts[kind.name] = kind(self)
+        return cast(P, self.parts[kind.name])
 
     def choose_method(self, key: str) -> None:
         """Explain the opened example by another attribution."""
@@ -141,8 +148,9 @@ class Controller(Telling):
         self._tell_state()
         if what == "examples":
             self._start_example()
-            self.inspector.start()
             self.scores.example_opened()
+            for part in self.parts.values():
+                part.example_opened()
             return
         shown = self.readout
         if shown is None or (shown.units, self._read_key) != (self.session.units, self.key):
@@ -150,8 +158,12 @@ class Controller(Telling):
         else:
             self._restate(shown)
         self.scores.state_changed()
-        if self._scatter is not None:
-            self._scatter.state_changed()
+        for part in self.parts.values():
+            part.state_changed()
+
+    def _swept(self) -> None:
+        for part in self.parts.values():
+            part.swept()
 
     def _restate(self, shown: Readout) -> None:
         # The ablation came back to what stands there: only its version is new.
@@ -166,7 +178,7 @@ class Controller(Telling):
                 units,
                 kind,
                 lambda: self.worker.answer_waits,
-                lambda part: self.broadcast(messages.ahead_message(part, version)),
+                lambda part: self.broadcast(ahead_message(part, version)),
             )
         except CancelledError:
             return  # a newer answer waits
@@ -177,11 +189,11 @@ class Controller(Telling):
         self.readout = readout
         self._latest.pop("random", None)
         self.worker.drop("random")
-        self.broadcast(self._keep(messages.readout_message(readout, version)))
+        self.broadcast(self._keep(readout_message(readout, version)))
         if others_left(self.session.replay.layers, readout.units):
             self.worker.work("random", self._random_steps(readout, version), rank=1)
         elif readout.units:
-            self.tell_and_keep(messages.no_random_message(version, len(readout.units)))
+            self.tell_and_keep(no_random_message(version, len(readout.units)))
         self._start_example()
 
     def _random_steps(self, readout: Readout, version: int) -> Iterator[None]:
@@ -198,7 +210,7 @@ class Controller(Telling):
             if len(draws) in (1, 5, RANDOM_DRAWS):
                 readout.random = {n: np.array([d[n] for d in draws]) for n in readout.groups}
                 count = len(readout.units)
-                message = messages.random_message(draws, version, count, RANDOM_DRAWS)
+                message = random_message(draws, version, count, RANDOM_DRAWS)
                 self.broadcast(self._keep(message))
             yield
 
@@ -227,14 +239,14 @@ class Controller(Telling):
         """What never changes."""
         picks = (
             self.scores.picks(),
-            choices.interventions(self.session.how),
+            interventions(self.session.how),
             choices.methods(self.session.study),
         )
-        return self._keep(messages.study_message(self.session, self.pictures, *picks))
+        return self._keep(study_message(self.session, self.pictures, *picks))
 
     def picture_messages(self) -> Sequence[Message]:
         """The sprite sheets of all examples."""
-        return list(messages.sprite_messages(self.pictures))
+        return list(sprite_messages(self.pictures))
 
     def _more_state(self) -> dict[str, Any]:
         return {"method": self.method}

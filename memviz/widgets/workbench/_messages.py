@@ -11,8 +11,7 @@ import torch
 
 from memviz.engine.sets import GroupReading, Reading, Readout
 from memviz.engine.sweep import Effects
-from memviz.widgets.core import COLUMNS, NO_RANDOM, Message, Pictures, pack
-from memviz.widgets.core._messages import _ROUNDING
+from memviz.widgets.core import COLUMNS, NO_RANDOM, ROUNDING, Message, Pictures, pack
 
 
 def sprite_messages(pictures: Pictures) -> Iterator[Message]:
@@ -157,5 +156,5 @@ def contrast(effects: Effects) -> np.ndarray:
     if len(names) > 1:
         values = values - drop[:, effects.members(names[1])].mean(1)
     # A unit that nothing depends on is off by rounding, which must not be drawn as a score.
-    rounding = _ROUNDING * effects.margin.abs().mean()
+    rounding = ROUNDING * effects.margin.abs().mean()
     return np.asarray(torch.where(values.abs() < rounding, values * 0, values).numpy())

@@ -13,12 +13,11 @@ from memviz.engine.record import intervention
 from memviz.engine.sweep import Effects, default_units, estimate_effects, new_effects, sweep_steps
 from memviz.scores import Scores
 from memviz.session import Session
-from memviz.widgets import core as messages
-from memviz.widgets import core as telling
-from memviz.widgets.core import Message, Worker
+from memviz.widgets.core import TELL_EVERY, Choices, Message, Worker, extra_scores_message, ranking
 
 from . import _choices as choices
 from ._conductance import conductance
+from ._messages import contrast, effects_message
 
 _SWEPT = {"effect", "estimate"}
 
@@ -94,7 +93,7 @@ class ShownScores:
         for key in self._audience.worn & set(scores):
             self.show(key)
 
-    def picks(self) -> choices.Choices:
+    def picks(self) -> Choices:
         """What there is to show."""
         return choices.scores(self.session.study, self.extra)
 
@@ -121,7 +120,7 @@ class ShownScores:
         of_another = shown is not None and shown.content["note"] != self.key
         if shown is None or (of_another and key in _SWEPT):
             return []
-        return messages.ranking(shown)
+        return ranking(shown)
 
     def shown(self, key: str) -> Scores:
         """What the views were told last; NaN where nothing is known yet.
@@ -150,7 +149,7 @@ class ShownScores:
         elif key == "conductance":
             self._worker.work("score", self._conductance_steps(), rank=2)
         else:
-            self._tell(messages.extra_scores_message(key, self.extra[key], self.units), key)
+            self._tell(extra_scores_message(key, self.extra[key], self.units), key)
 
     def state_changed(self) -> None:
         """Follow the session's intervention and variant."""
@@ -195,11 +194,11 @@ class ShownScores:
         if key not in self.effects:
             self.effects[key] = new_effects(replay, self.units, kind)
         effects, total = self.effects[key], len(self.units)
-        ranked = np.argsort(-messages.contrast(self.estimates[key]), kind="stable")
+        ranked = np.argsort(-contrast(self.estimates[key]), kind="stable")
         order = ranked[~effects.done.numpy()[ranked]].tolist()  # what an earlier sweep left
         told = time.monotonic()
         for done in sweep_steps(replay, effects, kind, order) if order else ():
-            if time.monotonic() - told > 4 * telling.TELL_EVERY:
+            if time.monotonic() - told > 4 * TELL_EVERY:
                 self.tell_effects(key)
                 told = time.monotonic()
             exact = total - len(order) + int(done)
@@ -221,11 +220,11 @@ class ShownScores:
         )
         exact, estimate = self.effects.get(key), self.estimates[key]
         label = f"exact effect on {names[0]}{against}"
-        message = messages.effects_message("effect", label, exact, estimate, measure, key)
+        message = effects_message("effect", label, exact, estimate, measure, key)
         content = {**message.content, "cancelled": self._cancelled}
         self._tell(Message(content, message.buffers), "effect")
         label = f"estimate: gradient × activation on {names[0]}{against}"
-        message = messages.effects_message("estimate", label, None, estimate, measure, key)
+        message = effects_message("estimate", label, None, estimate, measure, key)
         self._tell(message, "estimate")
 
     def _conductance_steps(self) -> Iterator[None]:

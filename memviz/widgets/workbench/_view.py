@@ -12,7 +12,6 @@ from memviz.engine.sweep import Effects
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.study import Study
-from memviz.training.run import TrainingRun
 from memviz.widgets.core import BaseView, named_scores
 
 from ._controller import Controller
@@ -110,55 +109,6 @@ def example_gallery(session: Session | Study) -> View:
 def readout_view(session: Session | Study) -> View:
     """Accuracy and margin of each group before and after, beside random units."""
     return _view(session, "readout")
-
-
-def timeline(session: Session | Study, run: TrainingRun | None = None) -> View:
-    """Drag through the checkpoints of a training, and put single layers back to an epoch.
-
-    Every view of the same session follows: unit map, gallery and readout show the network as it
-    was. Layers are rewound as in Maini et al. 2023 (arXiv:2307.09542): their parameters alone, all
-    others as they are.
-
-    Parameters
-    ----------
-    session : Session or Study
-        Of a study with checkpoints.
-    run : TrainingRun, optional
-        Its recorded training: the curves then have a point for every epoch.
-
-    Raises
-    ------
-    ValueError
-        If the study has no checkpoints, or the run holds more examples than the study.
-    """
-    view = _view(session, "timeline")
-    view.controller.timeline.start(run)
-    return view
-
-
-def inspector(
-    session: Session | Study,
-    scores: Mapping[str, Scores] | Sequence[Scores] = (),
-    run: TrainingRun | None = None,
-) -> View:
-    """All that is known of one example: scores, the units that hold it, its curve, its neighbours.
-
-    Parameters
-    ----------
-    session : Session or Study
-    scores : Scores over examples, optional
-        Each is shown with the example's rank and its null.
-    run : TrainingRun, optional
-        Its recorded training, for the learning curve; else the study's checkpoints give it.
-
-    Raises
-    ------
-    ValueError
-        If scores are over units.
-    """
-    view = _view(session, "inspector")
-    view.controller.inspector.use(named_scores(scores), run)
-    return view
 
 
 def shown_controller(

@@ -3,33 +3,14 @@
 import base64
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-STATIC = Path(__file__).parents[3] / "memviz" / "widgets" / "static"
 LAYERS = [("conv1", 32), ("conv2", 32), ("conv3", 64), ("conv4", 64), ("fc", 128)]
 OFF = "conv2:11,27 conv4:5,15,43,46,59 fc:85"
 UNKNOWN = 65535
-
-
-def bundle() -> str:
-    """The modules joined into one: imports first, one-line import lines dropped."""
-    done: list[str] = []
-
-    def add(name: str) -> None:
-        if name in done:
-            return
-        for line in (STATIC / name).read_text().splitlines():
-            if line.startswith("import "):
-                add(line.split('"./')[1].split('"')[0])
-        done.append(name)
-
-    add("index.js")
-    lines = [line for name in done for line in (STATIC / name).read_text().splitlines()]
-    return "\n".join(line for line in lines if not line.startswith("import ")) + "\n"
 
 
 def pack(msg: dict, **arrays: np.ndarray) -> dict:

@@ -48,7 +48,7 @@ def gaps(found: DejaVu, draws: int = 1000, seed: int = 0) -> Figure:
     for (name, side, colour), dashes in zip(sides, ("-", "--"), strict=True):
         _survival(curves, side.recall[found.scored], label=name, color=colour, ls=dashes)
     curves.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="t", ylabel="share of pairs with recall ≥ t")
-    _legend(curves)
+    legend(curves)
     curves.set_title(f"area between: AUCG {found.aucg:+.3f}", loc="left", fontsize=9)
     quiet(curves)
     frame = found.figures(draws, seed)
@@ -60,7 +60,7 @@ def gaps(found: DejaVu, draws: int = 1000, seed: int = 0) -> Figure:
     bars.axvline(0, color=NULL, lw=0.8)
     bars.set_yticks(places, list(frame.index))
     bars.set(ylim=(len(frame) + 0.2, -0.6), xlabel="gap, 95 % interval over pairs")
-    _legend(bars, "lower right")
+    legend(bars, "lower right")
     quiet(bars)
     return figure
 
@@ -89,7 +89,7 @@ def most_memorized(tables: Mapping[str, pd.DataFrame], gap: str = "recall_gap") 
     _logarithmic(axes, next(iter(tables.values()))["pairs"])
     axes.axhline(0, color=NULL, lw=0.8)
     axes.set_title("dashed: held-out pairs", loc="left", fontsize=9)
-    _legend(axes)
+    legend(axes)
     quiet(axes)
     return figure
 
@@ -150,7 +150,7 @@ def _logarithmic(axes: Axes, values: pd.Series) -> None:
     axes.minorticks_off()
 
 
-def _legend(axes: Axes, loc: Literal["best", "lower right"] = "best") -> None:
+def legend(axes: Axes, loc: Literal["best", "lower right"] = "best") -> None:
     # An underscore would hide a user's name, a dollar sign would set it as mathematics.
     texts = axes.legend(frameon=False, fontsize=8, loc=loc).get_texts()
     for text in texts:

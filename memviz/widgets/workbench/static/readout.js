@@ -1,7 +1,7 @@
 // @ts-check
 /** What it forgot and what that cost: accuracy before → after, with interval and null, and flips. */
-import { capital, count, el, figure, put, say, share, svg } from "./dom.js";
-import { groupColour, groupMark, groupShape } from "./palette.js";
+import { capital, count, el, figure, put, say, share, svg } from "../../core/static/dom.js";
+import { groupColour, groupMark, groupShape } from "../../core/static/palette.js";
 
 const LEFT = 6;
 const SPAN = 220;

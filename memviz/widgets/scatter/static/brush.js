@@ -1,6 +1,6 @@
 // @ts-check
 /** Beside the scatter: what is brushed, what to do with it, and what the marks mean. */
-import { count, el, say, svg } from "./dom.js";
+import { count, el, say, svg } from "../../core/static/dom.js";
 
 /** What is brushed, in words, and what to do with it. */
 export function brushPanel(view, brushed, brush, focus) {

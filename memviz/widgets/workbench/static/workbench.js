@@ -1,20 +1,20 @@
 // @ts-check
 /** One view: the regions that its part asks for, the keys, the theme, and when to draw. */
-import { el } from "./dom.js";
-import { isDark, readPalette, watchTheme } from "./palette.js";
-import { createPictures } from "./pictures.js";
-import { layerList, marksLegend } from "./layers.js";
-import { unitMaps } from "./units.js";
-import { topSlider } from "./top.js";
+import { el } from "../../core/static/dom.js";
+import { isDark, readPalette, watchTheme } from "../../core/static/palette.js";
+import { createPictures } from "../../core/static/pictures.js";
+import { layerList, marksLegend } from "../../core/static/layers.js";
+import { unitMaps } from "../../core/static/units.js";
+import { topSlider } from "../../core/static/top.js";
 import { readoutColumn } from "./readout.js";
 import { gallery } from "./gallery.js";
-import { inspectorRegion } from "./inspector.js";
-import { timelineRegion } from "./timeline.js";
+import { inspectorRegion } from "../../inspector/static/inspector.js";
+import { timelineRegion } from "../../timeline/static/timeline.js";
 import { openedExample } from "./opened.js";
-import { scatterRegion } from "./scatter.js";
-import { firingRegion } from "./scatter_firing.js";
-import { dejaVuRegion } from "./deja_vu.js";
-import { controls, echoLine, liveLine, toolbar } from "./header.js";
+import { scatterRegion } from "../../scatter/static/scatter.js";
+import { firingRegion } from "../../scatter/static/firing.js";
+import { dejaVuRegion } from "../../deja_vu/static/deja_vu.js";
+import { controls, echoLine, liveLine, toolbar } from "../../core/static/header.js";
 
 let views = 0; // only numbers the ids, so that two views on a page never share one
 

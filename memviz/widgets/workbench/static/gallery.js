@@ -1,8 +1,8 @@
 // @ts-check
 /** The examples: filter, sort, and a grid of which only the visible rows are in the page. */
-import { capital, count, el, put, say, svg } from "./dom.js";
-import { groupMark } from "./palette.js";
-import { UNKNOWN } from "./store.js";
+import { capital, count, el, put, say, svg } from "../../core/static/dom.js";
+import { groupMark } from "../../core/static/palette.js";
+import { UNKNOWN } from "../../core/static/store.js";
 
 const GAP = 10;
 const TEXT = 46; // px under each picture: two lines and the gap to the next row

@@ -1,7 +1,7 @@
 // @ts-check
 /** The pictures that the opened unit fires on most, with the marks of their groups. */
-import { count, el, figure, icon, put, say } from "./dom.js";
-import { groupColour, groupMark } from "./palette.js";
+import { count, el, figure, icon, put, say } from "../../core/static/dom.js";
+import { groupColour, groupMark } from "../../core/static/palette.js";
 
 export function firingRegion(view) {
   const { store } = view;

@@ -1,7 +1,7 @@
 // @ts-check
 /** The déjà vu explorer: a list of pairs, one pair with what its caption finds, the figures of all. */
-import { count, el, put, say, throttle } from "./dom.js";
-import { gapsColumn } from "./deja_vu_gaps.js";
+import { count, el, put, say, throttle } from "../../core/static/dom.js";
+import { gapsColumn } from "./gaps.js";
 
 const SIDES = [["Target model", "trained on this pair"], ["Target model", ""], ["Reference model", "never saw this pair"]];
 

@@ -1,10 +1,10 @@
 // @ts-check
 /** Two scores of every unit against each other: brush units, ablate them, open one for its pictures. */
-import { count, el, put, say, svg } from "./dom.js";
-import { busyBar } from "./header.js";
-import { brushPanel } from "./scatter_brush.js";
-import { scatterCard, scatterWords } from "./scatter_card.js";
-import { dotRadius, plotAxes, plotDots, plotScale } from "./scatter_plot.js";
+import { count, el, put, say, svg } from "../../core/static/dom.js";
+import { busyBar } from "../../core/static/header.js";
+import { brushPanel } from "./brush.js";
+import { scatterCard, scatterWords } from "./card_of_unit.js";
+import { dotRadius, plotAxes, plotDots, plotScale } from "./plot.js";
 
 const NEAR = 9; // px from a dot at which the pointer is on it
 

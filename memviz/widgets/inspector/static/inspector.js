@@ -1,7 +1,7 @@
 // @ts-check
 /** All that is known of the opened example: scores with rank and null, units, curve, neighbours. */
-import { count, el, figure, put, svg } from "./dom.js";
-import { groupMark } from "./palette.js";
+import { count, el, figure, put, svg } from "../../core/static/dom.js";
+import { groupMark } from "../../core/static/palette.js";
 
 export function inspectorRegion(view) {
   const { store } = view;

@@ -1,9 +1,9 @@
 // @ts-check
 /** The opened example: the image, why before and after, and the probability of each class. */
-import { el, icon, put, say, share, svg } from "./dom.js";
-import { groupMark } from "./palette.js";
-import { UNKNOWN } from "./store.js";
-import { drawAttribution, drawImage } from "./pictures.js";
+import { el, icon, put, say, share, svg } from "../../core/static/dom.js";
+import { groupMark } from "../../core/static/palette.js";
+import { UNKNOWN } from "../../core/static/store.js";
+import { drawAttribution, drawImage } from "../../core/static/pictures.js";
 
 const CLASSES = 12;
 

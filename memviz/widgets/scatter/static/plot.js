@@ -1,6 +1,6 @@
 // @ts-check
 /** Drawing of the scatter: its two scales, the axes, and a mark for each unit. */
-import { svg } from "./dom.js";
+import { svg } from "../../core/static/dom.js";
 
 const PAD = 0.04; // of the range, free at each end
 

@@ -1,7 +1,7 @@
 // @ts-check
 /** Drag through the checkpoints of a training; put single layers back to an earlier one. */
-import { capital, el, put, say, share, svg, throttle } from "./dom.js";
-import { groupColour, groupMark } from "./palette.js";
+import { capital, el, put, say, share, svg, throttle } from "../../core/static/dom.js";
+import { groupColour, groupMark } from "../../core/static/palette.js";
 
 const WIDE = 600;
 const HIGH = 132;

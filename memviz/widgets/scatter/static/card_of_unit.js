@@ -1,7 +1,7 @@
 // @ts-check
 /** A unit of the scatter in words: the hover card and what a screen reader hears. */
-import { el, figure, say } from "./dom.js";
-import { placeCard, unitWords } from "./card.js";
+import { el, figure, say } from "../../core/static/dom.js";
+import { placeCard, unitWords } from "../../core/static/card.js";
 
 /** A unit's name, state and both scores, as words. */
 export function scatterWords(store, row) {

@@ -1,6 +1,6 @@
 // @ts-check
 /** The figures of all pairs: gaps and utility before → after with their null, and the recall curves. */
-import { count, el, put, say, share, svg } from "./dom.js";
+import { count, el, put, say, share, svg } from "../../core/static/dom.js";
 
 const WIDTH = 200;
 const ROWS = [["PPG", "precision gap", -0.5], ["PRG", "recall gap", -0.5], ["AUCG", "area gap", -0.5], ["utility", "zero-shot precision", 0]];
