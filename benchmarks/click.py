@@ -18,7 +18,7 @@ import torch
 from playwright.sync_api import sync_playwright
 
 from tests.browser.conftest import ARGS, find_chromium
-from tests.browser.jupyter import START, JupyterLab, Notebook
+from tests.support.jupyter import START, JupyterLab, Notebook
 
 CLICKS = """async ([each]) => {
   const say = document.querySelector(".mv-say");

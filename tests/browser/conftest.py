@@ -1,10 +1,18 @@
 """A real Chromium for the browser tests, found on this machine and shared by the whole run."""
 
+from __future__ import annotations
+
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.support.fake_study import FakeStudy
+from tests.support.jupyter import JupyterLab
+from tests.support.page import serve
 
 NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"]
 ARGS = [
@@ -50,3 +58,45 @@ def browser() -> Iterator[object]:
         chromium = playwright.chromium.launch(executable_path=path, args=ARGS)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """A function that opens the harness; at the end no page may have thrown an error."""
+    contexts, errors = [], []
+
+    def open_one(query="", **options):
+        context = browser.new_context(viewport={"width": 1040, "height": 1200}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(8000)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.route("**/*", serve)
+        page.goto(f"http://memviz.test/harness.html{query}")
+        page.wait_for_function("window.ready")
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+@pytest.fixture(scope="module")
+def fake():
+    return FakeStudy()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[JupyterLab]:
+    server = JupyterLab(tmp_path_factory.mktemp("lab"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Where screenshots go: $MEMVIZ_SCREENSHOTS, to be looked at, or a folder that is dropped."""
+    folder = Path(os.environ.get("MEMVIZ_SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.browser.jupyter import JupyterLab
-from tests.browser.test_lab import click_unit, lab, opened, pictures, says  # noqa: F401
+from tests.support.jupyter import JupyterLab
+from tests.support.lab import click_unit, opened, says
 
 pytestmark = pytest.mark.browser
 
@@ -21,7 +21,7 @@ widget"""
 LAYER = "transformer.resblocks.1.mlp.c_fc"
 
 
-def test_a_pair_is_forgotten(lab: JupyterLab, browser: Any, pictures: Path) -> None:  # noqa: F811
+def test_a_pair_is_forgotten(lab: JupyterLab, browser: Any, pictures: Path) -> None:
     notebook = opened(lab, browser, "deja-vu", [START])
     page = notebook.page
     try:

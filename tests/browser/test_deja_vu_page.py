@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.page.fake_study import LAYERS, pack
-from tests.browser.test_page import EVIL, fake, open_page, play, sent, settle  # noqa: F401
+from tests.support.fake_study import LAYERS, pack
+from tests.support.page import EVIL, play, sent, settle
 
 pytestmark = pytest.mark.browser
 OBJECTS = ["seven", EVIL, "moon", "star"]
@@ -56,7 +56,7 @@ def tiles(numbers):
 
 
 @pytest.fixture
-def page(open_page, fake):  # noqa: F811
+def page(open_page, fake):
     found = open_page()
     found.evaluate("start('deja_vu')")
     study, *rest = fake.messages(opened=4, score="pair")

@@ -11,7 +11,7 @@ import pytest
 
 import memviz as mv
 from memviz.widgets.workbench import Controller
-from tests.widgets.support import EVIL, EVIL_GROUP, EVIL_LAYER, Ear, ask, hostile_study, listening
+from tests.support.widgets import EVIL, EVIL_GROUP, EVIL_LAYER, Ear, ask, hostile_study, listening
 
 pytestmark = pytest.mark.browser
 

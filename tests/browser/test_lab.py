@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.browser.jupyter import START, JupyterLab, Notebook
+from tests.support.jupyter import START, JupyterLab
+from tests.support.lab import click_unit, opened, says
 
 pytestmark = pytest.mark.browser
 
@@ -24,46 +23,6 @@ study = mv.Study(model, torch.randn(30, 16), torch.arange(30) % 3, groups, name=
                  class_names=[name, name + "2", "c"])
 session = mv.Session(study)
 mv.workbench(session)"""
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[JupyterLab]:
-    server = JupyterLab(tmp_path_factory.mktemp("lab"))
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Where screenshots go: $MEMVIZ_SCREENSHOTS, to be looked at, or a folder that is dropped."""
-    folder = Path(os.environ.get("MEMVIZ_SCREENSHOTS", tmp_path))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def opened(lab: JupyterLab, browser: Any, name: str, cells: list[str]) -> Notebook:
-    notebook = Notebook(lab, browser, name, cells)
-    notebook.run_all()
-    notebook.page.wait_for_selector(".mv-say", timeout=60_000)
-    notebook.page.wait_for_selector("canvas.mv-units")
-    return notebook
-
-
-def click_unit(notebook: Notebook, layer: str, unit: int, **options: Any) -> None:
-    canvas = notebook.page.locator(f"canvas.mv-units[data-layer='{layer}']")
-    canvas.scroll_into_view_if_needed()
-    columns = int(canvas.get_attribute("data-columns"))
-    pitch = float(canvas.get_attribute("data-pitch"))
-    place = {"x": unit % columns * pitch + pitch / 2, "y": unit // columns * pitch + pitch / 2}
-    canvas.click(position=place, **options)
-
-
-def says(notebook: Notebook, words: str) -> None:
-    notebook.page.wait_for_function(
-        "(words) => document.querySelector('.mv-say')?.textContent.includes(words)",
-        arg=words,
-        timeout=20_000,
-    )
 
 
 def test_a_first_session(lab: JupyterLab, browser: Any, pictures: Path) -> None:

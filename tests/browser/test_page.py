@@ -1,90 +1,22 @@
 """The front end in a real browser, with a fake model in place of a kernel."""
 
 import json
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from memviz.widgets.core import script, style
-
-PAGE = Path(__file__).parent / "page"
-sys.path.insert(0, str(PAGE))
-
-from fake_study import LAYERS, OFF, FakeStudy, pack  # noqa: E402
+from memviz.widgets.core import script
+from tests.support.fake_study import LAYERS, OFF, FakeStudy, pack
+from tests.support.page import EVIL, begin, focus_by_keys, play, sent, settle
 
 pytestmark = pytest.mark.browser
-EVIL = '<img src=x onerror="window.pwned=1">'
 CONV4 = "canvas.mv-units[data-layer=conv4]"
-
-
-def serve(route):
-    """The harness, the joined module and style sheet, from this checkout."""
-    name = route.request.url.split("?")[0].rsplit("/", 1)[1]
-    if name == "harness.html":
-        route.fulfill(body=(PAGE / name).read_text(), content_type="text/html")
-    elif name == "bundle.js":
-        route.fulfill(body=script(), content_type="text/javascript")
-    elif name == "style.css":
-        route.fulfill(body=style(), content_type="text/css")
-    else:
-        route.abort()
-
-
-@pytest.fixture
-def open_page(browser):
-    """A function that opens the harness; at the end no page may have thrown an error."""
-    contexts, errors = [], []
-
-    def open_one(query="", **options):
-        context = browser.new_context(viewport={"width": 1040, "height": 1200}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(8000)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.route("**/*", serve)
-        page.goto(f"http://memviz.test/harness.html{query}")
-        page.wait_for_function("window.ready")
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert errors == []
-
-
-@pytest.fixture(scope="module")
-def fake():
-    return FakeStudy()
-
-
-def play(page, *messages):
-    page.evaluate("list => model.play(list)", list(messages))
-
-
-def settle(page):
-    page.evaluate(
-        "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
-    )
-
-
-def begin(page, fake, part="workbench", **state):
-    page.evaluate("part => start(part)", part)
-    play(page, *fake.messages(**state))
-    settle(page)
-    return page
 
 
 @pytest.fixture
 def bench(open_page, fake):
     return begin(open_page(), fake)
-
-
-def sent(page, kind=None):
-    messages = page.evaluate("model.sent")
-    return [m for m in messages if kind in (None, m["type"])]
 
 
 def cell(page, unit, layer="conv4"):
@@ -115,14 +47,6 @@ def middle(page, unit, layer="conv4"):
 
 def is_off(page, unit, layer="conv4"):
     return min(middle(page, unit, layer)) > 250  # white paper between the arms of the ×
-
-
-def focus_by_keys(page, selector):
-    """Focus as the keyboard gives it, so that the ring shows."""
-    page.locator(selector).focus()
-    page.keyboard.press("Shift+Tab")
-    page.keyboard.press("Tab")
-    settle(page)
 
 
 def test_draws_every_region(bench):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser.test_page import begin, fake, open_page, play, sent, settle  # noqa: F401
+from tests.support.page import begin, play, sent, settle
 
 pytestmark = pytest.mark.browser
 EVIL = '<img src=x onerror="window.pwned=1">'
@@ -34,7 +34,7 @@ def message(content):
 
 
 @pytest.fixture
-def timeline(open_page, fake):  # noqa: F811
+def timeline(open_page, fake):
     page = begin(open_page(), fake, "timeline", variant="")
     play(page, message(TIMELINE))
     settle(page)
@@ -84,7 +84,7 @@ def test_a_layer_is_rewound_and_put_back(timeline):
     assert timeline.evaluate("window.pwned") is None
 
 
-def test_the_inspector_shows_and_ablates(open_page, fake):  # noqa: F811
+def test_the_inspector_shows_and_ablates(open_page, fake):
     page = begin(open_page(), fake, "inspector", opened=7)
     assert page.locator(".mv-inspector .mv-empty").is_visible()
     play(page, message({**INSPECTED, "index": 8}), message(INSPECTED))
@@ -104,7 +104,7 @@ def test_the_inspector_shows_and_ablates(open_page, fake):  # noqa: F811
     assert page.evaluate("window.pwned") is None
 
 
-def test_the_workbench_chooses_a_variant(open_page, fake):  # noqa: F811
+def test_the_workbench_chooses_a_variant(open_page, fake):
     page = begin(open_page(), fake)
     assert page.locator("select.mv-variant").is_hidden()
     study = fake.study()

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.browser.jupyter import JupyterLab
-from tests.browser.test_lab import lab, opened, pictures, says  # noqa: F401
+from tests.support.jupyter import JupyterLab
+from tests.support.lab import opened, says
 
 pytestmark = pytest.mark.browser
 
@@ -29,7 +29,7 @@ def cut_short():
     scatter.controller.cancel()"""
 
 
-def cancel_and_go_on(notebook: Any, pictures: Path) -> None:  # noqa: F811
+def cancel_and_go_on(notebook: Any, pictures: Path) -> None:
     """Estimate against exact effect, where the sweep of another intervention is cut short."""
     page = notebook.page
     page.locator(".mv-part-scatter select[data-axis=x]").select_option("estimate")
@@ -52,9 +52,9 @@ def cancel_and_go_on(notebook: Any, pictures: Path) -> None:  # noqa: F811
 
 
 def test_brush_ablate_undo_and_open(
-    lab: JupyterLab,  # noqa: F811
+    lab: JupyterLab,
     browser: Any,
-    pictures: Path,  # noqa: F811
+    pictures: Path,
 ) -> None:
     cells = [SCATTER, CUT_SHORT, "mv.unit_map(session)", "mv.example_gallery(session)"]
     notebook = opened(lab, browser, "scatter", cells)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.browser.test_page import fake, focus_by_keys, open_page, pack, play, sent, settle  # noqa: F401
+from tests.support.fake_study import pack
+from tests.support.page import focus_by_keys, play, sent, settle
 
 pytestmark = pytest.mark.browser
 EVIL = '<img src=x onerror="window.pwned=1">'
@@ -36,7 +37,7 @@ def grid():
     return scores("UnitMem", x), scores("entropy", y)
 
 
-def study_of(fake, **over):  # noqa: F811
+def study_of(fake, **over):
     study = fake.study(**over)
     study["msg"]["scores"] = [
         {"key": key, "label": key, "kind": KINDS.get(key, "other"), "measure": ""}
@@ -46,7 +47,7 @@ def study_of(fake, **over):  # noqa: F811
 
 
 @pytest.fixture
-def plot(open_page, fake):  # noqa: F811
+def plot(open_page, fake):
     page = open_page()
     page.evaluate("start('scatter')")
     layers = [name for name, _ in fake.layers]
@@ -106,7 +107,7 @@ def test_draws_and_says_what_is_not_drawn(plot):
     assert "0" in ticks and "−5" not in ticks and "10" in ticks
 
 
-def test_a_rectangle_brushes_and_ablates_what_is_on(plot, fake):  # noqa: F811
+def test_a_rectangle_brushes_and_ablates_what_is_on(plot, fake):
     drag(plot, 0, 22)
     assert brushed(plot) == "6 units: 6 of conv1."  # rows 0-2 and 20-22
     plot.locator(".mv-ablatebrushed").click()
@@ -129,7 +130,7 @@ def test_a_rectangle_brushes_and_ablates_what_is_on(plot, fake):  # noqa: F811
     assert "Drag over the dots" in brushed(plot)
 
 
-def test_an_ablated_unit_is_a_cross(plot, fake):  # noqa: F811
+def test_an_ablated_unit_is_a_cross(plot, fake):
     x, y = place(plot, 5)
     between = f"""() => {{
       const canvas = document.querySelector(".mv-dots"), box = canvas.getBoundingClientRect();
@@ -229,7 +230,7 @@ def test_an_opened_unit_shows_its_pictures_and_a_picture_opens(plot):
     assert sent(plot, "unit")[-1] == {"type": "unit", "unit": ""}
 
 
-def test_the_marks_of_groups_are_explained(open_page, fake):  # noqa: F811
+def test_the_marks_of_groups_are_explained(open_page, fake):
     page = open_page()
     page.evaluate("start('scatter')")
     groups = [{"name": name, "count": 1} for name in ("clean", EVIL, "drawn", "test")]
@@ -353,7 +354,7 @@ def test_a_cancelled_sweep_goes_on_when_asked(plot):
     assert plot.locator(".mv-lack").inner_text().startswith("2 units have no value")
 
 
-def test_names_are_text_and_the_theme_is_followed(open_page, fake):  # noqa: F811
+def test_names_are_text_and_the_theme_is_followed(open_page, fake):
     page = open_page()
     page.evaluate("start('scatter')")
     study = study_of(fake)
@@ -375,7 +376,7 @@ def test_names_are_text_and_the_theme_is_followed(open_page, fake):  # noqa: F81
     assert pixel(page, 3) != light
 
 
-def test_a_saved_page_shows_and_asks_nothing(open_page, fake):  # noqa: F811
+def test_a_saved_page_shows_and_asks_nothing(open_page, fake):
     page = open_page()
     told = [study_of(fake), *fake.sprites(), fake.state(), *grid(), fake.readout()]
     told += [scatter(unit="conv4:1"), firing("conv4:1", [3, 4])]
@@ -391,7 +392,7 @@ def test_a_saved_page_shows_and_asks_nothing(open_page, fake):  # noqa: F811
 # The unit map wears such scores, too --------------------------------------------------------------
 
 
-def test_a_score_below_zero_is_worn_from_its_least_value_up(open_page, fake):  # noqa: F811
+def test_a_score_below_zero_is_worn_from_its_least_value_up(open_page, fake):
     page = open_page()
     page.evaluate("start('units')")
     value = np.linspace(-3, -1, 320)
@@ -418,7 +419,7 @@ def test_a_score_below_zero_is_worn_from_its_least_value_up(open_page, fake):  #
     assert "no value in this score" in page.locator(".mv-tip").inner_text()
 
 
-def test_scores_brought_by_another_view_are_offered(open_page, fake):  # noqa: F811
+def test_scores_brought_by_another_view_are_offered(open_page, fake):
     page = open_page()
     page.evaluate("start('units')")
     play(page, *fake.messages())

@@ -24,7 +24,7 @@ from memviz.widgets.core import Message, files, script, style
 from memviz.widgets.core import _view as base_view
 from memviz.widgets.workbench import View
 from memviz.widgets.workbench import _view as view
-from tests.widgets.support import (
+from tests.support.widgets import (
     EVIL,
     EVIL_GROUP,
     EVIL_LAYER,

@@ -1,0 +1,419 @@
+"""``python -m memviz``: lab, demo, prepare, doctor."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memviz.__main__ import main
+from memviz.cli import demo, doctor, lab
+from memviz.engine.sets import AblationCurve
+
+ROOT = Path(__file__).parents[2]
+
+
+class TestArguments:
+    @pytest.mark.parametrize("command", [[], ["lab"], ["demo"], ["prepare"], ["doctor"]])
+    def test_help_teaches_with_commands_to_copy(
+        self, command: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as stop:
+            main([*command, "--help"])
+        assert stop.value.code == 0
+        assert "\n  python -m memviz " in capsys.readouterr().out
+
+    def test_runs_as_a_module(self, tmp_path: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "memviz", "demo", "--seeds", "none"],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 2
+        assert "'none' is not a whole number from 0 up." in done.stderr
+
+    @pytest.mark.parametrize(
+        ("arguments", "sentence"),
+        [
+            ([], "required: command"),
+            (["show"], "invalid choice: 'show'"),
+            (["demo", "--units", "0"], "'0' is not a whole number from 1 up."),
+            (["demo", "--units", "many"], "'many' is not a whole number from 1 up."),
+            (["demo", "--seeds", "-1"], "'-1' is not a whole number from 0 up."),
+            (["prepare", "--seeds", "x"], "'x' is not a whole number from 0 up."),
+            (["doctor", "--", "--debug"], "only the command lab takes arguments after --."),
+        ],
+    )
+    def test_a_wrong_argument_gets_a_sentence(
+        self, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+        assert sentence in capsys.readouterr().err
+
+
+class Became(BaseException):
+    """Stands for the end of this process: it became another program."""
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The command that ``lab`` would have become."""
+    command: list[str] = []
+
+    def execv(program: str, arguments: list[str]) -> None:
+        assert program == sys.executable
+        command.extend(arguments)
+        raise Became
+
+    monkeypatch.setattr(os, "execv", execv)
+    return command
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package folder as a wheel lays it, with one notebook; the current folder is empty."""
+    package = tmp_path / "site-packages" / "memviz"
+    (package / "notebooks").mkdir(parents=True)
+    (package / "notebooks" / "00_start_here.ipynb").write_text("shipped")
+    monkeypatch.setattr(lab, "PACKAGE", package)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return package
+
+
+class TestLab:
+    def test_opens_the_first_notebook(self, started: list[str]) -> None:
+        with pytest.raises(Became):
+            main(["lab"])
+        notebook = str(ROOT / "notebooks" / "00_start_here.ipynb")
+        assert started[:4] == [sys.executable, "-m", "jupyterlab", notebook]
+
+    def test_passes_options_and_what_follows_the_dashes(
+        self, started: list[str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "mine.ipynb").touch()
+        mine = str(tmp_path / "mine.ipynb")
+        with pytest.raises(Became):
+            main(["lab", mine, "--no-browser", "--port", "8899", "--", "--debug", "--", "x"])
+        assert started[3:6] == [mine, "--no-browser", "--ServerApp.port=8899"]
+        assert started[-3:] == ["--debug", "--", "x"]
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="only POSIX has a root")
+    @pytest.mark.parametrize(("user", "allowed"), [(0, True), (1000, False)])
+    def test_root_is_allowed(
+        self, started: list[str], monkeypatch: pytest.MonkeyPatch, user: int, allowed: bool
+    ) -> None:
+        monkeypatch.setattr(os, "geteuid", lambda: user)
+        with pytest.raises(Became):
+            main(["lab"])
+        assert ("--allow-root" in started) == allowed
+
+    def test_windows_waits_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # Not os.name itself: pathlib looks at it, too.
+        windows = type("os", (), {"name": "nt", "environ": {}})
+        monkeypatch.setattr(lab, "os", windows)
+        monkeypatch.setattr(lab.subprocess, "call", lambda command: len(command))
+        assert main(["lab", "--no-browser"]) == 5
+        assert windows.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+    @pytest.mark.parametrize("name", ["nothing", "../README", "sub/nothing.ipynb"])
+    def test_an_unknown_notebook_is_answered_with_the_known(self, name: str) -> None:
+        with pytest.raises(SystemExit, match=r"no notebook .*00_start_here"):
+            main(["lab", name])
+
+    def test_without_jupyterlab_says_how_to_install_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(lab.importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(SystemExit, match=r'pip install -c constraints.txt -e "\.\[lab\]"'):
+            main(["lab"])
+
+    def test_from_a_wheel_the_notebook_is_copied(
+        self, wheel: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert lab.find_notebook("00_start_here") == Path.cwd() / "00_start_here.ipynb"
+        assert Path("00_start_here.ipynb").read_text() == "shipped"
+        assert "Copied 00_start_here.ipynb" in capsys.readouterr().out
+
+    def test_from_a_wheel_nothing_is_overwritten(
+        self, wheel: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        other = Path.cwd().parent / "elsewhere"
+        other.mkdir()
+        Path("00_start_here.ipynb").write_text("mine")
+        assert lab.find_notebook("00_start_here").read_text() == "mine"
+        # As a name, not as a path, it is looked up among the shipped ones and found here, too.
+        Path("00_start_here.ipynb").rename("kept.ipynb")
+        Path("00_start_here.ipynb").write_text("mine again")
+        assert lab.find_notebook("00_start_here").read_text() == "mine again"
+        assert "was already there" in capsys.readouterr().out
+
+    def test_from_a_wheel_the_cure_names_the_distribution(self, wheel: Path) -> None:
+        assert lab.install_command("lab") == 'python -m pip install "memviz-torch[lab]"'
+
+    def test_jupyterlab_really_starts_and_ends(self, tmp_path: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        private = {
+            name: str(tmp_path / name)
+            for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+        }
+        (tmp_path / "mine.ipynb").write_text('{"cells": []}')
+        command = [sys.executable, "-m", "memviz", "lab", "mine.ipynb", "--no-browser"]
+        command += ["--port", str(port), "--", "--IdentityProvider.token=secret"]
+        env = os.environ | private | {"PYTHONPATH": str(ROOT)}
+        with (tmp_path / "log").open("w") as log:
+            server = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=log, stderr=log)
+        try:
+            address = f"http://127.0.0.1:{port}/api/contents/mine.ipynb?content=0&token=secret"
+            assert wait_for(address, server) == "mine.ipynb", (tmp_path / "log").read_text()
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(timeout=30)
+
+
+def wait_for(address: str, server: subprocess.Popen[bytes]) -> str:
+    """The name of the notebook that the server serves, or what went wrong for 90 s."""
+    problem = ""
+    end = time.monotonic() + 90
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                return str(json.load(answer)["name"])
+        except (urllib.error.URLError, ConnectionError) as error:
+            problem = str(error)
+            time.sleep(0.2)
+    return problem
+
+
+def curve(after: float, random: float = 0.75) -> AblationCurve:
+    """Two counts, two groups, two draws."""
+    chosen = np.array([[1.0, 1.0], [after, 0.5]])
+    draw = np.array([[1.0, 1.0], [random, 0.875]])
+    groups = ["memorized", "clean"]
+    return AblationCurve([0, 4], groups, chosen, np.stack([draw, draw]), "effect")
+
+
+class TestDemo:
+    @pytest.mark.parametrize(
+        ("n", "counts"),
+        [(1, [0, 1]), (2, [0, 1, 2]), (5, [0, 1, 2, 4, 5]), (16, [0, 1, 2, 4, 8, 16])],
+    )
+    def test_counts_double_up_to_n(self, n: int, counts: list[int]) -> None:
+        assert demo.counts_to(n) == counts
+
+    def test_summary_is_the_mean_over_networks(self) -> None:
+        assert demo.summary([curve(0.25, random=0.5), curve(0.5, random=1.0)], of=80) == {
+            "units": 4,
+            "of": 80,
+            "memorized": {"before": 1.0, "after": 0.375, "random": 0.75},
+            "clean": {"before": 1.0, "after": 0.5, "random": 0.875},
+        }
+
+    def test_table_shows_mean_and_range(self) -> None:
+        table = demo.table([curve(0.25), curve(0.5)], of=80, seeds=[0, 1], draws=20)
+        assert "4 of 80 units" in table
+        assert "mean (range) of 2 networks" in table
+        assert "0.38 (0.25-0.50)" in table
+        assert "mean of 20 draws" in table
+
+    @pytest.mark.slow
+    def test_five_percent_of_the_units_hold_the_wrong_labels(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """The project's main claim, as a user would check it: the mean of three networks."""
+        monkeypatch.chdir(tmp_path)
+        assert main(["demo", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert list(found) == ["units", "of", "memorized", "clean", "test"]
+        assert found["units"] <= 0.05 * found["of"]
+        assert found["memorized"]["before"] == 1.0
+        assert found["memorized"]["after"] < 0.5
+        assert found["memorized"]["random"] > 0.9
+        assert found["clean"]["after"] > 0.9
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.fixture
+    def measured(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, dict[str, object]]]:
+        """What was asked for; the answer is a made-up curve, the same for every seed."""
+        asked = []
+
+        def measure(seed: int, **options: object) -> tuple[AblationCurve, int]:
+            asked.append((seed, options))
+            return curve(0.25), 80
+
+        monkeypatch.setattr(demo, "measure", measure)
+        return asked
+
+    def test_prints_a_table_and_writes_the_figure(
+        self,
+        measured: list[tuple[int, dict[str, object]]],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert main(["demo", "--seeds", "0", "7", "--units", "4", "--draws", "2"]) == 0
+        options = {"units": 4, "draws": 2, "progress": True}
+        assert measured == [(0, options), (7, options)]
+        out = capsys.readouterr().out
+        assert "Digits: 4 of 80 units ablated" in out
+        assert [line.split()[0] for line in out.splitlines()[4:6]] == ["memorized", "clean"]
+        assert "python -m memviz lab" in out
+        assert Path("memviz-demo.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_json_writes_a_figure_where_one_is_named(
+        self,
+        measured: list[tuple[int, dict[str, object]]],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        figure = tmp_path / "curve.svg"
+        assert main(["demo", "--json", "--seeds", "1", "--figure", str(figure)]) == 0
+        assert measured == [(1, {"units": None, "draws": 20, "progress": False})]
+        assert json.loads(capsys.readouterr().out)["units"] == 4
+        assert "<svg" in figure.read_text()
+
+    def test_more_units_than_there_are(self) -> None:
+        with pytest.raises(SystemExit, match="--units 320 is too many: this network has 320"):
+            main(["demo", "--seeds", "0", "--units", "320"])
+
+
+def test_prepare_trains_into_the_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from memviz.demos.digits import _study as digits
+
+    asked: list[object] = []
+
+    def prepare(seeds: list[int], folder: Path | None) -> Path:
+        asked.append((seeds, folder))
+        return folder or digits.SHIPPED
+
+    monkeypatch.setattr(digits, "prepare", prepare)
+    assert main(["prepare", "--seeds", "0", "2", "--folder", str(tmp_path)]) == 0
+    assert main(["prepare"]) == 0
+    assert asked == [([0, 2], tmp_path), ([0, 1, 2], None)]
+    assert capsys.readouterr().out == f"Wrote {tmp_path}\nWrote {digits.SHIPPED}\n"
+
+
+class TestDoctor:
+    @pytest.fixture(autouse=True)
+    def _installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.wanted = ["torch>=2.6", "numpy>=1.26", 'jupyterlab>=4.4; extra == "lab"']
+        versions = metadata.version
+        monkeypatch.setattr(doctor.metadata, "requires", lambda name: self.wanted)
+        monkeypatch.setattr(
+            doctor.metadata,
+            "version",
+            lambda name: "0.1.0" if name == doctor.DISTRIBUTION else versions(name),
+        )
+
+    def report(self, capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, str]]:
+        code = main(["doctor", "--json"])
+        found = json.loads(capsys.readouterr().out)
+        assert found["ok"] == (code == 0)
+        return {check["name"]: check for check in found["checks"]}
+
+    def test_all_is_well(self, capsys: pytest.CaptureFixture[str]) -> None:
+        import torch
+
+        assert main(["doctor"]) == 0
+        out = capsys.readouterr().out
+        assert out.endswith("Everything that memviz needs is here.\n")
+        for word in ("python", torch.__version__, "threads", "torchvision", "Chromium", "memory"):
+            assert word in out
+
+    def test_json_has_a_line_for_each_check(self, capsys: pytest.CaptureFixture[str]) -> None:
+        checks = self.report(capsys)
+        assert checks["torch"]["status"] == "ok"
+        assert checks["demo weights"]["status"] == "ok"
+        assert set(checks["torch"]) == {"name", "value", "status", "cure"}
+
+    def test_a_missing_package_comes_with_its_cure(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.wanted.append("no-such-package>=1")
+        assert main(["doctor"]) == 1
+        out = capsys.readouterr().out
+        assert "missing   no-such-package" in out
+        assert 'to mend it: python -m pip install -c constraints.txt -e ".[lab]"' in out
+        assert out.endswith("Missing: no-such-package.\n")
+
+    def test_an_old_package_is_missing_too(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.wanted[0] = "torch>=99"
+        check = self.report(capsys)["torch"]
+        assert check["status"] == "missing"
+        assert check["value"].endswith("but memviz needs >=99")
+
+    def test_a_missing_extra_is_no_failure(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.wanted[2] = 'no-such-lab>=1; extra == "lab"'
+        assert main(["doctor", "--json"]) == 0
+        assert '"name": "no-such-lab", "value": "not installed", "status": "optional"' in (
+            capsys.readouterr().out
+        )
+
+    def test_a_test_package_is_not_asked_for(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.wanted.append('no-such-tool>=1; extra == "test"')
+        assert "no-such-tool" not in self.report(capsys)
+
+    def test_not_installed_at_all(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def requires(name: str) -> list[str]:
+            raise metadata.PackageNotFoundError(name)
+
+        monkeypatch.setattr(doctor.metadata, "requires", requires)
+        assert self.report(capsys)["memviz"]["status"] == "missing"
+
+    def test_a_torchvision_that_fails(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "torchvision", None)
+        assert self.report(capsys)["import torchvision"]["status"] == "missing"
+
+    def test_front_end_and_files_that_are_not_there(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setattr("jupyter_core.paths.jupyter_path", lambda *parts: [str(tmp_path)])
+        monkeypatch.setattr(doctor, "PACKAGE", tmp_path)
+        monkeypatch.setattr(doctor, "notebooks", lambda: tmp_path)
+        monkeypatch.setenv("MEMVIZ_CHROMIUM", str(tmp_path / "none"))
+        checks = self.report(capsys)
+        for name in ("anywidget in Lab", "jupyterlab-widgets in Lab", "Chromium", "demo weights"):
+            assert checks[name]["status"] == "optional"
+            assert checks[name]["cure"]
+        assert checks["notebooks"]["status"] == "optional"
+
+    @pytest.mark.parametrize("named", [True, False])
+    def test_chromium_is_the_named_or_the_first_on_the_path(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: bool
+    ) -> None:
+        browser = tmp_path / "chromium-browser"
+        browser.touch(mode=0o755)
+        monkeypatch.delenv("MEMVIZ_CHROMIUM", raising=False)
+        monkeypatch.setenv("PATH", str(tmp_path) if not named else "")
+        if named:
+            monkeypatch.setenv("MEMVIZ_CHROMIUM", str(browser))
+        assert doctor.find_chromium() == browser

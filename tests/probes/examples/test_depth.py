@@ -1,0 +1,142 @@
+"""Prediction depth: by hand, against scikit-learn's neighbours, and on planted layers."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.neighbors import KNeighborsClassifier
+from torch import Tensor, nn
+
+import memviz as mv
+from memviz.models.convnet import ConvNet
+from memviz.probes.examples import _depth as module
+from memviz.probes.examples import depth_of, prediction_depth
+from tests.support.traces import no_trace
+
+TABLES = st.integers(1, 6).flatmap(
+    lambda depth: st.lists(
+        st.lists(st.integers(0, 2), min_size=4, max_size=4), min_size=depth, max_size=depth
+    )
+)
+
+
+@given(TABLES, st.lists(st.integers(0, 2), min_size=4, max_size=4))
+def test_the_depth_is_its_definition(probes: list[list[int]], predictions: list[int]) -> None:
+    found = depth_of(torch.tensor(probes), torch.tensor(predictions)).tolist()
+    for k, predicted in enumerate(predictions):
+        column = [row[k] for row in probes]
+        right = (d for d in range(len(column)) if all(p == predicted for p in column[d:]))
+        assert found[k] == next(right, len(column))
+
+
+class Layers(nn.Module):
+    """The class is in the input's third feature, which only the second layer passes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(3, 3, bias=False), nn.Linear(3, 2, bias=False)
+        with torch.no_grad():
+            self.one.weight.copy_(torch.diag(torch.tensor([1.0, 1.0, 0.1])))
+            self.two.weight.copy_(torch.tensor([[0.0, 0.0, -100.0], [0.0, 0.0, 100.0]]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.two(self.one(x))
+
+
+def test_a_class_that_appears_in_the_last_layer_is_as_deep() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(200, 3, generator=generator) * torch.tensor([10.0, 10.0, 0.0])
+    labels = torch.randint(2, (200,), generator=generator)
+    inputs[:, 2] = 2.0 * labels - 1
+    study = mv.Study(Layers().eval(), inputs, labels, {"clean": range(200)})
+    found = prediction_depth(study, k=5, progress=False)
+    # Both earlier layers have neighbours of either class: right by chance in both, a quarter or so.
+    assert (found.values == 2).mean() > 0.4
+    assert found.values.max() == 2
+    assert found.measure == "layers, 0 (input) to 2 (two); 3 for none"
+    # With the support's labels permuted, hardly any depth is reached before the end.
+    assert found.null.mean.mean() > found.values.mean() + 0.3
+    easy = mv.Study(study.model, inputs * torch.tensor([0.0, 0.0, 1.0]), labels, study.groups)
+    assert prediction_depth(easy, k=5, progress=False).values.tolist() == [0] * 200
+
+
+def test_probes_equal_scikit_learns(digits: mv.Study) -> None:
+    some = torch.arange(0, 1200, 20)
+    found = prediction_depth(digits, some, k=5, features=10**6, progress=False, null_draws=0)
+    replay = mv.Replay(digits, some, memory=0)
+    labels = digits.labels[some].numpy()
+    probes = []
+    for name in [None, *replay.located]:
+        rows = module._values(replay, name, 10**6).numpy()
+        votes = []
+        for k in range(len(some)):  # each without itself
+            others = np.arange(len(some)) != k
+            knn = KNeighborsClassifier(5, algorithm="brute").fit(rows[others], labels[others])
+            votes.append(int(knn.predict(rows[k : k + 1])[0]))
+        probes.append(votes)
+    predicted = digits.model(digits.inputs[some]).argmax(1)
+    expected = depth_of(torch.tensor(probes), predicted)
+    assert found.values.tolist() == expected.tolist()
+
+
+def test_wrong_labels_of_the_digits_are_decided_late(digits: mv.Study) -> None:
+    training = torch.arange(0, 1200, 2)
+    found = prediction_depth(digits, training, progress=False)
+    wrong = digits.groups["memorized"][training].numpy()
+    assert found.values[wrong].mean() > found.values[~wrong].mean() + 3
+    assert found.null.mean[~wrong].mean() > found.values[~wrong].mean() + 3
+
+
+def test_an_example_is_no_neighbour_of_itself_though_it_has_many_copies() -> None:
+    inputs = torch.tensor([[0.0]] * 6 + [[1.0], [1.1], [1.2], [1.3]])
+    labels = torch.tensor([0] * 6 + [1] * 4)
+    near = [
+        module._neighbours(inputs, torch.arange(10), torch.arange(10), k, False) for k in (1, 5)
+    ]
+    for rows in near:
+        assert not (rows == torch.arange(10)[:, None]).any()
+        assert all(len(row.unique()) == len(row) for row in rows)
+    assert (labels[near[1][:6]] == 0).all()
+
+
+def test_large_layers_are_averaged_over_positions() -> None:
+    value = torch.arange(2 * 3 * 8 * 8.0).view(2, 3, 8, 8)
+    assert torch.equal(module._pooled(value, 1, 10**6), value.flatten(1))
+    pooled = module._pooled(value, 1, 12)
+    assert torch.equal(pooled, nn.functional.adaptive_avg_pool2d(value, 2).flatten(1))
+    tokens = torch.randn(2, 16, 5)
+    mean = tokens.mean(1)
+    assert torch.allclose(module._pooled(tokens, -1, 5), mean)
+    assert module._pooled(value, 1, 1).shape == (2, 3)  # never fewer than the channels
+
+
+def test_no_trace_and_another_support() -> None:
+    study = mv.Study(
+        ConvNet((4, 4, 4, 4), 8, seed=0).eval(),
+        torch.randn(30, 1, 8, 8),
+        torch.arange(30) % 10,
+        {"clean": range(20), "test": range(20, 30)},
+    )
+    with no_trace(study.model):
+        found = prediction_depth(
+            study, study.group("test"), support=study.group("clean"), k=3, progress=False
+        )
+    assert found.examples.tolist() == list(range(20, 30))
+    assert found.values.max() <= 7
+    fewer = prediction_depth(study, layers=["fc", "conv1"], k=3, progress=False)
+    assert fewer.measure.startswith("layers, 0 (input) to 2 (fc)")
+
+
+def test_bad_input_gets_one_sentence(digits: mv.Study) -> None:
+    some = torch.arange(20)
+    with pytest.raises(ValueError, match="k is 30 and the support has 20"):
+        prediction_depth(digits, some)
+    with pytest.raises(KeyError, match="conv9"):
+        prediction_depth(digits, some, k=3, layers=["conv9"])
+    with pytest.raises(ValueError, match="layers is empty"):
+        prediction_depth(digits, some, k=3, layers=[])
+    with pytest.raises(ValueError, match="names an example twice"):
+        prediction_depth(digits, some, support=torch.tensor([1, 2, 2, 3, 4]), k=3)
+    with pytest.raises(ValueError, match="examples names 1797"):
+        prediction_depth(digits, torch.tensor([1797]), k=3)

@@ -1,0 +1,32 @@
+"""What a person does in JupyterLab: open, click, read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.support.jupyter import JupyterLab, Notebook
+
+
+def opened(lab: JupyterLab, browser: Any, name: str, cells: list[str]) -> Notebook:
+    notebook = Notebook(lab, browser, name, cells)
+    notebook.run_all()
+    notebook.page.wait_for_selector(".mv-say", timeout=60_000)
+    notebook.page.wait_for_selector("canvas.mv-units")
+    return notebook
+
+
+def click_unit(notebook: Notebook, layer: str, unit: int, **options: Any) -> None:
+    canvas = notebook.page.locator(f"canvas.mv-units[data-layer='{layer}']")
+    canvas.scroll_into_view_if_needed()
+    columns = int(canvas.get_attribute("data-columns"))
+    pitch = float(canvas.get_attribute("data-pitch"))
+    place = {"x": unit % columns * pitch + pitch / 2, "y": unit // columns * pitch + pitch / 2}
+    canvas.click(position=place, **options)
+
+
+def says(notebook: Notebook, words: str) -> None:
+    notebook.page.wait_for_function(
+        "(words) => document.querySelector('.mv-say')?.textContent.includes(words)",
+        arg=words,
+        timeout=20_000,
+    )

@@ -1,0 +1,55 @@
+"""A page with the front end and a fake model in place of a kernel, and what is done to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from memviz.widgets.core import script, style
+
+PAGE = Path(__file__).parents[1] / "browser" / "page"
+
+
+EVIL = '<img src=x onerror="window.pwned=1">'
+
+
+def serve(route):
+    """The harness, the joined module and style sheet, from this checkout."""
+    name = route.request.url.split("?")[0].rsplit("/", 1)[1]
+    if name == "harness.html":
+        route.fulfill(body=(PAGE / name).read_text(), content_type="text/html")
+    elif name == "bundle.js":
+        route.fulfill(body=script(), content_type="text/javascript")
+    elif name == "style.css":
+        route.fulfill(body=style(), content_type="text/css")
+    else:
+        route.abort()
+
+
+def play(page, *messages):
+    page.evaluate("list => model.play(list)", list(messages))
+
+
+def settle(page):
+    page.evaluate(
+        "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
+
+
+def begin(page, fake, part="workbench", **state):
+    page.evaluate("part => start(part)", part)
+    play(page, *fake.messages(**state))
+    settle(page)
+    return page
+
+
+def sent(page, kind=None):
+    messages = page.evaluate("model.sent")
+    return [m for m in messages if kind in (None, m["type"])]
+
+
+def focus_by_keys(page, selector):
+    """Focus as the keyboard gives it, so that the ring shows."""
+    page.locator(selector).focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    settle(page)
