@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -67,6 +68,28 @@ def test_readme_opens_with_the_two_commands() -> None:
     assert indented[:2] == COMMANDS
     contributing = (ROOT / "CONTRIBUTING.md").read_text()
     assert COMMANDS[1] in contributing
+
+
+def drawn_folders() -> set[str]:
+    """What the picture of the house in CONTRIBUTING.md names, two levels deep."""
+    picture = (ROOT / "CONTRIBUTING.md").read_text().split("```")[1]
+    drawn, room = set(), ""
+    for line in picture.strip().splitlines()[1:]:
+        names = re.findall(r"\w+(?=/)", line)
+        if line.startswith("│"):
+            drawn |= {f"{room}/{name}" for name in names}
+        else:
+            drawn |= set(names)
+            room = names[-1] if names else ""
+    return drawn
+
+
+def test_the_picture_of_the_house_is_true_to_the_tree() -> None:
+    package = ROOT / "memviz"
+    files = [path.relative_to(package) for path in package.rglob("*") if path.is_file()]
+    parents = {path.parts[:-1][:2] for path in files if "__pycache__" not in path.parts}
+    there = {"/".join(parts[:depth]) for parts in parents for depth in (1, 2) if parts}
+    assert drawn_folders() == there
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:
