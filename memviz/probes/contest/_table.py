@@ -217,9 +217,14 @@ class Contest:
             cells.iat[row, column] = "–" if np.isnan(value) else f"{value:.2f}{ends}"
         return str(cells.to_string())
 
+    @property
+    def references(self) -> tuple[str, str]:
+        """Names of the two rows that are no localizers: planted units and random ones."""
+        return PLANTED, RANDOM
+
     def plot(self) -> Figure:
         """Recall, net drop and seconds of each localizer on each truth."""
-        from memviz.probes.contest.figures import contest
+        from .figures import contest
 
         return contest(self)
 
@@ -231,7 +236,7 @@ class Contest:
         localizers : sequence of str, optional
             The five with the highest mean recall, and exact ablation, unless given.
         """
-        from memviz.probes.contest.figures import recall_curves
+        from .figures import recall_curves
 
         return recall_curves(self, localizers)
 
