@@ -199,7 +199,7 @@ class DejaVu:
 
     def plot(self) -> Figure:
         """The two curves ``Pr[recall >= t]``, and the gaps with their intervals and null."""
-        from memviz.probes.deja_vu.figures import gaps as draw
+        from .figures import gaps as draw
 
         return draw(self)
 

@@ -211,7 +211,7 @@ class GapCurve:
 
     def plot(self) -> Figure:
         """Gaps and utility against the number of units, random units beside."""
-        from memviz.probes.deja_vu.figures import gap_curve as draw
+        from ..figures import gap_curve as draw
 
         return draw(self)
 

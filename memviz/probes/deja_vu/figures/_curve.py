@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,13 +14,34 @@ from memviz.plots.style import NULL, quiet
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from memviz.probes.deja_vu.ablation import GapCurve
-
 _PANELS = (("PPG", 0, 3), ("AUCG", 2, 5), ("utility", 6, None))
 _HIGHEST, _HELD_OUT = "#D55E00", "#4A4A4A"
 
 
-def gap_curve(curve: GapCurve) -> Figure:
+class Curve(Protocol):
+    """What the figure reads of a curve: ``K`` counts of units, seven measures at each.
+
+    These are PPG, PRG, AUCG, the three of the held-out pairs, and the utility.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the units were ranked by."""
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """How many units at each point, ``K`` of them."""
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """The measures with the highest units ablated, ``[K, 7]``."""
+
+    @property
+    def random(self) -> np.ndarray:
+        """The measures with as many random units ablated, ``[draws, K, 7]``."""
+
+
+def gap_curve(curve: Curve) -> Figure:
     """Three panels: PPG, AUCG and utility, each against the number of units ablated together.
 
     Dotted, the gaps of held-out pairs with the same units ablated: where they fall too, the model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -18,18 +18,51 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from .._table import DejaVu
-
 TARGET, REFERENCE = "#D55E00", "#0072B2"
 _GAP_STYLES = {"PPG": ("#D55E00", "o"), "PRG": ("#0072B2", "s"), "AUCG": ("#00805E", "^")}
 
 
-def gaps(found: DejaVu, draws: int = 1000, seed: int = 0) -> Figure:
+class Side(Protocol):
+    """What the figure reads of one model."""
+
+    @property
+    def recall(self) -> Tensor:
+        """Of each pair, float64 ``[n]``."""
+
+
+class Tested(Protocol):
+    """What the figure reads of a test of ``n`` pairs."""
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What target and reference are called."""
+
+    @property
+    def target(self) -> Side:
+        """The model that was trained on the pairs."""
+
+    @property
+    def reference(self) -> Side:
+        """The model that was not."""
+
+    @property
+    def scored(self) -> Tensor:
+        """Pairs whose recall is defined, int64."""
+
+    @property
+    def aucg(self) -> float:
+        """Area between the two curves."""
+
+    def figures(self, draws: int, seed: int) -> pd.DataFrame:
+        """A row per gap: value, low, high; with held-out pairs also null, null low, null high."""
+
+
+def gaps(result: Tested, draws: int = 1000, seed: int = 0) -> Figure:
     """The two curves ``Pr[recall >= t]``, and PPG, PRG, AUCG with interval beside their null.
 
     Parameters
     ----------
-    found : DejaVu
+    result : DejaVu
     draws, seed : int
         Of the resampled intervals.
 
@@ -44,14 +77,14 @@ def gaps(found: DejaVu, draws: int = 1000, seed: int = 0) -> Figure:
     """
     figure = style.figure(7.6, 3.0)
     curves, bars = figure.subplots(1, 2, width_ratios=[1, 1])
-    sides = zip(found.names, (found.target, found.reference), (TARGET, REFERENCE), strict=True)
+    sides = zip(result.names, (result.target, result.reference), (TARGET, REFERENCE), strict=True)
     for (name, side, colour), dashes in zip(sides, ("-", "--"), strict=True):
-        _survival(curves, side.recall[found.scored], label=name, color=colour, ls=dashes)
+        _survival(curves, side.recall[result.scored], label=name, color=colour, ls=dashes)
     curves.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="t", ylabel="share of pairs with recall ≥ t")
     legend(curves)
-    curves.set_title(f"area between: AUCG {found.aucg:+.3f}", loc="left", fontsize=9)
+    curves.set_title(f"area between: AUCG {result.aucg:+.3f}", loc="left", fontsize=9)
     quiet(curves)
-    frame = found.figures(draws, seed)
+    frame = result.figures(draws, seed)
     places = np.arange(len(frame))
     _intervals(bars, places, frame["value"], frame["low"], frame["high"], TARGET, "o", "pairs")
     if "null" in frame:
@@ -66,12 +99,12 @@ def gaps(found: DejaVu, draws: int = 1000, seed: int = 0) -> Figure:
 
 
 def most_memorized(tables: Mapping[str, pd.DataFrame], gap: str = "recall_gap") -> Figure:
-    """A gap over the first pairs of a sorting; dashed, the held-out pairs sorted in the same way.
+    """A gap over the first pairs of a sorting; dashed, the held-out pairs sorted the same way.
 
     Parameters
     ----------
     tables : mapping of name to DataFrame
-        As :meth:`DejaVu.most_memorized` gives it, one a sorting.
+        As :meth:`DejaVu.most_memorized` returns it, one per sorting.
     gap : str
         Its column: ``precision_gap``, ``recall_gap`` or ``f_gap``.
     """
@@ -95,12 +128,12 @@ def most_memorized(tables: Mapping[str, pd.DataFrame], gap: str = "recall_gap") 
 
 
 def curve(table: pd.DataFrame) -> Figure:
-    """PPG, PRG and AUCG against k, a panel a number of labels; dashed, the held-out null.
+    """PPG, PRG and AUCG against k, a panel per number of labels; dashed, the held-out null.
 
     Parameters
     ----------
     table : DataFrame
-        As :meth:`DejaVu.curve` gives it.
+        As :meth:`DejaVu.curve` returns it.
     """
     labels = list(dict.fromkeys(table["labels"]))
     figure = style.figure(2.5 * len(labels) + 1.2, 2.9)

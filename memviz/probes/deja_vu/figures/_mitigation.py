@@ -39,7 +39,7 @@ def mitigation(
     Parameters
     ----------
     table : DataFrame
-        One row a setting and seed: ``direction``, ``setting`` (written beside its point), and the
+        One row per setting and seed: ``direction``, ``setting`` (written beside its point), and the
         columns that the others name. With a column ``"null " + memorized`` the band is drawn.
     memorized : str
         The column of the upward axis: ``PPG``, ``PRG`` or ``AUCG``.

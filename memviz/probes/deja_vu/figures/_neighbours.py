@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -14,14 +14,60 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from .._table import DejaVu
-
 # Colour-blind safe, and never without a mark: a label of the picture, and one that is not.
 OWN, OTHER = ("#D55E00", "●"), ("#0072B2", "○")
 
 
+class Nearest(Protocol):
+    """What the figure reads of the neighbours of ``n`` captions."""
+
+    @property
+    def ids(self) -> Tensor:
+        """Rows of public images, nearest first, int64 ``[n, k]``."""
+
+
+class Side(Protocol):
+    """What the figure reads of one model."""
+
+    @property
+    def neighbours(self) -> Nearest:
+        """Of each caption among the public images."""
+
+    @property
+    def recall(self) -> Tensor:
+        """Of each pair, float64 ``[n]``."""
+
+
+class Tested(Protocol):
+    """What the figure reads of a test of ``n`` pairs with ``m`` public images."""
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What target and reference are called."""
+
+    @property
+    def target(self) -> Side:
+        """The model that was trained on the pairs."""
+
+    @property
+    def reference(self) -> Side:
+        """The model that was not."""
+
+    @property
+    def k(self) -> int:
+        """Neighbours of each caption."""
+
+    @property
+    def objects(self) -> Tensor:
+        """Which objects each pair's picture shows, bool ``[n, objects]``."""
+
+    @property
+    def public_objects(self) -> Tensor:
+        """The same of the public images, bool ``[m, objects]``."""
+
+
 def neighbours(
-    found: DejaVu,
+    result: Tested,
     row: int,
     picture: np.ndarray,
     public: Sequence[np.ndarray] | Mapping[int, np.ndarray] | np.ndarray,
@@ -35,7 +81,7 @@ def neighbours(
 
     Parameters
     ----------
-    found : DejaVu
+    result : DejaVu
     row : int
         Of the pair.
     picture : image ``[h, w]`` or ``[h, w, 3]``
@@ -46,7 +92,7 @@ def neighbours(
     shown : int
         Neighbours, at most k.
     """
-    shown = min(shown, found.k)
+    shown = min(shown, result.k)
     figure = style.figure(1.45 * (shown + 1), 4.8)
     grid = figure.subplots(4, shown + 1, squeeze=False, height_ratios=[3, 2, 3, 2])
     for axes in grid.flat:
@@ -54,13 +100,14 @@ def neighbours(
     figure.suptitle(
         textwrap.fill(caption, 16 * (shown + 1)), fontsize=9, x=0.01, ha="left", parse_math=False
     )
-    own = found.objects[row]
+    own = result.objects[row]
     _image(grid[:2, 0], picture, own, own, object_names)
-    for line, name, side in zip((0, 2), found.names, (found.target, found.reference), strict=True):
+    sides = (result.target, result.reference)
+    for line, name, side in zip((0, 2), result.names, sides, strict=True):
         for place in range(shown):
             image = int(side.neighbours.ids[row, place])
             panels = grid[line : line + 2, place + 1]
-            _image(panels, public[image], found.public_objects[image], own, object_names)
+            _image(panels, public[image], result.public_objects[image], own, object_names)
         words = f"{name}: recall {float(side.recall[row]):.2f}"
         title = grid[line, 1].set_title(words, fontsize=8, loc="left", parse_math=False)
         title.set_in_layout(False)  # it runs on over the next pictures
