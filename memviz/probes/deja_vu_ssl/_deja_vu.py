@@ -271,7 +271,7 @@ class SSLDejaVu:
 
     def plot(self) -> Figure:
         """Share of the images in each quadrant, the null's beside."""
-        from memviz.probes.deja_vu_ssl.figures import quadrants
+        from .figures import quadrants
 
         return quadrants([self])
 

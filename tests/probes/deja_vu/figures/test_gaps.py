@@ -8,9 +8,8 @@ import torch
 from matplotlib.figure import Figure
 
 from memviz.probes.deja_vu import DejaVu, Embedded, two_model_test
+from memviz.probes.deja_vu import figures as plots
 from memviz.probes.deja_vu.figures import OTHER, OWN, neighbours
-from memviz.probes.deja_vu.figures import _gaps as plots
-from memviz.probes.deja_vu_ssl import SSLDejaVu, vote
 
 ODD = r"$\frac{ <img src=x> _a_"
 
@@ -80,20 +79,6 @@ def test_a_panel_for_each_number_of_labels(tmp_path: Path):
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["all labels", "top 2 labels"]
     assert list(figure.axes[1].lines[0].get_ydata()) == table["PPG"].tolist()[3:]
     written(figure, tmp_path)
-
-
-def test_quadrants_as_bars_and_over_epochs(tmp_path: Path):
-    generator = torch.Generator().manual_seed(0)
-    public, labels = torch.randn(20, 4, generator=generator), torch.arange(20) % 3
-    sides = [vote(torch.randn(20, 4, generator=generator), public, labels, 5) for _ in range(2)]
-    found = SSLDejaVu(*sides, labels, SSLDejaVu(*sides, labels))
-    (axes,) = found.plot().axes
-    assert [bar.get_width() for bar in axes.patches] == list(found.shares().values())
-    stacked = plots.quadrants([found, found], epochs=[1, 50])
-    assert len(stacked.axes[0].collections) == 4
-    written(found.plot(), tmp_path), written(stacked, tmp_path)
-    with pytest.raises(ValueError, match="2 results for"):
-        plots.quadrants([found, found], epochs=[1])
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 3)])
