@@ -1,1 +1,1 @@
-"""Probes: one file a paper or library; each public function takes a study and returns Scores."""
+"""Probes: one folder per paper or library, each with functions that measure a study."""

@@ -1,4 +1,4 @@
-"""Captum's attributions, by name, on any Study: of inputs, of layers, of one unit."""
+"""Captum's attributions by name, for any Study: of inputs, of layers, of a single unit."""
 
 from ._attribute import INPUT_METHODS as INPUT_METHODS
 from ._attribute import LAYER_METHODS as LAYER_METHODS

@@ -1,4 +1,4 @@
-"""Captum's attributions, by name, on any Study: of inputs, of layers, of one unit."""
+"""Captum's attributions by name, for any Study: of inputs, of layers, of a single unit."""
 
 from __future__ import annotations
 
@@ -68,25 +68,30 @@ def attribute_inputs(
     how: str | Intervention = "zero",
     n_steps: int = 50,
 ) -> Tensor:
-    """Which parts of the input speak for the given label, with units ablated if any are named.
+    """Which parts of the input support the given label, optionally with units ablated.
 
     Parameters
     ----------
     study : Study
-        Its inputs must be one floating-point Tensor.
+        Its inputs must be a single floating-point tensor.
     examples : int64 ``[n]``
     method : str
-        A key of ``INPUT_METHODS``; the classes are Captum's, the baseline is zero.
+        A key of ``INPUT_METHODS``; Captum computes it, with a baseline of zero.
     targets : int64 ``[n]``, optional
-        The classes asked about; the given labels unless set.
+        Classes to attribute; the given labels by default.
     units, how
-        Ablated while the attribution is made.
+        Units to ablate during the attribution, and the intervention.
     n_steps : int
-        Of integrated gradients.
+        Steps of integrated gradients.
 
     Returns
     -------
-    Tensor ``[n, ...]`` of the inputs' shape; positive speaks for the target.
+    Tensor ``[n, ...]`` of the inputs' shape; positive values support the target.
+
+    Raises
+    ------
+    ValueError
+        If the method is unknown, or the inputs are not a single floating-point tensor.
 
     Examples
     --------
@@ -101,16 +106,16 @@ def attribute_inputs(
     check_study(study)
     indices = torch.as_tensor(examples).long()
     inputs = inputs_with_gradient(study, indices)
-    goal = study.labels[indices] if targets is None else torch.as_tensor(targets).long()
-    arguments: dict[str, Any] = {"target": goal.to(study.device)}
+    labels = study.labels[indices] if targets is None else torch.as_tensor(targets).long()
+    arguments: dict[str, Any] = {"target": labels.to(study.device)}
     if name == "IntegratedGradients":
         arguments["n_steps"] = n_steps
     if name == "Occlusion":
         arguments["sliding_window_shapes"] = _window(inputs.shape[1:])
     with ready_for_captum(study.model), ablate(study, units, how):
         explainer = getattr(captum.attr, name)(Outputs(study))
-        found: Tensor = explainer.attribute(inputs, **arguments)
-    return found.detach()
+        attributions: Tensor = explainer.attribute(inputs, **arguments)
+    return attributions.detach()
 
 
 def attribute_layers(
@@ -123,10 +128,10 @@ def attribute_layers(
     null_draws: int = 1,
     stop: Callable[[], bool] | None = None,
 ) -> Scores:
-    """How much of the given labels' logits flows through each unit, mean over the examples.
+    """How much of the given labels' logits flows through each unit, averaged over the examples.
 
-    The layer is Captum's: the module of that name, before any normalization that follows it.
-    Values are summed over a unit's positions.
+    Captum reads a layer's own module, before any normalization that follows it. Values are summed
+    over a unit's positions.
 
     Parameters
     ----------
@@ -135,13 +140,22 @@ def attribute_layers(
     method : str
         A key of ``LAYER_METHODS``.
     layers : sequence of str, optional
-        All conv and linear layers but the output layer, unless given.
+        By default all convolutions and linear layers except the output layer.
     n_steps : int
-        Of the methods that integrate.
+        Steps of the methods that integrate.
     null_draws : int
-        Copies of the model with each weight tensor's values shuffled: the null. 0 for none.
+        Draws of the null: copies of the model with the values of each weight tensor shuffled. 0
+        for none.
     stop : callable, optional
-        Asked between two layers; True ends early, the rest stays NaN.
+        Called before each layer; once it returns True, the remaining layers stay NaN.
+
+    Raises
+    ------
+    ValueError
+        If the method is unknown, a layer has attention heads, or the inputs are not a single
+        floating-point tensor.
+    UnknownLayerError
+        If the study has no such layer.
 
     Examples
     --------
@@ -160,7 +174,7 @@ def attribute_layers(
     shuffled = "the same model with the values of each weight tensor shuffled"
     return Scores(
         name=f"{method} of {len(indices)} examples",
-        measure="logits of the given label, summed over positions, mean of the examples",
+        measure="logits of the given label, summed over positions, mean over the examples",
         values=values,
         units=tuple(unit for layer in chosen for unit in layer.all()),
         higher="carries the given labels",
@@ -177,21 +191,28 @@ def attribute_unit(
     *,
     n_steps: int = 20,
 ) -> Tensor:
-    """Which parts of the input drive one unit (a channel's positions are summed).
+    """Which parts of the input drive a single unit; the positions of a channel are summed.
 
     Parameters
     ----------
     study : Study
-    unit : Unit or text such as ``"conv4:59"``
+    unit : Unit or str
+        For example ``"conv4:59"``.
     examples : int64 ``[n]``
     method : str
         A key of ``UNIT_METHODS``.
     n_steps : int
-        Of the methods that integrate.
+        Steps of the methods that integrate.
 
     Returns
     -------
     Tensor ``[n, ...]`` of the inputs' shape.
+
+    Raises
+    ------
+    ValueError
+        If the method is unknown, ``unit`` names several units, or the inputs are not a single
+        floating-point tensor.
 
     Examples
     --------
@@ -203,10 +224,12 @@ def attribute_unit(
     import captum.attr
 
     name = _method(method, UNIT_METHODS, "a unit")
-    found = UnitSet.of(unit)
-    if len(found) != 1:
-        raise ValueError(f"{str(found)!r} names {len(found)} units; attribute_unit takes one.")
-    layer_name, index = next(iter(check_units(found, layers_of(study))))
+    units = UnitSet.of(unit)
+    if len(units) != 1:
+        raise ValueError(
+            f"{str(units)!r} names {len(units)} units; attribute_unit takes exactly one."
+        )
+    layer_name, index = next(iter(check_units(units, layers_of(study))))
     layer = captum_layers(study, [layer_name])[0]
     check_study(study)
     indices = torch.as_tensor(examples).long()
@@ -222,26 +245,28 @@ def attribute_unit(
     with ready_for_captum(study.model):
         module = study.model.get_submodule(layer.name)
         explainer = getattr(captum.attr, name)(Outputs(study), module)
-        result: Tensor = explainer.attribute(inputs_with_gradient(study, indices), **arguments)
-    return result.detach()
+        attributions: Tensor = explainer.attribute(
+            inputs_with_gradient(study, indices), **arguments
+        )
+    return attributions.detach()
 
 
 def _conductance(study: Study, layer: Layer, index: int, indices: Tensor, n_steps: int) -> Tensor:
-    """Captum gives the conductance of one place; a unit's is the sum over its places."""
+    """Captum gives the conductance of one position; a unit's is the sum over its positions."""
     from captum.attr import NeuronConductance
 
     inputs = inputs_with_gradient(study, indices)
     module = study.model.get_submodule(layer.name)
-    places = list(output_shape(study, module, inputs[:1])[1:])
-    places.pop(0 if layer.kind == "conv" else -1)
-    total, goal = torch.zeros_like(inputs), study.labels[indices].to(study.device)
+    positions = list(output_shape(study, module, inputs[:1])[1:])
+    positions.pop(0 if layer.kind == "conv" else -1)
+    total, labels = torch.zeros_like(inputs), study.labels[indices].to(study.device)
     with ready_for_captum(study.model):
         explainer = NeuronConductance(Outputs(study), module)
-        for place in np.ndindex(*places):
-            where = (index, *place) if layer.kind == "conv" else (*place, index)
-            selector = where if len(where) > 1 else index
-            found = explainer.attribute(inputs, selector, target=goal, n_steps=n_steps)
-            total += found.detach()
+        for position in np.ndindex(*positions):
+            neuron = (index, *position) if layer.kind == "conv" else (*position, index)
+            selector = neuron if len(neuron) > 1 else index
+            attributions = explainer.attribute(inputs, selector, target=labels, n_steps=n_steps)
+            total += attributions.detach()
     return total
 
 
@@ -256,24 +281,24 @@ def _layer_values(
 ) -> np.ndarray:
     import captum.attr
 
-    found = []
+    values = []
     with ready_for_captum(model):
         for layer in layers:
             if stop is not None and stop():
-                found.append(np.full(layer.units, np.nan))
+                values.append(np.full(layer.units, np.nan))
                 continue
             total = torch.zeros(layer.units, dtype=torch.float64)
             module = model.get_submodule(layer.name)
             explainer = getattr(captum.attr, name)(Outputs(study, model), module)
-            takes = inspect.signature(explainer.attribute).parameters
+            parameters = inspect.signature(explainer.attribute).parameters
             for batch in indices.split(_BATCH):
-                known = {"target": study.labels[batch].to(study.device), "n_steps": n_steps}
-                asked = {key: value for key, value in known.items() if key in takes}
-                value = explainer.attribute(inputs_with_gradient(study, batch), **asked)
-                value = value[0] if isinstance(value, tuple) else value
-                total += by_unit(value, layer).sum(0)
-            found.append((total / len(indices)).numpy())
-    return np.concatenate(found)
+                options = {"target": study.labels[batch].to(study.device), "n_steps": n_steps}
+                arguments = {key: option for key, option in options.items() if key in parameters}
+                attributions = explainer.attribute(inputs_with_gradient(study, batch), **arguments)
+                attributions = attributions[0] if isinstance(attributions, tuple) else attributions
+                total += by_unit(attributions, layer).sum(0)
+            values.append((total / len(indices)).numpy())
+    return np.concatenate(values)
 
 
 def _method(method: str, known: dict[str, str], of: str) -> str:
@@ -281,7 +306,7 @@ def _method(method: str, known: dict[str, str], of: str) -> str:
         near = difflib.get_close_matches(method, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise ValueError(
-            f"{method!r} is not an attribution of {of}; there are {', '.join(known)}{hint}"
+            f"{method!r} is not an attribution of {of}; choose from {', '.join(known)}{hint}"
         )
     return known[method]
 
@@ -293,9 +318,9 @@ def _window(shape: torch.Size) -> tuple[int, ...]:
 
 def _shuffled(model: nn.Module, seed: int) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
-    twin = copy.deepcopy(model)
+    shuffled = copy.deepcopy(model)
     with torch.no_grad():
-        for parameter in twin.parameters():
+        for parameter in shuffled.parameters():
             order = torch.randperm(parameter.numel(), generator=generator)
             parameter.copy_(parameter.flatten()[order.to(parameter.device)].view_as(parameter))
-    return twin
+    return shuffled

@@ -1,4 +1,4 @@
-"""What stands between a study and Captum, for attributions and for localizers."""
+"""Adapters between a study and Captum, for attributions and for localizers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Outputs(nn.Module):
         self.task = study.task
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """What the task takes from the model's outputs."""
+        """The outputs that the task reads from what the model returns."""
         return self.task.outputs(self.model(inputs))
 
 
@@ -34,7 +34,7 @@ def inputs_with_gradient(study: Study, examples: Tensor) -> Tensor:
     Raises
     ------
     ValueError
-        On inputs that are not one floating-point tensor.
+        If the inputs are not a single floating-point tensor.
 
     Examples
     --------
@@ -45,21 +45,22 @@ def inputs_with_gradient(study: Study, examples: Tensor) -> Tensor:
     inputs = study.batch(examples)
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
         raise ValueError(
-            "attribution needs inputs that are one floating-point tensor; these are "
+            "attribution needs inputs that are a single floating-point tensor; these are "
             f"{inputs.dtype if isinstance(inputs, Tensor) else 'a dict'}."
         )
-    # Captum asks for it with a warning otherwise; the batch is a copy of the study's inputs.
+    # Captum would set it with a warning; the batch is a copy of the study's inputs.
     return inputs.requires_grad_()
 
 
 def captum_layers(study: Study, names: Sequence[str] | None = None) -> list[Layer]:
-    """The layers of these names; all but the output layer and attention heads for None.
+    """The named layers; by default all except the output layer and attention heads.
 
     Raises
     ------
     UnknownLayerError
+        If the study has no such layer.
     ValueError
-        On a layer of attention heads.
+        If a layer has attention heads.
 
     Examples
     --------
@@ -76,14 +77,14 @@ def captum_layers(study: Study, names: Sequence[str] | None = None) -> list[Laye
             raise UnknownLayerError(name, known)
         if known[name].kind == "heads":
             raise ValueError(
-                f"layer {name!r} has attention heads, which Captum has no layer for; "
+                f"layer {name!r} has attention heads, which Captum cannot attribute to; "
                 "use sweep() or estimate()."
             )
     return [known[name] for name in names]
 
 
 def output_shape(study: Study, module: nn.Module, inputs: Tensor) -> torch.Size:
-    """Shape of what a module gives for these inputs.
+    """Shape of a module's output for these inputs.
 
     Examples
     --------
@@ -102,7 +103,7 @@ def output_shape(study: Study, module: nn.Module, inputs: Tensor) -> torch.Size:
 
 
 def unit_axis(layer: Layer) -> int:
-    """Where a layer's output has its units.
+    """The axis of a layer's output that its units lie on.
 
     Examples
     --------
@@ -128,7 +129,7 @@ def by_unit(values: Tensor, layer: Layer) -> Tensor:
 
 @contextmanager
 def ready_for_captum(model: nn.Module) -> Iterator[None]:
-    """No layer works in place meanwhile, and buffers are put back; so are the flags at the end.
+    """Meanwhile no layer works in place; afterwards buffers and flags are restored.
 
     Examples
     --------
@@ -145,7 +146,7 @@ def ready_for_captum(model: nn.Module) -> Iterator[None]:
         setattr(module, "inplace", False)  # noqa: B010
     try:
         with buffers_kept(model), warnings.catch_warnings():
-            # Said at each call, of hooks that Captum itself takes away again.
+            # Captum warns at each call about hooks that it removes itself.
             warnings.filterwarnings("ignore", message="Setting forward, backward hooks")
             yield
     finally:

@@ -1,10 +1,11 @@
-"""The contest: ways of finding memorizing units, judged where the truth is known.
+"""The contest: localizers of memorizing units, judged where the truth is known.
 
-Each localizer names as many units as are planted. It is judged by how many of them it names
-(recall), by what their ablation, all together and exactly, takes from the memorized examples and
-from all others, and by its seconds. Where no truth is known, only the ablation judges. These are
-the two ways of Chang et al. 2024 (arXiv:2311.09060), who inject memories into language models and
-ask for recall (INJ), or delete the units named and measure what is lost (DEL).
+Each localizer names as many units as were planted. It is judged by the share of planted units
+among them (recall), by the accuracy that their joint, exact ablation takes from the memorized
+examples and from all others, and by its run time. Where no truth is known, only the ablation
+counts. These are the two benchmarks of Chang et al. 2024 (arXiv:2311.09060), who inject memories
+into language models and measure recall (INJ), or ablate the named units and measure what is lost
+(DEL).
 """
 
 from ._judge import Truth as Truth

@@ -1,10 +1,11 @@
-"""The contest: ways of finding memorizing units, judged where the truth is known.
+"""The contest: localizers of memorizing units, judged where the truth is known.
 
-Each localizer names as many units as are planted. It is judged by how many of them it names
-(recall), by what their ablation, all together and exactly, takes from the memorized examples and
-from all others, and by its seconds. Where no truth is known, only the ablation judges. These are
-the two ways of Chang et al. 2024 (arXiv:2311.09060), who inject memories into language models and
-ask for recall (INJ), or delete the units named and measure what is lost (DEL).
+Each localizer names as many units as were planted. It is judged by the share of planted units
+among them (recall), by the accuracy that their joint, exact ablation takes from the memorized
+examples and from all others, and by its run time. Where no truth is known, only the ablation
+counts. These are the two benchmarks of Chang et al. 2024 (arXiv:2311.09060), who inject memories
+into language models and measure recall (INJ), or ablate the named units and measure what is lost
+(DEL).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import numpy as np
 from memviz.engine.record import Intervention, Replay, intervention
 from memviz.engine.sets import random_reading
 from memviz.engine.sweep import default_units
-from memviz.probes.contest.localizers import exact_ablation
 from memviz.progress import slow
 from memviz.scores import Scores
 from memviz.study import Study, default_groups
@@ -28,28 +28,29 @@ from ._registry import LOCALIZERS, Localizer
 from ._table import PLANTED, RANDOM
 from ._table import Contest as Contest
 from ._table import Entry as Entry
+from .localizers import exact_ablation
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """A study and the units that hold its memorized group, as somebody planted them.
+    """A study and the units known to hold its memorized group, because they were planted.
 
     Attributes
     ----------
     name : str
-        Of the kind of truth; truths of several seeds share it.
+        Name of the kind of truth, shared by its seeds.
     study : Study
-        Its first group is what the planted units memorize, its second group what they do not.
-    planted : UnitSet, text or iterable of Unit
-        Empty where nothing is known.
+        The planted units memorize its first group, but not its second.
+    planted : UnitSet, str or iterable of Unit
+        Empty if no truth is known.
     seed : int
     k : int, optional
-        How many units each localizer names; as many as are planted unless given.
-    among : UnitSet, text or iterable of Unit, optional
-        Which units may be named; those of all layers but the output layer unless given. For a truth
-        that says nothing of the others.
+        How many units each localizer names; by default as many as are planted.
+    among : UnitSet, str or iterable of Unit, optional
+        Which units may be named; by default those of all layers except the output layer. Needed if
+        the truth says nothing about the other units.
     note : str
-        How it was planted.
+        How the memory was planted.
 
     Raises
     ------
@@ -70,8 +71,8 @@ class Truth:
             object.__setattr__(self, name, UnitSet.of(getattr(self, name)))
         if not self.named:
             raise ValueError(
-                f"truth {self.name!r} has no planted units and no k; say how many units each "
-                "localizer is to name."
+                f"truth {self.name!r} has neither planted units nor k; give k, the number of units "
+                "that each localizer names."
             )
 
     @property
@@ -94,23 +95,23 @@ def contest(
     Parameters
     ----------
     truths : iterable of Truth
-        Made one after the other if it is a generator.
+        A generator is drawn from one truth at a time.
     localizers : mapping of name to function ``Study -> Scores``, optional
-        Those of :data:`memviz.probes.contest.LOCALIZERS` unless given; put your own beside them
-        with ``{**LOCALIZERS, "mine": function}``. One that raises ValueError does not fit a truth,
-        and its sentence is kept.
+        By default :data:`memviz.probes.contest.LOCALIZERS`; add your own with
+        ``{**LOCALIZERS, "mine": function}``. If one raises ValueError, it does not fit that
+        truth, and its message is kept in ``refused``.
     how : str or Intervention
         How the named units are ablated.
     random_draws : int
-        Of as many units from all layers, for the mean drops of random units.
+        Random sets of the same size to average the drops over.
     progress : bool
     report : callable, optional
-        Called with each entry when it is there.
+        Called with each entry as soon as it is known.
 
     Raises
     ------
     TypeError, ValueError
-        If a localizer gives something else than Scores over units of the study.
+        If a localizer returns anything but Scores over units of the study.
 
     Examples
     --------
@@ -118,17 +119,17 @@ def contest(
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
     >>> groups = {"memorized": range(2), "clean": range(2, 6)}
     >>> study = Study(model.eval(), torch.randn(6, 4), torch.zeros(6), groups)
-    >>> found = contest([Truth("planted by me", study, "0:3")], {"exact": exact_ablation})
-    >>> found.localizers
+    >>> result = contest([Truth("planted by me", study, "0:3")], {"exact": exact_ablation})
+    >>> result.localizers
     ['planted units', 'random', 'exact']
     """
     chosen = dict(LOCALIZERS if localizers is None else localizers)
     taken = sorted({PLANTED, RANDOM} & set(chosen))
     if taken or not chosen:
         raise ValueError(
-            f"{taken[0]!r} is the name of a reference; give the localizer another one."
+            f"{taken[0]!r} is the name of a reference; give the localizer another name."
             if taken
-            else "localizers is empty; name one at least."
+            else "localizers is empty; give at least one."
         )
     entries: list[Entry] = []
     refused: dict[tuple[str, str], str] = {}
@@ -151,16 +152,16 @@ def contest(
                 continue
             keep(judge.entry(name, scores, judge.clock() - start))
     if not entries:
-        raise ValueError("truths is empty; give one at least.")
+        raise ValueError("truths is empty; give at least one.")
     return Contest(tuple(entries), refused)
 
 
 class _Judge:
-    """One truth: its candidates, what exact ablation says of each, and what a set of them does."""
+    """One truth: its candidate units, the exact effect of each, and the drops of a set of them."""
 
     def __init__(self, truth: Truth, kind: Intervention) -> None:
         self.truth, self.kind = truth, kind
-        # What else runs on the machine should not count, where that can be told.
+        # On a CPU the time of other processes should not count.
         on_cpu = truth.study.device.type == "cpu"
         self.clock = time.process_time if on_cpu else time.perf_counter
         self.replay = Replay(truth.study)
@@ -170,15 +171,17 @@ class _Judge:
         outside = [unit for unit in self.planted if unit not in set(self.candidates)]
         if outside:
             raise ValueError(
-                f"unit {outside[0]} of truth {truth.name!r} is not among those that may be named, "
-                f"units of {', '.join(dict.fromkeys(u.layer for u in self.candidates))}."
+                f"unit {outside[0]} of truth {truth.name!r} is planted but may not be named; "
+                "only units of "
+                f"{', '.join(dict.fromkeys(u.layer for u in self.candidates))} may be named."
             )
         if truth.named > len(self.candidates):
             raise ValueError(
-                f"truth {truth.name!r} asks for {truth.named} units of {len(self.candidates)}."
+                f"truth {truth.name!r} asks for {truth.named} units, but only "
+                f"{len(self.candidates)} may be named; lower k."
             )
-        mine, rest = default_groups(truth.study, None, None)
-        names = {"memorized": mine, "clean": rest, "test": "test"}
+        memorized, clean = default_groups(truth.study, None, None)
+        names = {"memorized": memorized, "clean": clean, "test": "test"}
         self.roles = {r: n for r, n in names.items() if n in truth.study.groups}
         self.before = random_reading(self.replay, UnitSet(), kind)
         exact = exact_ablation(truth.study)
@@ -187,11 +190,11 @@ class _Judge:
         self.draw = np.random.default_rng(truth.seed)
 
     def references(self, draws: int) -> list[Entry]:
-        """The planted units themselves, where they are known, and units drawn at random."""
-        found = []
+        """Entries of the planted units, where they are known, and of random units."""
+        entries = []
         if self.planted:
             order = (*self.planted, *(u for u in self.candidates if u not in self.planted))
-            found.append(self._made(PLANTED, order, self._drops(self.planted)))
+            entries.append(self._made(PLANTED, order, self._drops(self.planted)))
         drops = [
             self._drops(UnitSet(self.candidates[i] for i in rows))
             for rows in (
@@ -200,15 +203,15 @@ class _Judge:
             )
         ]
         mean = {role: float(np.mean([d[role] for d in drops])) for role in self.roles if drops}
-        return [*found, self._made(RANDOM, (), mean)]
+        return [*entries, self._made(RANDOM, (), mean)]
 
     def entry(self, name: str, scores: Scores, seconds: float) -> Entry:
-        """What a localizer's scores are worth."""
+        """Judge a localizer's scores."""
         units = self._checked(name, scores)
-        values, may = np.asarray(scores.values, float), set(self.candidates)
-        asked = np.array([unit in may for unit in units], bool)
-        known = np.flatnonzero(asked & ~np.isnan(values))
-        known = self.draw.permutation(known)  # units of one value have no order of their own
+        values, candidates = np.asarray(scores.values, float), set(self.candidates)
+        eligible = np.array([unit in candidates for unit in units], bool)
+        known = np.flatnonzero(eligible & ~np.isnan(values))
+        known = self.draw.permutation(known)  # equal scores are ranked at random
         ranking = tuple(units[row] for row in known[np.argsort(-values[known], kind="stable")])
         named = UnitSet(ranking[: self.truth.named])
         exact = [self.exact[units[row]] for row in known]
@@ -244,18 +247,18 @@ class _Judge:
     def _checked(self, name: str, scores: object) -> tuple[Unit, ...]:
         if not isinstance(scores, Scores) or scores.units is None:
             what = "Scores over examples" if isinstance(scores, Scores) else type(scores).__name__
-            raise TypeError(f"localizer {name!r} gave {what}; return Scores over units.")
+            raise TypeError(f"localizer {name!r} returned {what}; expected Scores over units.")
         unknown = set(scores.units) - self.units
         if unknown:
             raise ValueError(
-                f"localizer {name!r} scored unit {min(unknown)}, which "
-                f"{self.truth.name!r} does not have or has in its output layer; score the others."
+                f"localizer {name!r} scored unit {min(unknown)}, which truth {self.truth.name!r} "
+                "does not have or has in its output layer; leave it out."
             )
         return scores.units
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's, equal values sharing their mean rank; NaN where one of them is constant."""
+    """Spearman's rank correlation, ties sharing their mean rank; NaN if either is constant."""
     import pandas as pd
 
     ranks = [pd.Series(values).rank().to_numpy() for values in (a, b)]

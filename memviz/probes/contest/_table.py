@@ -1,4 +1,4 @@
-"""What a contest returns: what each localizer named in each truth, and what that was worth."""
+"""What a contest returns: the units each localizer named on each truth, and how well it did."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ class Entry:
     truth, seed, localizer
         Names.
     ranking : tuple of Unit
-        All units it has a value for, the highest first; equal ones in random order.
+        All units it scored, the highest first; ties in random order.
     planted : UnitSet
-        Empty where no truth is known.
+        Empty if no truth is known.
     k, units : int
-        How many it names, and of how many.
+        How many units it names, and out of how many.
     drops : dict of role to float
-        Accuracy that the named units' ablation takes from ``"memorized"`` (the study's first
-        group), ``"clean"`` (the second) and ``"test"`` (that of this name, if there is one).
+        Drop of accuracy under ablation of the named units, on ``"memorized"`` (the study's first
+        group), ``"clean"`` (the second) and ``"test"`` (the group of that name, if there is one).
     agreement : float
         Spearman's rank correlation with the exact ablation of each unit alone.
     seconds : float
-        Of the processor; by the clock where the model is on a GPU.
+        Processor time; wall-clock time if the model is on a GPU.
     """
 
     truth: str
@@ -62,19 +62,19 @@ class Entry:
 
     @property
     def named(self) -> UnitSet:
-        """The k highest."""
+        """The k units ranked highest."""
         return UnitSet(self.ranking[: self.k])
 
     @property
     def recall(self) -> float:
-        """Share of the planted units among the k highest; expected, where units are random."""
+        """Share of the planted units among the k highest; the expected share for random units."""
         if not self.planted:
             return np.nan
         return float(self.curve[min(self.k, self.units)])
 
     @property
     def curve(self) -> np.ndarray:
-        """Recall at 0, 1, … units named, ``[units + 1]``; NaN where no truth is known."""
+        """Recall with 0, 1, … units named, ``[units + 1]``; NaN if no truth is known."""
         if not self.planted:
             return np.full(self.units + 1, np.nan)
         if self.localizer == RANDOM:
@@ -86,21 +86,21 @@ class Entry:
     @property
     def values(self) -> dict[str, float]:
         """Every measure, by name."""
-        found = {f"{role} drop": self.drops.get(role, np.nan) for role in ("memorized", "clean")}
+        drops = {f"{role} drop": self.drops.get(role, np.nan) for role in ("memorized", "clean")}
         return {
             "recall": self.recall,
-            **found,
+            **drops,
             "test drop": self.drops.get("test", np.nan),
-            "net drop": found["memorized drop"] - found["clean drop"],
+            "net drop": drops["memorized drop"] - drops["clean drop"],
             "agreement": self.agreement,
             "seconds": self.seconds,
         }
 
 
 def random_interval(units: int, planted: int, k: int) -> tuple[float, float]:
-    """2.5th and 97.5th percentile of recall when k of the units are named at random.
+    """2.5th and 97.5th percentile of the recall of k units named at random.
 
-    The number of planted ones among them is hypergeometric.
+    The number of planted units among them follows a hypergeometric distribution.
 
     Examples
     --------
@@ -110,10 +110,12 @@ def random_interval(units: int, planted: int, k: int) -> tuple[float, float]:
     from math import comb
 
     counts = np.arange(min(k, planted) + 1)
-    chances = [comb(planted, c) * comb(units - planted, k - c) / comb(units, k) for c in counts]
-    total = np.cumsum(chances)
-    # A hair less, since the sum of what should be all is a hair less than 1.
-    low, high = (int(np.searchsorted(total, share - 1e-12)) for share in (0.025, 0.975))
+    chances = [
+        comb(planted, hits) * comb(units - planted, k - hits) / comb(units, k) for hits in counts
+    ]
+    cumulative = np.cumsum(chances)
+    # Rounding leaves the last cumulative probability just below 1.
+    low, high = (int(np.searchsorted(cumulative, share - 1e-12)) for share in (0.025, 0.975))
     return low / planted, high / planted
 
 
@@ -124,14 +126,14 @@ class Contest:
     Attributes
     ----------
     entries : tuple of Entry
-        In the order of the truths; first the planted units themselves (where they are known) and
-        random units, then the localizers.
-    refused : dict of (truth, localizer) to the localizer's sentence
-        Where a localizer said that it does not fit.
+        Truth by truth: first the planted units (where they are known) and random units, then the
+        localizers.
+    refused : dict of (truth, localizer) to str
+        The message of each localizer that does not fit a truth.
 
     Notes
     -----
-    Random recall is the expected one, ``k / units``; the drops of random units are means.
+    The recall of random units is its expectation, ``k / units``; their drops are means over draws.
     """
 
     entries: tuple[Entry, ...]
@@ -144,7 +146,7 @@ class Contest:
 
     @property
     def localizers(self) -> list[str]:
-        """Names of what was judged, in order; planted and random units first."""
+        """Names of the localizers, in order; planted and random units come first."""
         return list(dict.fromkeys(entry.localizer for entry in self.entries))
 
     @property
@@ -154,7 +156,7 @@ class Contest:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a truth, seed and localizer; random recall with its 95 % interval beside."""
+        """One row per truth, seed and localizer, with the 95 % interval of random recall."""
         import pandas as pd
 
         rows = []
@@ -181,24 +183,24 @@ class Contest:
     def table(
         self, what: str = "recall", by: Literal["mean", "min", "max"] = "mean"
     ) -> pd.DataFrame:
-        """One measure, localizers × truths, over the seeds.
+        """One measure as a table of localizers × truths, aggregated over the seeds.
 
         Parameters
         ----------
         what : str
             One of ``MEASURES``.
         by : {"mean", "min", "max"}
-            Over the seeds.
+            How to aggregate over the seeds.
 
         Raises
         ------
         ValueError
-            If there is no such measure.
+            If the measure or the aggregate is unknown.
         """
         if what not in MEASURES or by not in ("mean", "min", "max"):
             raise ValueError(
-                f"there is no table of {what!r} by {by!r}; measures are {', '.join(MEASURES)}, "
-                "taken by mean, min or max."
+                f"there is no table of {what!r} by {by!r}; choose a measure from "
+                f"{', '.join(MEASURES)}, and by from mean, min, max."
             )
         frame = self.frame.pivot_table(
             index="localizer", columns="truth", values=what, aggfunc=by, dropna=False
@@ -208,7 +210,7 @@ class Contest:
         )
 
     def text(self, what: str = "recall") -> str:
-        """The table as text: mean over the seeds, and from the lowest to the highest."""
+        """The table as text: the mean over the seeds, and the range from lowest to highest."""
         mean = self.table(what)
         low, high = (self.table(what, by).to_numpy(float) for by in ("min", "max"))
         cells, spread = mean.astype(object), len(self.seeds) > 1
@@ -229,12 +231,12 @@ class Contest:
         return contest(self)
 
     def plot_curves(self, localizers: Sequence[str] | None = None) -> Figure:
-        """Recall against the number of units named, a panel a truth.
+        """Recall against the number of units named, a panel per truth.
 
         Parameters
         ----------
         localizers : sequence of str, optional
-            The five with the highest mean recall, and exact ablation, unless given.
+            By default exact ablation and the five with the highest mean recall.
         """
         from .figures import recall_curves
 
@@ -242,13 +244,13 @@ class Contest:
 
     def __repr__(self) -> str:
         lines = [
-            f"{len(self.localizers)} ways to name units on {len(self.truths)} truths, "
-            f"{len(self.seeds)} seeds; recall of the planted units:",
+            f"{len(self.localizers)} localizers on {len(self.truths)} truths, {len(self.seeds)} "
+            "seeds; recall of the planted units:",
             self.text(),
         ]
         lines += [
-            f"{localizer} does not fit {truth}: {why}"
-            for (truth, localizer), why in self.refused.items()
+            f"{localizer} does not fit {truth}: {reason}"
+            for (truth, localizer), reason in self.refused.items()
         ]
         return "\n".join(lines)
 

@@ -185,7 +185,7 @@ def test_an_unknown_method(function: str) -> None:
     }
     with pytest.raises(ValueError, match=r"'deep_lifd' is not .*; did you mean 'deep_lift'"):
         calls[function]("deep_lifd")
-    with pytest.raises(ValueError, match=r"'shap' is not an attribution of .*; there are "):
+    with pytest.raises(ValueError, match=r"'shap' is not an attribution of .*; choose from "):
         calls[function]("shap")
 
 
@@ -195,7 +195,7 @@ def test_wrong_layers_and_units() -> None:
         mv.attribute_layers(study, [0], layers=["7"])
     with pytest.raises(IndexError, match="layer '0' has 8 units, 0 to 7; there is no unit 8"):
         mv.attribute_unit(study, "0:8", [0])
-    with pytest.raises(ValueError, match="'0:1,2' names 2 units; attribute_unit takes one"):
+    with pytest.raises(ValueError, match="'0:1,2' names 2 units; attribute_unit takes exactly one"):
         mv.attribute_unit(study, "0:1,2", [0])
 
 
@@ -220,7 +220,7 @@ def test_heads_are_refused() -> None:
 def test_inputs_without_gradients(inputs: Any) -> None:
     study = mlp()
     study.inputs = inputs
-    with pytest.raises(ValueError, match="needs inputs that are one floating-point tensor; these"):
+    with pytest.raises(ValueError, match="needs inputs that are a single floating-point tensor; these"):
         mv.attribute_inputs(study, [0])
 
 

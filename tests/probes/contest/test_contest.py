@@ -168,13 +168,13 @@ def test_every_entry_is_reported_when_it_is_there() -> None:
 @pytest.mark.parametrize(
     ("localizer", "sentence"),
     [
-        (lambda study: 3, "localizer 'mine' gave int; return Scores over units."),
+        (lambda study: 3, "localizer 'mine' returned int; expected Scores over units."),
         (
             lambda study: mv.Scores("x", "y", np.ones(2), examples=np.arange(2)),
-            "localizer 'mine' gave Scores over examples; return Scores over units.",
+            "localizer 'mine' returned Scores over examples; expected Scores over units.",
         ),
-        (scored([1.0], layer="2"), "localizer 'mine' scored unit 2:0, which 'planted'"),
-        (scored([1.0] * 9), "localizer 'mine' scored unit 0:6, which 'planted'"),
+        (scored([1.0], layer="2"), "localizer 'mine' scored unit 2:0, which truth 'planted'"),
+        (scored([1.0] * 9), "localizer 'mine' scored unit 0:6, which truth 'planted'"),
     ],
 )
 def test_a_wrong_localizer_gets_one_sentence(
@@ -187,14 +187,14 @@ def test_a_wrong_localizer_gets_one_sentence(
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: Truth("mine", planted()), "truth 'mine' has no planted units and no k"),
+        (lambda: Truth("mine", planted()), "truth 'mine' has neither planted units nor k"),
         (
             lambda: contest([Truth("mine", planted(), "2:0")]),
-            "unit 2:0 of truth 'mine' is not among those that may be named, units of 0.",
+            "unit 2:0 of truth 'mine' is planted but may not be named; only units of 0 may be named.",
         ),
         (
             lambda: contest([Truth("mine", planted(), k=7)]),
-            "truth 'mine' asks for 7 units of 6.",
+            "truth 'mine' asks for 7 units, but only 6 may be named; lower k.",
         ),
         (lambda: contest([]), "truths is empty"),
         (lambda: contest([], {}), "localizers is empty"),
