@@ -11,5 +11,11 @@ T = TypeVar("T")
 
 
 def slow(items: Sequence[T], words: str, *, progress: bool = True) -> Iterable[T]:
-    """The items, under a progress bar once they have taken a second."""
+    """The items, with a progress bar once they have taken a second.
+
+    Examples
+    --------
+    >>> list(slow(range(3), "counting"))
+    [0, 1, 2]
+    """
     return cast(Iterable[T], tqdm(items, desc=words, delay=1.0, leave=False, disable=not progress))

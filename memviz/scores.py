@@ -23,9 +23,14 @@ class Null:
     Attributes
     ----------
     words : str
-        What was done to have nothing to find.
+        How the null was made, in a few words.
     values : float ``[draws, rows]``
-        One row a draw, one column a row of the scores.
+        One row per draw, one column per row of the scores.
+
+    Examples
+    --------
+    >>> Null("shuffled labels", np.array([[0.0, 1.0], [1.0, 1.0]])).mean
+    array([0.5, 1. ])
     """
 
     words: str
@@ -38,7 +43,7 @@ class Null:
 
     @property
     def interval(self) -> tuple[np.ndarray, np.ndarray]:
-        """2.5th and 97.5th percentile over the draws, ``[rows]`` each."""
+        """2.5th and 97.5th percentiles over the draws, ``[rows]`` each."""
         low, high = np.percentile(self.values, [2.5, 97.5], axis=0)
         return low, high
 
@@ -52,25 +57,30 @@ class Scores:
     name : str
         For example ``"effect on memorized"``.
     measure : str
-        What the value is measured in.
+        The unit of measurement.
     values : float ``[rows]``
-        NaN where the score is not known.
-    units : tuple of Unit, or None
-    examples : int ``[rows]``, or None
-        The study's indices; exactly one of ``units`` and ``examples`` is given.
-    exact : bool ``[rows]``
-        False where the value is an estimate.
+        NaN where the score is unknown.
+    units : tuple of Unit, optional
+    examples : int ``[rows]``, optional
+        Indices into the study; give either ``units`` or ``examples``.
+    exact : bool ``[rows]``, optional
+        False where the value is an estimate; all exact by default.
     higher : str
         What a higher value means.
     source : str
         Paper, section, equation.
-    null : Null or None
+    null : Null, optional
         None only where the paper defines none.
+
+    Raises
+    ------
+    ValueError
+        If both or neither of ``units`` and ``examples`` are given, or lengths differ.
 
     Examples
     --------
-    >>> two = (Unit("fc", 0), Unit("fc", 1))
-    >>> scores = Scores("demo", "logits", np.array([0.1, 0.9]), units=two)
+    >>> units = (Unit("fc", 0), Unit("fc", 1))
+    >>> scores = Scores("demo", "logits", np.array([0.1, 0.9]), units=units)
     >>> scores.top(1)
     UnitSet.parse('fc:1')
     """
@@ -87,11 +97,15 @@ class Scores:
 
     def __post_init__(self) -> None:
         if (self.units is None) == (self.examples is None):
-            raise ValueError("Scores are over units or over examples; give exactly one of the two.")
+            given = "neither" if self.units is None else "both"
+            raise ValueError(
+                f"Scores are over units or over examples, and {given} were given; "
+                "give exactly one of them."
+            )
         rows = len(self.units) if self.units is not None else len(self._examples)
         if self.values.shape != (rows,):
             raise ValueError(
-                f"values has shape {self.values.shape} for {rows} rows; give one value a row."
+                f"values has shape {self.values.shape} for {rows} rows; give one value per row."
             )
 
     def __len__(self) -> int:
@@ -104,7 +118,7 @@ class Scores:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """A pandas table, one row a unit or example, the null's mean and interval beside."""
+        """A pandas table, one row per unit or example, with the null's mean and interval."""
         import pandas as pd
 
         columns: dict[str, Any] = {}
@@ -123,23 +137,26 @@ class Scores:
         return frame
 
     def order(self) -> np.ndarray:
-        """Rows from the highest value to the lowest, without unknown ones."""
+        """Rows from the highest value to the lowest, int ``[known rows]``; NaN is left out."""
         known = np.flatnonzero(~np.isnan(self.values))
         return known[np.argsort(-self.values[known], kind="stable")]
 
     def top(self, k: int) -> Any:
         """The k highest: a UnitSet, or the indices of examples.
 
-        Where some rows are exact and others estimates, exact ones are taken first.
+        Exact rows come before estimates, whatever their values.
 
         Raises
         ------
         ValueError
-            If k is negative or there are not so many rows.
+            If k is negative or larger than the number of known rows.
         """
         rows = self.order()
         if not 0 <= k <= len(rows):
-            raise ValueError(f"k is {k}; these scores have {len(rows)} rows to choose from.")
+            raise ValueError(
+                f"k is {k}; these scores have {len(rows)} rows to choose from, so k must be "
+                f"from 0 to {len(rows)}."
+            )
         if self.exact is not None:
             rows = rows[np.argsort(~self.exact[rows], kind="stable")]
         if self.units is not None:
@@ -147,7 +164,7 @@ class Scores:
         return self._examples[rows[:k]]
 
     def plot(self, k: int = 40) -> Figure:
-        """The k highest as bars, the null's interval beside them."""
+        """The k highest as bars, with the null's interval."""
         from memviz.plots.bars import bars
 
         rows = self.order()[:k]
@@ -171,7 +188,7 @@ class Scores:
         self.frame.to_csv(path, index=False)
 
     def to_parquet(self, path: str | Path) -> None:
-        """Write ``frame`` as Parquet, name, measure and source in its metadata."""
+        """Write ``frame`` as Parquet, with name, measure and source in its metadata."""
         self.frame.to_parquet(path, index=False)
 
     def __repr__(self) -> str:
@@ -196,13 +213,13 @@ class Scores:
     def _best(self, k: int = 8) -> list[tuple[str, float, str]]:
         rows = self.order()[:k]
         interval = self.null.interval if self.null is not None else None
-        found = []
+        lines = []
         for row in rows:
             label = str(self.units[row]) if self.units else f"example {self._examples[row]}"
-            # Of one draw, or draws that agree, the interval is one value.
+            # With one draw, or draws that agree, the interval is a single value.
             ends = [f"{end[row]:.4f}" for end in interval] if interval else []
             note = f"null {' to '.join(dict.fromkeys(ends))}" if ends else ""
             if self.exact is not None and not self.exact[row]:
                 note = f"estimate  {note}"
-            found.append((label, float(self.values[row]), note))
-        return found
+            lines.append((label, float(self.values[row]), note))
+        return lines

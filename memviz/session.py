@@ -32,7 +32,7 @@ class State:
 
 
 class _Engine:
-    """What answers for one variant of the model."""
+    """The replay and the answers to clicks of one variant of the model."""
 
     def __init__(self, study: Study) -> None:
         self.replay = Replay(study)
@@ -45,6 +45,11 @@ class Session:
     Parameters
     ----------
     study : Study
+
+    Raises
+    ------
+    ValueError
+        If no layer of the model has units to ablate.
 
     Examples
     --------
@@ -67,7 +72,8 @@ class Session:
         self.known = [layer for layer in self._own.replay.layers if not layer.is_output]
         if not self.known:
             raise ValueError(
-                "no layer of this model has units that can be ablated (conv, linear or attention)."
+                "no layer of this model has units to ablate (conv, linear or attention, the "
+                "output layer excepted)."
             )
         self._start = State(tuple(layer.name for layer in self.known))
         self._state = self._start
@@ -97,17 +103,17 @@ class Session:
 
     @property
     def variant(self) -> str:
-        """Which variant of the model is looked at; ``""`` is the study's own."""
+        """The variant of the model shown; ``""`` is the study's own model."""
         return self._state.variant
 
     @property
     def replay(self) -> Replay:
-        """The engine of the variant looked at; made when it is first asked for."""
+        """The engine of the variant shown, made on first use."""
         return self._engine().replay
 
     @property
     def toggles(self) -> Toggle:
-        """Its answers to clicks."""
+        """The answers to clicks for the variant shown, made on first use."""
         return self._engine().toggles
 
     @property
@@ -117,16 +123,16 @@ class Session:
 
     @property
     def can_undo(self) -> bool:
-        """Whether there is a step back."""
+        """Whether there is a step to undo."""
         return bool(self._past)
 
     @property
     def can_redo(self) -> bool:
-        """Whether there is a step forward."""
+        """Whether there is a step to redo."""
         return bool(self._future)
 
     def watch(self, watcher: Callable[[str], None]) -> Callable[[], None]:
-        """Call ``watcher(what)`` after each change; returns a function that ends it.
+        """Call ``watcher(what)`` after each change; returns a function that stops this.
 
         ``what`` is ``"state"`` (layers, units, intervention, variant) or ``"examples"``.
         """
@@ -140,17 +146,17 @@ class Session:
         self._move(lambda state: replace(state, units=chosen, how=kind))
 
     def toggle(self, units: UnitsLike) -> None:
-        """Ablate those that are not, restore those that are."""
+        """Ablate the units that are not ablated, restore those that are."""
         chosen = self._own.replay.check(units)
         self._move(lambda state: replace(state, units=state.units ^ chosen))
 
     def use(self, how: str | Intervention) -> None:
-        """Change the intervention."""
+        """Change the intervention; the ablated units stay the same."""
         kind = str(intervention(how))
         self._move(lambda state: replace(state, how=kind))
 
     def look_at(self, variant: str) -> None:
-        """Look at another variant of the model; ``session.variants`` lists them.
+        """Switch to another variant of the model; ``session.variants`` lists them.
 
         Raises
         ------
@@ -163,7 +169,13 @@ class Session:
         self._move(lambda state: replace(state, variant=variant))
 
     def show_layers(self, names: Sequence[str]) -> None:
-        """Show these layers."""
+        """Show only these layers.
+
+        Raises
+        ------
+        KeyError
+            If a layer is unknown.
+        """
         known = [layer.name for layer in self.known]
         for name in names:
             if name not in known:
@@ -172,7 +184,13 @@ class Session:
         self._move(lambda state: replace(state, layers=shown))
 
     def select(self, examples: Iterable[int]) -> None:
-        """Select examples by the study's indices."""
+        """Select examples by their index in the study.
+
+        Raises
+        ------
+        IndexError
+            If an example is not in the study.
+        """
         chosen = tuple(int(example) for example in examples)
         for example in chosen:
             self._check_example(example)
@@ -181,7 +199,13 @@ class Session:
         self._tell("examples")
 
     def open(self, example: int | None) -> None:
-        """Open one example, or close it with None."""
+        """Open one example; None closes it.
+
+        Raises
+        ------
+        IndexError
+            If the example is not in the study.
+        """
         if example is not None:
             self._check_example(example)
         with self._lock:
@@ -189,19 +213,19 @@ class Session:
         self._tell("examples")
 
     def undo(self) -> None:
-        """One step back; nothing where there is none."""
+        """Go back one step, if there is one."""
         self._travel(self._past, self._future)
 
     def redo(self) -> None:
-        """One step forward; nothing where there is none."""
+        """Go forward one step, if there is one."""
         self._travel(self._future, self._past)
 
     def reset(self) -> None:
-        """Back to the beginning: every layer shown, nothing ablated (can be undone)."""
+        """Show every layer and ablate nothing; can be undone."""
         self._move(lambda _: self._start)
 
     def to_code(self) -> str:
-        """A few lines that rebuild this state with the plain functions."""
+        """A few lines of Python that rebuild this state."""
         origin = self.study.origin or "...  # your Study"
         lines = ["import memviz as mv", "", f"study = {origin}", "session = mv.Session(study)"]
         if self.layers != self._start.layers:
@@ -214,12 +238,12 @@ class Session:
             lines.append(f"session.select({list(self.examples)!r})")
         if self.opened is not None:
             lines.append(f"session.open({self.opened})")
-        looked_at = "session.replay.study" if self.variant else "study"
-        lines.append(f"print(mv.readout({looked_at}, {str(self.units)!r}, {self.how!r}))")
+        shown = "session.replay.study" if self.variant else "study"
+        lines.append(f"print(mv.readout({shown}, {str(self.units)!r}, {self.how!r}))")
         return "\n".join(lines) + "\n"
 
     def save(self, path: str | Path) -> None:
-        """Write the state as JSON, with the weights' hash; whole or not at all."""
+        """Write the state as JSON, atomically, with a hash of the weights."""
         with self._lock:
             content = {
                 "format": _FORMAT,
@@ -236,12 +260,12 @@ class Session:
             part.write_text(json.dumps(content, indent=1))
 
     def load(self, path: str | Path) -> None:
-        """Take up a saved state.
+        """Restore a saved state.
 
         Raises
         ------
         ValueError
-            If the file is not a saved session, or of other weights; nothing is changed.
+            If the file is not a saved session, or belongs to other weights; the state is kept.
         """
         try:
             content = json.loads(Path(path).read_text())
@@ -255,14 +279,21 @@ class Session:
                 f"{str(path)!r} is not a saved session; write one with session.save."
             ) from error
         if written != _FORMAT:
-            raise ValueError(f"{str(path)!r} has format {written}; this is {_FORMAT}.")
+            raise ValueError(
+                f"{str(path)!r} has format {written}, and this version of memviz reads format "
+                f"{_FORMAT}; save the session again."
+            )
         if weights != _weights_hash(self.study):
             raise ValueError(
-                f"{str(path)!r} was saved with other weights than this study's model has; "
+                f"{str(path)!r} was saved with weights other than those of this study's model; "
                 "load the model it belongs to."
             )
         if variant not in self.variants:
-            raise ValueError(f"{str(path)!r} looks at {variant!r}, which this study has not.")
+            known = ", ".join(repr(name) for name in self.variants)
+            raise ValueError(
+                f"{str(path)!r} shows the variant {variant!r}, which this study does not have; "
+                f"it has {known}."
+            )
         units, kind = self._own.replay.check(units), str(intervention(how))
         for example in [*examples, *([] if opened is None else [opened])]:
             self._check_example(example)
@@ -283,7 +314,8 @@ class Session:
     def _check_example(self, example: int) -> None:
         if not 0 <= example < len(self.study):
             raise IndexError(
-                f"example {example} is not in this study; it has 0 to {len(self.study) - 1}."
+                f"example {example} is not in this study; its examples are 0 to "
+                f"{len(self.study) - 1}."
             )
 
     def _move(self, change: Callable[[State], State]) -> None:
@@ -311,7 +343,7 @@ class Session:
             watcher(what)
 
     def layer(self, name: str) -> Layer:
-        """A layer by name."""
+        """A layer by name; KeyError if there is none."""
         return self._own.replay.located[name].layer
 
 

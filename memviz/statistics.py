@@ -1,4 +1,4 @@
-"""Four statistics that several rooms share: Wilson, sign test, resampling, Spearman."""
+"""Statistics that several packages share: Wilson interval, sign test, bootstrap, Spearman."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ NORMAL = 1.959964  # 97.5th percentile of the standard normal
 
 
 def wilson(correct: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share.
+    """Wilson's 95 % interval of the share ``correct / n``.
 
     Examples
     --------
     >>> [round(end, 3) for end in wilson(8, 10)]
     [0.49, 0.943]
     """
+    # Unlike the normal interval, it stays within 0 and 1 and has a width at shares of 0 and 1.
     share, z = correct / n, NORMAL
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
@@ -26,9 +27,9 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
 
 
 def sign_test(signs: Tensor) -> float:
-    """How many standard deviations the better pairs outnumber the worse; 0 where none differ.
+    """By how many standard deviations positive signs outnumber negative ones; 0 if all are 0.
 
-    ``z = (n+ - n-) / sqrt(n+ + n-)``.
+    ``z = (n+ - n-) / sqrt(n+ + n-)`` over ``signs`` ``[pairs]`` of -1, 0 and 1.
 
     Examples
     --------
@@ -40,7 +41,9 @@ def sign_test(signs: Tensor) -> float:
 
 
 def resampled(rows: Tensor, draws: int, seed: int, *, progress: bool = True) -> np.ndarray:
-    """Means of each row over pairs drawn anew with replacement, float64 ``[draws, rows]``.
+    """Bootstrap means of each row ``[rows, pairs]``, in the rows' own dtype, ``[draws, rows]``.
+
+    All rows share the pairs of a draw, so that differences between rows are paired too.
 
     Examples
     --------
@@ -48,14 +51,14 @@ def resampled(rows: Tensor, draws: int, seed: int, *, progress: bool = True) -> 
     [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
     generator = torch.Generator().manual_seed(seed)
-    pairs, found = rows.shape[1], []
+    pairs, means = rows.shape[1], []
     for _ in slow(range(draws), "resampling the pairs", progress=progress):
-        found.append(rows[:, torch.randint(pairs, (pairs,), generator=generator)].mean(1))
-    return torch.stack(found).numpy()
+        means.append(rows[:, torch.randint(pairs, (pairs,), generator=generator)].mean(1))
+    return torch.stack(means).numpy()
 
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float:
-    """Spearman rank correlation of the rows that both know; NaN if there are fewer than three.
+    """Spearman rank correlation over rows known in both, ``[rows]``; NaN with fewer than three.
 
     Examples
     --------

@@ -22,33 +22,35 @@ class Study:
     Parameters
     ----------
     model : nn.Module
-        In eval mode, wherever it lies; memviz never moves it and leaves no trace on it.
+        In eval mode, on any device; memviz never moves it and leaves it unchanged.
     inputs : Tensor ``[n, ...]`` or dict of Tensors
         What the model is called with; a dict becomes keyword arguments.
     labels : int64 ``[n]``
         The label each example was given, right or wrong.
     groups : mapping of name to bool mask ``[n]`` or to indices
-        Usually ``memorized``, ``clean`` and ``test``, in this order; groups may not overlap.
+        Usually ``memorized``, ``clean`` and ``test``, in this order; they must not overlap.
     true_labels : int64 ``[n]``, optional
-        What each example truly shows, where that is known.
+        What each example really shows, where that is known.
     class_names : sequence of str, optional
     name, summary : str
-        Shown as the title and beside it.
+        The title, and a line of text beside it.
     images : uint8 ``[n, h, w]`` or ``[n, h, w, 3]``, optional
-        What the gallery shows; taken from image-shaped inputs where it is not given.
+        What the gallery shows; by default image-shaped inputs.
     checkpoints : mapping of epoch to state dict, optional
-        The training as it went.
+        Weights saved during training.
     reference_model : nn.Module, optional
         The same model, trained without the memorized examples.
     task : Task
-        Tells right from wrong; classification unless given.
+        Tells right from wrong; classification by default.
     origin : str
         The line of code that made the study, for "copy code".
 
     Raises
     ------
+    TypeError
+        If ``model`` is not a module.
     ValueError
-        On train mode, NaN weights, lengths that differ, an empty or overlapping group.
+        On train mode, NaN weights, mismatched lengths, an empty or overlapping group.
 
     Examples
     --------
@@ -83,14 +85,14 @@ class Study:
             if len(value) != len(self.labels):
                 raise ValueError(
                     f"{key} holds {len(value)} examples and labels {len(self.labels)}; "
-                    "they must be of one length."
+                    "they must have the same length."
                 )
         if self.true_labels is not None:
             self.true_labels = _as_labels("true_labels", self.true_labels)
             if len(self.true_labels) != len(self.labels):
                 raise ValueError(
                     f"true_labels holds {len(self.true_labels)} labels for "
-                    f"{len(self.labels)} examples; they must be of one length."
+                    f"{len(self.labels)} examples; they must have the same length."
                 )
         self.groups = _as_groups(self.groups, len(self.labels))
         check_ready(self.model)
@@ -105,7 +107,7 @@ class Study:
 
     @property
     def device(self) -> torch.device:
-        """Where the model's first parameter lies."""
+        """The device of the model's first parameter."""
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
     def batch(self, examples: Tensor) -> Inputs:
@@ -115,13 +117,19 @@ class Study:
         return self.inputs[examples].to(self.device)
 
     def call(self, inputs: Inputs) -> Callable[[], Any]:
-        """A call of the model on a batch, not yet made."""
+        """A function that calls the model on a batch."""
         if isinstance(inputs, Mapping):
             return lambda: self.model(**inputs)
         return lambda: self.model(inputs)
 
     def group(self, name: str) -> Tensor:
-        """Examples of a group, int64; an unknown name gets the names there are."""
+        """Examples of a group, int64 ``[members]``.
+
+        Raises
+        ------
+        ValueError
+            If there is no such group; the message lists the groups.
+        """
         if name not in self.groups:
             known = ", ".join(self.groups)
             raise ValueError(f"there is no group {name!r}; this study has {known}.")
@@ -134,26 +142,32 @@ class Study:
 
 
 def check_study(study: object) -> None:
-    """Refuse what is no study, with the way from it to one."""
+    """Refuse anything but a study, and say how to get one."""
     if isinstance(study, Study):
         return
     given = type(study).__name__
     if isinstance(getattr(study, "study", None), Study):
         hint = "take its .study"
     else:
-        what = "it" if isinstance(study, nn.Module) else "the model"
-        hint = f"build one of {what} with its data: mv.Study(model, inputs, labels, groups)"
-    raise TypeError(f"a Study is needed, and {given} was given; {hint}.")
+        which = "this" if isinstance(study, nn.Module) else "the"
+        hint = f"build one from {which} model and its data: mv.Study(model, inputs, labels, groups)"
+    raise TypeError(f"expected a Study, got {given}; {hint}.")
 
 
 def check_ready(model: nn.Module) -> None:
-    """Refuse a model in train mode or with weights that are not numbers."""
+    """Refuse a model in train mode or with NaN or infinite weights.
+
+    Raises
+    ------
+    ValueError
+        Naming the module or the parameter.
+    """
     for name, module in model.named_modules():
         if module.training:
             raise ValueError(
                 f"the model is in train mode (module {name or 'model'!r}); "
-                "call model.eval() first: "
-                "batch statistics and dropout would mix the examples."
+                "call model.eval() first: otherwise batch statistics mix the examples and "
+                "dropout makes outputs random."
             )
     for name, parameter in model.named_parameters():
         if parameter.is_floating_point() and not parameter.isfinite().all():
@@ -163,10 +177,12 @@ def check_ready(model: nn.Module) -> None:
 
 
 def _as_labels(what: str, labels: Any) -> Tensor:
-    found = torch.as_tensor(labels)
-    if found.dim() != 1:
-        raise ValueError(f"{what} has shape {tuple(found.shape)}; give one label an example, [n].")
-    return found.long().cpu()
+    tensor = torch.as_tensor(labels)
+    if tensor.dim() != 1:
+        raise ValueError(
+            f"{what} has shape {tuple(tensor.shape)}; give one label per example, [n]."
+        )
+    return tensor.long().cpu()
 
 
 def _tensors(inputs: Inputs) -> list[tuple[str, Tensor]]:
@@ -176,7 +192,7 @@ def _tensors(inputs: Inputs) -> list[tuple[str, Tensor]]:
 def _as_groups(groups: Mapping[str, Any], n: int) -> dict[str, Tensor]:
     if not groups:
         raise ValueError('groups is empty; name at least one, for example {"test": mask}.')
-    found: dict[str, Tensor] = {}
+    masks: dict[str, Tensor] = {}
     for name, members in groups.items():
         given = torch.as_tensor(list(members) if isinstance(members, range) else members).cpu()
         if given.dtype == torch.bool and given.shape != (n,):
@@ -192,19 +208,19 @@ def _as_groups(groups: Mapping[str, Any], n: int) -> dict[str, Tensor]:
         mask[given.long() if given.dtype != torch.bool else given] = True
         if not mask.any():
             raise ValueError(f"group {name!r} is empty; leave it out or give it examples.")
-        for other, theirs in found.items():
-            if (theirs & mask).any():
-                example = int((theirs & mask).nonzero()[0])
+        for other, other_mask in masks.items():
+            if (other_mask & mask).any():
+                example = int((other_mask & mask).nonzero()[0])
                 raise ValueError(
                     f"example {example} is in group {other!r} and in group {name!r}; "
-                    "an example belongs to one group."
+                    "an example may belong to one group only."
                 )
-        found[name] = mask
-    return found
+        masks[name] = mask
+    return masks
 
 
 def check_examples(study: Study, examples: Tensor | None) -> Tensor:
-    """The examples as int64 indices of the study, all of them for None.
+    """The examples as int64 indices into the study; None means all of them.
 
     Raises
     ------
@@ -213,24 +229,24 @@ def check_examples(study: Study, examples: Tensor | None) -> Tensor:
     """
     if examples is None:
         return torch.arange(len(study))
-    found = torch.as_tensor(examples)
-    if found.dim() != 1 or found.is_floating_point() or found.dtype == torch.bool:
+    indices = torch.as_tensor(examples)
+    if indices.dim() != 1 or indices.is_floating_point() or indices.dtype == torch.bool:
         raise ValueError(
-            f"examples is {found.dtype} of shape {tuple(found.shape)}; give indices, int64 [n]."
+            f"examples is {indices.dtype} of shape {tuple(indices.shape)}; give indices, int64 [n]."
         )
-    if len(found) == 0:
+    if len(indices) == 0:
         raise ValueError("no examples to run; name at least one.")
-    if not (0 <= found.min() and found.max() < len(study)):
-        outside = next(int(i) for i in found if not 0 <= i < len(study))
+    if not (0 <= indices.min() and indices.max() < len(study)):
+        outside = next(int(i) for i in indices if not 0 <= i < len(study))
         raise ValueError(
             f"examples names {outside}; this study has {len(study):,} examples, "
             f"0 to {len(study) - 1}."
         )
-    return found.long().cpu()
+    return indices.long().cpu()
 
 
 def default_groups(study: Study, group: str | None, against: str | None) -> tuple[str, str]:
-    """The study's first and second group where none is named; ``""`` where there is no second."""
+    """The study's first and second groups by default; ``""`` if there is no second."""
     check_study(study)
     names = list(study.groups)
     group = names[0] if group is None else group
@@ -240,7 +256,7 @@ def default_groups(study: Study, group: str | None, against: str | None) -> tupl
 def study_facts(study: Study) -> dict[str, str]:
     """What results depend on: hashes of the weights and of the data, and the task's name.
 
-    The name has no module: a file must not depend on where the code stands.
+    The name is without its module: saved files must survive a move of the code.
     """
     inputs = study.inputs if isinstance(study.inputs, Mapping) else {"inputs": study.inputs}
     weights = [*study.model.named_parameters(), *study.model.named_buffers()]
@@ -255,7 +271,7 @@ _MOST = 120  # examples of a group
 
 
 def sides(study: Study, most: int = _MOST) -> tuple[Tensor, Tensor]:
-    """Examples of the memorized and of the clean group, int64; a fixed draw where they are many.
+    """Examples of the memorized and of the clean group, int64; a fixed sample of large groups.
 
     Raises
     ------
@@ -272,12 +288,13 @@ def sides(study: Study, most: int = _MOST) -> tuple[Tensor, Tensor]:
     names = default_groups(study, None, None)
     if not names[1]:
         raise ValueError(
-            f"this study has the group {names[0]!r} alone; a localizer compares the first group, "
+            f"this study has only the group {names[0]!r}; a localizer compares the first group, "
             "the memorized examples, with the second, the clean ones."
         )
-    draw = torch.Generator().manual_seed(0)
-    found = []
+    generator = torch.Generator().manual_seed(0)
+    sampled = []
     for name in names:
         members = study.group(name)
-        found.append(members[torch.randperm(len(members), generator=draw)[:most].sort().values])
-    return found[0], found[1]
+        order = torch.randperm(len(members), generator=generator)
+        sampled.append(members[order[:most].sort().values])
+    return sampled[0], sampled[1]

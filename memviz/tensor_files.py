@@ -1,4 +1,4 @@
-"""Tensors on disk: safetensors files with facts beside them, whole or not there, and hashes."""
+"""Tensors on disk: safetensors files with facts (text metadata), written atomically, and hashes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ State = dict[str, Tensor]
 
 
 class DamagedFile(ValueError):
-    """A file that is cut or no safetensors file; the message is the reason alone."""
+    """A file that is truncated or not a safetensors file; the message is only the reason."""
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside this one, and put what was written there in its place.
+    """Yield a temporary path in the same folder, and rename it to ``path`` after the block.
 
-    After an error or an interruption inside the block, ``path`` is as it was. Its folder must be
-    there.
+    After an error or an interruption inside the block, ``path`` is as it was. Its folder must
+    exist.
 
     Examples
     --------
@@ -42,14 +42,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
     part = Path(name)
     try:
         yield part
-        part.chmod(0o644)  # the temporary file is for its owner alone
+        part.chmod(0o644)  # mkstemp lets only the owner read
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
-    """Write tensors, no two of which share memory, and facts; a reader sees the whole file or none.
+    """Write tensors and facts atomically; no two tensors may share memory.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises
     ------
     DamagedFile
-        If the file is cut, no safetensors file, or not there.
+        If the file is missing, truncated or not a safetensors file.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -80,23 +80,32 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def write_hashed(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
-    """Write tensors and facts with a hash of both; makes the folder.
+    """Write tensors and facts with a hash of both; the folder is created if it is missing.
 
-    Tensors may share memory here.
+    Unlike in :func:`write`, tensors may share memory.
     """
-    # Cloned, since tied weights share memory and safetensors takes each tensor alone.
+    # Cloned: tied weights share memory, which safetensors refuses.
     kept = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, kept, {**facts, "sha256": digest(kept, facts)})
 
 
 def read_hashed(path: Path, kind: str) -> tuple[State, dict[str, str]]:
-    """Read the tensors and facts of a file whose fact ``kind`` is this one.
+    """Read the tensors and facts of a file whose fact ``kind`` equals ``kind``.
 
     Raises
     ------
-    FileNotFoundError : there is no such file.
-    ValueError : the file is cut, altered, or of another kind.
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is truncated, altered or of another kind.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_hashed(Path(folder) / "a.safetensors", {"w": torch.ones(2)}, {"kind": "demo"})
+    ...     read_hashed(Path(folder) / "a.safetensors", "demo")
+    ({'w': tensor([1., 1.])}, {'kind': 'demo'})
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}.")
@@ -107,7 +116,10 @@ def read_hashed(path: Path, kind: str) -> tuple[State, dict[str, str]]:
             f"{str(path)!r} can't be read as {kind} ({error}); delete it, or name another file."
         ) from error
     if facts.get("kind") != kind:
-        raise ValueError(f"{str(path)!r} is not {kind}; name the file that was written as one.")
+        raise ValueError(
+            f"{str(path)!r} holds {facts.get('kind', 'something else')}, not {kind}; "
+            "name another file."
+        )
     if facts.pop("sha256", "") != digest(tensors, facts):
         raise ValueError(
             f"{str(path)!r} was altered after it was written; delete it, or name another file."
@@ -119,33 +131,34 @@ def digest(
     tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
     facts: Mapping[str, str] | None = None,
 ) -> str:
-    """Hash names, types, shapes and values, and with facts (be they empty) these too.
+    """Hash names, dtypes, shapes and values, and the facts if any are given, even empty ones.
 
     Parameters
     ----------
-    tensors
-        Hashed in the order of their names; pairs are hashed in the order given.
-    facts
+    tensors : mapping or iterable of pairs
+        A mapping is hashed in the order of its names, pairs in the order given.
+    facts : mapping, optional
 
     Returns
     -------
     str
-        SHA-256, hexadecimal. Files hold it: another way to hash would refuse those written before.
+        SHA-256, hexadecimal.
 
     Examples
     --------
-    >>> one, two = torch.ones(2), torch.zeros(2)
-    >>> digest({"a": one, "b": two}) == digest({"b": two, "a": one}) != digest({"a": one})
+    >>> ones, zeros = torch.ones(2), torch.zeros(2)
+    >>> digest({"a": ones, "b": zeros}) == digest({"b": zeros, "a": ones}) != digest({"a": ones})
     True
-    >>> digest([("a", one)]) == digest({"a": one}) != digest({"a": one}, {})
+    >>> digest([("a", ones)]) == digest({"a": ones}) != digest({"a": ones}, {})
     True
     """
-    found = hashlib.sha256()
+    # Saved files contain this hash: computed in any other way, it would refuse them.
+    sha = hashlib.sha256()
     if facts is not None:
-        found.update(json.dumps(dict(facts), sort_keys=True).encode())
+        sha.update(json.dumps(dict(facts), sort_keys=True).encode())
     pairs = sorted(tensors.items()) if isinstance(tensors, Mapping) else tensors
     for name, tensor in pairs:
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         content = tensor.detach().cpu().contiguous().flatten()
-        found.update(content.view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        sha.update(content.view(torch.uint8).numpy().data)
+    return sha.hexdigest()

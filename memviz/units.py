@@ -34,7 +34,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer as it was met in the forward pass.
+    """A layer as the forward pass reaches it.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Layer:
     units : int
         Channels, features or attention heads.
     site : str
-        Where a unit's activation is read and replaced, say ``"conv2d > batch_norm > relu"``.
+        Where a unit's activation is read and replaced, e.g. ``"conv2d > batch_norm > relu"``.
     is_output : bool
         Whether the layer's activation is the model's output itself.
     """
@@ -71,7 +71,7 @@ class UnitSet:
     Raises
     ------
     ValueError
-        If a text does not parse or an index is negative.
+        If text does not parse or an index is negative.
 
     Examples
     --------
@@ -83,24 +83,32 @@ class UnitSet:
     __slots__ = ("_layers",)
 
     def __init__(self, units: Mapping[str, Iterable[int]] | Iterable[Unit] = ()) -> None:
-        found: dict[str, set[int]] = {}
+        by_layer: dict[str, set[int]] = {}
         if isinstance(units, Mapping):
             for layer, indices in units.items():
-                found.setdefault(layer, set()).update(int(i) for i in indices)
+                by_layer.setdefault(layer, set()).update(int(i) for i in indices)
         else:
             for layer, index in units:
-                found.setdefault(layer, set()).add(int(index))
-        for layer, indices in found.items():
+                by_layer.setdefault(layer, set()).add(int(index))
+        for layer, indices in by_layer.items():
             if indices and min(indices) < 0:
-                raise ValueError(f"unit {layer}:{min(indices)} is negative; units count from 0.")
+                raise ValueError(
+                    f"unit {layer}:{min(indices)} is negative; units are counted from 0."
+                )
         self._layers = {
-            layer: tuple(sorted(indices)) for layer, indices in found.items() if indices
+            layer: tuple(sorted(indices)) for layer, indices in by_layer.items() if indices
         }
 
     @classmethod
     def parse(cls, text: str) -> UnitSet:
-        """Read the text form; the empty text is the empty set."""
-        found: dict[str, list[int]] = {}
+        """Parse ``"layer:5,17 fc:0-9"``; empty text is the empty set.
+
+        Raises
+        ------
+        ValueError
+            If the text does not parse.
+        """
+        by_layer: dict[str, list[int]] = {}
         for part in text.split():
             match = _PART.fullmatch(part)
             if match is None:
@@ -108,15 +116,15 @@ class UnitSet:
                     f"{part!r} is not a set of units; write layer:indices, "
                     "for example 'layer3.0.conv2:5,17 fc:0-9'."
                 )
-            indices = found.setdefault(match["layer"], [])
+            indices = by_layer.setdefault(match["layer"], [])
             for piece in match["ranges"].split(","):
                 first, _, last = piece.partition("-")
                 indices.extend(range(int(first), int(last or first) + 1))
-        return cls(found)
+        return cls(by_layer)
 
     @classmethod
     def of(cls, units: UnitsLike) -> UnitSet:
-        """Take a set, a text, a Unit or an iterable of Units for a set."""
+        """Make a set from a UnitSet, text, a Unit, an iterable of Units or a mapping."""
         if isinstance(units, UnitSet):
             return units
         if isinstance(units, str):
@@ -168,11 +176,11 @@ class UnitSet:
     def _combine(
         self, other: UnitSet, operation: Callable[[set[int], set[int]], set[int]]
     ) -> UnitSet:
-        mine, theirs = self._layers, other._layers
+        left, right = self._layers, other._layers
         return UnitSet(
             {
-                name: operation(set(mine.get(name, ())), set(theirs.get(name, ())))
-                for name in {**mine, **theirs}
+                name: operation(set(left.get(name, ())), set(right.get(name, ())))
+                for name in {**left, **right}
             }
         )
 
@@ -181,7 +189,7 @@ UnitsLike = UnitSet | str | Unit | Iterable[Unit] | Mapping[str, Iterable[int]]
 
 
 def _ranges(indices: Sequence[int]) -> str:
-    """Runs of three and more become a range: 0,1,2,9 reads 0-2,9."""
+    """Runs of three or more become a range: 0,1,2,9 is written 0-2,9."""
     pieces: list[str] = []
     start = 0
     for stop in range(1, len(indices) + 1):
@@ -194,12 +202,12 @@ def _ranges(indices: Sequence[int]) -> str:
 
 
 def check_units(units: UnitsLike, layers: Sequence[Layer]) -> UnitSet:
-    """The units as a set, or one sentence on the first that the layers do not have.
+    """The units as a set, once every one of them is known to exist.
 
     Raises
     ------
     KeyError
-        If a layer is unknown; the sentence names the nearest ones.
+        If a layer is unknown; the message suggests the nearest names.
     IndexError
         If a layer has no such unit.
 
@@ -208,9 +216,9 @@ def check_units(units: UnitsLike, layers: Sequence[Layer]) -> UnitSet:
     >>> check_units("fc:9", [Layer("fc", "linear", 10, "linear")])
     UnitSet.parse('fc:9')
     """
-    found = UnitSet.of(units)
+    chosen = UnitSet.of(units)
     by_name = {layer.name: layer for layer in layers}
-    for name, indices in found.layers.items():
+    for name, indices in chosen.layers.items():
         if name not in by_name:
             raise UnknownLayerError(name, by_name)
         size = by_name[name].units
@@ -218,21 +226,21 @@ def check_units(units: UnitsLike, layers: Sequence[Layer]) -> UnitSet:
             raise IndexError(
                 f"layer {name!r} has {size} units, 0 to {size - 1}; there is no unit {indices[-1]}."
             )
-    return found
+    return chosen
 
 
 class UnknownLayerError(KeyError):
-    """A layer that the model does not have, with the nearest names it has."""
+    """The model has no such layer; the message suggests the nearest names it has."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         known = list(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
         if near:
             listed = ", ".join(map(repr, near))
-            words = f"the nearest name{'s are' if len(near) > 1 else ' is'} {listed}"
+            hint = f"the nearest name{'s are' if len(near) > 1 else ' is'} {listed}"
         else:
-            words = "the model has no layer with units"
-        self.sentence = f"there is no layer {name!r} with units in this model; {words}."
+            hint = "the model has no layer with units"
+        self.sentence = f"there is no layer {name!r} with units in this model; {hint}."
         super().__init__(self.sentence)
 
     def __str__(self) -> str:

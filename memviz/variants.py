@@ -1,4 +1,4 @@
-"""Variants of a study's model: its weights at a checkpoint, or example-tied dropout otherwise."""
+"""Variants of a study's model: the weights of a checkpoint, or another mode of its dropout."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _MODES = {"own": "own masks", "scaled": "scaled", "dropped": "memorization dropp
 
 
 def variants(study: Study) -> dict[str, str]:
-    """What the model can be looked at as: key and words; the study's own model is ``""``.
+    """The variants of a study's model, key to words; the key ``""`` is the study's own model.
 
-    One for each checkpoint, and one for each further mode of its example-tied dropout; mode
-    ``"own"`` only where the inputs bring ``example_ids``.
+    There is one per checkpoint, and one per further mode of its example-tied dropout; the mode
+    ``"own"`` needs inputs that contain ``example_ids``.
 
     Examples
     --------
@@ -28,26 +28,35 @@ def variants(study: Study) -> dict[str, str]:
     >>> variants(study)
     {'': 'as it is', 'epoch 0': 'epoch 0', 'epoch 5': 'epoch 5'}
     """
-    found = {"": "as it is"}
+    known = {"": "as it is"}
     mode = next(
         (module.mode for module in study.model.modules() if isinstance(module, ExampleTiedDropout)),
         None,
     )
     if mode is not None:
         has_ids = isinstance(study.inputs, Mapping) and "example_ids" in study.inputs
-        found[""] = _MODES[mode]
-        modes = {key: words for key, words in _MODES.items() if key != mode}
-        found |= {key: words for key, words in modes.items() if key != "own" or has_ids}
-    return found | {f"epoch {epoch}": f"epoch {epoch}" for epoch in sorted(study.checkpoints)}
+        known[""] = _MODES[mode]
+        others = {key: words for key, words in _MODES.items() if key != mode}
+        known |= {key: words for key, words in others.items() if key != "own" or has_ids}
+    return known | {f"epoch {epoch}": f"epoch {epoch}" for epoch in sorted(study.checkpoints)}
 
 
 def variant(study: Study, key: str) -> Study:
-    """The same study with a copy of its model in another variant.
+    """The same study with a copy of its model in another variant; ``""`` is the study itself.
 
     Raises
     ------
     ValueError
         If there is no such variant, or its checkpoint is of another architecture.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Linear(4, 3).eval()
+    >>> study = Study(model, torch.randn(6, 4), torch.zeros(6), {"test": range(6)},
+    ...               checkpoints={5: model.state_dict()})
+    >>> variant(study, "epoch 5").model is model
+    False
     """
     if key == "":
         return study

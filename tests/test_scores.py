@@ -41,14 +41,14 @@ def test_k_has_its_limits(k: int) -> None:
 @pytest.mark.parametrize("which", [{"units": None}, {"examples": np.arange(4)}])
 def test_over_units_or_over_examples(which: dict[str, object]) -> None:
     with pytest.raises(
-        ValueError, match="over units or over examples; give exactly one of the two"
+        ValueError, match="over units or over examples, and .* were given; give exactly one of them"
     ):
         scores(**which)
 
 
 def test_one_value_a_row() -> None:
     with pytest.raises(
-        ValueError, match=r"values has shape \(3,\) for 4 rows; give one value a row"
+        ValueError, match=r"values has shape \(3,\) for 4 rows; give one value per row"
     ):
         scores(values=np.zeros(3))
 

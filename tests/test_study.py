@@ -38,15 +38,15 @@ def half_trained() -> nn.Module:
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "lengths": (
         {"inputs": torch.randn(N + 1, 4)},
-        "inputs holds 7 examples and labels 6; they must be of one length",
+        "inputs holds 7 examples and labels 6; they must have the same length",
     ),
     "lengths in a dict": (
         {"inputs": {"a": torch.randn(N, 4), "b": torch.randn(2)}},
-        "b holds 2 examples and labels 6; they must be of one length",
+        "b holds 2 examples and labels 6; they must have the same length",
     ),
     "labels of two axes": (
         {"labels": torch.zeros(N, 3)},
-        "labels has shape .6, 3.; give one label an example",
+        "labels has shape .6, 3.; give one label per example",
     ),
     "true labels": (
         {"true_labels": torch.zeros(N - 1)},
@@ -64,7 +64,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "overlapping groups": (
         {"groups": {"clean": range(4), "test": [5, 3]}},
-        "example 3 is in group 'clean' and in group 'test'; an example belongs to one group",
+        "example 3 is in group 'clean' and in group 'test'; an example may belong to one group",
     ),
     "a mask of a wrong shape": (
         {"groups": {"test": torch.ones(N + 2, dtype=torch.bool)}},
@@ -255,13 +255,14 @@ def test_the_margin_by_hand() -> None:
 )
 def test_what_is_no_study_gets_one_sentence(use: Callable[[Any], object]) -> None:
     model = torch.nn.Linear(4, 3).eval()
-    with pytest.raises(TypeError, match=r"Linear was given; build one of it .* mv\.Study\(model"):
+    wanted = r"expected a Study, got Linear; build one from this model .* mv\.Study\(model"
+    with pytest.raises(TypeError, match=wanted):
         use(model)
-    with pytest.raises(TypeError, match=r"str was given; build one of the model with its data"):
+    with pytest.raises(TypeError, match=r"got str; build one from the model and its data"):
         use("digits")
 
     class Holder:
         study = mv.Study(model, torch.randn(2, 4), torch.zeros(2), {"test": range(2)})
 
-    with pytest.raises(TypeError, match=r"Holder was given; take its \.study"):
+    with pytest.raises(TypeError, match=r"expected a Study, got Holder; take its \.study"):
         use(Holder())

@@ -70,7 +70,7 @@ def test_texts_that_are_none(text: str) -> None:
 
 
 def test_a_negative_index() -> None:
-    with pytest.raises(ValueError, match="unit fc:-3 is negative; units count from 0"):
+    with pytest.raises(ValueError, match="unit fc:-3 is negative; units are counted from 0"):
         UnitSet({"fc": [2, -3]})
     with pytest.raises(ValueError, match="unit fc:-1 is negative"):
         UnitSet([Unit("fc", -1)])

@@ -94,5 +94,5 @@ def test_a_variant_is_saved_and_written_as_code(tmp_path) -> None:
     scope = {"study": study}
     exec(session.to_code().replace("study = study()", "study = study()"), scope)
     assert scope["session"].variant == "epoch 2"  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match="which this study has not"):
+    with pytest.raises(ValueError, match="which this study does not have"):
         mv.Session(study(checkpoints={})).load(tmp_path / "s.json")

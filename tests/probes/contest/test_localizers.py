@@ -166,7 +166,7 @@ def test_many_examples_are_drawn_and_always_the_same() -> None:
 
 def test_a_study_without_a_second_group_is_refused() -> None:
     study = mv.Study(nn.Linear(2, 3).eval(), torch.zeros(4, 2), torch.zeros(4), {"all": range(4)})
-    with pytest.raises(ValueError, match="this study has the group 'all' alone"):
+    with pytest.raises(ValueError, match="this study has only the group 'all'"):
         sides(study)
 
 
