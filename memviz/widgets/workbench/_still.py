@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,8 +14,51 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from memviz.engine.sets import Readout
     from memviz.units import Layer
+
+
+class Reading(Protocol):
+    """What the picture reads of a group's accuracy."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the examples predicted right."""
+
+    @property
+    def low(self) -> float:
+        """Lower end of its 95 % interval."""
+
+    @property
+    def high(self) -> float:
+        """Upper end of its 95 % interval."""
+
+
+class Group(Protocol):
+    """What the picture reads of a group."""
+
+    @property
+    def before(self) -> Reading:
+        """With no unit ablated."""
+
+    @property
+    def after(self) -> Reading:
+        """With the units ablated."""
+
+
+class Readout(Protocol):
+    """What the picture reads of an ablation."""
+
+    @property
+    def sentence(self) -> str:
+        """What changed, in words."""
+
+    @property
+    def groups(self) -> Mapping[str, Group]:
+        """The groups, by name."""
+
+    @property
+    def random(self) -> Mapping[str, np.ndarray]:
+        """By group, ``[draws, 2]``: accuracy and margin with as many random units ablated."""
 
 
 def picture(layers: list[Layer], values: np.ndarray, off: np.ndarray, readout: Readout) -> Figure:
