@@ -88,7 +88,7 @@ class GradientAccounting:
 
     def plot(self) -> Figure:
         """Both norms by layer, and the cosine by layer over the epochs."""
-        from memviz.probes.localization.figures import gradient_accounting
+        from .figures import gradient_accounting
 
         return gradient_accounting(self)
 

@@ -116,7 +116,7 @@ class Retraining:
 
     def plot(self) -> Figure:
         """Accuracy of each group by layer, right after rewinding and at the end."""
-        from memviz.probes.localization.figures import retraining
+        from .figures import retraining
 
         return retraining(self)
 

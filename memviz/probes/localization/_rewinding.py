@@ -85,7 +85,7 @@ class Rewinding:
 
     def plot(self, *, buffers: bool = False) -> Figure:
         """Accuracy over the epoch each layer is put back to, one panel a group."""
-        from memviz.probes.localization.figures import rewinding
+        from .figures import rewinding
 
         return rewinding(self, buffers=buffers)
 

@@ -140,7 +140,7 @@ class CriticalUnits:
 
     def plot(self) -> Figure:
         """How many units flip what share of a group, beside random order; and in which layers."""
-        from memviz.probes.localization.figures import critical_units
+        from ..figures import critical_units
 
         return critical_units(self)
 
