@@ -85,7 +85,7 @@ class Entropy(Scores):
 
     def plot(self, k: int = 0) -> Figure:
         """Boxes by layer, the null beside each; with ``k``, the k highest as bars."""
-        from memviz.probes.information.figures import entropy_by_layer
+        from .figures import entropy_by_layer
 
         return super().plot(k) if k else entropy_by_layer(self)
 

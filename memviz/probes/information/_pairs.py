@@ -137,7 +137,7 @@ class PairInformation:
 
     def plot(self) -> Figure:
         """Density of the pairs, and of the null."""
-        from memviz.probes.information.figures import pair_density
+        from .figures import pair_density
 
         return pair_density({"pairs of units": self})
 

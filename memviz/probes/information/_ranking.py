@@ -65,7 +65,7 @@ class ModelRanking:
 
     def plot(self) -> Figure:
         """The external figure against the measure, each model by name."""
-        from memviz.probes.information.figures import model_ranking
+        from .figures import model_ranking
 
         return model_ranking(self)
 
