@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -10,11 +11,10 @@ from memviz.plots import style
 from memviz.plots.style import NULL, quiet
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from memviz.probes.encoders.experiments import Pruning
-    from memviz.probes.encoders.layers import LayerMem
     from memviz.scores import Scores
 
 # Colour and mark, so that colour is never alone.
@@ -27,48 +27,95 @@ _LAYERS = ("#0072B2", "#D55E00", "#00805E", "#CC79A7", "#4A4A4A", "#E69F00", "#5
 _MARKS = "osv^DPX"
 
 
-def layer_mem(found: LayerMem) -> Figure:
+class Point(Protocol):
+    """What the figure reads of a point of the data path."""
+
+    @property
+    def kind(self) -> str:
+        """``"join"`` for a residual join."""
+
+
+class Layers(Protocol):
+    """What the figure reads of LayerMem: ``P`` points, the candidates S_C and other subsets."""
+
+    @property
+    def path(self) -> Sequence[Point]:
+        """``P`` of them."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the points."""
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs of encoders."""
+
+    @property
+    def values(self) -> Mapping[str, np.ndarray]:
+        """LayerMem of each subset, ``[pairs, P]``."""
+
+    @property
+    def errors(self) -> Mapping[str, np.ndarray]:
+        """Standard error over the images of each subset, ``[pairs, P]``."""
+
+    def gap(self, beside: str, /) -> np.ndarray:
+        """LayerMem of the candidates less that of another subset, ``[pairs, P]``."""
+
+
+class Pruned(Protocol):
+    """What the figure reads of a pruning."""
+
+    @property
+    def name(self) -> str:
+        """Of the scores that chose the units."""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Columns ``share``, ``choice``, ``accuracy``, ``least`` and ``largest``."""
+
+
+def layer_mem(result: Layers) -> Figure:
     """LayerMem of each subset along the data path, and the candidates' gap to the others.
 
-    Lines are means over the pairs of encoders, bars their least and largest (one pair: the standard
-    error over images). An open mark is a residual join.
+    Lines are means over the pairs of encoders; bars run from lowest to highest (with one pair: the
+    standard error over images). An open mark is a residual join.
 
     Examples
     --------
     >>> from memviz.probes.encoders.layers import LayerMem, Point
     >>> path = (Point("one", "conv", 0), Point("two", "conv", 1, "one"))
-    >>> one = {"S_C": np.array([[0.1, 0.2]]), "S_I": np.array([[0.1, 0.0]])}
-    >>> len(layer_mem(LayerMem(path, one, one)).axes)
+    >>> values = {"S_C": np.array([[0.1, 0.2]]), "S_I": np.array([[0.1, 0.0]])}
+    >>> len(layer_mem(LayerMem(path, values, values)).axes)
     2
     """
-    figure = style.figure(max(7.2, 0.45 * len(found.path) + 4), 3.4)
+    figure = style.figure(max(7.2, 0.45 * len(result.path) + 4), 3.4)
     levels, gaps = figure.subplots(1, 2)
-    places = np.arange(len(found.path))
-    joins = np.array([point.kind == "join" for point in found.path])
-    for name, values in found.values.items():
-        _line(levels, joins, values, found.errors[name], name, _WORDS[name])
-    for name in found.values:
+    places = np.arange(len(result.path))
+    joins = np.array([point.kind == "join" for point in result.path])
+    for name, values in result.values.items():
+        _line(levels, joins, values, result.errors[name], name, _WORDS[name])
+    for name in result.values:
         if name != "S_C":
-            gap, error = found.gap(name), np.hypot(found.errors["S_C"], found.errors[name])
+            gap, error = result.gap(name), np.hypot(result.errors["S_C"], result.errors[name])
             _line(gaps, joins, gap, error, name, f"S_C less {name}")
     for axes in (levels, gaps):
         axes.axhline(0, color=NULL, lw=0.8)
-        axes.set_xticks(places, found.names, rotation=90 if len(places) > 6 else 0, fontsize=7,
+        axes.set_xticks(places, result.names, rotation=90 if len(places) > 6 else 0, fontsize=7,
                         parse_math=False)  # fmt: skip
         axes.legend(frameon=False, fontsize=7)
         quiet(axes)
     levels.set_ylabel("LayerMem")
     gaps.set_ylabel("gap")
-    pairs = f"{found.pairs} pair{'s' * (found.pairs != 1)} of encoders"
+    pairs = f"{result.pairs} pair{'s' * (result.pairs != 1)} of encoders"
     levels.set_title(pairs, loc="left", fontsize=9)
     return figure
 
 
 def unit_against_class(units: Scores, classes: Scores, title: str = "") -> Figure:
-    """UnitMem against ClassMem, a mark a unit and a colour a layer; dead units are left out.
+    """UnitMem against ClassMem, a mark per unit and a colour per layer; dead units are left out.
 
-    Above the diagonal a unit is more one image's than one class's. ClassMem of 1 alone says little:
-    a unit of a single image has it too.
+    Units above the diagonal belong to one image more than to one class. ClassMem of 1 alone says
+    little: a unit of a single image has it too.
 
     Raises
     ------
@@ -79,8 +126,8 @@ def unit_against_class(units: Scores, classes: Scores, title: str = "") -> Figur
     --------
     >>> from memviz.scores import Scores
     >>> from memviz.units import Unit
-    >>> one = Scores("UnitMem", "", np.ones(1), units=(Unit("fc", 0),))
-    >>> len(unit_against_class(one, one).axes)
+    >>> scores = Scores("UnitMem", "", np.ones(1), units=(Unit("fc", 0),))
+    >>> len(unit_against_class(scores, scores).axes)
     1
     """
     if units.units is None or units.units != classes.units:
@@ -103,8 +150,8 @@ def unit_against_class(units: Scores, classes: Scores, title: str = "") -> Figur
     return figure
 
 
-def pruning(found: Pruning) -> Figure:
-    """Accuracy against the share of units taken out; bars are the draws of random units.
+def pruning(result: Pruned) -> Figure:
+    """Accuracy against the share of units pruned; bars are the range over draws of random units.
 
     Examples
     --------
@@ -117,9 +164,9 @@ def pruning(found: Pruning) -> Figure:
     """
     figure = style.figure(4.6, 3.2)
     axes = figure.subplots()
-    whole = found.frame[found.frame["choice"] == "none"].iloc[0]
+    whole = result.frame[result.frame["choice"] == "none"].iloc[0]
     for choice, (colour, mark) in _CHOICES.items():
-        rows = found.frame[found.frame["choice"] == choice]
+        rows = result.frame[result.frame["choice"] == choice]
         if rows.empty:
             continue
         shares = np.array([0.0, *rows["share"]])
@@ -128,8 +175,8 @@ def pruning(found: Pruning) -> Figure:
         high = np.array([whole["accuracy"], *rows["largest"]]) - values
         axes.errorbar(shares, values, np.stack([low, high]), color=colour, marker=mark,
                       label=choice, lw=1.4, elinewidth=1)  # fmt: skip
-    axes.set(xlabel="share of the units taken out", ylabel="accuracy of a probe")
-    axes.set_title(f"chosen by {found.name}", loc="left", fontsize=9, parse_math=False)
+    axes.set(xlabel="share of the units pruned", ylabel="accuracy of a probe")
+    axes.set_title(f"chosen by {result.name}", loc="left", fontsize=9, parse_math=False)
     axes.legend(frameon=False, fontsize=8)
     quiet(axes)
     return figure

@@ -49,7 +49,7 @@ class Pruning:
 
     def plot(self) -> Figure:
         """Accuracy against the share, a line a choice."""
-        from memviz.probes.encoders.figures import pruning
+        from ..figures import pruning
 
         return pruning(self)
 

@@ -87,7 +87,7 @@ class LayerMem:
 
     def plot(self) -> Figure:
         """The subsets' lines along the data path, and the gap of candidates to the others."""
-        from memviz.probes.encoders.figures import layer_mem
+        from ..figures import layer_mem
 
         return layer_mem(self)
 
