@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection
-from copy import deepcopy
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from tqdm.auto import tqdm
 
+from memviz.training.epochs import Epochs, OnEpoch, advice
 from memviz.training.example_tied_dropout import example_ids
 from memviz.training.loaders import labels_for
 from memviz.training.recorder import EVALUATION_BATCH, Recorder
@@ -34,7 +32,7 @@ def train(
     seed: int = 0,
     loss: Loss | None = None,
     checkpoint_epochs: Collection[int] = (),
-    on_epoch: Callable[[int, nn.Module], object] | None = None,
+    on_epoch: OnEpoch | None = None,
     folder: str | Path | None = None,
     progress: bool = True,
 ) -> TrainingRun:
@@ -90,42 +88,22 @@ def train(
         kept.open(Path(folder), settings, inputs=inputs, labels=labels, examples=chosen)
     if recorder.epochs == 0:
         recorder.start(model)
-    finished = deepcopy(model.state_dict())
-    try:
-        bar = tqdm(
-            range(recorder.epochs + 1, epochs + 1),
-            desc="training",
-            unit="epoch",
-            initial=recorder.epochs,
-            total=epochs,
-            disable=not progress,
-        )
-        for epoch in bar:
+    with Epochs(
+        model,
+        epochs,
+        learning_rate=learning_rate,
+        done=recorder.epochs,
+        on_epoch=on_epoch,
+        advice=advice(folder),
+        progress=progress,
+    ) as frame:
+        for _ in frame:
             rate = float(schedule.get_last_lr()[0])
             mean = _epoch(kept, inputs, labels, chosen, batch_size)
-            if not math.isfinite(mean):
-                raise FloatingPointError(
-                    f"The loss stopped being finite in epoch {epoch}; "
-                    f"try a learning_rate below {learning_rate}."
-                )
-            model.eval()
-            if on_epoch is not None:
-                on_epoch(epoch, model)
+            frame.trained(mean)
             recorder.epoch(model, loss=mean, learning_rate=rate)
             kept.write()
-            finished = deepcopy(model.state_dict())
-            bar.set_postfix(loss=f"{mean:.3f}", accuracy=f"{recorder.accuracy:.3f}")
-    except BaseException as error:
-        then = "with folder= it could go on" if folder is None else "the same call goes on"
-        error.add_note(
-            f"Training stopped in epoch {recorder.epochs + 1}; the model is as it was after epoch "
-            f"{recorder.epochs}, and {then} from there."
-        )
-        raise
-    finally:
-        # A step cut in half would leave some weights old and some new.
-        model.load_state_dict(finished)
-        model.eval()
+            frame.end(accuracy=recorder.accuracy)
     return recorder.run
 
 

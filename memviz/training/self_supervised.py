@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
-from tqdm.auto import tqdm
+
+from memviz.training.epochs import Epochs, OnEpoch
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 Step = Callable[[Tensor, torch.Generator], Tensor]  # (images of a batch, generator) to a loss
@@ -42,7 +41,7 @@ def train_simclr(
     temperature: float = 0.5,
     projection: int = 64,
     seed: int = 0,
-    on_epoch: Callable[[int, nn.Module], object] | None = None,
+    on_epoch: OnEpoch | None = None,
     progress: bool = True,
 ) -> SelfSupervisedRun:
     """Train an encoder in place so that two views of an image are alike (Chen et al. 2020).
@@ -106,7 +105,7 @@ def train_masked(
     learning_rate: float = 1e-3,
     weight_decay: float = 1e-4,
     seed: int = 0,
-    on_epoch: Callable[[int, nn.Module], object] | None = None,
+    on_epoch: OnEpoch | None = None,
     progress: bool = True,
 ) -> SelfSupervisedRun:
     """Train an encoder in place to tell the masked patches of an image from those left.
@@ -220,7 +219,7 @@ def _train(
     step: Step,
     numbers: tuple[int, int, float, float],
     seed: int,
-    on_epoch: Callable[[int, nn.Module], object] | None,
+    on_epoch: OnEpoch | None,
     progress: bool,
 ) -> SelfSupervisedRun:
     epochs, batch_size, learning_rate, weight_decay = numbers
@@ -231,10 +230,10 @@ def _train(
     optimizer = torch.optim.Adam(both, learning_rate, weight_decay=weight_decay)
     parts = max(1, len(images) // batch_size)  # as alike in size as can be: the loss knows the size
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * parts)
-    finished = deepcopy(encoder.state_dict())
-    try:
-        bar = tqdm(range(1, epochs + 1), desc="training", unit="epoch", disable=not progress)
-        for epoch in bar:
+    with Epochs(
+        encoder, epochs, learning_rate=learning_rate, on_epoch=on_epoch, progress=progress
+    ) as frame:
+        for _ in frame:
             encoder.train()
             losses = []
             for batch in torch.randperm(len(images), generator=generator).tensor_split(parts):
@@ -245,20 +244,8 @@ def _train(
                 schedule.step()
                 losses.append(loss.item())
             run.loss.append(sum(losses) / len(losses))
-            if not math.isfinite(run.loss[-1]):
-                raise FloatingPointError(
-                    f"The loss stopped being finite in epoch {epoch}; "
-                    f"try a learning_rate below {learning_rate}."
-                )
-            encoder.eval()
-            if on_epoch is not None:
-                on_epoch(epoch, encoder)
-            finished = deepcopy(encoder.state_dict())
-            bar.set_postfix(loss=f"{run.loss[-1]:.3f}")
-    finally:
-        # A step cut in half would leave some weights old and some new.
-        encoder.load_state_dict(finished)
-        encoder.eval()
+            frame.trained(run.loss[-1])
+            frame.end()
     return run
 
 

@@ -238,7 +238,7 @@ def test_damaged_files_are_refused(data, tmp_path):
     with pytest.raises(ValueError, match="was altered after it was written"):
         TrainingRun.load(path)
     recorded(data, folder=tmp_path)
-    with pytest.raises(ValueError, match="is not a recorded training"):
+    with pytest.raises(ValueError, match="not a recorded training"):
         TrainingRun.load(tmp_path / "epoch-0002.safetensors")
 
 

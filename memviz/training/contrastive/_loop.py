@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from tqdm.auto import tqdm
+
+from memviz.training.epochs import Epochs, OnEpoch, advice
 
 from ._masking import mask_captions
 from ._resume import ContrastiveProgress
@@ -35,7 +36,7 @@ def train_contrastive(
     patience: int | None = None,
     seed: int = 0,
     checkpoint_epochs: Collection[int] = (),
-    on_epoch: Callable[[int, nn.Module], object] | None = None,
+    on_epoch: OnEpoch | None = None,
     folder: str | Path | None = None,
     progress: bool = True,
 ) -> ContrastiveRun:
@@ -114,44 +115,25 @@ def train_contrastive(
         kept.open(Path(folder), settings, {"images": images, "tokens": tokens, **watched})
     if not run.loss:
         kept.keep(0)
-    bar = tqdm(
-        range(len(run.loss) + 1, epochs + 1),
-        desc="training",
-        unit="epoch",
-        initial=len(run.loss),
-        total=epochs,
-        disable=not progress,
-    )
-    try:
-        for epoch in bar:
+    with Epochs(
+        model,
+        epochs,
+        learning_rate=learning_rate,
+        done=len(run.loss),
+        on_epoch=on_epoch,
+        advice=advice(folder),
+        progress=progress,
+    ) as frame:
+        for _ in frame:
             if patience is not None and len(run.loss) - run.best_epoch >= patience:
                 break
             mean = _epoch(kept, images, tokens, batch_size, caption_masking)
-            if not math.isfinite(mean):
-                raise FloatingPointError(
-                    f"The loss stopped being finite in epoch {epoch}; "
-                    f"try a learning_rate below {learning_rate}."
-                )
-            model.eval()
-            if on_epoch is not None:
-                on_epoch(epoch, model)
+            frame.trained(mean)
             watched_loss = None if heldout is None else _mean_loss(model, *heldout, batch_size)
             kept.end_epoch(mean, watched_loss)
-            bar.set_postfix(loss=f"{mean:.3f}")
-    except BaseException as error:
-        then = "with folder= it could go on" if folder is None else "the same call goes on"
-        error.add_note(
-            f"Training stopped in epoch {len(run.loss) + 1}; the model is as it was after the last "
-            f"finished epoch, and {then} from there."
-        )
-        raise
-    else:
+            frame.end(kept.finished)
         if patience is not None:
-            kept.finished = kept.best
-    finally:
-        # A step cut in half would leave some weights old and some new.
-        model.load_state_dict(kept.finished)
-        model.eval()
+            frame.finished = kept.best
     return run
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,7 @@ from memviz.tensor_files import State
 from memviz.training.checkpoints import StoredCheckpoints
 from memviz.training.resume import TrainingFile, out_of, under
 
-if TYPE_CHECKING:
-    from ._run import ContrastiveRun
+from ._run import ContrastiveRun
 
 KIND = "a contrastive training's state"
 FILE = "contrastive.safetensors"
