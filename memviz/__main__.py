@@ -14,8 +14,8 @@ See, find and switch off memorization in neural networks.
 
   python -m memviz lab        opens JupyterLab at the first notebook: start here
   python -m memviz demo       the same without a browser: a table and a figure
-  python -m memviz prepare    trains the ready study's networks again
-  python -m memviz doctor     says what is installed, what is missing and how to mend it
+  python -m memviz prepare    trains the networks of the demos again
+  python -m memviz doctor     says what is installed, what is missing and how to fix it
 """
 
 LAB = """\
@@ -41,17 +41,19 @@ examples:
 """
 
 PREPARE = """\
-Weights for these networks ship with memviz. This trains them again from the recipe, about half a
-minute each on two cores, and replaces the shipped ones unless a folder is named.
+Trained networks for every mv.demo(NAME) ship with memviz. This trains them again from their recipes
+and replaces the shipped ones unless you name a folder. How long each demo takes is printed first;
+all together take about a quarter of an hour on two cores.
 
 examples:
   python -m memviz prepare
-  python -m memviz prepare --seeds 0 --folder trained
+  python -m memviz prepare --only digits --only scenes
+  python -m memviz prepare --only digits --seeds 0 --folder trained
 """
 
 DOCTOR = """\
-Exit status 0: everything that memviz needs is here. 1: something is missing; the line below it says
-which command mends it. JupyterLab and Chromium are not needed by the library itself.
+Exit status 0: everything that memviz needs is installed. 1: something is missing; the line below it
+gives the command that fixes it. The library itself needs neither JupyterLab nor Chromium.
 
 examples:
   python -m memviz doctor
@@ -102,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "prepare":
         from memviz.cli.prepare import prepare
 
-        return prepare(arguments.seeds, folder=arguments.folder)
+        return prepare(arguments.seeds, only=arguments.only, folder=arguments.folder)
     from memviz.cli.doctor import doctor
 
     return doctor(as_json=arguments.json)
@@ -129,26 +131,28 @@ def _parser() -> argparse.ArgumentParser:
     demo = command(
         "demo", "ablate the units that hold what was memorized, print what is lost", DEMO
     )
-    _seeds(demo)
+    _seeds(demo, [0, 1, 2], "one network each (0 1 2)")
     demo.add_argument("--units", type=_whole(1), help="how many units to ablate (5 %% of them all)")
     demo.add_argument("--draws", type=_whole(1), default=20, help="draws of random units (20)")
     demo.add_argument("--figure", type=Path, help="where to write it (memviz-demo.png)")
     demo.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
 
-    prepare = command("prepare", "train the ready study's networks again", PREPARE)
-    _seeds(prepare)
+    prepare = command("prepare", "train the networks of the demos again", PREPARE)
+    prepare.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help="this demo; may be repeated"
+    )
+    _seeds(prepare, None, "one training each (those that ship)")
     prepare.add_argument("--folder", type=Path, help="where to write (over the shipped weights)")
 
-    doctor = command("doctor", "say what is installed, what is missing and how to mend it", DOCTOR)
+    doctor = command("doctor", "say what is installed, what is missing and how to fix it", DOCTOR)
     doctor.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     return parser
 
 
-def _seeds(command: argparse.ArgumentParser) -> None:
+def _seeds(command: argparse.ArgumentParser, default: list[int] | None, words: str) -> None:
     command.add_argument(
-        "--seeds", type=_whole(0), nargs="+", default=[0, 1, 2], metavar="SEED",
-        help="one network each (0 1 2)",
-    )  # fmt: skip
+        "--seeds", type=_whole(0), nargs="+", default=default, metavar="SEED", help=words
+    )
 
 
 def _whole(least: int) -> Callable[[str], int]:

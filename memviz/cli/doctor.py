@@ -1,4 +1,4 @@
-"""``python -m memviz doctor``: what is installed, what is missing, how to mend it."""
+"""``python -m memviz doctor``: what is installed, what is missing, how to fix it."""
 
 from __future__ import annotations
 
@@ -49,9 +49,13 @@ def doctor(*, as_json: bool) -> int:
     for check in checks:
         print(f"{check.status:9} {check.name:26} {check.value}".rstrip())
         if check.cure:
-            print(f"{'':26} to mend it: {check.cure}")
+            print(f"{'':26} to fix it: {check.cure}")
     print()
-    print(f"Missing: {', '.join(missing)}." if missing else "Everything that memviz needs is here.")
+    print(
+        f"Missing: {', '.join(missing)}."
+        if missing
+        else "Everything that memviz needs is installed."
+    )
     return int(bool(missing))
 
 

@@ -1,4 +1,4 @@
-"""Trained networks of a demo on disk: those that ship with the package, and those of the cache."""
+"""Trained networks of the demos on disk: shipped with the package, or kept in the cache folder."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SHIPPED = Path(__file__).parent / "weights"
 
 @dataclass(frozen=True)
 class Kept:
-    """One trained network: the start of its files' names, and what must stand in them.
+    """The files of one trained network, and the facts that they must state.
 
     Parameters
     ----------
-    name : for example ``"example-tied-seed0"``.
-    facts : recipe, seed and whatever else tells this network from others.
-    shipped : whether it comes with the package.
+    name : start of the file names, for example ``"example-tied-seed0"``.
+    facts : recipe, seed and whatever else distinguishes this network from others.
+    shipped : whether it ships with the package.
     """
 
     name: str
@@ -33,19 +33,19 @@ class Kept:
 
     @property
     def folder(self) -> Path:
-        """Where it is read from."""
+        """The folder that it is read from."""
         return SHIPPED if self.shipped else weight_files.cache_folder()
 
     def path(self, part: str, folder: Path | None = None) -> Path:
-        """The file of a part: ``epoch60``, say."""
+        """The file of a part, for example ``epoch60``."""
         return (folder or self.folder) / f"{self.name}-{part}.safetensors"
 
     def read(self, part: str) -> weight_files.State | None:
-        """Tensors of a part, or None where they have yet to be made.
+        """Tensors of a part, or None if it has yet to be trained.
 
         Raises
         ------
-        ValueError : what ships with the package is damaged.
+        ValueError : a file shipped with the package is damaged.
         """
         path = self.path(part)
         if not self.shipped and not path.is_file():
@@ -64,7 +64,7 @@ class Kept:
     def write(
         self, part: str, state: Mapping[str, Tensor], folder: Path | None = None, half: bool = False
     ) -> None:
-        """Write a part; matrices in half precision if asked to."""
+        """Write a part; with ``half``, matrices in half precision."""
         facts = {**self.facts, "part": part}
         weight_files.write(self.path(part, folder), state, facts, half=half)
 
@@ -75,7 +75,7 @@ class Kept:
         predict: Callable[[nn.Module], Tensor],
         folder: Path | None = None,
     ) -> None:
-        """Write a model's weights, in half precision where no prediction changes by it."""
+        """Write a model's weights, in half precision if no prediction changes by it."""
         state, before = {k: v.clone() for k, v in model.state_dict().items()}, predict(model)
         path, facts = self.path(part, folder), {**self.facts, "part": part}
         for half in (True, False):
@@ -86,12 +86,12 @@ class Kept:
 
 
 def folder_to_prepare() -> Path:
-    """The package's own folder where it can be written, else the cache."""
+    """The package's own folder if it is writable, else the cache folder."""
     return SHIPPED if os.access(SHIPPED, os.W_OK) else weight_files.cache_folder()
 
 
 def warn_not_kept(error: OSError) -> None:
-    """Say that trained weights could not be written."""
+    """Warn that trained weights could not be written."""
     warnings.warn(
         f"The weights could not be kept ({error}), so the next use trains again; set "
         "MEMVIZ_CACHE to a folder that can be written.",

@@ -1,4 +1,4 @@
-"""Weights on disk: one safetensors file an epoch, written whole and checked on reading."""
+"""Weights on disk: one safetensors file per epoch, written atomically and checked when read."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ State = dict[str, Tensor]
 
 
 class DamagedWeights(ValueError):
-    """A weight file that can't be used, with the reason."""
+    """A weight file that can't be used; the message says why."""
 
 
 def cache_folder() -> Path:
-    """Where trained weights are kept: ``MEMVIZ_CACHE`` if set, else the user's cache folder."""
+    """The folder of trained weights: ``MEMVIZ_CACHE`` if set, else the user's cache folder."""
     chosen = os.environ.get("MEMVIZ_CACHE")
     if chosen:
         return Path(chosen).expanduser()
@@ -31,10 +31,10 @@ def cache_folder() -> Path:
 
 
 def write(path: Path, state: Mapping[str, Tensor], facts: Mapping[str, str], half: bool) -> None:
-    """Write a state dict and its facts; a reader sees the whole file or none.
+    """Write a state dict and its facts atomically.
 
-    With ``half``, kernels and matrices are kept in half precision. All else stays as it is:
-    batch-norm statistics can be too small for half precision, and take little room.
+    With ``half``, kernels and matrices are stored in half precision. Vectors are not: batch-norm
+    statistics can be too small for half precision, and take little space.
     """
     kept = {
         name: tensor.half() if half and tensor.ndim > 1 else tensor
@@ -45,11 +45,11 @@ def write(path: Path, state: Mapping[str, Tensor], facts: Mapping[str, str], hal
 
 
 def read(path: Path, expected: Mapping[str, str]) -> tuple[State, dict[str, str]]:
-    """Read a state dict in full precision, and its facts.
+    """Read a state dict, in full precision, and its facts.
 
     Raises
     ------
-    DamagedWeights : the file is cut, altered, or not the one that ``expected`` describes.
+    DamagedWeights : the file is truncated, altered, or its facts differ from ``expected``.
     """
     try:
         kept, facts = tensor_files.read(path)
@@ -57,9 +57,7 @@ def read(path: Path, expected: Mapping[str, str]) -> tuple[State, dict[str, str]
         raise DamagedWeights(f"{path.name} can't be read ({error})") from error
     for key, value in expected.items():
         if facts.get(key) != value:
-            raise DamagedWeights(
-                f"{path.name} has {key} {facts.get(key)!r}, but {value!r} is needed"
-            )
+            raise DamagedWeights(f"{path.name} has {key} {facts.get(key)!r}, expected {value!r}")
     if facts.get("sha256") != tensor_files.digest(kept):
         raise DamagedWeights(f"{path.name} was altered after it was written")
     state = {
@@ -70,7 +68,7 @@ def read(path: Path, expected: Mapping[str, str]) -> tuple[State, dict[str, str]
 
 
 class StoredCheckpoints(Mapping[int, State]):
-    """Epoch to state dict, each read from its file when it is asked for."""
+    """Epoch to state dict; each is read from its file on access."""
 
     def __init__(self, paths: Mapping[int, Path], expected: Mapping[str, str]) -> None:
         self._paths = dict(sorted(paths.items()))

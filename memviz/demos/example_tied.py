@@ -31,6 +31,7 @@ LAYERS = ("relu1", "relu2", "relu3", "relu4", "relu5")
 GENERALIZATION, MEMORIZATION = 0.2, 0.1
 SHIPPED_SEEDS = (0, 1, 2)
 TRAINING_SECONDS = 35  # On two cores; said before a training starts.
+MINUTES = TRAINING_SECONDS / 60  # To prepare one seed on two cores.
 _LAST = f"epoch{digits.EPOCHS}"
 
 

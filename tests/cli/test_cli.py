@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 
 from memviz.__main__ import main
 from memviz.cli import demo, doctor, lab
+from memviz.demos import demos
 from memviz.engine.sets import AblationCurve
 
 ROOT = Path(__file__).parents[2]
@@ -297,22 +299,63 @@ class TestDemo:
             main(["demo", "--seeds", "0", "--units", "320"])
 
 
-def test_prepare_trains_into_the_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from memviz.demos.digits import _study as digits
+class TestPrepare:
+    @pytest.fixture
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int], Path | None]]:
+        """Which demo was to prepare what; nothing is trained."""
+        calls: list[tuple[str, list[int], Path | None]] = []
 
-    asked: list[object] = []
+        def watch(name: str) -> Callable[[list[int], Path | None], Path]:
+            def prepare(seeds: list[int], folder: Path | None) -> Path:
+                calls.append((name, seeds, folder))
+                return folder or Path("weights")
 
-    def prepare(seeds: list[int], folder: Path | None) -> Path:
-        asked.append((seeds, folder))
-        return folder or digits.SHIPPED
+            return prepare
 
-    monkeypatch.setattr(digits, "prepare", prepare)
-    assert main(["prepare", "--seeds", "0", "2", "--folder", str(tmp_path)]) == 0
-    assert main(["prepare"]) == 0
-    assert asked == [([0, 2], tmp_path), ([0, 1, 2], None)]
-    assert capsys.readouterr().out == f"Wrote {tmp_path}\nWrote {digits.SHIPPED}\n"
+        for name, module in demos().items():
+            monkeypatch.setattr(module, "prepare", watch(name))
+        return calls
+
+    def test_trains_into_the_folder(
+        self,
+        asked: list[tuple[str, list[int], Path | None]],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        only = ["prepare", "--only", "digits"]
+        assert main([*only, "--seeds", "0", "2", "--folder", str(tmp_path)]) == 0
+        assert main(only) == 0
+        assert asked == [("digits", [0, 2], tmp_path), ("digits", [0, 1, 2], None)]
+        assert capsys.readouterr().out == (
+            f"digits: seeds 0, 2, about 1 min on two cores.\nWrote {tmp_path}\n"
+            "digits: seeds 0, 1, 2, about 2 min on two cores.\nWrote weights\n"
+        )
+
+    def test_every_demo_that_is_found_is_prepared_and_says_its_time_first(
+        self,
+        asked: list[tuple[str, list[int], Path | None]],
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        assert main(["prepare"]) == 0
+        assert [(name, len(seeds)) for name, seeds, _ in asked] == [
+            ("digits", 3),
+            ("early_learning", 3),
+            ("encoders", 1),
+            ("example_tied", 3),
+            ("scenes", 1),
+        ]
+        lines = capsys.readouterr().out.splitlines()
+        assert all("min on two cores." in line for line in lines[:5])
+        assert lines[5:] == ["Wrote weights"] * 5
+
+    def test_only_may_be_repeated(self, asked: list[tuple[str, list[int], Path | None]]) -> None:
+        names = ["scenes", "digits", "scenes"]
+        assert main(["prepare", *(word for name in names for word in ("--only", name))]) == 0
+        assert [name for name, _, _ in asked] == ["scenes", "digits"]
+
+    def test_an_unknown_demo_is_answered_with_the_known(self) -> None:
+        with pytest.raises(SystemExit, match=r"no demo 'contest' to prepare; .*digits, early"):
+            main(["prepare", "--only", "digits", "--only", "contest"])
 
 
 class TestDoctor:
@@ -338,7 +381,7 @@ class TestDoctor:
 
         assert main(["doctor"]) == 0
         out = capsys.readouterr().out
-        assert out.endswith("Everything that memviz needs is here.\n")
+        assert out.endswith("Everything that memviz needs is installed.\n")
         for word in ("python", torch.__version__, "threads", "torchvision", "Chromium", "memory"):
             assert word in out
 
@@ -355,7 +398,7 @@ class TestDoctor:
         assert main(["doctor"]) == 1
         out = capsys.readouterr().out
         assert "missing   no-such-package" in out
-        assert 'to mend it: python -m pip install -c constraints.txt -e ".[lab]"' in out
+        assert 'to fix it: python -m pip install -c constraints.txt -e ".[lab]"' in out
         assert out.endswith("Missing: no-such-package.\n")
 
     def test_an_old_package_is_missing_too(self, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,55 +24,15 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from memviz.probes.contest import Contest, Entry, Truth, contest
+from memviz.probes.contest import Contest, Entry, contest
 
-from ._truths import (
-    constructed,
-    example_tied_all,
-    example_tied_one,
-    injected,
-    injected_by_training,
-    ordinary,
-)
+from ._found import known_truths, truths
 
 SEEDS = (0, 1, 2)
 MINUTES = 6  # Of three seeds on one core that does nothing else; said before it starts.
-
-TRUTHS: dict[str, Callable[[int], Truth]] = {
-    "injected, one image a unit": injected,
-    "injected, trained": injected_by_training,
-    "constructed, hard-tanh": lambda seed: constructed(seed, "hardtanh"),
-    "constructed, ReLU": constructed,
-    "example-tied, all": example_tied_all,
-    "example-tied, one image": example_tied_one,
-    "digits": ordinary,
-}
-"""The truths that come with memviz, by name: functions of a seed."""
-
-
-def truths(seeds: Sequence[int] = SEEDS, names: Sequence[str] | None = None) -> Iterator[Truth]:
-    """The truths of some seeds, made one after the other.
-
-    Raises
-    ------
-    ValueError
-        If there is no truth of a name.
-
-    Examples
-    --------
-    >>> [truth.name for truth in truths([0], ["digits"])]
-    ['digits']
-    """
-    chosen = list(TRUTHS) if names is None else list(names)
-    unknown = [name for name in chosen if name not in TRUTHS]
-    if unknown:
-        raise ValueError(f"there is no truth {unknown[0]!r}; choose from {', '.join(TRUTHS)}.")
-    for name in chosen:
-        for seed in seeds:
-            yield TRUTHS[name](seed)
 
 
 def show(found: Contest) -> None:
@@ -102,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Hold the contest, print its tables and save its figures."""
     parser = argparse.ArgumentParser(prog="python -m memviz.demos.contest")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--truths", nargs="+", default=list(TRUTHS), choices=list(TRUTHS))
+    known = list(known_truths())
+    parser.add_argument("--truths", nargs="+", default=known, choices=known)
     parser.add_argument("--folder", type=Path, default=Path(), help="for the figures")
     given = parser.parse_args(arguments)
     print(

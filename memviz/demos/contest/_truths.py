@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 
@@ -141,6 +141,18 @@ def example_tied_one(seed: int = 0) -> Truth:
 def ordinary(seed: int = 0) -> Truth:
     """The digits network with its 120 wrong labels, where nothing is planted."""
     return Truth("digits", digits.load(seed), (), seed, k=NAMED, note="nothing is planted")
+
+
+TRUTHS: dict[str, Callable[[int], Truth]] = {
+    "injected, one image a unit": injected,
+    "injected, trained": injected_by_training,
+    "constructed, hard-tanh": lambda seed: constructed(seed, "hardtanh"),
+    "constructed, ReLU": constructed,
+    "example-tied, all": example_tied_all,
+    "example-tied, one image": example_tied_one,
+    "digits": ordinary,
+}
+"""The truths that come with memviz, by name: functions of a seed."""
 
 
 def train_units(study: Study, units: UnitSet, images: Tensor, *, seed: int) -> None:

@@ -13,6 +13,7 @@ from ._study import CLASSES as CLASSES
 from ._study import EPOCHS as EPOCHS
 from ._study import HIDDEN as HIDDEN
 from ._study import LEARNING_RATE as LEARNING_RATE
+from ._study import MINUTES as MINUTES
 from ._study import TRAINING as TRAINING
 from ._study import WEIGHT_DECAY as WEIGHT_DECAY
 from ._study import Digits as Digits

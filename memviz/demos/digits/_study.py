@@ -47,6 +47,7 @@ CHECKPOINT_EPOCHS = (0, 3, 10, 20, 30, 40, 60)
 SHIPPED_SEEDS = (0, 1, 2)
 SHIPPED = Path(__file__).parents[1] / "weights"
 TRAINING_SECONDS = 30  # On two cores; said before a training starts.
+MINUTES = TRAINING_SECONDS / 60  # To prepare one seed on two cores.
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,10 @@ LAYERS = ("conv1", "conv2", "conv3", "conv4")
 How = Literal["simclr", "masked", "supervised"]
 Side = Literal["target", "reference"]
 _LAST = f"epoch{EPOCHS}"
+_SHIPPED: tuple[tuple[How, Side], ...] = (
+    ("simclr", "target"), ("simclr", "reference"), ("supervised", "target")
+)  # fmt: skip
+MINUTES = len(_SHIPPED) * TRAINING_SECONDS / 60  # To prepare one seed, at most.
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,11 +176,6 @@ def prepare(seeds: Iterable[int] = SHIPPED_SEEDS, folder: str | Path | None = No
             _kept(seed, how, side).write(_LAST, _trained(seed, how, side), target, half=True)
             print(f"encoders, seed {seed}, {how} {side}: written to {target}", flush=True)
     return target
-
-
-_SHIPPED: tuple[tuple[How, Side], ...] = (
-    ("simclr", "target"), ("simclr", "reference"), ("supervised", "target")
-)  # fmt: skip
 
 
 def _network(seed: int, how: How) -> nn.Sequential:

@@ -12,22 +12,15 @@ it and have 20; pairs are of all hidden units.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from memviz.probes.information import (
-    Edges,
-    Estimator,
-    Where,
-    entropy,
-    pair_information,
-    rank_models,
-)
-from memviz.study import Study
+from memviz.probes.information import Where, rank_models
 
 from . import _families as model_families
+from ._measures import measures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,53 +32,6 @@ _BETTER: dict[str, dict[str, Literal["high", "low"]]] = {
     "coloured digits": {"pairs": "low", "entropy": "high"},
     "shuffled digits": {"pairs": "high", "entropy": "low"},
 }
-
-
-def measures(
-    studies: Mapping[Any, Study],
-    bins: int = 100,
-    where: Where = "before",
-    estimators: Sequence[Estimator] = ("binned", "ksg"),
-    progress: bool = True,
-) -> pd.DataFrame:
-    """One row a model: accuracies, mean entropy under all three edges, mean pair information.
-
-    Measured on each study's group ``test``, with the null of each beside.
-
-    Examples
-    --------
-    >>> import torch
-    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
-    >>> inputs, groups = torch.randn(40, 4), {"clean": range(20), "test": range(20, 40)}
-    >>> studies = {"one": Study(model.eval(), inputs, torch.zeros(40), groups)}
-    >>> measures(studies, bins=10, estimators=["binned"]).shape
-    (1, 10)
-    """
-    import pandas as pd
-
-    rows = {}
-    for setting, study in studies.items():
-        held_out, row = study.group("test"), dict(model_families.accuracies(study))
-        for edges in get_args(Edges):
-            found = entropy(
-                study, None, held_out, bins=bins, edges=edges, where=where, progress=progress
-            )
-            row[f"entropy {edges}"] = found.mean
-            row[f"null entropy {edges}"] = found.null_mean
-        for estimator in estimators:
-            pairs = pair_information(
-                study,
-                None,
-                held_out,
-                estimator=estimator,
-                where=where,
-                null_draws=1,
-                progress=progress,
-            )
-            row[f"pairs {estimator}"] = pairs.mean
-            row[f"null pairs {estimator}"] = pairs.null_mean
-        rows[setting] = row
-    return pd.DataFrame(rows).T
 
 
 def rankings(table: pd.DataFrame, family: str) -> dict[str, float]:

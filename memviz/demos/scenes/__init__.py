@@ -1,5 +1,15 @@
-"""Scenes: drawn pictures, their captions and two CLIP models of them."""
+"""Scenes: drawn pictures, their captions, and two CLIP models trained on them."""
 
+from ._recipe import MINUTES as MINUTES
+from ._recipe import SHIPPED_SEEDS as SHIPPED_SEEDS
+from ._recipe import SIDES as SIDES
+from ._recipe import Scenes as Scenes
+from ._recipe import fit as fit
+from ._recipe import gaps as gaps
+from ._recipe import load_scenes as load_scenes
+from ._recipe import prepare as prepare
+from ._recipe import utility as utility
+from ._study import load as load
 from ._study import retrieval as retrieval
 from ._trainings import DIRECTIONS as DIRECTIONS
 from ._trainings import STEPS as STEPS

@@ -13,9 +13,9 @@ def main(arguments: list[str]) -> None:
         prepare()
     seeds, rules = (0, 1, 2), ((10, 5), (10, None), (1, None))
     all_scenes = [load_scenes(seed) for seed in seeds]
-    found = {rule: [gaps(scenes, *rule) for scenes in all_scenes] for rule in rules}
+    gaps_by_rule = {rule: [gaps(scenes, *rule) for scenes in all_scenes] for rule in rules}
     print(f"mean of seeds {seeds} (lowest to highest); null: the same models, held-out pairs")
-    for (k, top), tables in found.items():
+    for (k, top), tables in gaps_by_rule.items():
         print(f"{k} neighbours, {'all' if top is None else f'the {top} most frequent'} labels")
         for name in tables[0]:
             cells = []
@@ -24,11 +24,11 @@ def main(arguments: list[str]) -> None:
                 mean = sum(values) / len(values)
                 cells.append(f"{metric} {mean:+.3f} ({min(values):+.3f} to {max(values):+.3f})")
             print(f"  {name:<10} {'  '.join(cells)}")
-    useful = [utility(scenes, side) for scenes in all_scenes for side in SIDES]
+    utilities = [utility(scenes, side) for scenes in all_scenes for side in SIDES]
     chance = sum(float(s.sets.heldout.objects.float().mean()) for s in all_scenes) / len(seeds)
     print(
-        f"utility of the six models {sum(useful) / len(useful):.3f} ({min(useful):.3f} to "
-        f"{max(useful):.3f}), by chance {chance:.3f}"
+        f"utility of the six models {sum(utilities) / len(utilities):.3f} "
+        f"({min(utilities):.3f} to {max(utilities):.3f}), by chance {chance:.3f}"
     )
 
 

@@ -1,9 +1,4 @@
-"""What each unit of the scenes' target holds of the recall gap: swept once and kept.
-
-``python -m memviz.demos.scenes.effects`` prints the ablation curves of seed 0: PPG, AUCG, utility
-as the highest units go, by the exact sweep and at random. ``... sweep`` makes the sweep again
-(minutes on two cores) and writes it.
-"""
+"""Exact effect of each unit of the scenes' target on the recall gap: swept once and stored."""
 
 from __future__ import annotations
 
@@ -21,7 +16,7 @@ _PART = "effects"
 
 
 def known_effects(retrieval: Retrieval, seed: int) -> Scores | None:
-    """The kept sweep of a seed, or None where there is none for these weights and settings.
+    """The stored sweep of a seed; None for seeds that do not ship.
 
     Examples
     --------
@@ -31,14 +26,14 @@ def known_effects(retrieval: Retrieval, seed: int) -> Scores | None:
     """
     if seed not in SHIPPED_SEEDS:
         return None
-    found = _kept(retrieval, seed).read(_PART)
-    assert found is not None
-    values, null = (found[name].double().numpy() for name in ("values", "null"))
+    tables = _kept(retrieval, seed).read(_PART)
+    assert tables is not None
+    values, null = (tables[name].double().numpy() for name in ("values", "null"))
     return effect_scores(_units(retrieval), values, null)
 
 
 def write_effects(retrieval: Retrieval, seed: int, scores: Scores) -> None:
-    """Keep a sweep over all units with the package, or else in the cache."""
+    """Store a sweep over all units in the package, or in the cache folder if that is read-only."""
     assert scores.null is not None
     state = {"values": torch.tensor(scores.values), "null": torch.tensor(scores.null.values[0])}
     single = {name: tensor.float() for name, tensor in state.items()}

@@ -40,6 +40,7 @@ WIDTH, CONTEXT, VOCABULARY = 64, 16, 49408
 PREPROCESS = {"mean": [0.25] * 3, "std": [0.25] * 3, "size": SIZE}
 SHIPPED_SEEDS = (0,)
 TRAINING_SECONDS = 90  # Both models on two cores, at most; said before a training starts.
+MINUTES = TRAINING_SECONDS / 60  # To prepare one seed on two cores.
 _EMBEDDING = "token_embedding.weight"
 
 Side = Literal["target", "reference"]

@@ -9,12 +9,12 @@ from ._effects import known_effects
 from ._recipe import load_scenes
 
 
-def retrieval(seed: int = 0, k: int = 10, top: int | None = 5) -> Retrieval:
+def load(seed: int = 0, k: int = 10, top: int | None = 5) -> Retrieval:
     """The scenes as the déjà vu explorer takes them: the target, its reference and the sets.
 
     Examples
     --------
-    >>> retrieval(seed=0)
+    >>> load(seed=0)
     Retrieval('scenes': 1,000 training pairs, 2,000 public pictures, 1,000 held-out pairs)
     """
     scenes = load_scenes(seed)
@@ -35,3 +35,6 @@ def retrieval(seed: int = 0, k: int = 10, top: int | None = 5) -> Retrieval:
     )
     found.effects = known_effects(found, seed) if (k, top) == (10, 5) else None
     return found
+
+
+retrieval = load  # its name of old

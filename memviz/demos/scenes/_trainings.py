@@ -1,8 +1,8 @@
-"""The scenes' two models trained in other settings: what is varied, and each training kept.
+"""The scenes' two models trained in other settings, each training stored.
 
 A setting differs from the demo's recipe (``memviz.demos.scenes``) in one thing. Equal settings are
 trained once: no masking, the recipe's weight decay, 1,000 pairs and three private words are all the
-recipe itself, whose checkpoints are also what early stopping gives.
+recipe itself, and early stopping uses its checkpoints.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from ._recipe import (
     whole_vocabulary,
 )
 
-STOPS = (5, 10, 20, 40, EPOCHS)  # Epochs at which the recipe's own training is looked at.
+STOPS = (5, 10, 20, 40, EPOCHS)  # Epochs at which the recipe's own training is evaluated.
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the scenes are drawn with and the models trained with; the demo's recipe unless given.
+    """How the scenes are drawn and the models trained; the defaults are the demo's recipe.
 
     Attributes
     ----------
-    pairs : of the target's and of the reference's training set.
-    temperature : fixed; learned with None.
+    pairs : number of training pairs of each model.
+    temperature : fixed value; None learns it.
     """
 
     pairs: int = 1000
@@ -51,12 +51,12 @@ class Setting:
 
     @property
     def stops(self) -> tuple[int, ...]:
-        """Epochs whose weights are kept: the last, and of the recipe some before."""
+        """Epochs whose weights are stored: the last, and for the recipe some earlier ones."""
         return STOPS if self == Setting() else (self.epochs,)
 
     @property
     def steps(self) -> int:
-        """Steps of the whole training."""
+        """Optimizer steps of the whole training."""
         return self.epochs * -(-self.pairs // BATCH_SIZE)
 
 
@@ -64,13 +64,13 @@ STEPS = Setting().steps
 
 
 def of_size(pairs: int) -> Setting:
-    """So many pairs with the recipe's number of steps, as near as whole epochs come."""
+    """The recipe on another number of pairs, for about as many steps, in whole epochs."""
     return Setting(pairs=pairs, epochs=round(STEPS / -(-pairs // BATCH_SIZE)))
 
 
 @dataclass(frozen=True)
 class Point:
-    """A setting's models after an epoch, and the value that tells it from its neighbours."""
+    """A setting's models after an epoch, and the value of what is varied."""
 
     value: str
     setting: Setting = Setting()
@@ -79,7 +79,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Direction:
-    """Settings that differ in one thing, in its order."""
+    """Settings that differ in one thing, in ascending order of it."""
 
     title: str
     points: Sequence[Point]
@@ -114,60 +114,63 @@ DIRECTIONS = {
 
 
 def scenes_of(setting: Setting, seed: int, *, progress: bool = True) -> dict[int, Scenes]:
-    """Epoch to both models and the sets; trained on first use, then found in the cache folder.
+    """Epoch to both models and the sets; trained on first use, then read from the cache folder.
 
-    Each model is kept as soon as it is trained, so that a long list of settings can be interrupted.
+    Each model is stored as soon as it is trained, so a long list of settings can be interrupted.
 
     Examples
     --------
     >>> scenes_of(Setting(private_words=0), seed=0)  # doctest: +SKIP
     """
     sets = _sets(setting.pairs, setting.private_words, seed)
-    found = [_states(sets, setting, seed, side, progress) for side in SIDES]
+    by_side = [_states(sets, setting, seed, side, progress) for side in SIDES]
     return {
-        epoch: Scenes(sets, *(_model(states[epoch]) for states in found)) for epoch in setting.stops
+        epoch: Scenes(sets, *(_model(states[epoch]) for states in by_side))
+        for epoch in setting.stops
     }
 
 
 def is_ready(setting: Setting, seed: int) -> bool:
     """Whether both models of a setting are in the cache folder."""
-    kept = (_kept(setting, seed, side) for side in SIDES)
-    return all(one.path(f"epoch{epoch:03d}").is_file() for one in kept for epoch in setting.stops)
+    trainings = (_kept(setting, seed, side) for side in SIDES)
+    return all(
+        kept.path(f"epoch{epoch:03d}").is_file() for kept in trainings for epoch in setting.stops
+    )
 
 
 @lru_cache(maxsize=3)
 def _sets(pairs: int, private_words: int, seed: int) -> SceneSets:
-    """Drawn once for the settings of a direction, as long as there are few seeds."""
+    """The scenes of a seed, drawn once for all settings that share them."""
     return draw_scenes(seed, target=pairs, reference=pairs, private_words=private_words)
 
 
 def _states(
     sets: SceneSets, setting: Setting, seed: int, side: Side, progress: bool
 ) -> dict[int, State]:
-    """Epoch to the state over the captions' tokens."""
+    """Epoch to state dict over the captions' tokens, stored or trained now."""
     kept = _kept(setting, seed, side)
     stored = {epoch: kept.read(f"epoch{epoch:03d}") for epoch in setting.stops}
-    found = {epoch: state for epoch, state in stored.items() if state is not None}
-    if len(found) == len(stored):
-        return found
+    states = {epoch: state for epoch, state in stored.items() if state is not None}
+    if len(states) == len(stored):
+        return states
     settings = asdict(setting)
     del settings["pairs"], settings["private_words"]
     _, run = fit(
         sets.named()[side], seed, **settings, checkpoint_epochs=setting.stops, progress=progress
     )
-    found = {epoch: dict(state) for epoch, state in run.checkpoints.items()}
+    states = {epoch: dict(state) for epoch, state in run.checkpoints.items()}
     try:
-        for epoch, state in found.items():
+        for epoch, state in states.items():
             kept.write(f"epoch{epoch:03d}", state)
     except OSError as error:
         warn_not_kept(error)
-    return found
+    return states
 
 
 def _kept(setting: Setting, seed: int, side: Side) -> Kept:
-    told = {name: str(value) for name, value in asdict(setting).items()}
-    name = "-".join(["scene-directions", *told.values(), f"seed{seed}", side])
-    return Kept(name, {"recipe": RECIPE, "seed": str(seed), "side": side, **told}, shipped=False)
+    values = {name: str(value) for name, value in asdict(setting).items()}
+    name = "-".join(["scene-directions", *values.values(), f"seed{seed}", side])
+    return Kept(name, {"recipe": RECIPE, "seed": str(seed), "side": side, **values}, shipped=False)
 
 
 def _model(state: State) -> Clip:
@@ -180,6 +183,6 @@ def _model(state: State) -> Clip:
 
 @cache
 def _any_model() -> Clip:
-    """A model of the recipe, with preprocessing and tokenizer, to put weights into."""
-    two = draw_scenes(0, target=2, reference=1, public=1, heldout=1).target
-    return fit(two, epochs=1, progress=False)[0]
+    """A model of the recipe, with preprocessing and tokenizer, to load weights into."""
+    pairs = draw_scenes(0, target=2, reference=1, public=1, heldout=1).target
+    return fit(pairs, epochs=1, progress=False)[0]

@@ -3,18 +3,18 @@
 ``python -m memviz.demos.scenes.coco FOLDER --seeds 0 1 2`` reads ``captions.json``,
 ``instances.json`` and ``images`` in FOLDER, splits the photos into target, reference, public and
 held-out sets, reports their duplicates, trains both models and prints PPG, PRG and AUCG with the
-held-out null, and the utility. What it has trained is kept in ``--keep`` (the cache folder unless
-given), two open_clip folders a seed that ``memviz.models.clip.load_clip`` opens; stopped, the
-command goes on from there.
+held-out null, and the utility. The models are stored in ``--keep`` (by default the cache folder),
+two open_clip folders per seed that ``memviz.models.clip.load_clip`` opens. An interrupted training
+resumes from there.
 
-Recipe. A pair is a photo, squeezed to 64 x 64 pixels, and its first caption. A transformer of three
+Recipe. A pair is a photo, squashed to 64 x 64 pixels, and its first caption. A transformer of three
 blocks over 64 patches, one of three over the caption, width 128; AdamW at 1e-3 with a cosine,
 weight decay 0.1, batches of 64. Both models start from the same weights. As in
 ``memviz.demos.scenes``, of CLIP's vocabulary only the captions' tokens are trained, and every other
 gets their mean.
 
-So few photos teach a model little about photographs: what is measured is mostly what it knows of
-its own pairs.
+So few photos teach a model little about photographs in general: the figures mostly reflect what it
+knows of its own pairs.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ from ._recipe import SIDES, Scenes, Side
 
 PAIRS, EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 128, 60, 64, 1e-3, 0.1
 SIZE, PATCH, WIDTH, LAYERS, CONTEXT, VOCABULARY = 64, 8, 128, 3, 32, 49408
-PREPROCESS = {"size": SIZE, "resize_mode": "squash"}  # No cut: every object stays in the picture.
+PREPROCESS = {"size": SIZE, "resize_mode": "squash"}  # No crop: every object stays in the picture.
 HELD_OUT_SHARE = 0.3  # Of the photos that no model is trained on; the others are public.
-LEAST = 5  # Photos of a kind of object that the utility is measured with.
+LEAST = 5  # Photos that a class needs to count for the utility.
 THUMBNAIL, ALIKE = 8, 0.98
 RULES = ((10, 5), (10, None), (1, None), (5, 3))  # Neighbours, and labels kept of them.
 _EMBEDDING = "token_embedding.weight"
 
 
 def read(folder: str | Path) -> CaptionPairs:
-    """Photos with their first caption and their objects; unreadable ones are left out, and told.
+    """Photos with their first caption and their objects; unreadable ones are reported and left out.
 
     Raises
     ------
@@ -69,8 +69,8 @@ def read(folder: str | Path) -> CaptionPairs:
     Traceback (most recent call last):
     FileNotFoundError: there is no folder of pictures 'nowhere/images'.
     """
-    place = Path(folder)
-    pairs = read_coco(place / "captions.json", place / "instances.json", place / "images")
+    folder = Path(folder)
+    pairs = read_coco(folder / "captions.json", folder / "instances.json", folder / "images")
     readable = pairs.readable()
     if not bool(readable.all()):
         print(f"{int((~readable).sum())} photos can't be read and are left out.")
@@ -78,17 +78,17 @@ def read(folder: str | Path) -> CaptionPairs:
 
 
 def split(pairs: CaptionPairs, size: int = PAIRS, seed: int = 0) -> SceneSets:
-    """Four sets without a common photo: two of a size to train on; public and held-out the rest.
+    """Four disjoint sets of photos: two of ``size`` to train on, the rest public and held out.
 
     Raises
     ------
-    ValueError : too few photos.
+    ValueError : there are too few photos for two training sets of this size.
     """
     rest = len(pairs) - 2 * size
     held_out = int(HELD_OUT_SHARE * rest)
     if size < 2 or held_out < 1:
         raise ValueError(
-            f"there are {len(pairs)} photos: target and reference can't have {size} each; use "
+            f"there are {len(pairs)} photos, too few for two training sets of {size}; use "
             f"2 to {(len(pairs) - 4) // 2}."
         )
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(int(seed)))
@@ -97,7 +97,7 @@ def split(pairs: CaptionPairs, size: int = PAIRS, seed: int = 0) -> SceneSets:
 
 
 def shared(sets: SceneSets) -> dict[str, Duplicates]:
-    """Duplicates between and within the sets: of pixels, of captions, and of alike thumbnails."""
+    """Duplicates between and within the sets: equal pixels, equal captions, similar thumbnails."""
     named = sets.named()
     thumbnails = {name: _thumbnails(pairs) for name, pairs in named.items()}
     return {
@@ -123,8 +123,8 @@ def train(
 
     Parameters
     ----------
-    vocabulary : texts whose tokens are trained; the sides' must be the same.
-    folder : where the training is kept after every epoch, and from where it goes on.
+    vocabulary : texts whose tokens are trained; give both sides the same.
+    folder : where the training is saved after every epoch, and resumed from.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def train(
 
 
 def queries(class_names: Sequence[str]) -> list[str]:
-    """A caption that names one kind of object, for each.
+    """One caption per class, naming it.
 
     Examples
     --------
@@ -166,7 +166,7 @@ def queries(class_names: Sequence[str]) -> list[str]:
 
 
 def gaps(photos: Scenes, k: int = 10, top: int | None = 5) -> dict[str, tuple[float, ...]]:
-    """PPG, PRG and AUCG: of both models' own pairs, the mean; and of the held-out pairs."""
+    """PPG, PRG and AUCG: the mean over both models' own pairs, and on the held-out pairs."""
     own, other = both_ways(photos, k, top)
     null = own.null
     assert null is not None
@@ -178,13 +178,13 @@ def gaps(photos: Scenes, k: int = 10, top: int | None = 5) -> dict[str, tuple[fl
 
 
 def useful(photos: Scenes) -> dict[str, float]:
-    """Average precision on photos that no model was trained on, means of both models."""
-    found = [_useful(photos, getattr(photos, side)) for side in SIDES]
-    return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
+    """Average precision on photos that neither model was trained on, mean of both models."""
+    by_side = [_useful(photos, getattr(photos, side)) for side in SIDES]
+    return {name: sum(row[name] for row in by_side) / len(by_side) for name in by_side[0]}
 
 
 def _useful(photos: Scenes, clip: Clip) -> dict[str, float]:
-    """Of zero-shot retrieval and of a linear probe, and what chance would give."""
+    """Average precision of zero-shot retrieval and of a linear probe, and by chance."""
     public, heldout = photos.sets.public, photos.sets.heldout
     model: Any = clip.model
     images = [
@@ -204,14 +204,14 @@ def _useful(photos: Scenes, clip: Clip) -> dict[str, float]:
 
 
 def _thumbnails(pairs: CaptionPairs) -> Tensor:
-    """Every photo as a few coloured cells around its mean: alike for copies in another size."""
+    """Every photo as a few coloured cells around its mean: the same for copies of another size."""
     from torchvision.transforms.functional import pil_to_tensor
 
     cells = [
         pil_to_tensor(pairs.image(i).resize((THUMBNAIL, THUMBNAIL))) for i in range(len(pairs))
     ]
     flat = torch.stack(cells).flatten(1).float()
-    # The ones keep a photo of one colour from being a row of zeros.
+    # The column of ones keeps a photo of a single colour from being a row of zeros.
     return torch.cat([flat - flat.mean(1, keepdim=True), torch.ones(len(flat), 1)], 1)
 
 
@@ -226,22 +226,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the duplicates of each seed's sets, then the figures of all seeds."""
     parser = argparse.ArgumentParser(prog="python -m memviz.demos.scenes.coco")
     parser.add_argument("folder", type=Path, help="with captions.json, instances.json and images/")
-    parser.add_argument("--pairs", type=int, default=PAIRS, help="of each training set")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="training pairs of each model")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--keep", type=Path, help="where the models are kept; the cache folder")
+    parser.add_argument("--keep", type=Path, help="folder for the models (default: the cache)")
     given = parser.parse_args(arguments)
     pairs = read(given.folder)
     texts = [*pairs.captions, *queries(pairs.class_names)]
     all_photos = []
     for seed in given.seeds:
         sets = split(pairs, given.pairs, seed)
-        sizes = ", ".join(f"{name} {len(one)}" for name, one in sets.named().items())
+        sizes = ", ".join(f"{name} {len(part)}" for name, part in sets.named().items())
         print(f"seed {seed}: photos {sizes}")
-        for what, found in shared(sets).items():
-            print(f"{what}: {found}")
-        place = given.keep or cache_folder()
-        place /= f"coco-{given.pairs}-epochs{given.epochs}-seed{seed}"
+        for what, equal in shared(sets).items():
+            print(f"{what}: {equal}")
+        folder = given.keep or cache_folder()
+        folder /= f"coco-{given.pairs}-epochs{given.epochs}-seed{seed}"
         clips = []
         for side in SIDES:
             clip = train(
@@ -250,14 +250,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 vocabulary=texts,
                 epochs=given.epochs,
                 seed=seed,
-                folder=place / f"{side}-training",
+                folder=folder / f"{side}-training",
             )
-            save_clip(place / side, clip)
+            save_clip(folder / side, clip)
             clips.append(clip)
         all_photos.append(Scenes(sets, *clips))
     print(
-        f"mean of seeds {tuple(given.seeds)} (lowest to highest); {given.pairs} photos a training "
-        f"set, {given.epochs} epochs"
+        f"mean of seeds {tuple(given.seeds)} (lowest to highest); {given.pairs} photos per "
+        f"training set, {given.epochs} epochs"
     )
     for k, top in RULES:
         print(f"{k} neighbours, {'all' if top is None else f'the {top} most frequent'} labels")
@@ -266,10 +266,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             columns = zip(*(table[name] for table in tables), strict=True)
             cells = [f"{gap} {_spread(column)}" for gap, column in zip(GAPS, columns, strict=True)]
             print(f"  {name}  {'  '.join(cells)}")
-    print("average precision on photos that no model was trained on")
-    usefuls = [useful(photos) for photos in all_photos]
-    for name in usefuls[0]:
-        print(f"  {name:<22} {_spread([one[name] for one in usefuls])}")
+    print("average precision on photos that neither model was trained on")
+    precisions = [useful(photos) for photos in all_photos]
+    for name in precisions[0]:
+        print(f"  {name:<22} {_spread([row[name] for row in precisions])}")
 
 
 def _spread(values: Sequence[float]) -> str:

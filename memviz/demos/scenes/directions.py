@@ -2,16 +2,16 @@
 
 ``python -m memviz.demos.scenes.directions size masking --seeds 0 1 2`` prints PPG, PRG and AUCG (10
 neighbours, the 5 most frequent labels) on training pairs and on held-out pairs, and the utility,
-for each setting of the named directions; without names, of all. ``base`` prints the recipe's gaps
-against the number of neighbours and over the first pairs of each sorting. ``--pictures FOLDER``
-draws what was printed.
+for each setting of the named directions, by default of all. ``base`` prints the recipe's gaps
+against the number of neighbours, and over the first pairs in each sort order. ``--pictures FOLDER``
+draws them.
 
 Training pairs: the mean of target against reference on the target's pairs, and of reference
 against target on its own. Held-out pairs: the same two models on pairs that neither was trained
-on. Utility and linear probe are means of both models, on held-out pictures. Two trainings a
-setting and seed, about a minute on one core; they are kept in the cache folder, so that the
-command can be interrupted, and equal settings are trained once. ``--ready`` prints only what is
-trained already. Rows: seeds, or seeds times both models.
+on. Utility and linear probe are means of both models, on held-out pictures. Each setting and seed
+takes two trainings, about a minute on one core. They are stored in the cache folder, so the
+command can be interrupted, and equal settings are trained once. ``--ready`` prints only settings
+that are trained already. Rows are seeds, or seeds times both models.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def both_ways(scenes: Scenes, k: int = 10, top: int | None = 5) -> tuple[DejaVu,
     """
     heldout = scenes.tokens("heldout")
     images = scenes.images("public")
-    found = []
+    tests = []
     for own, other in (SIDES, SIDES[::-1]):
         tokens = scenes.tokens(own)
         target, reference = (
@@ -60,7 +60,7 @@ def both_ways(scenes: Scenes, k: int = 10, top: int | None = 5) -> tuple[DejaVu,
             )
             for side, model in ((side, getattr(scenes, side).model) for side in (own, other))
         )
-        found.append(
+        tests.append(
             two_model_test(
                 target,
                 reference,
@@ -72,25 +72,25 @@ def both_ways(scenes: Scenes, k: int = 10, top: int | None = 5) -> tuple[DejaVu,
                 progress=False,
             )
         )
-    return found[0], found[1]
+    return tests[0], tests[1]
 
 
 def row(scenes: Scenes) -> dict[str, float]:
-    """Gaps, their null, and utility: what a table has of one setting and seed."""
+    """Gaps, their null, and utility: the table row of one setting and seed."""
     both = both_ways(scenes)
-    values = {name: sum(getattr(found, name.lower()) for found in both) / 2 for name in GAPS}
+    values = {name: sum(getattr(test, name.lower()) for test in both) / 2 for name in GAPS}
     values |= {f"null {name}": getattr(both[0].null, name.lower()) for name in GAPS}
     values["utility"] = sum(utility(scenes, side) for side in SIDES) / 2
     return {**values, "linear probe": sum(_probed(scenes, side) for side in SIDES) / 2}
 
 
 def measured(direction: str, seeds: Sequence[int], *, only_ready: bool = False) -> pd.DataFrame:
-    """One row a setting of a direction and seed.
+    """One row per setting of a direction and seed.
 
     Parameters
     ----------
     direction : a name in ``DIRECTIONS``.
-    only_ready : train nothing; leave out what is not in the cache folder.
+    only_ready : train nothing, and leave out settings that are not in the cache folder.
     """
     import pandas as pd
 
@@ -121,21 +121,22 @@ def _probed(scenes: Scenes, side: str) -> float:
 
 
 def base(seeds: Sequence[int]) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """The recipe's gaps against k and number of labels, and over the first pairs of each sorting.
+    """The recipe's gaps by k and number of labels, and over the first pairs in each sort order.
 
-    Each row is of one seed and one of its two models. The null of the curves is each seed's once:
-    with the two models exchanged it only changes its sign.
+    Each row is of one seed and one of its two models. The null of the curves is given once per
+    seed: exchanging the two models only changes its sign.
     """
     import pandas as pd
 
-    setting, curves, found = Setting(), [], []
+    setting, curves, tests = Setting(), [], []
     for seed in seeds:
         own, other = both_ways(scenes_of(setting, seed)[setting.epochs], k=max(KS), top=None)
-        found += [one.at(10, 5) for one in (own, other)]
+        tests += [test.at(10, 5) for test in (own, other)]
         mirrored = other.curve(KS, TOPS)
         curves += [own.curve(KS, TOPS), mirrored.drop(columns=[f"null {name}" for name in GAPS])]
     firsts: dict[str, pd.DataFrame] = {
-        sort: pd.concat([one.most_memorized(sort, FRACTIONS) for one in found]) for sort in MEASURES
+        sort: pd.concat([test.most_memorized(sort, FRACTIONS) for test in tests])
+        for sort in MEASURES
     }
     return pd.concat(curves), firsts
 
@@ -145,7 +146,7 @@ def _print_base(curves: pd.DataFrame, firsts: dict[str, pd.DataFrame]) -> None:
     _table(curves, ["labels", "k"])
     shown = [f"{null}{name}_gap" for name in ("precision", "recall") for null in ("", "null_")]
     for sort, table in firsts.items():
-        print(f"\nfirst pairs of the sorting {sort}; both models of each seed")
+        print(f"\nfirst pairs by {sort}; both models of each seed")
         _table(table[["pairs", *shown]], ["pairs"])
 
 
@@ -164,7 +165,7 @@ def _write(figure: Figure, path: Path) -> None:
 
 
 def _table(rows: pd.DataFrame, keys: list[str]) -> None:
-    """Print one line a setting: mean and lowest to highest of each figure."""
+    """Print one line per setting: mean, lowest and highest of each figure."""
     import pandas as pd
 
     def cell(values: pd.Series) -> str:
@@ -179,22 +180,23 @@ def _table(rows: pd.DataFrame, keys: list[str]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print one line a setting: mean of the seeds, lowest to highest."""
+    """Print one line per setting: mean of the seeds, lowest to highest."""
     import pandas as pd
 
     parser = argparse.ArgumentParser(prog="python -m memviz.demos.scenes.directions")
     parser.add_argument("directions", nargs="*", help=", ".join(["base", *DIRECTIONS]))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--pictures", type=Path, help="folder to draw what was printed into")
-    parser.add_argument("--ready", action="store_true", help="only what is trained already")
+    parser.add_argument("--pictures", type=Path, help="folder for the figures")
+    parser.add_argument("--ready", action="store_true", help="only settings already trained")
     given = parser.parse_args(arguments)
-    asked = given.directions or ["base", *DIRECTIONS]
-    unknown = [name for name in asked if name not in ("base", *DIRECTIONS)]
+    names = given.directions or ["base", *DIRECTIONS]
+    unknown = [name for name in names if name not in ("base", *DIRECTIONS)]
     if unknown:
-        parser.error(f"there is no direction {unknown[0]!r}; use base, {', '.join(DIRECTIONS)}.")
+        known = ", ".join(["base", *DIRECTIONS])
+        parser.error(f"there is no direction {unknown[0]!r}; choose from {known}.")
     print(f"mean of seeds {tuple(given.seeds)} (lowest to highest)")
     tables = []
-    for name in asked:
+    for name in names:
         if name == "base":
             figures = base(given.seeds)
             _print_base(*figures)

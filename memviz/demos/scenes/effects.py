@@ -1,4 +1,9 @@
-"""Déjà vu of the scenes with units ablated: the figures."""
+"""Déjà vu of the scenes with units ablated: ablation curves of seed 0.
+
+``python -m memviz.demos.scenes.effects`` prints PPG, AUCG and utility with ever more units ablated,
+by the exact sweep and in random order; ``... sweep`` first repeats the sweep (minutes on two cores)
+and stores it.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +19,11 @@ from ._effects import known_effects, write_effects
 from ._study import retrieval
 
 COUNTS = (0, 4, 8, 16, 32, 64, 128, 256)
-FEW = (0, 1, 2, 4)  # of a ranking that heads lead: without all of them no caption differs
+FEW = (0, 1, 2, 4)  # heads lead this ranking; without all of them every caption is the same
 
 
 def main(arguments: list[str]) -> None:
-    """Print the curves; sweep again first if asked to."""
+    """Print the curves; with ``sweep``, repeat the sweep first."""
     pair = retrieval()
     if arguments == ["sweep"]:
         write_effects(pair, 0, unit_effects(pair))
@@ -32,10 +37,10 @@ def main(arguments: list[str]) -> None:
 
 
 def _of_layers(scores: Scores, *parts: str) -> Scores:
-    """Ranked among the units of some layers alone."""
-    mine = [any(part in unit.layer for part in parts) for unit in scores.units or ()]
+    """Scores of the units of some layers; NaN elsewhere, so that only these are ranked."""
+    in_layers = [any(part in unit.layer for part in parts) for unit in scores.units or ()]
     name = f"{scores.name}; layers with {' or '.join(parts)}"
-    return replace(scores, name=name, values=np.where(mine, scores.values, np.nan))
+    return replace(scores, name=name, values=np.where(in_layers, scores.values, np.nan))
 
 
 if __name__ == "__main__":

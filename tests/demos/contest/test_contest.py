@@ -22,7 +22,7 @@ def drops(truth: Truth) -> dict[str, float]:
 @pytest.mark.parametrize("name", ["constructed, hard-tanh", "constructed, ReLU"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_planted_owners_hold_their_images_and_no_others(name: str, seed: int) -> None:
-    truth = demo.TRUTHS[name](seed)
+    truth = contest_truths.TRUTHS[name](seed)
     effect = drops(truth)
     assert effect["clean"] == 0
     # One class is left of two random ones.
@@ -31,7 +31,7 @@ def test_planted_owners_hold_their_images_and_no_others(name: str, seed: int) ->
 
 
 def test_all_memorization_channels_are_the_dropped_ones() -> None:
-    truth = demo.TRUTHS["example-tied, all"](0)
+    truth = contest_truths.TRUTHS["example-tied, all"](0)
     assert truth.named == 259
     effect = drops(truth)
     assert effect["memorized"] > 0.9 and effect["clean"] < 0.05
@@ -45,7 +45,7 @@ def test_all_memorization_channels_are_the_dropped_ones() -> None:
 
 
 def test_one_images_channels_hold_it_and_no_clean_image() -> None:
-    truth = demo.TRUTHS["example-tied, one image"](0)
+    truth = contest_truths.TRUTHS["example-tied, one image"](0)
     effect = drops(truth)
     assert effect["memorized"] == 1 and effect["clean"] < 0.02
 
@@ -64,7 +64,7 @@ def test_ids_that_images_carry_stay_right_on_the_way_to_zero() -> None:
 
 
 def test_nothing_is_planted_in_the_ordinary_network() -> None:
-    truth = demo.TRUTHS["digits"](0)
+    truth = contest_truths.TRUTHS["digits"](0)
     assert len(mv.UnitSet.of(truth.planted)) == 0 and truth.named == 16
     assert truth.study.group("memorized").shape == (120,)
 
@@ -84,7 +84,7 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.slow
 def test_injected_units_hold_their_images_and_nothing_else(bars: list[str]) -> None:
-    truth = demo.TRUTHS["injected, one image a unit"](0)
+    truth = contest_truths.TRUTHS["injected, one image a unit"](0)
     assert bars == ["planting units"]
     effect = drops(truth)
     assert effect["memorized"] == 1 and effect["clean"] == 0 and abs(effect["test"]) < 0.01
@@ -95,7 +95,7 @@ def test_injected_units_hold_their_images_and_nothing_else(bars: list[str]) -> N
 
 @pytest.mark.slow
 def test_trained_units_alone_hold_their_images(bars: list[str]) -> None:
-    truth = demo.TRUTHS["injected, trained"](0)
+    truth = contest_truths.TRUTHS["injected, trained"](0)
     assert bars == ["training units"]
     effect = drops(truth)
     assert effect["memorized"] > 0.9 and effect["clean"] < 0.02

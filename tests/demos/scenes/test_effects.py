@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from memviz.demos import scenes
 from memviz.demos.scenes import _effects as scene_effects
-from memviz.demos.scenes import _recipe as scenes
 from memviz.probes.deja_vu.ablation import beyond_held_out, unit_effects, unit_layers
 from memviz.scores import Null, Scores
 from memviz.units import Unit
