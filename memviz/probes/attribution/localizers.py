@@ -145,10 +145,11 @@ def _mean(study: Study, attribute: Callable[..., Tensor], layer: Layer, examples
     return torch.cat(parts).mean(0)
 
 
-CAPTUM: dict[str, Callable[[Study], Scores]] = {
+LOCALIZERS: dict[str, Callable[[Study], Scores]] = {
     "conductance": partial(layer_attribution, method="conductance"),
     "integrated gradients": partial(layer_attribution, method="integrated_gradients"),
     "gradient × activation": partial(layer_attribution, method="gradient_x_activation"),
     "GradCam": grad_cam,
     "feature ablation": feature_ablation,
 }
+LOOKS_AT = dict.fromkeys(LOCALIZERS, "gradients")

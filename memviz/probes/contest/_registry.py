@@ -1,50 +1,87 @@
-"""Localizers: functions that say which units memorize a study's memorized group, by name.
+"""The localizers that every paper brings, found in ``probes/<paper>/localizers.py``.
 
-A localizer takes a :class:`~memviz.study.Study` and gives :class:`~memviz.scores.Scores` over its
-units, the highest for those that hold the first group (the memorized examples) more than the second
-(the clean ones). All of them look at the same examples, at most 120 of each of the two groups.
-``LOCALIZERS`` holds those that come with memviz; any function of the same kind can stand beside
-them in :func:`memviz.probes.contest.contest`. Those in ``BLIND`` are not told the groups.
+A localizer takes a :class:`~memviz.study.Study` and returns :class:`~memviz.scores.Scores` over its
+units, highest for the units that hold the first group (the memorized examples) rather than the
+second (the clean ones). All of them look at the same examples, at most 120 of each group.
+
+Such a file holds ``LOCALIZERS``, functions by name, and may hold ``BLIND``, the names of those that
+are not told the groups, and ``LOOKS_AT``, which sorts a name under effects, gradients or
+activations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from types import ModuleType
 
-from memviz.probes.attribution.localizers import CAPTUM
-from memviz.probes.contest.localizers import (
-    activation,
-    exact_ablation,
-    gradient_estimate,
-    greedy_search,
-    unit_tracin,
-)
-from memviz.probes.encoders.localizers import (
-    class_memorization,
-    owned_memorization,
-    unit_memorization,
-)
-from memviz.probes.information.localizers import diverse, lonely
-from memviz.probes.localization.localizers import critical_share
+from memviz import registry
 from memviz.scores import Scores
 from memviz.study import Study
 
 Localizer = Callable[[Study], Scores]
+_ORDER = ("effects", "gradients", "activations")  # all others come after
 
-LOCALIZERS: dict[str, Localizer] = {
-    "exact ablation": exact_ablation,
-    "greedy search": greedy_search,
-    "estimate": gradient_estimate,
-    **CAPTUM,
-    "TracIn of a unit": unit_tracin,
-    "critical units": critical_share,
-    "activation": activation,
-    "UnitMem of the group": owned_memorization,
-    "UnitMem": unit_memorization,
-    "ClassMem": class_memorization,
-    "high entropy": diverse,
-    "low entropy": partial(diverse, sign=-1),
-    "low mutual information": lonely,
-}
-BLIND = frozenset({"UnitMem", "ClassMem", "high entropy", "low entropy", "low mutual information"})
+
+class _Localizers(Mapping[str, Localizer]):
+    """Localizers by name, looked up each time: a package may be added while Python runs."""
+
+    def __getitem__(self, name: str) -> Localizer:
+        return _by_name()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_by_name())
+
+    def __len__(self) -> int:
+        return len(_by_name())
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} localizers: {', '.join(self)}>"
+
+
+class _Blind(Set[str]):
+    """Names of localizers that are not told the groups, looked up each time."""
+
+    def __contains__(self, name: object) -> bool:
+        return name in _blind()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_blind())
+
+    def __len__(self) -> int:
+        return len(_blind())
+
+    def __repr__(self) -> str:
+        return repr(set(_blind()))
+
+    @classmethod
+    def _from_iterable(cls, names: Iterable[str]) -> frozenset[str]:  # type: ignore[override]
+        return frozenset(names)
+
+
+def _modules() -> Iterable[ModuleType]:
+    return registry.load("probes", "localizers").values()
+
+
+def _by_name() -> dict[str, Localizer]:
+    """By what they look at, then in the order of the papers; the first to take a name keeps it."""
+    by_name: dict[str, Localizer] = {}
+    looks_at: dict[str, str] = {}
+    for module in _modules():
+        for name, localizer in getattr(module, "LOCALIZERS", {}).items():
+            by_name.setdefault(name, localizer)
+        for name, what in getattr(module, "LOOKS_AT", {}).items():
+            looks_at.setdefault(name, what)
+
+    def place(name: str) -> int:
+        what = looks_at.get(name)
+        return _ORDER.index(what) if what in _ORDER else len(_ORDER)
+
+    return {name: by_name[name] for name in sorted(by_name, key=place)}
+
+
+def _blind() -> frozenset[str]:
+    return frozenset(name for module in _modules() for name in getattr(module, "BLIND", ()))
+
+
+LOCALIZERS: Mapping[str, Localizer] = _Localizers()
+BLIND: Set[str] = _Blind()

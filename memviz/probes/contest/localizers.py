@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -142,3 +142,17 @@ def _squared_gradients(
 
 def _owner(parameter: str) -> str:
     return parameter.rpartition(".")[0]
+
+
+LOCALIZERS: dict[str, Callable[[Study], Scores]] = {
+    "exact ablation": exact_ablation,
+    "greedy search": greedy_search,
+    "estimate": gradient_estimate,
+    "TracIn of a unit": unit_tracin,
+    "activation": activation,
+}
+LOOKS_AT = {
+    **dict.fromkeys(("exact ablation", "greedy search", "estimate"), "effects"),
+    "TracIn of a unit": "gradients",
+    "activation": "activations",
+}

@@ -1,9 +1,11 @@
-"""Localizers of how units fire: UnitMem, ClassMem, entropy and mutual information.
+"""Localizers based on how units fire: UnitMem and ClassMem.
 
 All but one are not told which examples are memorized.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -34,3 +36,12 @@ def owned_memorization(study: Study) -> Scores:
 def class_memorization(study: Study) -> Scores:
     """ClassMem (Wang et al. 2024): which units fire for one class alone."""
     return class_mem(study, examples=torch.cat(sides(study)), shuffles=0, progress=False)
+
+
+LOCALIZERS: dict[str, Callable[[Study], Scores]] = {
+    "UnitMem of the group": owned_memorization,
+    "UnitMem": unit_memorization,
+    "ClassMem": class_memorization,
+}
+BLIND = {"UnitMem", "ClassMem"}
+LOOKS_AT = dict.fromkeys(LOCALIZERS, "activations")

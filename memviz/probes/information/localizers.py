@@ -1,6 +1,9 @@
-"""Localizers of how units fire: entropy and mutual information, told no groups."""
+"""Localizers based on how units fire: entropy and mutual information, blind to the groups."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -47,3 +50,12 @@ def lonely(study: Study) -> Scores:
         units=mean.units,
         source=mean.source,
     )
+
+
+LOCALIZERS: dict[str, Callable[[Study], Scores]] = {
+    "high entropy": diverse,
+    "low entropy": partial(diverse, sign=-1),
+    "low mutual information": lonely,
+}
+BLIND = set(LOCALIZERS)
+LOOKS_AT = dict.fromkeys(LOCALIZERS, "activations")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -43,3 +45,7 @@ def critical_share(study: Study, per_group: int = _SEARCHED, cap: int = 32) -> S
         units=units,
         source="after Maini et al. 2023 (arXiv:2307.09542), greedy search for critical units",
     )
+
+
+LOCALIZERS: dict[str, Callable[[Study], Scores]] = {"critical units": critical_share}
+LOOKS_AT = {"critical units": "gradients"}
