@@ -2,7 +2,7 @@
 
     python -m benchmarks page FOLDER
 
-A section stands where its file does; nothing is computed here but the layout.
+A section appears where its file does; only the layout is computed here.
 """
 
 from __future__ import annotations
@@ -22,99 +22,99 @@ INTRODUCTION = """\
 Written by `python -m benchmarks page` from measured figures; `python -m benchmarks --out FOLDER`
 measures them again.
 
-Times are CPU time of one thread. What is compared takes turns in one process, on the same inputs,
-and is checked to answer the same. The hook loop is what one would write without memviz: a forward
-hook that zeroes one unit, and the whole model run once a unit, at the batch size that is fastest
-for it. Ratios say how many times less CPU time memviz needs. They belong to this machine; the graph
-engine in particular gains from what the processor's libraries do well.
+Times are CPU time of one thread. Competitors take turns in one process, on the same inputs, and are
+checked to give the same answers. The hook loop is what one would write without memviz: a forward
+hook that zeroes one unit, and one run of the whole model per unit, at the batch size that is
+fastest for it. Ratios say how many times less CPU time memviz needs. They hold for this machine;
+the graph engine in particular benefits from what the processor's libraries do well.
 """
 
 SWEEP = """\
-Every unit alone on every example. Some units of each layer are measured, spread evenly over it, and
-the layers are added up; recording and an engine's checks of itself are charged to memviz. Weights
-are random. *Graph* is what a sweep uses unasked where the model allows it; *replay* runs any model.
+Every unit alone on every example. Some units of each layer, spread evenly over it, are measured and
+extrapolated to the layer; recording and an engine's checks of itself are charged to memviz. Weights
+are random. *Graph* is the default of a sweep where the model allows it; *replay* runs any model.
 The error is the largest difference of a logit from the hook's on the same batch, as a share of the
 largest logit."""
 
 PEERS = """\
-The cost of one unit and example by other programs, as a multiple of the hook loop. Captum's
-`LayerFeatureAblation` (one channel a feature) tells how much the label's logit falls and nothing of
-the others; a layer whose output the model then changes in place it gets wrong."""
+The cost per unit and example with other programs, as a multiple of the hook loop. Captum's
+`LayerFeatureAblation` (one channel per feature) says how much the label's logit falls and nothing
+about the others; it is wrong for a layer whose output the model then changes in place."""
 
 TOGGLE = """\
-One unit more or less in the ablated set, every example's new output. Replay restarts at the first
-layer that differs; memviz takes the graph instead where that is less work. Examples in 100 ms are
-those that one thread can serve so fast."""
+One unit more or less in the ablated set, and every example's new output. Replay restarts at the
+first layer that differs; memviz takes the graph instead where that is less work. *Examples in 100
+ms* is how many one thread can evaluate in that time."""
 
 GREEDY = """\
-All units of the network on one example, nothing sampled. The hook loop runs one unit a pass."""
+All units of the network on one example, nothing sampled. The hook loop runs one unit per pass."""
 
 ESTIMATE = """\
 Gradient × activation of every unit at once, for margin and loss, beside one plain forward and
 backward pass, and beside Captum's `LayerGradientXActivation`, layer by layer."""
 
 TRUST = """\
-On the examples that the trained digits network has memorized, the estimate beside the exact sweep
+The estimate beside the exact sweep, on the examples the trained digits network has memorized
 (shares are of examples):"""
 
 SCALING = """\
-A line through five times over two decades; the exponent is the slope between the logarithms."""
+A line through five timings over two decades; the exponent is the slope between the logarithms."""
 
 FLOOR = """\
-Multiply-adds that the hook loop does in a second, as a share of the fastest that this processor did
-in the same run (one large convolution or matrix product), and what the graph's sweep comes to if it
-is credited with the hook loop's arithmetic. A share above 1 is arithmetic that was not done."""
+Multiply-adds per second of the hook loop, as a share of the fastest rate this processor reached in
+the same run (one large convolution or matrix product), and the graph's rate if it is credited with
+the hook loop's arithmetic. A share above 1 is arithmetic that was not done."""
 
 SKIPPED = """\
-A hook loop near its ceiling leaves nothing to win by better kernels; all that is left is work not
-done. What the graph leaves out, all of it exact up to rounding: the layers before the unit; the
-first product behind it, which is an update of rank one; the products of a second layer, where a
-norm keeps the change of rank one (transformers); tokens that the output never reads; pairs of unit
-and example where the unit is silent; the last layers, which come out in closed form; and, in 3×3
-convolutions of 128 channels and more, three quarters of the multiplications (Winograd's
-F(4×4, 3×3), applied to the *change*, so that its coarser rounding is relative to the change and not
-to the activation). The last goes below what direct convolutions behind the unit would cost.
+A hook loop near its ceiling leaves nothing to gain from better kernels; the only gain left is work
+not done. What the graph leaves out, all of it exact up to rounding: the layers before the unit; the
+first product after it, which is a rank-one update; the products of a second layer, where a norm
+keeps the change at rank one (transformers); tokens that the output never reads; pairs of unit and
+example where the unit is silent; the last layers, which have a closed form; and, in 3×3
+convolutions with 128 channels or more, three quarters of the multiplications (Winograd's F(4×4,
+3×3), applied to the *change*, so that its coarser rounding is relative to the change and not to the
+activation). The last goes below what direct convolutions after the unit would cost.
 
-What was tried and did not pay: Winograd below 128 channels; masks of many units stacked into one
-batch (only with a handful of examples, where it is used); bfloat16 as a screen for sweeps, since
-margins are wanted of every pair and not of the largest alone. On this processor Winograd's 36 small
-matrix products run at 70 to 80 GFLOP/s where a direct convolution reaches 120, so that a quarter of
-the multiplications is 1.4 to 1.8 times as fast and not four times. A transformer's linear layers
-already run at the ceiling, so a ViT gains only by blocks left out."""
+What was tried and did not pay off: Winograd below 128 channels; masks of many units stacked into
+one batch (except with a handful of examples, where it is used); bfloat16 as a screen for sweeps,
+since margins are needed for every pair and not only for the largest. On this processor Winograd's
+36 small matrix products run at 70 to 80 GFLOP/s where a direct convolution reaches 120, so that a
+quarter of the multiplications is 1.4 to 1.8 times as fast and not four times. A transformer's
+linear layers already run at the ceiling, so a ViT gains only from blocks left out."""
 
 MEMORY = """\
-A sweep in a process of its own. Growth is beyond where the process stood with the model, the
+A sweep in a process of its own. Growth is counted from what the process held with the model, the
 examples and one plain forward pass; the budget is for recorded passes."""
 
 UNIT_MEM = """\
 UnitMem of every unit in one pass over augmented copies of each image, beside plain hooks that keep
-a number for each unit and copy. Both do the same arithmetic; what differs is how much the process
-grows beyond where it stood with the network, the images and one batch. A number that the hooks keep
-has four bytes; what they grow by beyond that differs from run to run. Each way runs once, in a
+one number per unit and copy. Both do the same arithmetic; what differs is how much the process
+grows beyond what it held with the network, the images and one batch. Each number the hooks keep
+takes four bytes; how much they grow beyond that varies from run to run. Each method runs once, in a
 process of its own; the error is that of four images, computed both ways."""
 
 INTRODUCTIONS = {
     "ceilings": "What this processor does at most, one thread.",
     "gradient_norms": """\
-Norms of every example's gradient in every layer, a millisecond figure an example, beside
-`torch.func`'s `vmap(grad)` at its best chunk, a loop over examples, and one forward and backward
-pass of the batch, below which no method can go. Errors are relative to float64.""",
+Norms of every example's gradient in every layer, in milliseconds per example, beside `torch.func`'s
+`vmap(grad)` at its best chunk size, a loop over examples, and one forward and backward pass of the
+batch, below which no method can go. Errors are relative to float64.""",
     "activations": """\
 Mean, maximum and its example for every unit over augmented copies, beside hooks that store every
-activation; the gain is memory, which does not grow with the examples.""",
+activation; the gain is memory, which does not grow with the number of examples.""",
     "histograms": """\
 Mutual information of all pairs of units, beside `np.bincount` and scikit-learn's
 `mutual_info_score` pair by pair (a sample of pairs, multiplied up).""",
     "neighbours": """\
-Exact nearest neighbours beside FAISS's flat index and scikit-learn. A bfloat16 screen with a proved
-bound helps where neighbours stand out; in tight clusters the bound rules little out and the answer
+Exact nearest neighbours beside FAISS's flat index and scikit-learn. A bfloat16 screen with a proven
+bound helps where neighbours stand out; in tight clusters the bound rules out little and the answer
 comes from float32. This processor multiplies bfloat16 only about twice as fast as float32.""",
     "deja_vu": """\
 1,000 captions looked up among 100,000 public embeddings, exactly, beside FAISS's flat index; and
 the whole two-model test.""",
     "click": """\
-From a click to the changed sentence in JupyterLab on this machine, browser and kernel together;
-two threads. The empty round trip is a message to the kernel and back.""",
+From a click to the changed sentence in JupyterLab on this machine, browser and kernel together,
+with two threads. The empty round trip is a message to the kernel and back.""",
 }
 
 Results = dict[str, dict[str, Any]]
@@ -130,9 +130,9 @@ def page(results: Results) -> str:
     """
     parts = [INTRODUCTION, *_machine(results)]
     for title, write in SECTIONS.items():
-        found = list(write(results))
-        if found:
-            parts += [f"## {title}", *found]
+        blocks = list(write(results))
+        if blocks:
+            parts += [f"## {title}", *blocks]
     known = ("sweep-", "toggle-", "greedy", "estimate", "scaling", "memory", "unit_mem")
     for name, result in results.items():
         if not name.startswith(known):
@@ -160,14 +160,14 @@ def _sweeps(results: Results) -> list[dict[str, Any]]:
 
 
 def _sweep(results: Results) -> Iterable[str]:
-    found = _sweeps(results)
-    if not found:
+    sweeps = _sweeps(results)
+    if not sweeps:
         return
     yield SWEEP
     headers = ["model", "units × examples", "hook loop (batch)", "graph", "replay"]
     headers += ["graph against hook", "replay against hook", "largest error", "same predictions"]
     rows = []
-    for r in found:
+    for r in sweeps:
         low, high = r["ratio_hook_range"]
         row = [name_of(r["model"]), f"{r['units']:,} × {r['examples']:,}"]
         row += [f"{cell(r['hook_seconds'])} s ({r['hook_batch']})", f"{cell(r['seconds'])} s"]
@@ -177,11 +177,11 @@ def _sweep(results: Results) -> Iterable[str]:
         same = r["equal_predictions"] and r["replay_equal_predictions"]
         rows.append([*row, same])
     yield table(headers, rows)
-    for r in found:
+    for r in sweeps:
         if "whole" in r:
             seconds = ", ".join(f"{words_of(key)} {cell(n)}" for key, n in r["whole"].items())
             yield f"One sweep of the {name_of(r['model'])} from end to end: {seconds}."
-    for r in found:
+    for r in sweeps:
         yield f"### {name_of(r['model'])}, layer by layer"
         columns = ["units", "hook_seconds", "auto_seconds", "replay_seconds"]
         columns += ["auto_ratio_hook", "replay_ratio_hook"]
@@ -219,8 +219,8 @@ def _toggle(results: Results) -> Iterable[str]:
 
 
 def _toggles(results: Results) -> Iterable[str]:
-    found = list(_toggle(results))
-    return [TOGGLE, *found] if found else []
+    tables = list(_toggle(results))
+    return [TOGGLE, *tables] if tables else []
 
 
 def _one(name: str, words: str) -> Callable[[Results], Iterable[str]]:
@@ -239,10 +239,10 @@ def _one(name: str, words: str) -> Callable[[Results], Iterable[str]]:
 def _floor(results: Results) -> Iterable[str]:
     rows = []
     for r in _sweeps(results):
-        found = [speed for name, speed in r["ceilings"].items() if "_f32_" in name]
-        if not found:
+        speeds = [speed for name, speed in r["ceilings"].items() if "_f32_" in name]
+        if not speeds:
             continue
-        top = max(found)
+        top = max(speeds)
         credited = r["gflop_per_example"] * r["unit_examples_per_second"]
         hook = r["hook_gflop_per_second"]
         row = [name_of(r["model"]), cell(top), cell(hook), f"{hook / top:.0%}"]
