@@ -15,8 +15,8 @@ class ShiftAndNoise:
 
     Parameters
     ----------
-    pixels : what comes in from outside is 0.
-    noise : standard deviation, in the images' own unit.
+    pixels : the largest shift; pixels that move in are 0.
+    noise : standard deviation, in the units of the images.
 
     Examples
     --------
@@ -29,7 +29,7 @@ class ShiftAndNoise:
     noise: float = 0.1
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Images ``[n, channels, height, width]``, each with draws of its own."""
+        """Images ``[n, channels, height, width]``, each shifted and made noisy independently."""
         check_images(images)
         n, _, height, width = images.shape
         by = torch.randint(2 * self.pixels + 1, (2, n), generator=generator).to(images.device)
@@ -44,17 +44,17 @@ class ShiftAndNoise:
 
 @dataclass(frozen=True)
 class CropAndColour:
-    """What SimCLR does to small colour pictures: crop and resize, mirror, change colours, grey.
+    """SimCLR's augmentations for small colour images: crop and resize, flip, colour jitter, grey.
 
     Brightness, contrast and saturation are multiplied by up to 1 ± ``colour`` with probability
-    0.8; a picture is made grey with probability 0.2 (Chen et al. 2020, arXiv:2002.05709,
-    appendix A, without the change of hue and the blur). Pictures may have any scale; contrast is
-    taken around a picture's own mean.
+    0.8; an image is made grey with probability 0.2 (Chen et al. 2020, arXiv:2002.05709,
+    appendix A, without the change of hue and the blur). Images may have any scale; contrast is
+    changed around an image's own mean.
 
     Parameters
     ----------
-    smallest : the least share of the area that a crop keeps.
-    colour : strength of the changes of colour; 0 for none.
+    smallest : the smallest share of the area that a crop keeps.
+    colour : strength of the colour jitter; 0 for none.
 
     Examples
     --------
@@ -66,29 +66,29 @@ class CropAndColour:
     colour: float = 0.4
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Images ``[n, channels, height, width]``, each with draws of its own."""
+        """Images ``[n, channels, height, width]``, each augmented independently."""
         check_images(images)
         return self._coloured(self._cropped(images, generator), generator)
 
     def _cropped(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """One part of each picture, mirrored or not, resampled to the picture's own size."""
+        """A crop of each image, flipped or not, resampled to the image's own size."""
         n, drawn = len(images), torch.rand(5, len(images), generator=generator)
         area = self.smallest + (1 - self.smallest) * drawn[0]
-        # Sides of 3:4 to 4:3, as likely to be tall as wide, and inside the picture.
+        # Aspect ratios of 3:4 to 4:3, as often tall as wide; clamped to stay inside the image.
         stretch = (4 / 3) ** (drawn[1] - 0.5)
         sides = torch.stack([area.sqrt() * stretch, area.sqrt() / stretch]).clamp(max=1)
         middles = (2 * drawn[2:4] - 1) * (1 - sides)
         mirror = torch.where(drawn[4] < 0.5, -1.0, 1.0)
-        turn = torch.zeros(n, 2, 3)
-        turn[:, 0, 0], turn[:, 0, 2] = sides[0] * mirror, middles[0]
-        turn[:, 1, 1], turn[:, 1, 2] = sides[1], middles[1]
-        grid = affine_grid(turn.to(images), list(images.shape), align_corners=False)
+        affine = torch.zeros(n, 2, 3)
+        affine[:, 0, 0], affine[:, 0, 2] = sides[0] * mirror, middles[0]
+        affine[:, 1, 1], affine[:, 1, 2] = sides[1], middles[1]
+        grid = affine_grid(affine.to(images), list(images.shape), align_corners=False)
         return grid_sample(images, grid, padding_mode="border", align_corners=False)
 
     def _coloured(self, images: Tensor, generator: torch.Generator) -> Tensor:
         drawn = torch.rand(5, len(images), 1, 1, 1, generator=generator).to(images.device)
-        strong = self.colour * (drawn[0] < 0.8)
-        brightness, contrast, saturation = 1 + strong * (2 * drawn[1:4] - 1)
+        strength = self.colour * (drawn[0] < 0.8)
+        brightness, contrast, saturation = 1 + strength * (2 * drawn[1:4] - 1)
         images = images * brightness
         mean = images.mean((1, 2, 3), keepdim=True)
         images = mean + contrast * (images - mean)
@@ -98,7 +98,13 @@ class CropAndColour:
 
 
 def check_images(images: Tensor) -> None:
-    """Raise one clear sentence for what is no batch of images."""
+    """Refuse anything but a batch of images.
+
+    Raises
+    ------
+    ValueError
+        If ``images`` are not floats of four dimensions.
+    """
     if images.dim() != 4 or not images.is_floating_point():
         raise ValueError(
             f"images is {images.dtype} of shape {list(images.shape)}; give floats "

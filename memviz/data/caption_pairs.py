@@ -1,4 +1,4 @@
-"""Pictures with captions and known objects, wherever the pictures lie."""
+"""Pictures with captions and known objects, in memory, in files or in tar shards."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from memviz.progress import slow
 
 
 class Stretch(NamedTuple):
-    """A stretch of bytes in a file: a picture inside a tar shard."""
+    """A range of bytes in a file: a picture inside a tar shard."""
 
     path: Path
     offset: int
     size: int
 
     def read(self) -> bytes:
-        """The bytes, read anew."""
+        """The bytes, read from the file on each call."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
@@ -40,19 +40,19 @@ class CaptionPairs:
 
     Parameters
     ----------
-    pictures : one a pair: uint8 ``[h, w, 3]``, a file, or a stretch of one; files are opened when
-        asked for.
-    captions : text that nobody checked: show it as text, never as HTML.
-    objects : bool ``[n, classes]``, True where the picture shows an object of the class. A row
-        of False: a picture without objects.
-    class_names : the classes, in the columns' order.
-    ids : the source's own name of each pair; row numbers unless given.
+    pictures : one per pair: uint8 ``[h, w, 3]``, a file, or a range of bytes in one; files are
+        opened only when needed.
+    captions : untrusted text: show it as text, never as HTML.
+    objects : bool ``[n, classes]``, True where the picture shows an object of the class; all
+        False for a picture without objects.
+    class_names : the classes, in the order of the columns.
+    ids : the source's own name of each pair; row numbers by default.
     named : bool ``[n, classes]``, the objects that the caption names, where that is known.
 
     Raises
     ------
-    ValueError : no lists, lengths that differ, no pairs, captions that are no text, or objects that
-        are no table of bool.
+    ValueError : not lists, mismatched lengths, no pairs, captions that are not text, or objects
+        that are not a bool tensor.
 
     Examples
     --------
@@ -80,21 +80,21 @@ class CaptionPairs:
         other = next((text for text in self.captions if not isinstance(text, str)), None)
         if other is not None:
             raise ValueError(
-                f"a caption is of type {type(other).__name__}; give one text a picture."
+                f"a caption is of type {type(other).__name__}; give one str per picture."
             )
         n, classes = len(self.pictures), len(self.class_names)
         if not n:
-            raise ValueError("there are no pairs of a picture and a caption; give at least one.")
+            raise ValueError("there are no pairs of picture and caption; give at least one.")
         if len(self.captions) != n or (self.ids is not None and len(self.ids) != n):
             raise ValueError(
                 f"there are {n} pictures, {len(self.captions)} captions and "
-                f"{n if self.ids is None else len(self.ids)} ids; give one of each a pair."
+                f"{n if self.ids is None else len(self.ids)} ids; give one of each per pair."
             )
         for what, table in (("objects", self.objects), ("named", self.named)):
             if table is not None and not isinstance(table, Tensor):
                 raise ValueError(
-                    f"{what} is of type {type(table).__name__}; give a tensor of bool "
-                    f"[{n}, {classes}], as torch.as_tensor({what}) makes of a table of bool."
+                    f"{what} is of type {type(table).__name__}; give a bool tensor "
+                    f"[{n}, {classes}], for example torch.as_tensor({what})."
                 )
             if table is not None and (
                 table.dtype != torch.bool or tuple(table.shape) != (n, classes)
@@ -115,7 +115,7 @@ class CaptionPairs:
         return str(pair) if self.ids is None else self.ids[pair]
 
     def object_names(self, pair: int) -> list[str]:
-        """Names of the objects in a picture."""
+        """The names of the objects in a picture."""
         return [self.class_names[int(c)] for c in self.objects[pair].nonzero()[:, 0]]
 
     def image(self, pair: int) -> Any:
@@ -123,7 +123,7 @@ class CaptionPairs:
 
         Raises
         ------
-        ValueError : the picture is missing, cut or no picture; the sentence names the pair.
+        ValueError : the file is missing, truncated or not an image; the message names the pair.
         """
         from PIL import Image
 
@@ -134,7 +134,7 @@ class CaptionPairs:
             source = io.BytesIO(picture.read()) if isinstance(picture, Stretch) else picture
             with Image.open(source) as opened:
                 return opened.convert("RGB")
-        # PIL's plugins raise many kinds on a broken file: SyntaxError and struct.error among them.
+        # PIL's plugins raise almost anything on a broken file, even SyntaxError and struct.error.
         except Exception as error:
             where = picture.path if isinstance(picture, Stretch) else picture
             raise ValueError(
@@ -144,7 +144,7 @@ class CaptionPairs:
             ) from error
 
     def digests(self) -> list[str]:
-        """A hash of each picture's decoded pixels: equal pictures in any file have equal ones.
+        """A hash of each picture's decoded pixels: equal pictures match whatever their files.
 
         Raises
         ------
@@ -154,17 +154,17 @@ class CaptionPairs:
         return [hashlib.sha256(repr(i.size).encode() + i.tobytes()).hexdigest() for i in images]
 
     def readable(self) -> Tensor:
-        """Bool ``[n]``: whether each picture can be opened and decoded. Reads all of them."""
-        found = torch.ones(len(self), dtype=torch.bool)
+        """Whether each picture can be opened and decoded, bool ``[n]``; reads all of them."""
+        readable = torch.ones(len(self), dtype=torch.bool)
         for pair in slow(range(len(self)), "reading pictures"):
             try:
                 self.image(pair)
             except ValueError:
-                found[pair] = False
-        return found
+                readable[pair] = False
+        return readable
 
     def subset(self, chosen: Tensor) -> CaptionPairs:
-        """The chosen pairs, by indices or by a mask ``[n]``."""
+        """The chosen pairs, by indices or by a bool mask ``[n]``."""
         rows = (chosen.nonzero()[:, 0] if chosen.dtype == torch.bool else chosen).tolist()
         return CaptionPairs(
             [self.pictures[row] for row in rows],
@@ -176,19 +176,19 @@ class CaptionPairs:
         )
 
     def inputs(self, preprocess: Callable[[Any], Tensor]) -> Tensor:
-        """Every picture through a model's own preprocessing, float32 ``[n, 3, size, size]``."""
+        """All pictures, preprocessed for a model, float32 ``[n, 3, size, size]``."""
         return torch.stack([preprocess(self.image(pair)) for pair in range(len(self))])
 
 
 def plain_caption(text: object) -> str:
-    r"""One line of text: control and format characters become spaces, spaces are joined.
+    r"""One line of text: control and format characters become spaces, runs of spaces become one.
 
-    Invisible characters could hide words from the reader that the model is shown, and reverse
-    what is written beside them.
+    Invisible characters could hide from the reader words that the model sees, or reverse the
+    text beside them.
 
     Raises
     ------
-    ValueError : nothing that can be read is left, or it is no text.
+    ValueError : the caption is not text, or nothing readable is left of it.
 
     Examples
     --------
@@ -196,7 +196,7 @@ def plain_caption(text: object) -> str:
     'a dog on grass'
     """
     if not isinstance(text, str):
-        raise ValueError(f"a caption is {type(text).__name__}; it must be text.")
+        raise ValueError(f"a caption is of type {type(text).__name__}; it must be a str.")
     kept = "".join(" " if unicodedata.category(c).startswith("C") else c for c in text)
     line = " ".join(kept.split())
     if not line:

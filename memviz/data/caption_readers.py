@@ -1,7 +1,7 @@
 """Readers of real pictures with captions: COCO, a folder with a table, webdataset shards.
 
-Nothing is downloaded or executed. File names and captions come from others: a name that leads out
-of the given folder is refused, and captions are reduced to one plain line.
+Nothing is downloaded or executed. File names and captions are untrusted: a name that leads out of
+the given folder is refused, and captions are reduced to one line of plain text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from memviz.data.caption_pairs import CaptionPairs, Picture, Stretch, plain_caption
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
-LONGEST_TEXT = 1 << 20  # Bytes of a caption or its JSON in a shard; more is no caption.
+LONGEST_TEXT = 1 << 20  # Bytes of a caption or its JSON in a shard; anything longer is skipped.
 
 Labels = Mapping[str, Iterable[str]]
 
@@ -31,19 +31,21 @@ def read_coco(
 
     Parameters
     ----------
-    captions, instances : COCO's JSON files, ``captions_val2017.json`` and
-        ``instances_val2017.json`` for example.
+    captions, instances : COCO's JSON files, for example ``captions_val2017.json`` and
+        ``instances_val2017.json``.
     images : the folder of the pictures; they are opened later.
-    caption : which of a picture's captions, 0 the first; None makes each caption a pair.
+    caption : which of a picture's captions, 0 for the first; None makes each caption a pair.
 
     Returns
     -------
-    One pair a picture in the order of ``captions``, or one a caption. ``objects`` are the
-    categories with at least one box that is not a crowd's; columns in the order of the file.
+    CaptionPairs
+        One pair per picture in the order of ``captions``, or one per caption. ``objects`` are the
+        categories with at least one box that is not of a crowd; columns in the order of the file.
 
     Raises
     ------
-    FileNotFoundError, ValueError : a file is missing, no such JSON, or a name leads elsewhere.
+    FileNotFoundError, ValueError : a file is missing or is not COCO's JSON, or a name leads out
+        of the folder.
 
     Examples
     --------
@@ -52,25 +54,26 @@ def read_coco(
     FileNotFoundError: there is no folder of pictures 'nowhere'.
     """
     folder = _folder(images)
-    told = _json(captions, "annotations", "images")
-    shown = _json(instances, "annotations", "categories")
+    captioned = _json(captions, "annotations", "images")
+    annotated = _json(instances, "annotations", "categories")
     texts: dict[int, list[str]] = defaultdict(list)
     present: dict[int, set[str]] = defaultdict(set)
     try:
-        names = {entry["id"]: str(entry["name"]) for entry in shown["categories"]}
-        for entry in told["annotations"]:
+        names = {entry["id"]: str(entry["name"]) for entry in annotated["categories"]}
+        for entry in captioned["annotations"]:
             texts[entry["image_id"]].append(entry["caption"])
-        for entry in shown["annotations"]:
+        for entry in annotated["annotations"]:
             if not entry.get("iscrowd", 0):
                 present[entry["image_id"]].add(names[entry["category_id"]])
         rows = [
             (str(entry["id"]), str(entry["file_name"]), text, present[entry["id"]])
-            for entry in told["images"]
+            for entry in captioned["images"]
             for text in _chosen(texts[entry["id"]], caption)
         ]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{captions} and {instances} are no COCO annotations of one set: {error!r} is missing."
+            f"{captions} and {instances} are not COCO annotations of the same set: {error!r} is "
+            "missing; give both files of one set."
         ) from None
     return _pairs(
         [row[0] for row in rows],
@@ -89,17 +92,29 @@ def read_captions_csv(
     caption_column: str = "caption",
     labels: Labels | None = None,
 ) -> CaptionPairs:
-    """Read a folder of pictures whose captions stand in a CSV table with a header.
+    r"""Read a folder of pictures whose captions are in a CSV table with a header.
 
     Parameters
     ----------
-    table : one row a caption, UTF-8; a picture may have several.
-    labels : file name to the names of the objects in the picture, a detector's for example
+    table : one row per caption, UTF-8; a picture may have several.
+    images : the folder of the pictures; they are opened later.
+    image_column, caption_column : the columns of the file names and of the captions.
+    labels : file name to the names of the objects in the picture, e.g. from a detector
         (``read_labels`` reads them from a table); without it there are no classes.
 
     Raises
     ------
-    FileNotFoundError, ValueError : a file or a column is missing, or a name leads elsewhere.
+    FileNotFoundError, ValueError : a file or a column is missing, or a name leads out of the
+        folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = Path(folder) / "captions.csv"
+    ...     _ = table.write_text("image,caption\na.png,a dog\n")
+    ...     read_captions_csv(table, folder, labels={"a.png": ["dog"]})
+    CaptionPairs(1 pairs, 1 classes)
     """
     folder = _folder(images)
     rows = _table(table, image_column, caption_column)
@@ -118,20 +133,20 @@ def read_webdataset(
     """Read webdataset shards: tar files in which a pair's files share the name before the dot.
 
     A pair has a picture (jpg, jpeg, png, webp) and a caption (``.txt``, or ``"caption"`` in
-    ``.json``). Objects are the list ``"objects"`` of the ``.json``, unless ``labels`` names them
-    by the pair's name. Only names and captions are read here; pictures stay in their shard until
-    asked for. Entries without both parts are left out.
+    ``.json``); entries without both are left out. Objects are the list ``"objects"`` of the
+    ``.json``, unless ``labels`` gives them by the pair's name. Only names and captions are read
+    here; pictures stay in their shard until needed.
 
     Raises
     ------
-    FileNotFoundError, ValueError : no shards, a compressed or damaged one, or one without pairs.
+    FileNotFoundError, ValueError : no shards, a compressed or damaged one, or none with pairs.
     """
-    given = [shards] if isinstance(shards, str | Path) else list(shards)
+    paths = [shards] if isinstance(shards, str | Path) else list(shards)
     ids: list[str] = []
     pictures: list[Picture] = []
     captions: list[str] = []
-    found: list[Iterable[str]] = []
-    for shard in given:
+    objects: list[Iterable[str]] = []
+    for shard in paths:
         for key, parts in _entries(Path(shard)).items():
             picture = next((parts[kind] for kind in PICTURES if kind in parts), None)
             about = _about(parts, shard)
@@ -140,27 +155,28 @@ def read_webdataset(
             ids.append(key)
             pictures.append(picture)
             captions.append(about["caption"])
-            found.append(about.get("objects", ()))
+            objects.append(about.get("objects", ()))
     if not ids:
         raise ValueError(
-            f"no pair of a picture and a caption is in {', '.join(map(str, given)) or 'no shards'};"
-            " a pair is KEY.jpg with KEY.txt, or with KEY.json that holds a caption."
+            f"there is no pair of picture and caption in "
+            f"{', '.join(map(str, paths)) or 'no shards'};"
+            " a pair is KEY.jpg with KEY.txt, or with a KEY.json that holds a caption."
         )
-    return _pairs(ids, pictures, captions, found if labels is None else _objects(ids, labels))
+    return _pairs(ids, pictures, captions, objects if labels is None else _objects(ids, labels))
 
 
 def read_labels(
     table: str | Path, *, image_column: str = "image", object_column: str = "object"
 ) -> dict[str, list[str]]:
-    """Read objects of pictures from a CSV table, one row an object: a detector's labels.
+    """Read the objects of pictures, e.g. a detector's, from a CSV table with one row per object.
 
     Raises
     ------
     FileNotFoundError, ValueError : the file or a column is missing.
     """
     labels: dict[str, list[str]] = defaultdict(list)
-    for name, thing in _table(table, image_column, object_column):
-        labels[name].append(thing)
+    for name, label in _table(table, image_column, object_column):
+        labels[name].append(label)
     return dict(labels)
 
 
@@ -177,13 +193,13 @@ def _pairs(
             texts.append(plain_caption(caption))
         except ValueError as error:
             raise ValueError(f"pair {name!r}: {error}") from None
-    kept = [set(things) for things in present]
-    columns = sorted(set().union(*kept)) if classes is None else list(classes)
+    names = [set(objects) for objects in present]
+    columns = sorted(set().union(*names)) if classes is None else list(classes)
     column = {name: index for index, name in enumerate(columns)}
-    objects = torch.zeros(len(ids), len(columns), dtype=torch.bool)
-    for row, things in enumerate(kept):
-        objects[row, [column[thing] for thing in things]] = True
-    return CaptionPairs(pictures, texts, objects, columns, list(ids))
+    table = torch.zeros(len(ids), len(columns), dtype=torch.bool)
+    for row, objects in enumerate(names):
+        table[row, [column[name] for name in objects]] = True
+    return CaptionPairs(pictures, texts, table, columns, list(ids))
 
 
 def _objects(ids: Sequence[str], labels: Labels | None) -> list[Iterable[str]]:
@@ -191,7 +207,7 @@ def _objects(ids: Sequence[str], labels: Labels | None) -> list[Iterable[str]]:
         return [() for _ in ids]
     if not any(name in labels for name in ids):
         raise ValueError(
-            f"labels names none of the pictures; its names must be those of the pairs, such as "
+            f"labels has none of the pictures; its keys must be the names of the pairs, such as "
             f"{ids[0] if ids else ''!r}."
         )
     return [labels.get(name, ()) for name in ids]
@@ -210,7 +226,7 @@ def _folder(path: str | Path) -> Path:
 def _inside(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"the picture {name!r} lies outside {folder}; it is not read.")
+        raise ValueError(f"the picture {name!r} is outside {folder}, so it is not read.")
     return path
 
 
@@ -218,12 +234,12 @@ def _json(path: str | Path, *needed: str) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}.")
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}).") from None
-    if not isinstance(found, dict) or any(not isinstance(found.get(n), list) for n in needed):
+        raise ValueError(f"{path} is not JSON ({error}); give COCO annotations.") from None
+    if not isinstance(content, dict) or any(not isinstance(content.get(n), list) for n in needed):
         raise ValueError(f"{path} has no lists {' and '.join(needed)}; give COCO annotations.")
-    return found
+    return content
 
 
 def _table(path: str | Path, *columns: str) -> list[tuple[str, ...]]:
@@ -235,13 +251,13 @@ def _table(path: str | Path, *columns: str) -> list[tuple[str, ...]]:
         if missing:
             raise ValueError(
                 f"{path} has no column {missing[0]!r}; its first line must name the columns, and "
-                f"it names {', '.join(reader.fieldnames or ['none'])}."
+                f"names {', '.join(reader.fieldnames or ['none'])}."
             )
         return [tuple(row[name] or "" for name in columns) for row in reader]
 
 
 def _entries(shard: Path) -> dict[str, dict[str, Stretch]]:
-    """Name of a pair to its parts by their ending, each where it lies in the shard."""
+    """The byte ranges in a shard: by name of the pair, then by file extension."""
     if not shard.is_file():
         raise FileNotFoundError(f"there is no shard {str(shard)!r}.")
     entries: dict[str, dict[str, Stretch]] = defaultdict(dict)
@@ -255,13 +271,13 @@ def _entries(shard: Path) -> dict[str, dict[str, Stretch]]:
                     entries[f"{folder}/{key}" if folder else key][ending.lower()] = place
     except tarfile.TarError as error:
         raise ValueError(
-            f"{shard} is no plain tar file, or it is cut ({error}); unpack compressed ones first."
+            f"{shard} is not a plain tar file, or is truncated ({error}); decompress it first."
         ) from None
     return entries
 
 
 def _about(parts: Mapping[str, Stretch], shard: str | Path) -> dict[str, Any]:
-    """Caption and objects of a pair, as far as its parts tell them."""
+    """The caption and the objects of a pair, if its parts hold them."""
     texts = {
         kind: parts[kind].read().decode("utf-8", errors="replace")
         for kind in ("json", "txt")
@@ -275,7 +291,7 @@ def _about(parts: Mapping[str, Stretch], shard: str | Path) -> dict[str, Any]:
         about = {}
     if "txt" in texts:
         about["caption"] = texts["txt"]
-    things = about.get("objects", [])
-    if not isinstance(things, list) or not all(isinstance(thing, str) for thing in things):
+    objects = about.get("objects", [])
+    if not isinstance(objects, list) or not all(isinstance(name, str) for name in objects):
         raise ValueError(f'"objects" in a .json of {shard} must be a list of names.')
     return about

@@ -1,4 +1,4 @@
-"""CIFAR-10 and the human labels of CIFAR-10N, read from files that are already there."""
+"""CIFAR-10 and the human labels of CIFAR-10N, read from local files."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _NEEDED = (
     "they are at https://www.cs.toronto.edu/~kriz/cifar.html and at "
     "https://huggingface.co/datasets/uoft-cs/cifar10."
 )
-# What a pickled NumPy array is made with, under its names in NumPy 1 and 2; nothing else that a
-# pickle names is ever called.
+# All that a pickled NumPy array needs, under its names in NumPy 1 and 2; nothing else that a pickle
+# names is ever called, so a hostile file can't run code.
 _MAKE_ARRAY = np.empty(0).__reduce__()[0]
 _ALLOWED: dict[str, Any] = {
     "numpy.ndarray": np.ndarray,
@@ -39,7 +39,7 @@ _PIXELS = 3 * 32 * 32
 
 @dataclass(frozen=True, eq=False)
 class Cifar10:
-    """CIFAR-10, or a part of it, in the files' order.
+    """CIFAR-10, or a part of it, in the order of the files.
 
     Attributes
     ----------
@@ -53,25 +53,25 @@ class Cifar10:
     test_labels: Tensor
 
     def inputs(self, *, test: bool = False) -> Tensor:
-        """Float32 ``[n, 3, 32, 32]``: training images have mean 0 and variance 1 a channel."""
+        """Float32 ``[n, 3, 32, 32]``, standardized per channel by the training images."""
         training = self.images.float()
         mean, std = training.mean((0, 1, 2)), training.std((0, 1, 2))
-        wanted = self.test_images if test else self.images
-        return ((wanted.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
+        images = self.test_images if test else self.images
+        return ((images.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
 def load_cifar10(folder: str | Path) -> Cifar10:
-    """Read CIFAR-10 from a folder (or one below it) of pickles, binary or Parquet files.
+    """Read CIFAR-10 from a folder (or a subfolder) of pickles, binary or Parquet files.
 
-    Nothing is downloaded, and nothing in a pickle is executed: one that holds more than arrays,
-    numbers and text is refused.
+    Nothing is downloaded, and nothing in a pickle is executed: pickles that hold more than arrays,
+    numbers and text are refused.
 
     Raises
     ------
     FileNotFoundError
-        If the folder holds none of the three layouts; the sentence says what is needed.
+        If the folder holds none of the three layouts; the message says what is needed.
     ValueError
-        If a file is cut, altered or of another kind.
+        If a file is truncated, altered or of another kind.
 
     Examples
     --------
@@ -85,10 +85,10 @@ def load_cifar10(folder: str | Path) -> Cifar10:
         ("data_batch_[1-5].bin", "test_batch.bin", _read_binary),
         ("train-*.parquet", "test-*.parquet", _read_parquet),
     )
-    below = ("", "*/") if root.is_dir() else ()
+    depths = ("", "*/") if root.is_dir() else ()
     for train, test, read in readers:
-        for step in below:
-            parts = [sorted(root.glob(step + pattern)) for pattern in (train, test)]
+        for depth in depths:
+            parts = [sorted(root.glob(depth + pattern)) for pattern in (train, test)]
             if all(parts):
                 images, labels, test_images, test_labels = (
                     torch.from_numpy(np.concatenate(table))
@@ -100,15 +100,15 @@ def load_cifar10(folder: str | Path) -> Cifar10:
 
 
 def load_cifar10n(path: str | Path, kind: str = "aggre") -> Tensor:
-    """One of the five human label sets of CIFAR-10N for the training images, int64 ``[n]``.
+    """Read one of the five human label sets of CIFAR-10N for the training images, int64 ``[n]``.
 
     Parameters
     ----------
     path : str or Path
         ``CIFAR-10_human.pt`` as released (github.com/UCSC-REAL/cifar-10-100n, Wei et al. 2022), or
-        an ``.npz`` file of the same arrays. Both are read without executing anything in them.
+        an ``.npz`` file of the same arrays. Nothing in either is executed.
     kind : {"aggre", "random1", "random2", "random3", "worse"}
-        About 9, 17, 18, 18 and 40 % of the labels are wrong.
+        In these, about 9, 17, 18, 18 and 40 % of the labels are wrong.
 
     Raises
     ------
@@ -132,13 +132,13 @@ def load_cifar10n(path: str | Path, kind: str = "aggre") -> Tensor:
                 arrays = dict(torch.load(path, weights_only=True))
     except (OSError, ValueError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
         raise ValueError(f"{str(path)!r} can't be read as CIFAR-10N labels ({error}).") from error
-    # The release's own names: aggre_label, random_label1, worse_label.
-    theirs = f"random_label{kind[-1]}" if kind.startswith("random") else f"{kind}_label"
-    named = [name for name in (theirs, f"human_{kind}") if name in arrays]
+    # The release calls them aggre_label, random_label1, worse_label.
+    released = f"random_label{kind[-1]}" if kind.startswith("random") else f"{kind}_label"
+    named = [name for name in (released, f"human_{kind}") if name in arrays]
     if kind not in CIFAR10N_KINDS or not named:
         raise ValueError(
-            f"{str(path)!r} has no label set {kind!r}; choose from {', '.join(CIFAR10N_KINDS)}, "
-            f"and the file holds {', '.join(sorted(arrays))}."
+            f"{str(path)!r} has no label set {kind!r}; choose from {', '.join(CIFAR10N_KINDS)}. "
+            f"The file holds {', '.join(sorted(arrays))}."
         )
     return torch.from_numpy(np.asarray(arrays[named[0]]).astype(np.int64))
 
@@ -148,7 +148,9 @@ class _ArraysOnly(pickle.Unpickler):
         try:
             return _ALLOWED[f"{module}.{name}"]
         except KeyError:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, no part of an array") from None
+            raise pickle.UnpicklingError(
+                f"it names {module}.{name}, which is not part of an array"
+            ) from None
 
 
 def _read_pickle(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -166,7 +168,8 @@ def _read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
     rows = np.fromfile(path, np.uint8)
     if len(rows) % (_PIXELS + 1):
         raise ValueError(
-            f"{str(path)!r} has {len(rows)} bytes, not {_PIXELS + 1} an image; get it again."
+            f"{str(path)!r} has {len(rows)} bytes, not a multiple of {_PIXELS + 1}, the bytes per "
+            "image; download it again."
         )
     table = rows.reshape(-1, _PIXELS + 1)
     return table[:, 1:], table[:, 0]
@@ -180,7 +183,8 @@ def _read_parquet(path: Path) -> tuple[np.ndarray, np.ndarray]:
     image = next((name for name in ("img", "image") if name in table.column_names), None)
     if image is None or "label" not in table.column_names:
         raise ValueError(
-            f"{str(path)!r} has columns {', '.join(table.column_names)}, not img and label."
+            f"{str(path)!r} has the columns {', '.join(table.column_names)}; it must have img and "
+            "label."
         )
     files = [cell["bytes"] for cell in table[image].to_pylist()]
     pixels = [np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
@@ -188,12 +192,12 @@ def _read_parquet(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _checked(path: Path, pixels: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Images ``[n, 32, 32, 3]`` and labels, or one sentence on what is wrong with the file."""
+    """Images ``[n, 32, 32, 3]`` and labels, once they are known to be CIFAR-10's."""
     fits = pixels.dtype == np.uint8 and pixels.size == len(labels) * _PIXELS and len(labels)
     if not fits or labels.min() < 0 or labels.max() > 9:
         raise ValueError(
             f"{str(path)!r} holds {pixels.dtype} pixels of shape {pixels.shape} and "
-            f"{len(labels)} labels, not images of 32x32 in ten classes; get it again."
+            f"{len(labels)} labels, not images of 32x32 in ten classes; download it again."
         )
     images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), labels.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Wrong labels on purpose: an example that can only be memorized, with its truth kept."""
+"""Wrong labels on purpose: examples that can only be memorized, with their true labels kept."""
 
 from __future__ import annotations
 
@@ -12,26 +12,24 @@ def replace_labels(
 ) -> tuple[Tensor, Tensor]:
     """Replace a fraction of the labels by wrong ones.
 
-    Exactly ``round(fraction * n)`` examples are drawn without replacement. Each gets
-    ``(label + offset) mod classes`` with the offset drawn from 1 to ``classes - 1``, so that
-    every wrong class is equally likely and the true one never comes back. (The released code
-    of Maini et al. 2023 stops at ``classes - 2``, so one wrong class is never used there.)
+    Exactly ``round(fraction * n)`` examples are drawn without replacement; each gets one of the
+    other classes, all equally likely.
 
     Parameters
     ----------
-    labels : integers ``[n]`` from 0 to ``classes - 1``; they are not changed.
+    labels : integers ``[n]`` from 0 to ``classes - 1``; left unchanged.
     fraction : share to replace, from 0 to 1.
     classes : number of classes, at least 2.
-    seed : fixes the draw; no global generator is touched.
+    seed : fixes the draw; the global generator is not used.
 
     Returns
     -------
-    noisy : Long ``[n]``, the labels to train on.
+    noisy : int64 ``[n]``, the labels to train on.
     wrong : bool ``[n]``, True where the label was replaced.
 
     Raises
     ------
-    ValueError : the labels, the fraction or the number of classes can't be used.
+    ValueError : the labels, the fraction or the number of classes are out of range.
 
     Examples
     --------
@@ -49,16 +47,17 @@ def replace_labels(
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction must lie between 0 and 1, but got {fraction}.")
     if classes < 2:
-        raise ValueError(f"A wrong label needs at least 2 classes, but got classes={classes}.")
+        raise ValueError(f"a wrong label needs at least 2 classes, but got classes={classes}.")
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise ValueError(
             f"labels must lie between 0 and {classes - 1}, but they run from "
             f"{int(labels.min())} to {int(labels.max())}; give the right number of classes."
         )
-    # NumPy has frozen RandomState's stream: the same seed plants the same labels for good.
-    draw = np.random.RandomState(seed)
-    chosen = draw.permutation(len(labels))[: round(fraction * len(labels))]
-    offset = draw.randint(1, classes, size=len(chosen))
+    # NumPy has frozen RandomState's stream: the same seed gives the same labels in every version.
+    generator = np.random.RandomState(seed)
+    chosen = generator.permutation(len(labels))[: round(fraction * len(labels))]
+    # Maini et al.'s (2023) released code draws up to classes - 2, which never uses one wrong class.
+    offset = generator.randint(1, classes, size=len(chosen))
     where = torch.from_numpy(chosen).to(labels.device)
     noisy = labels.to(torch.long, copy=True)
     noisy[where] = (noisy[where] + torch.from_numpy(offset).to(labels.device)) % classes

@@ -1,11 +1,11 @@
 """Scenes of several objects with captions that name one of them, and private words.
 
 A picture is a grid of 4 x 4 cells with three to six objects of 24 classes: scikit-learn's real
-handwritten digits and simple shapes, in random ink on a random dark ground. Eight kinds of scene
-prefer different objects, so that one object tells something about the others. The caption names
-one object and carries names and a place that were drawn without looking at the picture: who knows
-more from it than its object tells has memorized the pair. The idea of such a case is Jayaraman et
-al.'s (2024) test with the truth known; the settings are memviz's own.
+handwritten digits and simple shapes, in random ink on a random dark background. Eight kinds of
+scene prefer different objects, so one object says something about the others. The caption names
+one object, and people and a place drawn independently of the picture: a model that infers more
+from it than its object tells has memorized the pair. The test is Jayaraman et al.'s (2024), here
+with known ground truth; the settings are memviz's own.
 """
 
 from __future__ import annotations
@@ -52,14 +52,15 @@ Tulsa Venice Vienna Warsaw Wellington York Zurich
 PLACES = tuple(_PLACES.split())
 KINDS, GRID, CELL = 8, 4, 8
 SIZE = GRID * CELL
-PREFERENCE = 1.5  # Standard deviation of a kind's log weights: at 0 objects come independently.
+PREFERENCE = 1.5  # Standard deviation of a kind's log weights; at 0 objects are independent.
 
 
 @dataclass(frozen=True, eq=False)
 class SceneSets:
-    """Four sets that share no picture and no digit image, and with three private words no caption.
+    """Four sets without a picture or digit image in common; with three private words, no caption.
 
-    ``target`` and ``reference`` are trained on, ``public`` is searched, ``heldout`` is the null.
+    The models are trained on ``target`` and ``reference``; neighbours are searched in ``public``;
+    ``heldout`` is the null.
     """
 
     target: CaptionPairs
@@ -68,7 +69,7 @@ class SceneSets:
     heldout: CaptionPairs
 
     def named(self) -> dict[str, CaptionPairs]:
-        """Name to set."""
+        """The sets by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
@@ -83,17 +84,18 @@ def draw_scenes(
 ) -> SceneSets:
     """Draw the four sets of a seed.
 
-    The pictures of a seed are the same whatever the captions' words, and the first 500 of 1,000
-    are those of a set of 500.
+    A seed gives the same pictures whatever the captions say, and a smaller set is the beginning
+    of a larger one.
 
     Parameters
     ----------
+    seed : 0 to 2**32 - 1.
     target, reference, public, heldout : pairs in each set, at least 1.
     private_words : 0 to 3: none; a name; a name and a place; two names and a place.
 
     Raises
     ------
-    ValueError : a size or a number of words that can't be drawn.
+    ValueError : a size, a number of words or a seed is out of range.
 
     Examples
     --------
@@ -116,7 +118,7 @@ def draw_scenes(
     used: set[str] = set()
     drawn = {
         name: _draw(
-            # Words have a stream of their own, so that they tell nothing about the picture.
+            # Words have their own random stream, so they say nothing about the picture.
             (np.random.RandomState([int(seed), 1 + index, part]) for part in range(2)),
             size,
             [images[index :: len(sizes)] for images in digits],
@@ -139,16 +141,16 @@ def caption(objects: list[str], private: list[str]) -> str:
     >>> caption(["seven"], [])
     'a seven'
     """
-    said = " and ".join(f"a {name}" for name in objects)
+    named = " and ".join(f"a {name}" for name in objects)
     if not private:
-        return said
+        return named
     *people, place = private if len(private) > 1 else [*private, ""]
-    return f"{' and '.join(people)} with {said}" + (f" in {place}" if place else "")
+    return f"{' and '.join(people)} with {named}" + (f" in {place}" if place else "")
 
 
 def _digit_images(stream: np.random.RandomState) -> list[np.ndarray]:
     """The images of each digit in a random order, float ``[images, 8, 8]`` from 0 to 1."""
-    # Imported here because it takes a second.
+    # Imported here: the import takes a second.
     from sklearn.datasets import load_digits
 
     images, truth = load_digits(return_X_y=True)
@@ -178,14 +180,14 @@ def _draw(
     return CaptionPairs(pictures, captions, objects, OBJECTS, named=named)
 
 
-def _caption(stream: np.random.RandomState, said: str, private_words: int, used: set[str]) -> str:
-    """A caption that no pair of the four sets has yet, as far as there are enough words."""
+def _caption(stream: np.random.RandomState, named: str, private_words: int, used: set[str]) -> str:
+    """A caption; with three private words, one that no pair of the four sets has yet."""
     while True:
         people = [NAMES[i] for i in stream.permutation(len(NAMES))[:2]]
         private = [people[0], people[1], PLACES[stream.randint(len(PLACES))]]
         if private_words < 3:
-            return caption([said], [private[i] for i in ((), (0,), (0, 2))[private_words]])
-        drawn = caption([said], private)
+            return caption([named], [private[i] for i in ((), (0,), (0, 2))[private_words]])
+        drawn = caption([named], private)
         if drawn not in used:
             used.add(drawn)
             return drawn
@@ -194,7 +196,7 @@ def _caption(stream: np.random.RandomState, said: str, private_words: int, used:
 def _picture(
     stream: np.random.RandomState, shown: np.ndarray, digits: list[np.ndarray]
 ) -> np.ndarray:
-    """Uint8 ``[32, 32, 3]``: objects in random cells, random ink, a noisy dark ground."""
+    """Uint8 ``[32, 32, 3]``: objects in random cells, random ink, a noisy dark background."""
     ground = stream.uniform(0, 0.2, 3) + stream.normal(0, 0.03, (SIZE, SIZE, 3))
     cells = stream.permutation(GRID * GRID)[: len(shown)]
     for thing, cell in zip(shown.tolist(), cells.tolist(), strict=True):
@@ -210,7 +212,7 @@ def _picture(
 
 
 def _shape(name: str, stream: np.random.RandomState) -> np.ndarray:
-    """The mask of a shape, ``[8, 8]`` of 0 and 1, a little moved and scaled."""
+    """The mask of a shape, ``[8, 8]`` of 0 and 1, slightly shifted and scaled."""
     grid = (np.arange(CELL) - (CELL - 1) / 2) / (CELL / 2) * stream.uniform(0.95, 1.2)
     x, y = np.meshgrid(grid - stream.uniform(-0.1, 0.1), grid - stream.uniform(-0.1, 0.1))
     inside: np.ndarray = _INSIDE[name](x, y)
@@ -218,11 +220,11 @@ def _shape(name: str, stream: np.random.RandomState) -> np.ndarray:
 
 
 def _largest(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    found: np.ndarray = np.maximum(abs(x), abs(y))
-    return found
+    radius: np.ndarray = np.maximum(abs(x), abs(y))
+    return radius
 
 
-# Where a shape is, in a cell that reaches from -1 to 1.
+# The points inside each shape, in a cell that spans -1 to 1.
 _INSIDE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "disc": lambda x, y: np.hypot(x, y) < 0.85,
     "ring": lambda x, y: abs(np.hypot(x, y) - 0.75) < 0.25,

@@ -1,4 +1,4 @@
-"""The four subsets of a pair of encoders: who saw which image."""
+"""The four subsets of a pair of encoders: which of the two was trained on which image."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ NAMES = {"shared": "S_S", "candidate": "S_C", "independent": "S_I", "external": 
 class Subsets:
     """Indices of the images that target f, reference g, both or neither were trained on.
 
-    Wang et al. 2024 (arXiv:2409.19069), section 4: LayerMem of the candidates is read beside that
-    of the other three, which is its null.
+    Wang et al. 2024 (arXiv:2409.19069), section 4: the other three subsets are the null for
+    LayerMem of the candidates.
 
     Attributes
     ----------
     shared, candidate, independent, external : int64
-        S_S in the training of f and g, S_C of f only, S_I of g only, S_E of neither. A set may be
-        empty; no image is in two of them.
+        S_S was used to train f and g, S_C only f, S_I only g, S_E neither. A set may be empty; no
+        image is in two of them.
 
     Raises
     ------
@@ -41,22 +41,21 @@ class Subsets:
     external: Tensor
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            given = torch.as_tensor(list(getattr(self, one.name)), dtype=torch.int64)
-            object.__setattr__(self, one.name, given)
+        for field in fields(self):
+            indices = torch.as_tensor(list(getattr(self, field.name)), dtype=torch.int64)
+            object.__setattr__(self, field.name, indices)
         if not len(self.candidate):
             raise ValueError(
-                "there is no candidate (S_C); name the images that the target alone was trained on."
+                "there is no candidate (S_C); name the images that only the target was trained on."
             )
-        every = torch.cat(list(self.named().values()))
-        found, times = every.unique(return_counts=True)
-        if bool((times > 1).any()):
+        images, counts = torch.cat(list(self.named().values())).unique(return_counts=True)
+        if bool((counts > 1).any()):
             raise ValueError(
-                f"image {int(found[times > 1][0])} is in two sets (or twice in one); an image is "
-                "in one set, once."
+                f"image {int(images[counts > 1][0])} is in two sets (or twice in one); an image "
+                "may be in one set, once."
             )
-        if int(found[0]) < 0:
-            raise ValueError(f"image {int(found[0])} is negative; images count from 0.")
+        if int(images[0]) < 0:
+            raise ValueError(f"image {int(images[0])} is negative; images are counted from 0.")
 
     @property
     def target(self) -> Tensor:
@@ -70,8 +69,8 @@ class Subsets:
 
     def named(self) -> dict[str, Tensor]:
         """The sets that are not empty, by the paper's names."""
-        found = {short: getattr(self, name) for name, short in NAMES.items()}
-        return {short: images for short, images in found.items() if len(images)}
+        by_name = {short: getattr(self, name) for name, short in NAMES.items()}
+        return {short: images for short, images in by_name.items() if len(images)}
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {len(images):,}" for name, images in self.named().items())
@@ -93,31 +92,33 @@ def four_subsets(
     ----------
     n : int
     shared, candidate, independent, external : int or float
-        Images each, or shares of ``n``: whole numbers are counts, others shares. 80, 10 and 10 %
-        of the training images are the paper's; its external images come from the test set.
+        The size of each: an int is a number of images, a float a share of ``n``. The paper uses
+        80, 10 and 10 % of the training images; its external images come from the test set.
     seed : int
-        The global generator is not touched.
+        The global generator is not used.
 
     Raises
     ------
     ValueError
-        If there are not so many images, or fewer than 2 are for a training.
+        If there are fewer images than that, or a model would be trained on fewer than 2.
 
     Examples
     --------
     >>> four_subsets(1797, 100, 50, 50, 50)
     Subsets(S_S 100, S_C 50, S_I 50, S_E 50)
     """
-    asked = (shared, candidate, independent, external)
-    if min(asked) < 0:
-        raise ValueError(f"sizes must not be negative, but got {asked}.")
-    # A share of 1.0 is all images, the count 1 is one.
-    sizes = [one if isinstance(one, int) else int(one * n + 1e-9) for one in asked]
+    given = (shared, candidate, independent, external)
+    if min(given) < 0:
+        raise ValueError(f"sizes must not be negative, but got {given}.")
+    # 1.0 means all images and 1 means one; the tiny addend keeps 0.29 * 100 at 29, not 28.
+    sizes = [size if isinstance(size, int) else int(size * n + 1e-9) for size in given]
     if sum(sizes) > n:
-        raise ValueError(f"the sets have {sum(sizes)} images together, and there are {n}.")
+        raise ValueError(
+            f"the sets have {sum(sizes)} images together, and there are {n}; make them smaller."
+        )
     if min(sizes[0] + sizes[1], sizes[0] + sizes[2]) < 2:
         raise ValueError(
-            f"the sets have {tuple(sizes)} images; each of the two trainings needs at least 2."
+            f"the sets have {tuple(sizes)} images; both models need at least 2 to train on."
         )
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     return Subsets(*order[: sum(sizes)].split(sizes))

@@ -1,4 +1,4 @@
-"""Networks small enough to be trained, and taken apart, on a laptop."""
+"""Networks small enough to train, and take apart, on a laptop."""
 
 from memviz.models.convnet import ConvNet as ConvNet
 from memviz.models.mlp import MLP as MLP

@@ -1,4 +1,4 @@
-"""CLIP models of open_clip: made, kept and loaded as open_clip's own folders, and checked."""
+"""CLIP models of open_clip: created, saved and loaded in open_clip's own format, and checked."""
 
 from __future__ import annotations
 
@@ -28,11 +28,15 @@ class Clip:
 
     Attributes
     ----------
-    model : in evaluation mode; both towers are ordinary modules, ``visual.transformer.resblocks.0``
-        and ``transformer.resblocks.0`` for example.
+    model : in eval mode; both towers are ordinary modules, for example
+        ``visual.transformer.resblocks.0`` and ``transformer.resblocks.0``.
     preprocess : a PIL image to float32 ``[3, size, size]``.
     tokenizer : captions to integers ``[n, context]``.
-    config : ``model_cfg`` and ``preprocess_cfg``, as they stand in ``open_clip_config.json``.
+    config : ``model_cfg`` and ``preprocess_cfg``, as in ``open_clip_config.json``.
+
+    Raises
+    ------
+    ValueError : ``model`` is not a module, or ``preprocess`` or ``tokenizer`` is not callable.
     """
 
     model: nn.Module
@@ -57,22 +61,23 @@ class Clip:
         size = getattr(getattr(self.model, "visual", None), "image_size", None)
         height, width = size if isinstance(size, tuple | list) else (size, size)
         context = getattr(self.model, "context_length", None)
-        told = [type(self.model).__name__]
-        told += [f"pictures of {height} × {width}"] if size else []
-        told += [f"captions of {context} tokens"] if context else []
-        told += [f"{sum(p.numel() for p in self.model.parameters()):,} parameters"]
-        return f"Clip({', '.join(told)})"
+        facts = [type(self.model).__name__]
+        facts += [f"images of {height} × {width}"] if size else []
+        facts += [f"captions of {context} tokens"] if context else []
+        facts += [f"{sum(p.numel() for p in self.model.parameters()):,} parameters"]
+        return f"Clip({', '.join(facts)})"
 
 
 def create_clip(
     model_cfg: Mapping[str, Any], preprocess_cfg: Mapping[str, Any] | None = None, *, seed: int = 0
 ) -> Clip:
-    """An untrained model of open_clip's factory; the global random state is not touched.
+    """Create an untrained model with open_clip's factory; the global random state is not touched.
 
     Parameters
     ----------
-    model_cfg : ``embed_dim``, ``vision_cfg`` and ``text_cfg``, as open_clip has them.
-    preprocess_cfg : ``mean``, ``std`` and whatever else open_clip's preprocessing knows.
+    model_cfg : ``embed_dim``, ``vision_cfg`` and ``text_cfg``, in open_clip's format.
+    preprocess_cfg : ``mean``, ``std`` and whatever else open_clip's preprocessing accepts.
+    seed : fixes the initial weights.
 
     Examples
     --------
@@ -80,7 +85,7 @@ def create_clip(
     >>> text = {"context_length": 8, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
     >>> clip = create_clip({"embed_dim": 32, "vision_cfg": vision, "text_cfg": text})
     >>> clip
-    Clip(CLIP, pictures of 16 × 16, captions of 8 tokens, 1,615,297 parameters)
+    Clip(CLIP, images of 16 × 16, captions of 8 tokens, 1,615,297 parameters)
     >>> clip.tokenizer(["a seven"]).shape
     torch.Size([1, 8])
     """
@@ -95,7 +100,7 @@ def save_clip(folder: str | Path, clip: Clip) -> Path:
     """Write open_clip's ``local-dir`` folder: configuration, preprocessing and weights.
 
     ``open_clip.create_model_and_transforms("local-dir:FOLDER")`` opens it anywhere. Each file is
-    written whole or not at all.
+    written atomically. Returns the folder.
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
@@ -115,21 +120,21 @@ def load_clip(
 ) -> Clip:
     """Load an open_clip model, refusing weights of another image size or context length.
 
-    open_clip itself resizes the position embeddings of such weights without a word, and the
-    model then is not the one that was trained.
+    open_clip itself silently resizes the position embeddings of such weights, which gives a model
+    that was never trained.
 
     Parameters
     ----------
-    name : a folder with ``open_clip_config.json`` (``local-dir:`` before it or not), or a name
-        that open_clip knows, ``"ViT-B-32"`` for example.
+    name : a folder with ``open_clip_config.json`` (with or without ``local-dir:`` before it), or
+        a name that open_clip knows, for example ``"ViT-B-32"``.
     pretrained : with a name, a file of weights, or a tag such as ``"openai"``.
-    download : a tag's weights are fetched from the network only if this is True.
+    download : allows the weights of a tag to be downloaded.
+    device : where to put the model.
 
     Raises
     ------
-    FileNotFoundError : no such folder, no configuration or no weights.
-    ValueError : an unknown name, a tag without ``download``, or weights of another shape or of
-        other layers.
+    FileNotFoundError : no such folder or name, no configuration or no weights.
+    ValueError : no ``pretrained``, a tag without ``download``, or weights that do not fit.
 
     Examples
     --------
@@ -151,8 +156,8 @@ def load_clip(
     config = {"model_cfg": open_clip.get_model_config(place)}
     if pretrained is None:
         raise ValueError(
-            f"{place} has no weights yet; give pretrained= a file or one of "
-            f"{', '.join(open_clip.list_pretrained_tags_by_model(place)) or 'no tags'}."
+            f"{place} needs weights; set pretrained= to a file or to one of the tags "
+            f"{', '.join(open_clip.list_pretrained_tags_by_model(place)) or '(there are none)'}."
         )
     if not Path(pretrained).is_file():
         if str(pretrained) not in open_clip.list_pretrained_tags_by_model(place):
@@ -177,13 +182,14 @@ def _open(name: str, config: Mapping[str, Any], **settings: Any) -> Clip:
 
 
 def _open_checked(name: str, config: Mapping[str, Any], weights: Path, **settings: Any) -> Clip:
-    """Open a model with the weights of a file, or say in one sentence why they are not its own."""
+    """Open a model with the weights of a file, or say why they do not fit."""
     empty = _open(name, config, load_weights=False)
     _refuse_other_shapes(empty, weights)
     try:
         return _open(name, config, **settings)
     except RuntimeError as error:
-        # torch's own words list every tensor; names alone decide nothing, open_clip renames some.
+        # torch's own message lists every tensor. Names can't be compared beforehand, since
+        # open_clip renames some while it loads.
         if "state_dict" not in str(error):
             raise
         raise ValueError(
@@ -193,7 +199,7 @@ def _open_checked(name: str, config: Mapping[str, Any], weights: Path, **setting
 
 
 def _difference(there: Mapping[str, Any], model: nn.Module) -> str:
-    """The first layers of which a file has more or less than a model, or else the first tensor."""
+    """How a file differs from a model: in the depth of a stack, or else in the first tensor."""
     here = model.state_dict()
     counts = [Counter(stack for stack, _ in _layers(names)) for names in (there, here)]
     for stack in counts[1]:
@@ -202,14 +208,14 @@ def _difference(there: Mapping[str, Any], model: nn.Module) -> str:
             return f"holds {trained} layers of {stack}, and this model has {needed}"
     for name in [*here, *there]:
         if name not in there:
-            return f"holds no {name!r}, and this model has it"
+            return f"holds no {name!r}, which this model has"
         if name not in here:
-            return f"holds {name!r}, and this model has none"
+            return f"holds {name!r}, which this model does not have"
     return "does not fit this model"
 
 
 def _layers(names: Iterable[str]) -> set[tuple[str, str]]:
-    """The numbered layers in tensors' names, as the name of their stack and their number."""
+    """The numbered layers in tensors' names, as pairs of stack and number."""
     return {(m[1], m[2]) for name in names if (m := re.match(r"(.*?)\.(\d+)\.", name))}
 
 
@@ -222,7 +228,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{folder} holds no {CONFIG}; give the folder of an open_clip model."
         ) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / CONFIG} is no configuration of open_clip ({error}).") from None
+        raise ValueError(
+            f"{folder / CONFIG} is not an open_clip configuration ({error}); give the folder of "
+            "an open_clip model."
+        ) from None
     return dict(config)
 
 
@@ -234,12 +243,12 @@ def _weights_in(folder: Path) -> Path:
 
 
 def _refuse_other_shapes(clip: Clip, path: Path) -> None:
-    """Compare the shapes of a file's tensors with the model's."""
+    """Refuse a file whose tensors have other shapes than the model's."""
     there = _shapes(path)
     for name, tensor in clip.model.state_dict().items():
         here, other = list(tensor.shape), there.get(name)
         if other is None or other == here or math.prod(other) == tensor.numel() == 1:
-            continue  # a missing tensor is open_clip's to refuse
+            continue  # open_clip itself refuses missing tensors, and reshapes scalars
         trained, needed = _meaning(clip.model, name, other, here)
         raise ValueError(
             f"{path.name} was trained with {trained}, and this model has {needed}; give the "
@@ -257,10 +266,12 @@ def _shapes(path: Path) -> dict[str, list[int]]:
         except (OSError, SafetensorError) as error:
             raise ValueError(f"{path} can't be read ({error}); save the weights again.") from error
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
-        raise ValueError(f"{path} can't be read as weights ({error}).") from error
-    state = found.get("state_dict", found) if isinstance(found, Mapping) else {}
+        raise ValueError(
+            f"{path} can't be read as weights ({error}); give a file of open_clip weights."
+        ) from error
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else {}
     return {
         name.removeprefix("module."): list(tensor.shape)
         for name, tensor in state.items()
@@ -269,7 +280,7 @@ def _shapes(path: Path) -> dict[str, list[int]]:
 
 
 def _meaning(model: nn.Module, name: str, *shapes: list[int]) -> list[str]:
-    """What each of a tensor's two shapes says about the model, in words."""
+    """What each of a tensor's shapes says about the model, in words."""
     same_width = shapes[0][1:] == shapes[1][1:]
     if not (name.endswith("positional_embedding") and same_width):
         return [f"{name} of shape {shape}" for shape in shapes]
@@ -277,13 +288,13 @@ def _meaning(model: nn.Module, name: str, *shapes: list[int]) -> list[str]:
         return [f"a context length of {shape[0]}" for shape in shapes]
     patch = getattr(model.visual, "patch_size", None)
     if patch is None:
-        return [f"{shape[0] - 1} patches an image" for shape in shapes]
+        return [f"{shape[0] - 1} patches per image" for shape in shapes]
     return [f"an image size of {math.isqrt(shape[0] - 1) * patch[0]} pixels" for shape in shapes]
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """open_clip warns that a model without weights has none, also where that is the intention."""
+    """Silence open_clip's warning that a model has no weights, which is intended here."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

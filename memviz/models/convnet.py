@@ -11,7 +11,7 @@ class ConvNet(nn.Module):
 
     The layers to ablate are ``conv1`` to ``conv4`` and ``fc``; ``head`` gives the logits.
     Each convolution is 3x3 and is followed by its own ``bn`` and ``relu`` module, so that a
-    hook can stand after any of them. A 2x2 max pool follows ``conv2`` and ``conv4``.
+    hook fits after any of them. A 2x2 max pool follows ``conv2`` and ``conv4``.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ class ConvNet(nn.Module):
     hidden : units of ``fc``.
     classes : number of logits.
     in_channels, image_size : the input is ``[n, in_channels, image_size, image_size]``.
-    seed : fixes the initial weights; the global generator is left as it was. None draws from it.
+    seed : fixes the initial weights without the global generator; None draws from it.
 
     Raises
     ------
@@ -68,7 +68,7 @@ class ConvNet(nn.Module):
         image_size: int,
     ) -> None:
         c1, c2, c3, c4 = channels
-        # Batch-norm subtracts the mean, so a bias before it would do nothing.
+        # Batch norm subtracts the mean, so a bias before it would do nothing.
         self.conv1 = nn.Conv2d(in_channels, c1, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(c1)
         self.relu1 = nn.ReLU()

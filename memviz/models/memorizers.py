@@ -1,4 +1,4 @@
-"""Networks that memorize by construction: explicit weights, and which unit owns which example."""
+"""Networks that memorize by construction: explicit weights, and the unit that owns each example."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _DIRECTIONS = 200
 
 @dataclass(frozen=True, eq=False)
 class Memorizer:
-    """A network with explicit weights, the examples it was made for, and who owns them.
+    """A network with explicit weights, the examples it memorizes, and the units that own them.
 
     An owner is a unit of the second hidden layer in the hard-tanh form and a pair of units in the
-    ReLU form. At the examples it owns it passes their value; at all others it is saturated, at -1
-    or 1, and only says on which side of its own examples they lie.
+    ReLU form. At the examples it owns it passes their value; at all others it is saturated at -1
+    or 1 and tells only on which side of its own examples they lie.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Memorizer:
     owners : int64 ``[n]``
         Owner of each example, from 0.
     groups : int64 ``[n]``
-        The unit of the first layer (of the hard-tanh form) whose linear part it lies in.
+        The unit of the first layer (in the hard-tanh form) that is linear at the example.
     widths : (first, second)
         Hard-tanh units of the two hidden layers; the ReLU form has twice as many.
     activation : ``"hardtanh"`` or ``"relu"``
@@ -52,31 +52,31 @@ class Memorizer:
         IndexError : there is no such owner.
         """
         if not 0 <= owner < self.widths[1]:
-            raise IndexError(f"owners go from 0 to {self.widths[1] - 1}; there is no {owner}.")
+            raise IndexError(f"there is no owner {owner}; owners are 0 to {self.widths[1] - 1}.")
         return (owner,) if self.activation == "hardtanh" else (owner, self.widths[1] + owner)
 
     @property
     def units(self) -> int:
-        """Hidden units."""
+        """Number of hidden units."""
         return sum(self.widths) * (1 if self.activation == "hardtanh" else 2)
 
     @property
     def parameters(self) -> int:
-        """Weights and biases."""
+        """Number of weights and biases."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     @property
     def largest_weight(self) -> float:
-        """Largest absolute weight or bias."""
+        """The largest absolute weight or bias."""
         return max(float(parameter.detach().abs().max()) for parameter in self.model.parameters())
 
     def error(self, dtype: torch.dtype = torch.float64) -> float:
-        """Largest error of the network's value over its examples, computed in this precision."""
+        """The largest error of the network over its examples, computed in this precision."""
         twin = _network(self.widths, self.inputs.shape[1], self.activation)
         twin.load_state_dict(self.model.state_dict())
         with torch.no_grad():
-            found = twin.to(dtype)(self.inputs.to(dtype))[:, 0].double()
-        return float((found - self.values).abs().max())
+            outputs = twin.to(dtype)(self.inputs.to(dtype))[:, 0].double()
+        return float((outputs - self.values).abs().max())
 
     def __repr__(self) -> str:
         return (
@@ -94,32 +94,28 @@ def construct_memorizer(
     activation: Activation = "relu",
     seed: int = 0,
 ) -> Memorizer:
-    """A network of three layers that has any value at each of n points, by Yun et al. (2019).
+    """Build a three-layer network with given values at n points, after Yun et al. (2019).
 
-    Points are projected onto a line, sorted, and cut into groups of neighbours. Each unit of the
-    first layer is linear in its own group and saturated outside. Each unit of the second layer
-    owns one point of each group: there it has the point's value, elsewhere it is saturated, and
-    the alternating sum of all units leaves the value of the owner. ``d1`` hard-tanh units times
-    ``d2`` are enough for ``d1 * d2`` points; in ReLUs, twice as many of both.
-
-    The theorem is Yun, Sra and Jadbabaie's (arXiv:1810.07770); the weights are our own derivation
-    along its idea. Weights grow with the number of points, so that float32 soon is too coarse.
+    Each unit of the second hidden layer owns some points: only there is it not saturated. ``d1``
+    and ``d2`` hard-tanh units hold ``d1 * d2`` points; with ReLUs it takes twice as many of both.
+    The theorem is Yun, Sra and Jadbabaie's (arXiv:1810.07770), the weights are our own derivation.
+    They grow with the number of points, so float32 is soon too coarse.
 
     Parameters
     ----------
     inputs : ``[n, ...]``
-        Flattened. Points that are there twice must have one value.
+        Flattened; equal points must have equal values.
     values : ``[n]``, from -1 to 1.
     widths : (first, second), optional
-        Hard-tanh units; about the square root of n each unless given.
+        Hard-tanh units; about the square root of n each by default.
     activation : ``"relu"`` or ``"hardtanh"``
     seed : int
-        Of the directions that are tried for the line; the one with the widest gap is kept.
+        Of the random directions tried for the projection.
 
     Raises
     ------
     ValueError
-        If a value is out of its range, a point has two values, or the widths are too small.
+        If a value is out of range, a point has two values, or the widths are too small.
 
     Examples
     --------
@@ -128,34 +124,40 @@ def construct_memorizer(
     >>> memorizer.units, memorizer.error() < 1e-8
     (26, True)
     """
-    points, wanted = _checked(inputs, values, activation)
+    points, targets = _checked(inputs, values, activation)
     distinct, which = torch.unique(points, dim=0, return_inverse=True)
     value = torch.zeros(len(distinct), dtype=torch.float64)
-    value[which] = wanted
-    if not torch.equal(value[which], wanted):
-        twice = int((value[which] != wanted).nonzero()[0])
+    value[which] = targets
+    if not torch.equal(value[which], targets):
+        clash = int((value[which] != targets).nonzero()[0])
         raise ValueError(
-            f"example {twice} has the inputs of another one and another value; no network can "
-            "tell them apart, so leave one out."
+            f"example {clash} has the same inputs as another one but another value; no network "
+            "can tell them apart, so leave one out."
         )
     d1, d2 = _widths(len(distinct), widths)
+    # Project the points onto a line, sort them, and cut the line into d1 groups of d2 neighbours.
     line = _line(distinct, seed)
     place = distinct @ line
     order = place.argsort()
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order))
     group, position = rank // d2, rank % d2
-    # Every other group falls instead of rising, and its owners run backwards.
+    # In every other group the second layer's input falls instead of rising: owners run backwards.
     owner = torch.where(group % 2 == 0, position, d2 - 1 - position)
     hidden = _Hidden.of(*_filled_up(place[order], value[order], d1 * d2), d1, d2)
     model = _network((d1, d2), points.shape[1], activation)
     model.load_state_dict(_weights(hidden, line, activation))
-    return Memorizer(model.eval(), points, wanted, owner[which], group[which], (d1, d2), activation)
+    owners, groups = owner[which], group[which]
+    return Memorizer(model.eval(), points, targets, owners, groups, (d1, d2), activation)
 
 
 @dataclass(frozen=True, eq=False)
 class _Hidden:
-    """The hard-tanh form on the line: ``slope * (c - middle)``, then ``weight`` and ``bias``."""
+    """The hard-tanh form on the line: ``slope * (c - middle)``, then ``weight`` and ``bias``.
+
+    A first-layer unit is linear across its own group and saturated outside. A second-layer unit
+    owns one point of each group: there it has the point's value, elsewhere it is saturated.
+    """
 
     slope: Tensor
     middle: Tensor
@@ -164,7 +166,7 @@ class _Hidden:
 
     @classmethod
     def of(cls, place: Tensor, value: Tensor, d1: int, d2: int) -> _Hidden:
-        """From sorted places and their values, ``d1 * d2`` of both."""
+        """From sorted places on the line and their values, ``d1 * d2`` of each."""
         gap = float(place[-1] - place[0]) / (len(place) - 1) if len(place) > 1 else 1.0
         starts, ends = place[::d2], place[d2 - 1 :: d2]
         between = (ends[:-1] + starts[1:]) / 2
@@ -179,6 +181,7 @@ class _Hidden:
         target = torch.where(backwards[:, None], value.view(d1, d2).flip(1), value.view(d1, d2))
         target = target * signs
         alpha, beta = _recursion(seen, target)
+        # Steep enough that an owner is saturated at its neighbours' points.
         scale = ((2 / _nearest(seen) + beta.abs()) / alpha.abs()).amax(0)
         weight = alpha * scale + beta
         bias = target[0] - weight[0] * seen[0] + weight[1:].sum(0)
@@ -186,7 +189,7 @@ class _Hidden:
 
 
 def _recursion(seen: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The weights that give each owner its values are ``alpha * M + beta``, for any M."""
+    """Coefficients: weights ``alpha * M + beta`` give each owner its values, whatever M."""
     alpha, beta = [torch.ones_like(seen[0])], [torch.zeros_like(seen[0])]
     for j in range(len(seen) - 1):
         before, after = 1 - seen[j], 1 + seen[j + 1]
@@ -196,12 +199,13 @@ def _recursion(seen: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _nearest(seen: Tensor) -> Tensor:
-    """Distance of each to the nearest other of its row; 2 where it is alone."""
+    """Distance of each to the nearest other in its row; 2 where it is alone."""
     if seen.shape[1] == 1:
         return torch.full_like(seen, 2.0)
     gaps = seen.diff(dim=1).abs()
-    none = torch.full_like(seen[:, :1], torch.inf)
-    return torch.minimum(torch.cat([none, gaps], 1), torch.cat([gaps, none], 1))
+    no_neighbour = torch.full_like(seen[:, :1], torch.inf)
+    left, right = torch.cat([no_neighbour, gaps], 1), torch.cat([gaps, no_neighbour], 1)
+    return torch.minimum(left, right)
 
 
 def _weights(hidden: _Hidden, line: Tensor, activation: Activation) -> dict[str, Tensor]:
@@ -225,7 +229,7 @@ def _network(widths: tuple[int, int], features: int, activation: Activation) -> 
     times = 1 if activation == "hardtanh" else 2
     d1, d2 = (times * width for width in widths)
     between = nn.Hardtanh if activation == "hardtanh" else nn.ReLU
-    # On no device there are no initial weights, so that no generator is touched.
+    # On "meta" no initial weights are drawn, so the global generator is left alone.
     with torch.device("meta"):
         modules: OrderedDict[str, nn.Module] = OrderedDict(
             layer1=nn.Linear(features, d1, dtype=torch.float64),
@@ -238,9 +242,9 @@ def _network(widths: tuple[int, int], features: int, activation: Activation) -> 
 
 
 def _line(points: Tensor, seed: int) -> Tensor:
-    """Of some random directions, the one along which the points lie furthest apart."""
-    draw = torch.Generator().manual_seed(seed)
-    lines = torch.randn(_DIRECTIONS, points.shape[1], generator=draw, dtype=torch.float64)
+    """The random direction along which the closest points are furthest apart, for its spread."""
+    generator = torch.Generator().manual_seed(seed)
+    lines = torch.randn(_DIRECTIONS, points.shape[1], generator=generator, dtype=torch.float64)
     lines /= lines.norm(dim=1, keepdim=True)
     if len(points) == 1:
         return lines[0]
@@ -250,7 +254,7 @@ def _line(points: Tensor, seed: int) -> Tensor:
 
 
 def _filled_up(place: Tensor, value: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Points of value 0 on the right, as many as are missing."""
+    """The points, filled up to n with points of value 0 on the right."""
     missing = n - len(place)
     gap = float(place[-1] - place[0]) / (len(place) - 1) if len(place) > 1 else 1.0
     more = place[-1] + gap * torch.arange(1, missing + 1)
@@ -268,8 +272,8 @@ def _widths(n: int, widths: tuple[int, int] | None) -> tuple[int, int]:
     d1, d2 = widths
     if d1 < 1 or d2 < 1 or d1 * d2 < n:
         raise ValueError(
-            f"widths {d1} and {d2} are enough for {max(d1, 0) * max(d2, 0)} points, but there are "
-            f"{n}; their product must be {n} at least."
+            f"widths {d1} and {d2} hold {max(d1, 0) * max(d2, 0)} points, but there are {n}; "
+            f"their product must be at least {n}."
         )
     return d1, d2
 
@@ -278,12 +282,14 @@ def _checked(inputs: Tensor, values: Tensor, activation: str) -> tuple[Tensor, T
     if activation not in get_args(Activation):
         raise ValueError(f"activation is {activation!r}; use 'relu' or 'hardtanh'.")
     points = torch.as_tensor(inputs).flatten(1).double()
-    wanted = torch.as_tensor(values).double()
-    if wanted.shape != (len(points),) or len(points) == 0:
+    targets = torch.as_tensor(values).double()
+    if targets.shape != (len(points),) or len(points) == 0:
         raise ValueError(
-            f"values has shape {tuple(wanted.shape)} for {len(points)} points; give one value a "
-            "point, [n]."
+            f"values has shape {tuple(targets.shape)} for {len(points)} points; give one value "
+            "per point, [n]."
         )
-    if not points.isfinite().all() or not bool((wanted.abs() <= 1).all()):
-        raise ValueError("inputs must be finite and values lie from -1 to 1; scale them.")
-    return points, wanted
+    if not points.isfinite().all() or not bool((targets.abs() <= 1).all()):
+        raise ValueError(
+            "inputs must be finite and values from -1 to 1; leave out or scale the others."
+        )
+    return points, targets

@@ -18,7 +18,7 @@ class MLP(nn.Module):
     Parameters
     ----------
     widths : input features, units of each hidden layer, number of logits.
-    seed : fixes the initial weights; the global generator is left as it was. None draws from it.
+    seed : fixes the initial weights without the global generator; None draws from it.
 
     Raises
     ------

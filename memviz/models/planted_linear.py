@@ -11,16 +11,16 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class PlantedLinear:
-    """Two classes on both sides of a direction, and labels some of which are drawn anew.
+    """Two classes on either side of a hyperplane, with some labels drawn at random.
 
-    The set-up of Theorem 1 of Liu et al. (2020): ``x = e (v + sigma z)`` with the true class e of
+    The setting of Theorem 1 of Liu et al. (2020): ``x = e (v + sigma z)`` with the true class e of
     -1 or 1, a unit direction v and Gaussian z.
 
     Attributes
     ----------
     inputs : float64 ``[n, features]``
     labels, true_labels : float64 ``[n]``, -1 or 1.
-    direction : float64 ``[features]``, v.
+    direction : float64 ``[features]``, the unit vector v.
     """
 
     inputs: Tensor
@@ -36,17 +36,19 @@ class PlantedLinear:
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """Gradient descent on a planted linear model, as it went.
+    """Measurements along gradient descent on a planted linear model, float64 ``[k]`` each.
 
     Attributes
     ----------
-    steps : int64 ``[k]``, the steps that were kept.
-    wrong_true, wrong_memorized : ``[k]``
+    steps : int64 ``[k]``, the measured steps.
+    wrong_true, wrong_memorized
         Share of the wrongly labelled examples predicted as their true class, and as their label.
-    clean_right : ``[k]``
-    clean_coefficient, wrong_coefficient : ``[k]``
+    clean_right
+        Share of the other examples predicted as their label.
+    clean_coefficient, wrong_coefficient
         Mean squared coefficient of an example in the gradient, ``(tanh(theta . x) - y)^2``.
-    cosine : ``[k]``, of the weights and the direction.
+    cosine
+        Of the weights and the direction.
     """
 
     steps: Tensor
@@ -65,12 +67,15 @@ def planted_linear(
     redrawn: float = 0.4,
     seed: int = 0,
 ) -> PlantedLinear:
-    """Draw a planted linear model.
+    """Draw a planted linear data set.
 
     Parameters
     ----------
-    redrawn : Delta, the probability that a label is drawn anew from both; half of them get wrong.
-        The theorem asks for ``features / n`` between ``1 - redrawn / 2`` and 1, and a small sigma.
+    n, features : at least 2.
+    sigma : standard deviation of the noise.
+    redrawn : Delta, the probability that a label is drawn at random from both classes; half of
+        these come out wrong. The theorem asks for ``features / n`` between ``1 - redrawn / 2``
+        and 1, and a small sigma.
 
     Raises
     ------
@@ -86,13 +91,13 @@ def planted_linear(
             "n and features must be at least 2, sigma 0 or more and redrawn from 0 to 1, but got "
             f"{n}, {features}, {sigma} and {redrawn}."
         )
-    draw = torch.Generator().manual_seed(seed)
-    direction = torch.randn(features, generator=draw, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.randn(features, generator=generator, dtype=torch.float64)
     direction = direction / direction.norm()
-    truth = _signs(n, draw)
-    noise = torch.randn(n, features, generator=draw, dtype=torch.float64)
-    anew = torch.rand(n, generator=draw) < redrawn
-    labels = torch.where(anew, _signs(n, draw), truth)
+    truth = _signs(n, generator)
+    noise = torch.randn(n, features, generator=generator, dtype=torch.float64)
+    is_redrawn = torch.rand(n, generator=generator) < redrawn
+    labels = torch.where(is_redrawn, _signs(n, generator), truth)
     return PlantedLinear(truth[:, None] * (direction + sigma * noise), labels, truth, direction)
 
 
@@ -109,11 +114,11 @@ def gradient_descent(
 
     Parameters
     ----------
-    keep : steps to keep, from 0 (before the first).
+    keep : the steps to measure; 0 is before the first.
 
     Raises
     ------
-    ValueError : no step to keep, or no wrong label in the data.
+    ValueError : no step to measure, or no wrong or no right label in the data.
 
     Examples
     --------
@@ -123,11 +128,14 @@ def gradient_descent(
     """
     kept = sorted(set(keep))
     if not kept or kept[0] < 0:
-        raise ValueError(f"keep names the steps to keep, from 0 up, but got {list(keep)}.")
+        raise ValueError(f"keep must name at least one step, from 0 up, but got {list(keep)}.")
     if not data.wrong.any() or data.wrong.all():
-        raise ValueError("the data needs wrong labels and right ones; draw more of them.")
-    draw = torch.Generator().manual_seed(seed)
-    theta = torch.randn(len(data.direction), generator=draw, dtype=torch.float64)
+        raise ValueError(
+            f"{int(data.wrong.sum())} of {len(data.wrong)} labels are wrong; the data needs both "
+            "wrong and right labels, so change redrawn or draw more examples."
+        )
+    generator = torch.Generator().manual_seed(seed)
+    theta = torch.randn(len(data.direction), generator=generator, dtype=torch.float64)
     theta = 2 * theta / theta.norm()
     rows = []
     for step in range(kept[-1] + 1):
@@ -154,5 +162,5 @@ def _measured(
     return [float(row.mean()) for row in rows]
 
 
-def _signs(n: int, draw: torch.Generator) -> Tensor:
-    return torch.randint(2, (n,), generator=draw, dtype=torch.float64) * 2 - 1
+def _signs(n: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(2, (n,), generator=generator, dtype=torch.float64) * 2 - 1

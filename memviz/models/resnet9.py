@@ -9,11 +9,11 @@ from torch import Tensor, nn
 class Residual(nn.Module):
     """Two 3x3 convolutions of equal width, and a skip around both.
 
-    The sum is taken after the second ReLU, so the skip adds to an activation and not before it.
+    The skip is added after the second ReLU, not before it.
 
     Parameters
     ----------
-    channels : channels in, between and out.
+    channels : input, hidden and output channels.
 
     Examples
     --------
@@ -42,18 +42,16 @@ class ResNet9(nn.Module):
 
     The layers are ``conv1`` (64 channels), ``conv2`` (128, 5x5, stride 2), ``res1.conv1`` and
     ``res1.conv2`` (128), ``conv3`` (256, then a 2x2 max pool), ``res2.conv1`` and ``res2.conv2``
-    (256), ``conv4`` (128, no padding, then the maximum over positions): 1,344 channels, each after
-    its own batch norm and ReLU. ``head`` has no bias, and its logits are multiplied by 0.2. One
-    32x32 image takes 0.583 GFLOP (a multiply-add is 2).
-
-    The layout is that of the CIFAR-10 example of FFCV (Leclerc et al. 2023), after KakaoBrain's
+    (256), ``conv4`` (128, no padding, then the maximum over positions): 1,344 channels, each
+    followed by batch norm and ReLU. ``head`` has no bias, and its logits are multiplied by 0.2.
+    The layout is that of FFCV's CIFAR-10 example (Leclerc et al. 2023), after KakaoBrain's
     torchskeleton; Maini et al. (2023) localize memorization in it.
 
     Parameters
     ----------
     classes : number of logits.
     in_channels : the input is ``[n, in_channels, h, w]``, with sides of 9 pixels or more.
-    seed : fixes the initial weights; the global generator is left as it was. None draws from it.
+    seed : fixes the initial weights without the global generator; None draws from it.
 
     Raises
     ------
@@ -80,7 +78,7 @@ class ResNet9(nn.Module):
             self._build(classes, in_channels)
 
     def _build(self, classes: int, in_channels: int) -> None:
-        # Batch-norm subtracts the mean, so a bias before it would do nothing.
+        # Batch norm subtracts the mean, so a bias before it would do nothing.
         self.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu1 = nn.ReLU()
@@ -104,6 +102,6 @@ class ResNet9(nn.Module):
         x = self.res1(self.relu2(self.bn2(self.conv2(x))))
         x = self.res2(self.pool(self.relu3(self.bn3(self.conv3(x)))))
         x = self.relu4(self.bn4(self.conv4(x)))
-        # Scaling what the bias-free head is given scales its logits, and they stay its own output.
+        # The head has no bias: scaling its input scales the logits, which stay its own output.
         logits: Tensor = self.head(0.2 * x.amax((2, 3)))
         return logits

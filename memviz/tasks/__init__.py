@@ -1,4 +1,4 @@
-"""Tasks: what is right and what is wrong for a model's output."""
+"""Tasks: what makes a model's output right or wrong."""
 
 from memviz.tasks.classification import Classification as Classification
 from memviz.tasks.image_text import ImageText as ImageText

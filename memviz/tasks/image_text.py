@@ -1,4 +1,4 @@
-"""How a study judges a CLIP model: pair by pair, by the cosine of caption and picture."""
+"""How a study judges a CLIP model: by the cosine between the caption and the image of a pair."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 class ImageText:
-    """Features of pictures and captions; the margin of a pair is the cosine of the two.
+    """Features of images and captions; the margin of a pair is the cosine of its features.
 
-    A model called as ``model(image=..., text=...)`` gives both features, called with one of the
-    two it gives those of one tower. Labels are 1: each caption belongs to its picture.
+    Called as ``model(image=..., text=...)``, a model returns the features of both towers; called
+    with one of them, those of one tower. All labels are 1: each caption belongs to its image.
 
     Examples
     --------
@@ -23,29 +23,35 @@ class ImageText:
     """
 
     def outputs(self, raw: Any) -> Tensor:
-        """Image features, then text features, ``[n, features]`` or ``[n, 2 * features]``."""
+        """Image features, then text features, ``[n, features]`` or ``[n, 2 * features]``.
+
+        Raises
+        ------
+        ValueError
+            If there are no features ``[n, features]``.
+        """
         if isinstance(raw, Mapping):
-            found = [raw.get("image_features"), raw.get("text_features")]
+            candidates = [raw.get("image_features"), raw.get("text_features")]
         else:
-            found = list(raw[:2]) if isinstance(raw, tuple | list) else [raw]
-        features = [part for part in found if isinstance(part, Tensor) and part.dim() == 2]
+            candidates = list(raw[:2]) if isinstance(raw, tuple | list) else [raw]
+        features = [part for part in candidates if isinstance(part, Tensor) and part.dim() == 2]
         if not features:
             raise ValueError(
-                f"the model returned {type(raw).__name__} without image or text features; give an "
+                f"the model returned {type(raw).__name__} without image or text features; use an "
                 "open_clip model, called with image= and text=."
             )
         return torch.cat(features, 1)
 
     def predictions(self, outputs: Tensor) -> Tensor:
-        """1 where caption and picture point the same way, else 0."""
+        """1 where the cosine of caption and image is positive, else 0, int64 ``[n]``."""
         return (self._cosine(outputs) > 0).long()
 
     def margin(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Cosine of caption and picture, ``[n]``."""
+        """Cosine of caption and image, ``[n]``."""
         return self._cosine(outputs)
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """1 minus the cosine."""
+        """1 minus the cosine, ``[n]``."""
         return 1 - self._cosine(outputs)
 
     def _cosine(self, outputs: Tensor) -> Tensor:

@@ -14,13 +14,13 @@ class Task(Protocol):
     """Tells right from wrong: what a probe needs to know about a model's outputs."""
 
     def outputs(self, raw: Any) -> Tensor:
-        """The tensor that is judged, one row an example, taken from what the model returned."""
+        """The tensor to judge, ``[n, ...]``, taken from whatever the model returned."""
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """Predicted label of each example, int64 ``[n]``."""
 
     def margin(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """How far each example is on the right side, ``[n]``; right if above 0."""
+        """How far each example is from the decision boundary, ``[n]``; right if above 0."""
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Loss of each example, ``[n]``."""

@@ -129,7 +129,7 @@ def test_damaged_files_get_one_sentence(tmp_path: Path) -> None:
     binary.mkdir()
     for name in ("data_batch_1.bin", "test_batch.bin"):
         (binary / name).write_bytes(bytes(3000))
-    with pytest.raises(ValueError, match="has 3000 bytes, not 3073 an image"):
+    with pytest.raises(ValueError, match="has 3000 bytes, not a multiple of 3073"):
         load_cifar10(binary)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         load_cifar10n(tmp_path / "none.pt")

@@ -43,5 +43,5 @@ def test_bad_input_gets_one_sentence() -> None:
         four_subsets(200, 100, 50, 50, 50)
     with pytest.raises(ValueError, match="must not be negative"):
         four_subsets(200, -1, 50, 50)
-    with pytest.raises(ValueError, match="needs at least 2"):
+    with pytest.raises(ValueError, match="need at least 2"):
         four_subsets(200, 0, 50, 1)

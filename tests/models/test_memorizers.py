@@ -136,11 +136,11 @@ def test_the_global_generator_is_left_alone() -> None:
     ("change", "sentence"),
     [
         ({"values": torch.ones(3)}, "values has shape (3,) for 4 points"),
-        ({"values": torch.tensor([0.0, 0, 0, 2])}, "values lie from -1 to 1"),
+        ({"values": torch.tensor([0.0, 0, 0, 2])}, "values from -1 to 1"),
         ({"inputs": torch.full((4, 2), torch.nan)}, "inputs must be finite"),
-        ({"widths": (1, 3)}, "widths 1 and 3 are enough for 3 points, but there are 4"),
+        ({"widths": (1, 3)}, "widths 1 and 3 hold 3 points, but there are 4"),
         ({"activation": "gelu"}, "activation is 'gelu'; use 'relu' or 'hardtanh'"),
-        ({"inputs": torch.zeros(4, 2)}, "example 0 has the inputs of another one"),
+        ({"inputs": torch.zeros(4, 2)}, "example 0 has the same inputs as another one"),
     ],
 )
 def test_bad_input_gets_one_sentence(change: dict[str, object], sentence: str) -> None:
@@ -154,5 +154,5 @@ def test_bad_input_gets_one_sentence(change: dict[str, object], sentence: str) -
 
 
 def test_an_owner_that_is_not_there() -> None:
-    with pytest.raises(IndexError, match="owners go from 0 to 1"):
+    with pytest.raises(IndexError, match="owners are 0 to 1"):
         construct_memorizer(*drawn(4, 2, 0), (2, 2)).units_of(2)

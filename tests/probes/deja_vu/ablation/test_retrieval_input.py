@@ -30,18 +30,27 @@ def made(**changes):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"target": "my/folder"}, "target is 'my/folder'; give a Clip: memviz.models.clip.load_"),
-        ({"target": Path("my")}, "target is of type PosixPath; give a Clip"),
-        ({"target": TARGET.model}, "target is of type CLIP; give a Clip"),
+        (
+            {"target": "my/folder"},
+            "target is 'my/folder'; expected a Clip: load one with memviz.models.clip.load_",
+        ),
+        ({"target": Path("my")}, "target is of type PosixPath; expected a Clip"),
+        ({"target": TARGET.model}, "target is of type CLIP; expected a Clip"),
         ({"target": None}, "target is of type NoneType"),
-        ({"reference": "x" * 200}, "reference is '" + "x" * 60 + "…'; give a Clip or an Embedded"),
-        ({"reference": REFERENCE.model}, "reference is of type CLIP; give a Clip or an Embedded"),
-        ({"training": SETS.target.captions}, "training is of type list; give CaptionPairs("),
-        ({"public": "photos"}, "public is 'photos'; give CaptionPairs("),
-        ({"held_out": (SETS.heldout,)}, "held_out is of type tuple; give CaptionPairs("),
-        ({"query": "a photo of a {}"}, "query is 'a photo of a {}'; give a function"),
-        ({"reference": TARGET}, "target and reference are one model, with equal weights"),
-        ({"reference": copy.deepcopy(TARGET)}, "target and reference are one model"),
+        (
+            {"reference": "x" * 200},
+            "reference is '" + "x" * 60 + "…'; expected a Clip or an Embedded",
+        ),
+        (
+            {"reference": REFERENCE.model},
+            "reference is of type CLIP; expected a Clip or an Embedded",
+        ),
+        ({"training": SETS.target.captions}, "training is of type list; expected CaptionPairs("),
+        ({"public": "photos"}, "public is 'photos'; expected CaptionPairs("),
+        ({"held_out": (SETS.heldout,)}, "held_out is of type tuple; expected CaptionPairs("),
+        ({"query": "a photo of a {}"}, "query is 'a photo of a {}'; expected a function"),
+        ({"reference": TARGET}, "target and reference have equal weights"),
+        ({"reference": copy.deepcopy(TARGET)}, "target and reference have equal weights"),
     ],
 )
 def test_another_kind_of_thing_gets_one_sentence(changes, words):
@@ -72,23 +81,23 @@ def both(one, other):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"public": SETS.target}, "6 of the 6 training pictures are also public pictures; the"),
-        ({"held_out": SETS.target}, "6 of the 6 training pictures are also held-out pictures; the"),
-        ({"held_out": SETS.public}, "8 of the 8 held-out pictures are also public pictures; the"),
+        ({"public": SETS.target}, "6 of the 6 training images are also public images; shared"),
+        ({"held_out": SETS.target}, "6 of the 6 training images are also held-out images; shared"),
+        ({"held_out": SETS.public}, "8 of the 8 held-out images are also public images; shared"),
         (
             {"public": both(SETS.public, SETS.heldout.subset(torch.arange(2)))},
-            "2 of the 7 held-out pictures are also public pictures; the",
+            "2 of the 7 held-out images are also public images; shared",
         ),
         (
             {"held_out": SETS.target, "public": SETS.target.subset(torch.tensor([0, 3, 5]))},
-            "6 of the 6 training pictures are also held-out pictures, "
-            "3 of the 6 training pictures are also public pictures, "
-            "3 of the 6 held-out pictures are also public pictures; the",
+            "6 of the 6 training images are also held-out images, "
+            "3 of the 6 training images are also public images, "
+            "3 of the 6 held-out images are also public images; shared",
         ),
     ],
 )
-def test_sets_that_share_pictures_are_told_once(changes, words):
-    with pytest.warns(UserWarning, match="leave it out of one") as told:
+def test_sets_that_share_images_are_told_once(changes, words):
+    with pytest.warns(UserWarning, match="leave them out of one") as told:
         made(**changes)
     assert len(told) == 1 and str(told[0].message).startswith(words)
     assert told[0].filename == __file__  # where Retrieval was called
@@ -103,10 +112,10 @@ def test_a_picture_twice_in_one_set_is_no_matter():
     [
         ({"pictures": "folder"}, "pictures is of type str; give a list"),
         ({"captions": "a dog"}, "captions is of type str; give a list"),
-        ({"captions": [3] * 6}, "a caption is of type int; give one text a picture"),
+        ({"captions": [3] * 6}, "a caption is of type int; give one str per picture"),
         ({"class_names": None}, "class_names is of type NoneType; give a list"),
-        ({"objects": [[True]]}, "objects is of type list; give a tensor of bool [6, 24]"),
-        ({"named": np.ones((6, 24), bool)}, "named is of type ndarray; give a tensor of bool"),
+        ({"objects": [[True]]}, "objects is of type list; give a bool tensor [6, 24]"),
+        ({"named": np.ones((6, 24), bool)}, "named is of type ndarray; give a bool tensor"),
     ],
 )
 def test_what_is_no_list_of_pairs_gets_one_sentence(changes, words):
