@@ -1,4 +1,4 @@
-"""What every view stands on: worker, messages, controller, page."""
+"""The base of every view: worker, messages, controller, page."""
 
 from ._assets import files as files
 from ._assets import script as script

@@ -1,4 +1,4 @@
-"""What a person can choose: scores and interventions, by name."""
+"""What the user can choose: scores and interventions, by name."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ _INTERVENTIONS = [
 
 
 def interventions(how: str) -> Choices:
-    """The usual ones, and the one in force if it is another."""
+    """The three usual interventions, and the current one if it is another."""
     keys = {entry["key"] for entry in _INTERVENTIONS}
     return [*_INTERVENTIONS, *([] if how in keys else [{"key": how, "label": how}])]

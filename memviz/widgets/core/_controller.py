@@ -1,4 +1,4 @@
-"""What both controllers share: their views, what those were told, and how a request is answered."""
+"""What both controllers share: their views, the latest messages, and the answers to requests."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ TELL_EVERY = 0.15  # s between two progress messages
 
 
 class Telling(ABC):
-    """Answers what views ask, keeps long work in the background, and keeps what was told.
+    """Answers the requests of views, works in the background, and keeps the latest messages.
 
     Parameters
     ----------
     session : Session
     part : str
-        What an exported page shows.
+        The view that an exported page shows.
     threaded : bool
-        False computes only when ``worker.run_until_idle()`` is called.
+        False computes only in ``worker.run_until_idle()``.
     """
 
-    score: str  # the one that the unit maps wear
+    score: str  # key of the score that the unit maps show
 
     def __init__(self, session: Session, part: str, *, threaded: bool) -> None:
         self.session: Session = session
@@ -39,48 +39,48 @@ class Telling(ABC):
         self.worker = Worker(self._failed, threaded=threaded)
         self.top: int | None = None
         self._part = part
-        self._ranked: tuple[UnitSet, str] | None = None  # units and key that `top` means
+        self._ranked: tuple[UnitSet, str] | None = None  # the top units, and their key
         self._latest: dict[str, Message] = {}
         self._told = 0.0
         self._unwatch = session.watch(self._changed)
 
-    # What a controller says of itself -----------------------------------------------------------
+    # What each controller defines ---------------------------------------------------------------
 
     @property
     @abstractmethod
     def key(self) -> str:
-        """What scores are kept by: intervention, and variant where there are some."""
+        """The key of the current scores: the intervention, and the variant if there is one."""
 
     @property
     @abstractmethod
     def answered(self) -> bool:
-        """Whether the first figures are there."""
+        """Whether the first figures have been computed."""
 
     @property
     @abstractmethod
     def sentence(self) -> str:
-        """The newest figures in words, without waiting for any."""
+        """The newest figures in words; does not wait for the first."""
 
     @abstractmethod
     def study_message(self) -> Message:
-        """What never changes."""
+        """Everything that never changes."""
 
     @abstractmethod
     def picture_messages(self) -> Sequence[Message]:
-        """Pictures that every view has."""
+        """The pictures that every view needs."""
 
     @abstractmethod
     def _answer(self) -> None:
-        """Compute the figures of the present state and tell them."""
+        """Compute the figures of the current state and send them."""
 
     @abstractmethod
     def _changed(self, what: str) -> None:
-        """The session moved."""
+        """React to a change of the session: ``"state"`` or ``"examples"``."""
 
-    # What views ask -----------------------------------------------------------------------------
+    # Requests from views ------------------------------------------------------------------------
 
     def receive(self, content: dict[str, Any], sink: Sink) -> None:
-        """Take one message of a view; a bad one is answered by one clear line."""
+        """Answer one request of a view; a bad one gets a one-line error."""
         try:
             fulfil(self.actions, content, sink)
         except Exception as error:
@@ -89,24 +89,24 @@ class Telling(ABC):
 
     @property
     def actions(self) -> dict[str, Action]:
-        """What a view may ask, by the type of the request."""
+        """What is done for each type of request."""
         session = self.session
         return {
             "hello": Action(lambda _, sink: self.hello(sink)),
-            "toggle": Action(lambda asked, _: session.toggle(asked["units"]), "units"),
-            "set": Action(lambda asked, _: session.ablate(asked["units"]), "units"),
+            "toggle": Action(lambda request, _: session.toggle(request["units"]), "units"),
+            "set": Action(lambda request, _: session.ablate(request["units"]), "units"),
             "top": Action(
-                lambda asked, _: self.ablate_top(asked["k"]), "k", (int,), "a whole number"
+                lambda request, _: self.ablate_top(request["k"]), "k", (int,), "a whole number"
             ),
             "layers": Action(
-                lambda asked, _: session.show_layers([str(name) for name in asked["names"]]),
+                lambda request, _: session.show_layers([str(name) for name in request["names"]]),
                 *("names", (list,), "a list of names"),
             ),
-            "intervention": Action(lambda asked, _: session.use(asked["key"]), "key"),
-            "variant": Action(lambda asked, _: session.look_at(asked["key"]), "key"),
-            "score": Action(lambda asked, _: self.choose_score(asked["key"]), "key"),
+            "intervention": Action(lambda request, _: session.use(request["key"]), "key"),
+            "variant": Action(lambda request, _: session.look_at(request["key"]), "key"),
+            "score": Action(lambda request, _: self.choose_score(request["key"]), "key"),
             "open": Action(
-                lambda asked, _: session.open(asked["example"]),
+                lambda request, _: session.open(request["example"]),
                 *("example", (int, type(None)), "a whole number or nothing"),
             ),
             "undo": Action(lambda *_: session.undo()),
@@ -127,10 +127,10 @@ class Telling(ABC):
 
     @abstractmethod
     def cancel(self) -> None:
-        """Give up the long work; what is done of it stays."""
+        """Stop the background work and keep its results so far."""
 
     def code(self) -> str:
-        """Lines that rebuild what is looked at with the plain functions."""
+        """Python lines that rebuild the current state with the plain functions."""
         return self.session.to_code()
 
     def _tell_code(self, sink: Sink) -> None:
@@ -142,28 +142,28 @@ class Telling(ABC):
         sink.tell(Message({"type": "exported", "text": f"Saved as {path.name}."}, []))
 
     def hello(self, sink: Sink) -> None:
-        """Tell a new view everything."""
+        """Send a new view everything."""
         for message in self._everything():
             sink.tell(message)
         if not self.answered:
             self.worker.answer(self._answer)
 
     def ready(self) -> None:
-        """Wait for the first figures, so that there is something to draw without a browser."""
+        """Wait for the first figures, so that a still picture can be drawn."""
         if not self.answered:
             self.worker.run_first(self._answer)
 
     def close(self) -> None:
-        """End the thread; the session goes on."""
+        """Stop the thread and leave the session, which stays as it is."""
         self._unwatch()
         self.worker.close()
 
     def export(self, path: Any) -> None:
-        """Write a page that shows the present state without a kernel."""
+        """Write a page that shows the current state without a kernel."""
         export.page(path, self.session.study.name, self._part, self.snapshot())
 
     def snapshot(self) -> list[Message]:
-        """Everything a view was told, newest of each kind."""
+        """All messages that a new view needs: the latest of each kind."""
         self.ready()
         return self._everything()
 
@@ -172,7 +172,7 @@ class Telling(ABC):
         return [*first, *(m for k, m in list(self._latest.items()) if k not in ("study", "state"))]
 
     def _ablate_ranked(self, units: UnitSet) -> None:
-        """Ablate units that a score ranks highest."""
+        """Ablate units taken from the top of a ranking."""
         self.top, self._ranked = len(units), (units, self.key)
         version = self.session.version
         self.session.ablate(units)
@@ -188,17 +188,17 @@ class Telling(ABC):
     def _cancel(self, *names: str) -> None:
         for name in names:
             self.worker.drop(name)
-        # Told by the thread itself, after whatever the step now running still has to say.
+        # Sent by the thread itself, so that it follows any message of the step now running.
         self.worker.work("idle", self._idle_steps(), rank=0)
 
     def _idle_steps(self) -> Iterator[None]:
         self.broadcast(messages.progress_message("", 0, 0))
         yield
 
-    # Telling -------------------------------------------------------------------------------------
+    # Messages ------------------------------------------------------------------------------------
 
     def state_message(self) -> Message:
-        """What the user is looking at."""
+        """What the session shows now."""
         session = self.session
         content = {"type": "state", "version": session.version, "layers": list(session.layers)}
         content |= {"units": str(session.units), "intervention": session.how, "score": self.score}
@@ -210,18 +210,18 @@ class Telling(ABC):
         return {}
 
     def _tell_state(self) -> None:
-        """Tell every view the state; another ablation is no longer the top k."""
+        """Send the state to every view; another ablation is no longer the top k."""
         if (self.session.units, self.key) != self._ranked:
             self.top = self._ranked = None
         self.broadcast(self.state_message())
 
     def broadcast(self, message: Message) -> None:
-        """Tell every view."""
+        """Send a message to every view."""
         for sink in list(self.sinks):
             sink.tell(message)
 
     def tell_and_keep(self, message: Message, key: str | None = None) -> None:
-        """Tell every view, and every later one."""
+        """Send a message to every view, and to those opened later."""
         self.broadcast(self._keep(message, key))
 
     def _keep(self, message: Message, key: str | None = None) -> Message:
@@ -229,7 +229,7 @@ class Telling(ABC):
         return message
 
     def tell_progress(self, job: str, words: str, done: int, total: int) -> None:
-        """Tell how far a job is, not too often; a total of 0 ends it."""
+        """Report progress, at most once per ``TELL_EVERY``; a total of 0 ends the bar."""
         now = time.monotonic()
         if not total or now - self._told > TELL_EVERY:
             self._told = now

@@ -1,4 +1,4 @@
-"""The messages to the browser: a small dict each, arrays as binary buffers beside it."""
+"""Messages to the browser: a small dict each, with arrays as binary buffers."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ ROUNDING = 1e-6  # of the mean margin
 
 
 class Message(NamedTuple):
-    """What goes over the wire."""
+    """A message as it is sent: JSON content and binary buffers."""
 
     content: dict[str, Any]
     buffers: list[bytes]
 
 
 class Sink(Protocol):
-    """A view that takes messages."""
+    """A view that receives messages."""
 
     def tell(self, message: Message) -> None:
-        """Send one."""
+        """Send a message to the browser."""
 
 
 def pack(content: dict[str, Any], **arrays: np.ndarray) -> Message:
-    """A message whose arrays travel as little-endian buffers in the order given."""
+    """A message whose arrays are sent as little-endian buffers, in the order given."""
     specs, buffers = [], []
     for name, array in arrays.items():
         flat = np.ascontiguousarray(array)
@@ -49,7 +49,7 @@ def study_message(
     interventions: Sequence[dict[str, str]],
     methods: Sequence[dict[str, str]],
 ) -> Message:
-    """What never changes: layers, groups, classes, labels, what can be picked."""
+    """Everything that never changes: layers, groups, classes, labels and choices."""
     study, start, layers = session.study, 0, []
     for layer in session.known:
         layers.append(
@@ -88,7 +88,7 @@ def study_message(
 
 
 def class_names(study: Study) -> list[str]:
-    """A name for every class that a label or the names go up to."""
+    """A name for every class, up to the largest label or the last class name."""
     count = int(study.labels.max()) + 1
     if study.class_names is not None:
         count = max(count, len(study.class_names))
@@ -96,13 +96,13 @@ def class_names(study: Study) -> list[str]:
 
 
 def error_message(error: Exception) -> Message:
-    """One clear line in place of silence."""
+    """The first line of an error, for the user to read."""
     text = str(error) or type(error).__name__
     return Message({"type": "error", "text": text.splitlines()[0]}, [])
 
 
 def progress_message(job: str, done: int, total: int, words: str = "") -> Message:
-    """How far a job is; a total of 0 ends the bar."""
+    """Progress of a job; a total of 0 ends the bar."""
     content = {"type": "progress", "job": job, "words": words, "done": done, "total": total}
     return Message(content, [])
 
@@ -118,22 +118,22 @@ def unit_scores_message(
     note: str = "",
     exact: np.ndarray | None = None,
 ) -> Message:
-    """Any other score of the units, float32 ``[units]``; NaN where a unit has none.
+    """Scores over units, float32 ``[units]``; NaN where a unit has none.
 
-    Where some are ``exact``, bool ``[units]``, and some are not, estimates are not ranked.
+    If only some are ``exact``, bool ``[units]``, the others are shown but not ranked.
     """
     value = np.where(np.isfinite(value), value, np.nan).astype(np.float32)
     known = ~np.isnan(value)
-    sure = known if exact is None else known & exact
-    kind = "other" if sure.sum() == known.sum() else "exact" if sure.any() else "estimate"
+    is_exact = known if exact is None else known & exact
+    kind = "other" if is_exact.sum() == known.sum() else "exact" if is_exact.any() else "estimate"
     content = {"type": "scores", "key": key, "label": label, "measure": measure, "note": note}
-    counts = {"kind": kind, "done": int(sure.sum()), "total": len(value)}
-    state = known.astype(np.uint8) + sure.astype(np.uint8)
+    counts = {"kind": kind, "done": int(is_exact.sum()), "total": len(value)}
+    state = known.astype(np.uint8) + is_exact.astype(np.uint8)
     return pack({**content, **counts}, value=value, state=state)
 
 
 def extra_scores_message(key: str, scores: Scores, units: Sequence[Unit]) -> Message:
-    """A user's own scores, put in the order of the map's units."""
+    """A user's own scores, in the order of the units on the map."""
     assert scores.units is not None
     row = {unit: place for place, unit in enumerate(scores.units)}
     rows = np.array([row.get(unit, -1) for unit in units])
@@ -143,7 +143,7 @@ def extra_scores_message(key: str, scores: Scores, units: Sequence[Unit]) -> Mes
 
 
 def ranking(message: Message) -> list[int]:
-    """Rows from the highest score down; an estimate is never ranked among exact effects."""
+    """Rows by falling score; estimates are never ranked among exact effects."""
     content, buffers = message
     value, state = np.frombuffer(buffers[0], np.float32), np.frombuffer(buffers[1], np.uint8)
     least = 2 if content["kind"] == "exact" or content["key"] == "effect" else 1

@@ -35,17 +35,18 @@ mount(document.getElementById("memviz"), {part},
 
 
 def page(path: str | Path, title: str, part: str, snapshot: Iterable[Message]) -> None:
-    """Write the page; whole or not at all.
+    """Write the page atomically.
 
     Parameters
     ----------
     path : str or Path
     title : str
-        Shown as text, whatever it holds.
+        Escaped before it is shown.
     part : str
-        Which regions: ``"workbench"``, ``"layers"``, ``"units"``, ``"examples"``, ``"readout"``.
+        The view to show: ``"workbench"``, ``"layers"``, ``"units"``, ``"examples"``, ``"readout"``
+        or the name of another view.
     snapshot : messages
-        What a view was told.
+        Everything that a new view is sent.
 
     Examples
     --------
@@ -69,7 +70,7 @@ def page(path: str | Path, title: str, part: str, snapshot: Iterable[Message]) -
     path = Path(path)
     part_file = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        # A file name may hold bytes that are no text; the title shows "?" for them.
+        # A file name may hold bytes that are not text; the title shows "?" for them.
         part_file.write_bytes(text.encode("utf-8", "replace"))
         os.replace(part_file, path)
     finally:
@@ -87,7 +88,7 @@ def _inert(value: Any) -> str:
 
 
 def free_path(name: str) -> Path:
-    """The name made safe for a file, numbered where it is taken.
+    """A file name with unsafe characters replaced, numbered if the file exists.
 
     Examples
     --------

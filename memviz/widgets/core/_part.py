@@ -1,4 +1,4 @@
-"""A part: what one kind of view adds to the workbench of a session."""
+"""A part: what one kind of view adds to a session's controller."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ if TYPE_CHECKING:
 
 
 class Part:
-    """Made when its view is first opened; by default it asks nothing and hears nothing.
+    """The part of the controller that one kind of view needs; made when that view is first opened.
+
+    By default it answers no requests and ignores every change.
 
     Parameters
     ----------
     controller : Telling
-        Whose session it looks at, and which tells its messages.
+        Gives the session, and sends the messages.
 
     Attributes
     ----------
     name : str
-        What the controller keeps it by; the name of its view.
+        Key of the part in the controller, and name of its view.
     """
 
     name: ClassVar[str]
@@ -33,19 +35,19 @@ class Part:
 
     @property
     def actions(self) -> Mapping[str, Action]:
-        """What its view may ask, by the type of the request."""
+        """What is done for each type of request from its view."""
         return {}
 
     @property
     def worn(self) -> frozenset[str]:
-        """Keys of the unit scores that its view shows."""
+        """Keys of the scores over units that its view shows."""
         return frozenset()
 
     def state_changed(self) -> None:
-        """The session has other units, another intervention or another variant."""
+        """Called when the units, the intervention or the variant have changed."""
 
     def example_opened(self) -> None:
-        """The session has opened another example, or closed it."""
+        """Called when an example was opened or closed."""
 
     def swept(self) -> None:
-        """A sweep of every unit has ended."""
+        """Called when a sweep over every unit has ended."""

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from memviz.study import Study
 
-SHEET = 512  # tiles a message, at most
-_BYTES = 4_000_000  # a message, at most: what noise in colour would need
+SHEET = 512  # tiles per message, at most
+_BYTES = 4_000_000  # per message, at most, before compression
 COLUMNS = 32
-_SIDE = 64  # px: a larger thumbnail is not seen
+_SIDE = 64  # px; thumbnails are not shown larger
 _SAMPLE = 512  # examples that set the grey levels
 
 
@@ -24,8 +24,8 @@ _SAMPLE = 512  # examples that set the grey levels
 class Pictures:
     """How a study's examples are shown.
 
-    ``ink`` marks stroke intensity (a light stroke on nothing), which follows the theme;
-    photographs never do.
+    ``ink``: the images are bright strokes on an empty ground, drawn in the theme's colours;
+    photographs are drawn as they are.
     """
 
     study: Study
@@ -36,7 +36,7 @@ class Pictures:
 
     @classmethod
     def of(cls, study: Study) -> Pictures:
-        """Find out from the images given, or from a sample of the inputs."""
+        """Choose range and shape from the study's images, or from a sample of its inputs."""
         sample = _raw(study, torch.arange(min(_SAMPLE, len(study))))
         low, high = (0.0, 255.0) if sample.dtype == np.uint8 else _range(sample)
         empty = float((sample <= low + 0.02 * (high - low)).mean())
@@ -44,7 +44,7 @@ class Pictures:
         return cls(study, low, high, shape, shape[2] == 1 and empty > 0.3)
 
     def full(self, examples: Tensor) -> np.ndarray:
-        """uint8 ``[n, h, w, channels]``."""
+        """Pictures of some examples, uint8 ``[n, h, w, channels]``."""
         raw = _raw(self.study, examples)
         if raw.dtype == np.uint8:
             return np.asarray(raw)
@@ -59,7 +59,7 @@ class Pictures:
 
     @property
     def per_sheet(self) -> int:
-        """Tiles of one sheet: whole rows."""
+        """Tiles per sheet, in whole rows."""
         height, width = self.tile
         room = _BYTES // (height * width * self.shape[2] * COLUMNS)
         return min(SHEET, max(1, room) * COLUMNS)
@@ -83,7 +83,7 @@ class Pictures:
 
 
 def _raw(study: Study, examples: Tensor) -> np.ndarray:
-    """``[n, h, w, channels]``; what is not an image becomes a strip of values, near square."""
+    """``[n, h, w, channels]``; inputs that are not images become a near-square of values."""
     if study.images is not None:
         images = np.asarray(np.asarray(study.images)[examples.numpy()])
         return images[..., None] if images.ndim == 3 else images

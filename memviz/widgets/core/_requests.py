@@ -1,4 +1,4 @@
-"""What a view may ask of its controller: one table of actions, and what each request must hold."""
+"""Requests from views: a table of actions, and the field that each request must have."""
 
 from __future__ import annotations
 
@@ -12,38 +12,41 @@ from ._messages import Sink
 
 @dataclass(frozen=True)
 class Action:
-    """What is done when a view asks, and the one field that the request must hold.
+    """What is done for a request, and the field that the request must have.
 
     Attributes
     ----------
     run : callable
-        Given the request and the view that asks.
+        Called with the request and the view that sent it.
     field : str
-        Empty where the request needs none.
+        Empty if the request needs none.
     types : tuple of type
-        What the field may hold.
+        Allowed types of the field.
     words : str
-        The same for the person who reads the error.
+        The types in words, for the error message.
     """
 
     run: Callable[[dict[str, Any], Sink], None]
     field: str = ""
     types: tuple[type, ...] = (str,)
-    words: str = "a text"
+    words: str = "a string"
 
 
 def fulfil(actions: Mapping[str, Action], content: Any, sink: Sink) -> None:
-    """Do what a view asks.
+    """Carry out a request of a view.
 
     Raises
     ------
     ValueError, KeyError, IndexError
-        With one clear sentence, where the request is unknown or does not hold what it needs.
+        If the request is unknown, or its field is missing or has the wrong type.
     """
     kind = content.get("type") if isinstance(content, dict) else None
     action = actions.get(str(kind))
     if action is None:
-        raise ValueError(f"the widget asked for {reprlib.repr(kind)}, which memviz does not know.")
+        raise ValueError(
+            f"the widget sent an unknown request, {reprlib.repr(kind)}; reload the page, so that "
+            "it matches the installed memviz."
+        )
     if action.field:
         value = content.get(action.field)
         if not isinstance(value, action.types) or isinstance(value, bool):

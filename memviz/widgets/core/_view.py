@@ -1,4 +1,4 @@
-"""What every widget is: a browser view of a controller, and a still picture without a browser."""
+"""The base of every widget: a browser view of a controller, or a still picture without one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class BaseView(anywidget.AnyWidget):
     Attributes
     ----------
     part : str
-        Which view.
+        Name of the view.
     """
 
     _esm = traitlets.Unicode(script()).tag(sync=True)
@@ -56,7 +56,7 @@ class BaseView(anywidget.AnyWidget):
         self.controller.receive(content, self)
 
     def _announce(self, waits: tuple[float, ...]) -> None:
-        """Tell everything unasked: the browser's hello waits as long as a cell runs."""
+        """Send everything unasked: while a cell runs, the browser's hello has to wait."""
         if not waits:
             return
 
@@ -74,11 +74,11 @@ class BaseView(anywidget.AnyWidget):
         self.send(message.content, message.buffers)
 
     def export(self, path: str) -> None:
-        """Write a page that shows the present state without a kernel or a network."""
+        """Write a page that shows the current state without a kernel or a network."""
         self.controller.export(path)
 
     def close(self) -> None:
-        """Take the view away; its session goes on. The last one ends the background work."""
+        """Close the view and keep its session; closing the last view ends the background work."""
         if self in self.controller.sinks:
             self.controller.sinks.remove(self)
             if not self.controller.sinks:
@@ -87,7 +87,7 @@ class BaseView(anywidget.AnyWidget):
         super().close()
 
     def _ended(self) -> None:
-        """The last view of the controller was closed."""
+        """Called when the last view of the controller was closed."""
 
     def __repr__(self) -> str:
         return f"memviz {self.part} of {self.session.study.name!r}. {self.controller.sentence}"
@@ -100,7 +100,7 @@ class BaseView(anywidget.AnyWidget):
         return {**data, "text/html": self._still(), "text/plain": repr(self)}, metadata
 
     def _still(self) -> str:
-        """The present state as a picture and a line of text."""
+        """The current state as a picture and a line of text."""
         self.controller.ready()
         figure, words = self._figure(), escape(repr(self), quote=True)
         if figure is None:
@@ -114,10 +114,10 @@ class BaseView(anywidget.AnyWidget):
         )
 
     def _figure(self) -> Figure | None:
-        """What the still picture shows; None stands for words alone, as while nothing is known."""
+        """The still picture; None where there is text only, as before the first figures."""
         return None
 
 
 def named_scores(scores: Mapping[str, Scores] | Sequence[Scores]) -> Mapping[str, Scores]:
-    """Scores by the key that a view knows them by: the one given, or their own name."""
+    """Scores by key: the one given, or their own name."""
     return scores if isinstance(scores, Mapping) else {score.name: score for score in scores}

@@ -5,20 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 
-# After an answer the cores are the browser's for a moment: it draws before long work goes on.
+# After an answer the browser gets the cores for a moment, to draw before background work resumes.
 _REST = 0.12  # s
+# An idle thread ends, so that it does not keep a forgotten session alive; the next job starts one.
+_LINGER = 30.0  # s
 
 
 class Worker:
     """Runs answers (newest wins) and background work (one step at a time, by rank).
 
-    An answer replaces one that has not begun; work of the same name replaces the older. Between
-    two steps of work a waiting answer goes first, so a click never waits for a sweep.
+    A new answer replaces one that has not begun, and new work replaces work of the same name.
+    A waiting answer runs before the next step of work, so a click never waits for a sweep.
 
     Parameters
     ----------
     failed : callable
-        Given each exception that an answer or a step raises.
+        Called with each exception that an answer or a step raises.
     threaded : bool
         False runs nothing until ``run_until_idle``, for tests and scripts.
     """
@@ -33,19 +35,19 @@ class Worker:
         self._thread: threading.Thread | None = None
 
     def answer(self, job: Callable[[], None]) -> None:
-        """Run this next, in place of any answer still waiting."""
+        """Run ``job`` next, in place of any answer still waiting."""
         with self._wake:
             self._answer = job
             self._start()
 
     def work(self, name: str, steps: Iterator[object], rank: int) -> None:
-        """Step through this when nothing of a lower rank is left."""
+        """Run ``steps`` when no work of lower rank is left."""
         with self._wake:
             self._work[name] = (rank, steps)
             self._start()
 
     def run_first(self, job: Callable[[], None]) -> None:
-        """Run this before all other work and wait for it."""
+        """Run ``job`` before all other work, and wait for it."""
         done = threading.Event()
 
         def steps() -> Iterator[None]:
@@ -62,13 +64,13 @@ class Worker:
             list(steps())
 
     def drop(self, name: str) -> bool:
-        """Give up some work; whether there was any."""
+        """Drop the work of this name; returns whether there was any."""
         with self._wake:
             return self._work.pop(name, None) is not None
 
     @property
     def answer_waits(self) -> bool:
-        """Whether a newer answer waits: what is being made is stale."""
+        """Whether a newer answer is waiting, so that the one being computed is stale."""
         return self._answer is not None
 
     def close(self) -> None:
@@ -78,7 +80,7 @@ class Worker:
             self._wake.notify_all()
 
     def run_until_idle(self) -> None:
-        """Do everything there is to do, here and now."""
+        """Run everything that is waiting, in the calling thread."""
         while self._step():
             pass
 
@@ -95,8 +97,11 @@ class Worker:
             with self._wake:
                 if answers:
                     self._wake.wait_for(lambda: self.closed or self._answer, _REST)
-                elif not stepped:
-                    self._wake.wait_for(lambda: self.closed or self._answer or self._work)
+                elif not stepped and not self._wake.wait_for(
+                    lambda: self.closed or self._answer or self._work, _LINGER
+                ):
+                    self._thread = None
+                    return
 
     def _step(self) -> bool:
         with self._wake:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from memviz.widgets.core import Worker
+from memviz.widgets.core import Worker, _worker
 
 WAIT = 20  # s before a test that hangs fails
 
@@ -151,6 +151,20 @@ def test_the_thread_starts_with_the_first_job_and_ends_with_close(threaded: Work
     threaded.close()
     thread.join(WAIT)
     assert not thread.is_alive()
+
+
+def test_an_idle_thread_ends_and_the_next_job_starts_another(
+    threaded: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_worker, "_LINGER", 0.01)
+    for _ in range(2):
+        done = threading.Event()
+        threaded.work("sweep", (done.set() for _ in range(1)), rank=0)
+        thread = threaded._thread
+        assert done.wait(WAIT)
+        if thread is not None:
+            thread.join(WAIT)
+        assert threaded._thread is None
 
 
 def test_close_ends_the_thread_in_the_middle_of_work(threaded: Worker, log: list[str]) -> None:
