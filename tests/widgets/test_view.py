@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import weakref
 from html.parser import HTMLParser
 from typing import Any
@@ -22,7 +23,8 @@ from traitlets import TraitError
 import memviz as mv
 from memviz.widgets.core import Message, files, script, style
 from memviz.widgets.core import _view as base_view
-from memviz.widgets.workbench import View
+from memviz.widgets.core import _worker as worker
+from memviz.widgets.workbench import Controller, View, shown_controller
 from memviz.widgets.workbench import _view as view
 from tests.support.widgets import (
     EVIL,
@@ -157,14 +159,41 @@ def test_the_last_view_closed_ends_the_thread_and_lets_go(study: mv.Study) -> No
     ear.wait("readout", version=0)
 
 
-def test_a_session_left_alone_is_not_kept(study: mv.Study) -> None:
+def test_a_session_and_its_controller_are_collected_after_the_last_view(study: mv.Study) -> None:
     session = mv.Session(study)
-    shown = mv.workbench(session)
-    kept = weakref.ref(session)
+    shown, second = mv.workbench(session), mv.readout_view(session)
+    kept = weakref.ref(session), weakref.ref(shown.controller)
+    thread = _answered(session, shown.controller)
     shown.close()
-    del session, shown
+    assert view._CONTROLLERS[session]() is second.controller
+    second.close()
+    thread.join(60)
+    del session, shown, second
     gc.collect()
-    assert kept() is None
+    assert [one() for one in kept] == [None, None]
+
+
+def test_a_session_and_its_controller_are_collected_without_a_view(
+    study: mv.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_LINGER", 0.01)
+    session = mv.Session(study)
+    controller = shown_controller(session)
+    kept = weakref.ref(session), weakref.ref(controller)
+    _answered(session, controller).join(60)
+    assert shown_controller(session) is controller
+    del session, controller
+    gc.collect()
+    assert [one() for one in kept] == [None, None]
+
+
+def _answered(session: mv.Session, controller: Controller) -> threading.Thread:
+    """The thread that has answered one click."""
+    session.toggle("conv4:1")
+    thread = controller.worker._thread
+    assert thread is not None
+    controller.worker.run_first(lambda: None)
+    return thread
 
 
 def test_scores_of_the_users_own(study: mv.Study) -> None:

@@ -1,7 +1,7 @@
 """The workbench: layers, unit map, gallery and readout on one session."""
 
 from ._controller import Controller as Controller
-from ._messages import contrast as contrast
+from ._messages import group_effect as group_effect
 from ._scores import Audience as Audience
 from ._scores import ShownScores as ShownScores
 from ._view import View as View

@@ -1,4 +1,4 @@
-"""Answers to clicks: where all examples take long, those that the user looks at first go ahead."""
+"""Answers to clicks; when the whole study takes long, its first group is answered ahead."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from memviz.engine.sets import Readout, Toggle, read
 from memviz.session import Session
 from memviz.units import UnitSet
 
-_LONG = 0.3  # s; an answer that takes longer is told in two parts
-_FEW = 0.5  # of all examples; a larger group would hardly be there sooner
+_LONG = 0.3  # s; an answer that takes longer is sent in two parts
+_FEW = 0.5  # of all examples; a larger group would hardly be answered sooner
 
 
 class Answers:
-    """What a session's examples say with units ablated.
+    """Outputs of a session's examples with units ablated.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class Answers:
     Attributes
     ----------
     longest : float
-        Seconds that the slowest answer of all examples took.
+        Seconds that the slowest answer for all examples took.
     """
 
     def __init__(self, session: Session) -> None:
@@ -41,12 +41,12 @@ class Answers:
         stop: Callable[[], bool],
         tell: Callable[[Readout], None],
     ) -> Tensor:
-        """Outputs of every example; ``tell`` is given the first group's readout ahead of them.
+        """Outputs of every example; the first group's readout goes to ``tell`` before them if slow.
 
         Raises
         ------
         CancelledError
-            If ``stop()`` says so between two chunks.
+            If ``stop()`` returns True between two chunks.
         """
         if units and self.longest > _LONG and self._goes_ahead(kind):
             first = self._toggle_of_first()
@@ -57,13 +57,13 @@ class Answers:
         return outputs
 
     def settle(self, units: UnitSet, kind: Intervention) -> Iterator[None]:
-        """What the last answer left to do when nobody waits."""
+        """Finish, step by step, what the last answer left undone."""
         toggles = self.session.toggles
         if not toggles.settled:
             yield from toggles.settle(units, kind)
 
     def _goes_ahead(self, kind: Intervention) -> bool:
-        # A group alone has another mean, and other examples to draw from, than all of them.
+        # Mean and resample ablation depend on all examples: a group alone would give other values.
         few = int(next(iter(self.session.study.groups.values())).sum())
         alone = not isinstance(kind, Mean | Resample)
         return alone and few <= _FEW * len(self.session.study)

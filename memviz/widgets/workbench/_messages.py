@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from memviz.engine.sets import GroupReading, Reading, Readout
-from memviz.engine.sweep import Effects
+from memviz.engine.sweep import Effects, contrast
 from memviz.widgets.core import COLUMNS, NO_RANDOM, ROUNDING, Message, Pictures, pack
 
 
 def sprite_messages(pictures: Pictures) -> Iterator[Message]:
-    """The thumbnails, a sheet a message."""
+    """The thumbnails, one sheet per message."""
     sheets = -(-len(pictures.study) // pictures.per_sheet)
     for index, (first, count, png) in enumerate(pictures.sheets()):
         content = {"type": "sprites", "tile": list(pictures.tile), "columns": COLUMNS}
@@ -43,7 +43,7 @@ def readout_message(readout: Readout, version: int) -> Message:
 
 
 def ahead_message(readout: Readout, version: int) -> Message:
-    """The figures of the groups that are answered first; the readout of all follows."""
+    """The figures of the first group, sent while the readout of all is computed."""
     groups = [_group(name, group) for name, group in readout.groups.items()]
     sentence = f"{readout.sentence.removesuffix('.')}; the rest is on its way."
     return Message(
@@ -71,21 +71,26 @@ def _group(name: str, group: GroupReading) -> dict[str, Any]:
 
 
 def _reading(reading: Reading) -> dict[str, float | None]:
-    found: dict[str, float | None] = {"accuracy": reading.accuracy, "correct": reading.correct}
-    found |= {"low": reading.low, "high": reading.high, "margin": _finite(reading.margin)}
-    found |= {"margin_low": _finite(reading.margin_low)}
-    return found | {"margin_high": _finite(reading.margin_high)}
+    return {
+        "accuracy": reading.accuracy,
+        "correct": reading.correct,
+        "low": reading.low,
+        "high": reading.high,
+        "margin": _finite(reading.margin),
+        "margin_low": _finite(reading.margin_low),
+        "margin_high": _finite(reading.margin_high),
+    }
 
 
 def _finite(value: float) -> float | None:
-    # JSON has no NaN; an ablated model's logits may be anything.
+    # JSON has no NaN, and an ablated model's logits may be anything.
     return value if math.isfinite(value) else None
 
 
 def random_message(
     draws: Sequence[dict[str, tuple[float, float]]], version: int, units: int, of: int
 ) -> Message:
-    """The null so far: mean and range of the middle 95 % of the draws."""
+    """The null so far: mean and central 95 % range of the random draws."""
     groups = []
     for name in draws[0]:
         values = np.array([draw[name] for draw in draws])
@@ -111,7 +116,7 @@ def random_message(
 
 
 def no_random_message(version: int, units: int) -> Message:
-    """That there is no null."""
+    """Says that no null is possible."""
     content = {"type": "random", "version": version, "units": units, "draws": 0, "of": 0}
     return Message({**content, "words": NO_RANDOM, "groups": []}, [])
 
@@ -119,22 +124,22 @@ def no_random_message(version: int, units: int) -> Message:
 def effects_message(
     key: str, label: str, exact: Effects | None, estimate: Effects, measure: str, note: str
 ) -> Message:
-    """Exact values where they are done, estimates where they are not."""
+    """Exact effects where the sweep has computed them, estimates elsewhere."""
     names = list(estimate.study.groups)
-    values = contrast(estimate)
+    values = group_effect(estimate)
     state = np.ones(len(values), np.uint8)
     arrays: dict[str, np.ndarray] = {}
     done = 0
     if exact is not None:
         mask = exact.done.numpy()
         done = int(mask.sum())
-        values = np.where(mask, contrast(exact), values)
+        values = np.where(mask, group_effect(exact), values)
         state[mask] = 2
         lost = torch.stack([exact.lost(name) for name in names], 1)
         arrays["lost"] = lost.numpy().astype(np.uint16)
         most = np.full((len(values), 6), 2**32 - 1, np.uint32)
-        found = exact.most_lost(6).numpy()
-        most[mask, : found.shape[1]] = found[mask]
+        most_lost = exact.most_lost(6).numpy()
+        most[mask, : most_lost.shape[1]] = most_lost[mask]
         arrays["most"] = most
     content: dict[str, Any] = {
         "type": "scores",
@@ -148,13 +153,11 @@ def effects_message(
     return pack(content, value=values.astype(np.float32), state=state, **arrays)
 
 
-def contrast(effects: Effects) -> np.ndarray:
-    """Mean margin drop on the first group minus on the second, as ``Effects.scores`` has it."""
+def group_effect(effects: Effects) -> np.ndarray:
+    """Mean margin drop on the first group minus on the second, as in ``Effects.scores``."""
     names = list(effects.study.groups)
-    drop = -effects.margin_change
-    values = drop[:, effects.members(names[0])].mean(1)
-    if len(names) > 1:
-        values = values - drop[:, effects.members(names[1])].mean(1)
-    # A unit that nothing depends on is off by rounding, which must not be drawn as a score.
+    rest = effects.members(names[1]) if len(names) > 1 else torch.arange(0)
+    values = contrast(-effects.margin_change, effects.members(names[0]), rest)
+    # A unit that nothing depends on differs from 0 by rounding, which must not look like a score.
     rounding = ROUNDING * effects.margin.abs().mean()
     return np.asarray(torch.where(values.abs() < rounding, values * 0, values).numpy())

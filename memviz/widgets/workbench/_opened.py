@@ -22,10 +22,10 @@ def opened_example(
     index: int,
     method: str,
 ) -> Iterator[Message | None]:
-    """Step by step; the last step gives the message.
+    """Explain the opened example step by step; the last step gives the message.
 
-    ``after`` holds the example's outputs under the readout's ablation; without a ``method`` there
-    are no attributions.
+    ``after`` are the example's outputs under the readout's ablation; with an empty ``method``
+    there are no attributions.
     """
     study, chosen = session.replay.study, torch.tensor([index])
     before = session.replay.clean[index]
@@ -55,8 +55,8 @@ def opened_example(
 
 
 def _map(attribution: Tensor) -> np.ndarray:
-    found = attribution[0].float().cpu()
-    return np.asarray((found.sum(0) if found.dim() == 3 else found).numpy(), np.float32)
+    values = attribution[0].float().cpu()
+    return np.asarray((values.sum(0) if values.dim() == 3 else values).numpy(), np.float32)
 
 
 def _words(method: str) -> str:

@@ -1,4 +1,4 @@
-"""The workbench as a still picture, for where there is no kernel."""
+"""The workbench as a still picture, for notebooks without a kernel."""
 
 from __future__ import annotations
 
@@ -68,8 +68,9 @@ def picture(layers: list[Layer], values: np.ndarray, off: np.ndarray, readout: R
     ----------
     layers : list of Layer
     values : float ``[units]``
-        Of all layers in order; NaN where none is known.
+        Of all layers in order; NaN where unknown.
     off : bool ``[units]``
+        Which units are ablated.
     readout : Readout
     """
     shown = layers[:12]

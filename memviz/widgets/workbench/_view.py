@@ -15,13 +15,16 @@ from memviz.study import Study
 from memviz.widgets.core import BaseView, named_scores
 
 from ._controller import Controller
-from ._messages import contrast
+from ._messages import group_effect
 from ._still import picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_CONTROLLERS: weakref.WeakKeyDictionary[Session, Controller] = weakref.WeakKeyDictionary()
+# A controller holds its session, and the session, which it watches, holds the controller; a strong
+# reference from here would keep both alive for good.
+_CONTROLLERS: weakref.WeakKeyDictionary[Session, weakref.ref[Controller]]
+_CONTROLLERS = weakref.WeakKeyDictionary()
 
 
 class View(BaseView):
@@ -33,14 +36,14 @@ class View(BaseView):
         ``"workbench"``, ``"layers"``, ``"units"``, ``"examples"``, ``"readout"``, ``"timeline"``,
         ``"inspector"`` or ``"scatter"``.
     session : Session
-        Shared by all views made from it; a click in one moves all.
+        Shared by all views made from it; a click in one updates all.
     """
 
     controller: Controller
 
     @property
     def effects(self) -> Effects | None:
-        """Exact effects under the intervention in force, as far as the sweep has come."""
+        """Exact effects under the current intervention, as far as the sweep has come."""
         return self.controller.effects.get(self.controller.key)
 
     def _ended(self) -> None:
@@ -53,7 +56,7 @@ class View(BaseView):
         effects = controller.effects.get(controller.key)
         effects = effects or controller.estimates.get(controller.key)
         total = sum(layer.units for layer in known)
-        values = contrast(effects) if effects is not None else np.full(total, np.nan)
+        values = group_effect(effects) if effects is not None else np.full(total, np.nan)
         ablated = self.session.units
         off = np.array([unit in ablated for layer in known for unit in layer.all()])
         return picture(known, values, off, controller.readout)
@@ -64,16 +67,16 @@ def workbench(
     scores: Mapping[str, Scores] | Sequence[Scores] = (),
     effects: Effects | None = None,
 ) -> View:
-    """Pick units, ablate them, and watch what the model forgets: all parts together.
+    """Pick units, ablate them, and watch what the model forgets: all views in one.
 
     Parameters
     ----------
     study : Study or Session
-        A session is shared: views made from the same one move together.
+        Views made from the same session are linked.
     scores : Scores over units, optional
-        Further scores that the unit map can wear.
+        Further scores for the unit map.
     effects : Effects, optional
-        Of a sweep already made over all units and examples, so that none is made again.
+        Result of ``mv.sweep`` over all units and examples, which is then not run again.
 
     Examples
     --------
@@ -90,7 +93,7 @@ def workbench(
 
 
 def layer_list(session: Session | Study) -> View:
-    """Every layer with its number of units and a bar of the chosen score."""
+    """Every layer with its number of units and a bar for the chosen score."""
     return _view(session, "layers")
 
 
@@ -102,23 +105,25 @@ def unit_map(
 
 
 def example_gallery(session: Session | Study) -> View:
-    """The examples with label, prediction and mark; open one for its attribution."""
+    """The examples with their labels and predictions; open one to see its attribution."""
     return _view(session, "examples")
 
 
 def readout_view(session: Session | Study) -> View:
-    """Accuracy and margin of each group before and after, beside random units."""
+    """Accuracy and margin of each group before and after ablation, beside random units."""
     return _view(session, "readout")
 
 
 def shown_controller(
     given: Session | Study, scores: Mapping[str, Scores] | Sequence[Scores] = ()
 ) -> Controller:
-    """The one controller of a session, or of a new session of a study."""
+    """The controller that all views of a session share; a study gets a new session."""
     session = given if isinstance(given, Session) else Session(given)
-    if session not in _CONTROLLERS:
-        _CONTROLLERS[session] = Controller(session)
-    controller = _CONTROLLERS[session]
+    kept = _CONTROLLERS.get(session)
+    controller = None if kept is None else kept()
+    if controller is None:
+        controller = Controller(session)
+        _CONTROLLERS[session] = weakref.ref(controller)
     controller.use(named_scores(scores))
     return controller
 

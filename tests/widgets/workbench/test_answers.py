@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import memviz as mv
-from memviz.widgets.workbench import Controller
+from memviz.widgets.workbench import Controller, _answers
 from tests.support.widgets import Ear, listening, small_study
 
 Pair = tuple[Controller, Ear]
@@ -77,7 +77,7 @@ def test_the_longest_answer_is_remembered(view: Pair, monkeypatch: pytest.Monkey
     controller, _ = view
     controller._answers.longest = 0.0
     ticks = iter([5.0, 7.5, *[8.0] * 99])
-    monkeypatch.setattr("memviz.widgets.workbench._answers.time.monotonic", lambda: next(ticks))
+    monkeypatch.setattr(_answers.time, "monotonic", lambda: next(ticks))
     session = controller.session
     kind = mv.Zero()
     found = controller._answers.outputs(mv.UnitSet.parse("fc:1"), kind, lambda: False, print)

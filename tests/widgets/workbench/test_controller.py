@@ -378,6 +378,7 @@ def test_a_click_stops_the_draws_of_the_last_one(view: Pair) -> None:
 
 def test_the_sweep_streams_and_ends_exact(study: mv.Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telling, "TELL_EVERY", 0.0)
+    monkeypatch.setattr(shown_scores, "TELL_EVERY", 0.0)
     _, ear = listening(study)
     done = [c["done"] for c in ear.of("scores") if c["key"] == "effect"]
     assert done[0] == 0 and done[-1] == 20 and done == sorted(done)

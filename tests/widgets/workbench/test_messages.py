@@ -16,7 +16,8 @@ from memviz.engine.record import Replay, intervention
 from memviz.engine.sets import random_reading, random_units, read
 from memviz.engine.sweep import Effects, default_units, estimate_effects, new_effects, sweep_steps
 from memviz.widgets.core import COLUMNS, SHEET, Pictures
-from memviz.widgets.core import _messages as messages
+from memviz.widgets.core import _messages as core_messages
+from memviz.widgets.workbench import _messages as messages
 from tests.support.widgets import decoded, flat_study, pair_study, size, small_study
 
 LIMIT = 4_000_000  # bytes a message
@@ -57,7 +58,7 @@ def test_arrays_decode_back(dtype: str) -> None:
         "empty": np.zeros((0, 5), dtype),
         "edge": np.array([np.iinfo(dtype).max if dtype != "float32" else np.nan], dtype),
     }
-    message = messages.pack({"type": "x"}, **given)
+    message = core_messages.pack({"type": "x"}, **given)
     assert [spec["name"] for spec in message.content["arrays"]] == list(given)
     for name, array in decoded(message).items():
         np.testing.assert_array_equal(array, given[name])
@@ -68,7 +69,7 @@ def test_arrays_decode_back(dtype: str) -> None:
 
 
 def test_study_message_says_what_the_study_holds(study: mv.Study) -> None:
-    message = messages.study_message(mv.Session(study), Pictures.of(study), [], [], [])
+    message = core_messages.study_message(mv.Session(study), Pictures.of(study), [], [], [])
     content, arrays = message.content, decoded(message)
     assert content["name"] == "strokes"
     assert content["classes"] == ["ant", "bee", "cat", "dog"]
@@ -92,7 +93,7 @@ def test_study_message_says_what_the_study_holds(study: mv.Study) -> None:
 
 
 def test_layers_follow_one_another_without_the_output_layer(study: mv.Study) -> None:
-    content = messages.study_message(mv.Session(study), Pictures.of(study), [], [], []).content
+    content = core_messages.study_message(mv.Session(study), Pictures.of(study), [], [], []).content
     layers = content["layers"]
     assert [layer["name"] for layer in layers] == ["conv1", "conv2", "conv3", "conv4", "fc"]
     assert layers[0]["start"] == 0
@@ -102,8 +103,8 @@ def test_layers_follow_one_another_without_the_output_layer(study: mv.Study) -> 
 
 def test_without_true_labels_the_truth_is_unknown() -> None:
     study = flat_study()
-    message = messages.study_message(mv.Session(study), Pictures.of(study), [], [], [])
-    assert set(decoded(message)["truth"].tolist()) == {messages.UNKNOWN}
+    message = core_messages.study_message(mv.Session(study), Pictures.of(study), [], [], [])
+    assert set(decoded(message)["truth"].tolist()) == {core_messages.UNKNOWN}
     assert message.content["classes"] == ["0", "1", "2"]
 
 
@@ -210,8 +211,8 @@ def test_half_a_sweep_marks_the_rest_as_estimates(study: mv.Study) -> None:
     assert message.content["done"] == 2
     assert np.flatnonzero(arrays["state"] == 2).tolist() == [3, 11]
     known = arrays["state"] == 2
-    np.testing.assert_allclose(arrays["value"][~known], messages.contrast(estimate)[~known])
-    np.testing.assert_allclose(arrays["value"][known], messages.contrast(half)[known])
+    np.testing.assert_allclose(arrays["value"][~known], messages.group_effect(estimate)[~known])
+    np.testing.assert_allclose(arrays["value"][known], messages.group_effect(half)[known])
     assert (arrays["most"][~known] == 2**32 - 1).all()
     assert (arrays["most"][known] < 60).all()
     assert (arrays["lost"][~known] == 0).all()
@@ -221,7 +222,7 @@ def test_one_group_alone_is_its_own_measure() -> None:
     study = flat_study()
     effects = mv.sweep(study, progress=False)
     np.testing.assert_allclose(
-        messages.contrast(effects), effects.scores(against="").values, rtol=1e-5, atol=1e-6
+        messages.group_effect(effects), effects.scores(against="").values, rtol=1e-5, atol=1e-6
     )
 
 
@@ -315,7 +316,7 @@ def test_25_000_units_fit_in_small_messages() -> None:
     found = messages.effects_message("effect", "label", exact, estimate, "logits", "zero")
     assert decoded(found)["most"].shape == (25_000, 6)
     assert size(found) < LIMIT / 4
-    assert size(messages.study_message(session, Pictures.of(study), [], [], [])) < LIMIT / 4
+    assert size(core_messages.study_message(session, Pictures.of(study), [], [], [])) < LIMIT / 4
     session.ablate({"0": range(0, 25_000, 2)})
     assert len(str(session.units)) < 100_000
 
@@ -323,7 +324,7 @@ def test_25_000_units_fit_in_small_messages() -> None:
 def test_50_000_examples_fit_in_small_messages() -> None:
     study = wide_study(50_000)
     pictures, replay = Pictures.of(study), Replay(study)
-    assert size(messages.study_message(mv.Session(study), pictures, [], [], [])) < LIMIT / 4
+    assert size(core_messages.study_message(mv.Session(study), pictures, [], [], [])) < LIMIT / 4
     found = read(replay, replay.check("1:1"), replay.outputs("1:1"), intervention("zero"))
     assert size(messages.readout_message(found, 1)) < LIMIT / 4
     sheets = list(messages.sprite_messages(pictures))
