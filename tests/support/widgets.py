@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import memviz as mv
 from memviz.models.convnet import ConvNet
-from memviz.widgets.core import Message
+from memviz.widgets.core import Message, Part
 from memviz.widgets.workbench import Controller
 
 DTYPES = {"uint8", "uint16", "uint32", "float32"}
@@ -113,9 +113,11 @@ class Ear:
         self.heard.clear()
 
 
-def listening(study: mv.Study, **options: Any) -> tuple[Controller, Ear]:
-    """A controller that computes when it is told to, and a view that has said hello."""
+def listening(study: mv.Study, *parts: type[Part], **options: Any) -> tuple[Controller, Ear]:
+    """A controller with these parts that computes on demand, and a view that has said hello."""
     controller = Controller(mv.Session(study), **{"threaded": False, **options})
+    for part in parts:
+        controller.part(part)
     ear = Ear()
     controller.sinks.append(ear)
     ask(controller, ear, "hello")

@@ -21,7 +21,7 @@ _UNITS, _NEIGHBOURS, _BATCH = 12, 6, 1024
 
 
 class Inspector(Part):
-    """What is told of the opened example, in the worker's spare time.
+    """The messages about the opened example, computed in the background.
 
     Parameters
     ----------
@@ -38,31 +38,39 @@ class Inspector(Part):
         self._features: tuple[Study, Tensor] | None = None
 
     def use(self, scores: Mapping[str, Scores], run: TrainingRun | None) -> None:
-        """Take further scores over examples, and a recorded run for the learning curve."""
-        for name, found in scores.items():
-            if found.examples is None:
-                raise ValueError(f"{name!r} is over units; the inspector shows example scores.")
+        """Take further scores over examples, and a recorded run for the learning curve.
+
+        Raises
+        ------
+        ValueError
+            If scores are over units.
+        """
+        for name, given in scores.items():
+            if given.examples is None:
+                raise ValueError(
+                    f"{name!r} is over units; the inspector shows scores over examples."
+                )
         self.scores.update(scores)
         self.run = run or self.run
 
     def start(self) -> None:
-        """Look at the opened example."""
+        """Inspect the opened example."""
         if self.session.opened is None:
             self._worker.drop("inspect")
         else:
             self._worker.work("inspect", self._steps(self.session.opened), rank=2)
 
     def example_opened(self) -> None:
-        """Look at it."""
+        """Inspect it."""
         self.start()
 
     def swept(self) -> None:
-        """Tell the exact effects on the opened example."""
+        """Send the exact effects on the opened example."""
         self.start()
 
     def _steps(self, index: int) -> Iterator[None]:
         content: dict[str, Any] = {"type": "inspected", "index": index}
-        content["scores"] = [row(name, found, index) for name, found in self.scores.items()]
+        content["scores"] = [row(name, given, index) for name, given in self.scores.items()]
         content["units"] = self._units(index)
         self._say(content)
         yield
@@ -78,21 +86,20 @@ class Inspector(Part):
             self._tell(Message(dict(content), []))
 
     def _units(self, index: int) -> list[dict[str, Any]]:
-        known = self._controller
-        exact, estimates = known.effects.get(known.key), known.estimates.get(known.key)
-        some = exact or estimates
-        if some is None:
-            return []
-        lost = np.full(len(some.units), np.nan, np.float32)
+        controller = self._controller
+        exact = controller.effects.get(controller.key)
+        estimates = controller.estimates.get(controller.key)
+        units = controller.scores.units
+        lost = np.full(len(units), np.nan, np.float32)
         for effects in (estimates, exact):
             if effects is not None:
                 column = int((effects.examples == index).nonzero()[0])
                 done = effects.done.numpy()
                 lost[done] = -effects.margin_change[:, column].numpy()[done]
         rows = np.flatnonzero(~np.isnan(lost))
-        sure = np.zeros(len(lost), bool) if exact is None else exact.done.numpy()
+        is_exact = np.zeros(len(lost), bool) if exact is None else exact.done.numpy()
         return [
-            {"unit": str(some.units[k]), "lost": float(lost[k]), "exact": bool(sure[k])}
+            {"unit": str(units[k]), "lost": float(lost[k]), "exact": bool(is_exact[k])}
             for k in rows[np.argsort(-lost[rows], kind="stable")][:_UNITS]
         ]
 
@@ -103,11 +110,12 @@ class Inspector(Part):
             margins = run.margins[:, index].tolist()
             return {"epochs": list(range(1, len(run) + 1)), "margin": margins}
         epochs, margins = sorted(study.checkpoints), []
-        one = torch.tensor([index])
+        example = torch.tensor([index])
         for epoch in epochs:
             then = variant(study, f"epoch {epoch}")
-            outputs = then.task.outputs(then.call(then.batch(one))())
-            margins.append(float(then.task.margin(outputs, then.labels[one].to(outputs.device))))
+            outputs = then.task.outputs(then.call(then.batch(example))())
+            labels = then.labels[example].to(outputs.device)
+            margins.append(float(then.task.margin(outputs, labels)))
         return {"epochs": epochs, "margin": margins}
 
     def _neighbours(self, index: int) -> list[dict[str, Any]]:
@@ -120,11 +128,11 @@ class Inspector(Part):
         others = others[others != index]
         if not len(others) or not features.any(1).all():
             return []
-        few = min(_NEIGHBOURS, len(others))
-        found = nearest(features[index][None], features[others], few, progress=False)
+        k = min(_NEIGHBOURS, len(others))
+        neighbours = nearest(features[index][None], features[others], k, progress=False)
         return [
-            {"index": int(others[k]), "cosine": float(value)}
-            for k, value in zip(found.ids[0], found.values[0], strict=True)
+            {"index": int(others[row]), "cosine": float(cosine)}
+            for row, cosine in zip(neighbours.ids[0], neighbours.values[0], strict=True)
         ]
 
     def _output_layer(self) -> str:
@@ -133,7 +141,7 @@ class Inspector(Part):
 
 
 def row(name: str, scores: Scores, index: int) -> dict[str, Any]:
-    """One score of one example: its value, its rank from the top, and its null.
+    """One score of one example: its value, its rank from the top, and the range of its null.
 
     Examples
     --------
@@ -144,29 +152,29 @@ def row(name: str, scores: Scores, index: int) -> dict[str, Any]:
     assert scores.examples is not None
     place = np.flatnonzero(scores.examples == index)
     known = ~np.isnan(scores.values)
-    found: dict[str, Any] = {"name": name, "measure": scores.measure, "of": int(known.sum())}
-    found |= {"value": None, "rank": None, "null": None, "higher": scores.higher}
+    entry: dict[str, Any] = {"name": name, "measure": scores.measure, "of": int(known.sum())}
+    entry |= {"value": None, "rank": None, "null": None, "higher": scores.higher}
     if len(place) and known[place[0]]:
         value = float(scores.values[place[0]])
-        found |= {"value": value, "rank": int((scores.values[known] > value).sum()) + 1}
+        entry |= {"value": value, "rank": int((scores.values[known] > value).sum()) + 1}
         if scores.null is not None:
             low, high = (float(end[place[0]]) for end in scores.null.interval)
-            found["null"] = [low, high] if np.isfinite([low, high]).all() else None
-    return found
+            entry["null"] = [low, high] if np.isfinite([low, high]).all() else None
+    return entry
 
 
 @torch.no_grad()
 def last_features(study: Study, layer: str) -> Tensor:
-    """What the last layer is given for every example, float32 ``[n, features]``."""
-    caught: list[Tensor] = []
+    """Inputs of the last layer for every example, float32 ``[n, features]``."""
+    inputs: list[Tensor] = []
 
-    def catch(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        caught.append(args[0].flatten(1).float().cpu())
+    def record(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        inputs.append(args[0].flatten(1).float().cpu())
 
-    handle = study.model.get_submodule(layer).register_forward_pre_hook(catch)
+    handle = study.model.get_submodule(layer).register_forward_pre_hook(record)
     try:
         for examples in torch.arange(len(study)).split(_BATCH):
             study.call(study.batch(examples))()
     finally:
         handle.remove()
-    return torch.cat(caught)
+    return torch.cat(inputs)

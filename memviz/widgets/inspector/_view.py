@@ -1,4 +1,4 @@
-"""The view of an example inspector."""
+"""The view of the example inspector."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ def inspector(
     scores: Mapping[str, Scores] | Sequence[Scores] = (),
     run: TrainingRun | None = None,
 ) -> View:
-    """All that is known of one example: scores, the units that hold it, its curve, its neighbours.
+    """Everything known about the opened example: scores, units that hold it, curve, neighbours.
 
     Parameters
     ----------
     session : Session or Study
     scores : Scores over examples, optional
-        Each is shown with the example's rank and its null.
+        Each is shown with the example's rank and the range of its null.
     run : TrainingRun, optional
-        Its recorded training, for the learning curve; else the study's checkpoints give it.
+        Recorded training of this study, for the learning curve; by default the curve comes from
+        the study's checkpoints.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The scatter: any two scores of the units against each other."""
+"""The scatter: any two scores over units against each other."""
 
 from ._scatter import Scatter as Scatter
 from ._still import unit_scatter as unit_scatter

@@ -1,4 +1,4 @@
-"""Two scores of the same units against each other."""
+"""A still picture of two scores over the same units."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INK = "#35456C"
 
 
 def unit_scatter(x: Scores, y: Scores, ablated: UnitsLike = ()) -> Figure:
-    """One dot a unit that has both scores; hollow where one is an estimate, × where it is ablated.
+    """One dot per unit with both scores: hollow if either is an estimate, × if it is ablated.
 
     Parameters
     ----------
@@ -42,23 +42,23 @@ def unit_scatter(x: Scores, y: Scores, ablated: UnitsLike = ()) -> Figure:
         if scores.units is None:
             raise ValueError(f"{scores.name!r} is over examples; give scores over units.")
     assert x.units is not None and y.units is not None
-    row = {unit: place for place, unit in enumerate(y.units)}
-    shared = [(i, row[unit]) for i, unit in enumerate(x.units) if unit in row]
-    mine, theirs = np.array(shared, int).reshape(-1, 2).T
-    across, along = x.values[mine], y.values[theirs]
-    known = np.isfinite(across) & np.isfinite(along)
-    sure = _exact(x)[mine] & _exact(y)[theirs]
+    row_in_y = {unit: row for row, unit in enumerate(y.units)}
+    shared = [(row, row_in_y[unit]) for row, unit in enumerate(x.units) if unit in row_in_y]
+    x_rows, y_rows = np.array(shared, int).reshape(-1, 2).T
+    x_values, y_values = x.values[x_rows], y.values[y_rows]
+    known = np.isfinite(x_values) & np.isfinite(y_values)
+    is_exact = _exact(x)[x_rows] & _exact(y)[y_rows]
     chosen = UnitSet.of(ablated)
-    off = np.array([x.units[i] in chosen for i in mine], dtype=bool)
+    off = np.array([x.units[row] in chosen for row in x_rows], dtype=bool)
     figure = style.figure(6, 4)
     axes = figure.add_subplot()
     looks: list[tuple[np.ndarray, dict[str, Any]]] = [
-        (known & sure & ~off, {"c": _INK, "s": 14, "alpha": 0.7, "linewidths": 0}),
-        (known & ~sure & ~off, {"facecolors": "none", "edgecolors": _INK, "s": 14, "lw": 0.8}),
+        (known & is_exact & ~off, {"c": _INK, "s": 14, "alpha": 0.7, "linewidths": 0}),
+        (known & ~is_exact & ~off, {"facecolors": "none", "edgecolors": _INK, "s": 14, "lw": 0.8}),
         (known & off, {"c": "#D55E00", "marker": "x", "s": 26, "linewidths": 1.3}),
     ]
     for mask, look in looks:
-        axes.scatter(across[mask], along[mask], **look)
+        axes.scatter(x_values[mask], y_values[mask], **look)
     style.quiet(axes)
     axes.set_xlabel(_label(x), fontsize=8, parse_math=False)
     axes.set_ylabel(_label(y), fontsize=8, parse_math=False)

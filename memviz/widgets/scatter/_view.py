@@ -1,4 +1,4 @@
-"""The scatter of two unit scores: brush units, ablate them, see the pictures that fire them."""
+"""The scatter of two scores over units: brush units, ablate them, see what activates them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ScatterView(View):
-    """A view of a session with a scatter for its still picture."""
+    """A view of a session whose still picture is a scatter."""
 
     def _figure(self) -> Figure:
         controller = self.controller
@@ -30,7 +30,7 @@ class ScatterView(View):
 def score_scatter(
     study: Study | Session, scores: Mapping[str, Scores] | Sequence[Scores] = ()
 ) -> View:
-    """Two scores of every unit against each other: one dot a unit, × where it is ablated.
+    """Two scores over units against each other: one dot per unit, × if it is ablated.
 
     Brush units with the mouse or the keyboard and ablate them; every view of the same session
     follows. An opened unit shows the examples with its largest activations.
@@ -38,10 +38,10 @@ def score_scatter(
     Parameters
     ----------
     study : Study or Session
-        A session is shared: views made from the same one move together.
+        Views made from the same session are linked.
     scores : Scores over units, optional
-        Further scores for the axes; the first two are shown at first, or the first against the
-        exact effect.
+        Further scores for the axes. The view starts with the first two, or with the first against
+        the exact effect.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The timeline: accuracy at each checkpoint, and each layer put back to an epoch of its own."""
+"""The timeline: accuracy at each checkpoint, and layers rewound each to its own epoch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Curves = list[dict[str, Any]]
 
 
 class Timeline(Part):
-    """What a session's timeline shows; it computes in the worker's spare time.
+    """What a session's timeline shows, computed in the background.
 
     Parameters
     ----------
@@ -42,40 +42,46 @@ class Timeline(Part):
 
     @property
     def actions(self) -> Mapping[str, Action]:
-        """Rewinding, to an epoch for each layer."""
+        """Rewind layers, each to its own epoch."""
         return {
             "rewind": Action(
-                lambda asked, _: self.rewind(asked["epochs"]),
+                lambda request, _: self.rewind(request["epochs"]),
                 *("epochs", (dict,), "an epoch for each layer"),
             )
         }
 
     def start(self, run: TrainingRun | None) -> None:
-        """Compute the curves; a recorded run gives every epoch of the examples it holds."""
+        """Compute the curves; a recorded run adds every epoch for the examples it covers.
+
+        Raises
+        ------
+        ValueError
+            If the run has more examples than the study.
+        """
         if run is not None and len(run.labels) > len(self.session.study):
             raise ValueError(
-                f"the run holds {len(run.labels)} examples and the study "
-                f"{len(self.session.study)}; give the run of this study's own training."
+                f"the run has {len(run.labels)} examples, but the study only "
+                f"{len(self.session.study)}; give the run that trained this study's model."
             )
         self.run = run or self.run
         self._worker.work("timeline", self._steps(), rank=1)
 
     def rewind(self, epochs: Mapping[str, Any]) -> None:
-        """Put layers back, each to its epoch, and tell every group's accuracy.
+        """Rewind layers, each to its epoch, and send every group's accuracy.
 
         Raises
         ------
         ValueError
             If a layer or an epoch is unknown.
         """
-        wanted = {str(name): int(epoch) for name, epoch in epochs.items()}
-        self._rewinder.state(wanted)  # a wrong name is told at once
-        self._worker.work("rewind", self._rewound(wanted), rank=0)
+        by_layer = {str(name): int(epoch) for name, epoch in epochs.items()}
+        self._rewinder.state(by_layer)  # a wrong name fails here, before the work begins
+        self._worker.work("rewind", self._rewound(by_layer), rank=0)
 
     def _rewound(self, epochs: dict[str, int]) -> Iterator[None]:
-        found = self._rewinder.accuracies(epochs)
+        accuracy = self._rewinder.accuracies(epochs)
         yield
-        self._tell(Message({"type": "rewound", "epochs": epochs, "accuracy": found}, []))
+        self._tell(Message({"type": "rewound", "epochs": epochs, "accuracy": accuracy}, []))
 
     def _steps(self) -> Iterator[None]:
         study, epochs = self.session.study, list(self._rewinder.epochs)
@@ -99,12 +105,13 @@ class Timeline(Part):
         )
 
     def _fine(self) -> Curves:
-        """Curves of every epoch, of the groups that the run holds whole."""
+        """Curves over every epoch, for the groups that the run covers completely."""
         run, study = self.run, self.session.study
         if run is None:
             return []
-        held = [name for name, m in study.groups.items() if not m[len(run.labels) :].any()]
-        return curves(study, run.predictions.long(), held)
+        n = len(run.labels)
+        covered = [name for name, mask in study.groups.items() if not mask[n:].any()]
+        return curves(study, run.predictions.long(), covered)
 
 
 @torch.no_grad()
@@ -118,14 +125,14 @@ def predicted(study: Study) -> Tensor:
 
 
 def curves(study: Study, predictions: Tensor, names: list[str] | None = None) -> Curves:
-    """Shares of each group that get their given label and, where that differs, their true one.
+    """Share of each group predicted as its given label and, where that differs, its true label.
 
     Parameters
     ----------
     predictions : int64 ``[epochs, m]``
-        Of the first m examples of the study.
+        Predictions for the first m examples of the study.
     names : list of str, optional
-        Groups, all unless given.
+        Groups; all by default.
 
     Examples
     --------
@@ -134,21 +141,21 @@ def curves(study: Study, predictions: Tensor, names: list[str] | None = None) ->
     >>> curves(study, torch.tensor([[0, 0], [0, 1]]))
     [{'name': 'clean', 'given': [0.5, 1.0], 'true': None}]
     """
-    m, found = predictions.shape[1], []
+    m, entries = predictions.shape[1], []
     for name, mask in study.groups.items():
         if names is not None and name not in names:
             continue
-        mine = mask[:m]
+        members = mask[:m]
         given = study.labels[:m]
         entry: dict[str, Any] = {"name": name}
-        entry["given"] = _shares(predictions, given, mine)
+        entry["given"] = _shares(predictions, given, members)
         entry["true"] = None
         if study.true_labels is not None:
-            wrong = mine & (study.true_labels[:m] != given)
+            wrong = members & (study.true_labels[:m] != given)
             if wrong.any():
-                entry["true"] = _shares(predictions, study.true_labels[:m], mine)
-        found.append(entry)
-    return found
+                entry["true"] = _shares(predictions, study.true_labels[:m], members)
+        entries.append(entry)
+    return entries
 
 
 def _shares(predictions: Tensor, labels: Tensor, mask: Tensor) -> list[float]:

@@ -1,4 +1,4 @@
-"""The view of a timeline."""
+"""The view of the timeline."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from ._timeline import Timeline
 
 
 def timeline(session: Session | Study, run: TrainingRun | None = None) -> View:
-    """Drag through the checkpoints of a training, and put single layers back to an epoch.
+    """Step through the checkpoints of a training, and rewind single layers to an epoch.
 
     Every view of the same session follows: unit map, gallery and readout show the network as it
-    was. Layers are rewound as in Maini et al. 2023 (arXiv:2307.09542): their parameters alone, all
-    others as they are.
+    was at that epoch. Rewinding is that of Maini et al. 2023 (arXiv:2307.09542): only the
+    parameters of the chosen layers change.
 
     Parameters
     ----------
     session : Session or Study
-        Of a study with checkpoints.
+        Its study must have checkpoints.
     run : TrainingRun, optional
-        Its recorded training: the curves then have a point for every epoch.
+        Recorded training of this study; the curves then have a point for every epoch.
 
     Raises
     ------
     ValueError
-        If the study has no checkpoints, or the run holds more examples than the study.
+        If the study has no checkpoints, or the run has more examples than the study.
     """
     controller = shown_controller(session)
     controller.part(Timeline).start(run)

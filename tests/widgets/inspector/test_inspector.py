@@ -22,7 +22,7 @@ SCORES = mv.Scores(
 
 def test_an_opened_example_is_told_in_full() -> None:
     study = small_study()
-    controller, ear = listening(study)
+    controller, ear = listening(study, Inspector)
     controller.part(Inspector).use({"cumulative loss": SCORES}, None)
     ask(controller, ear, "open", example=9)
     told = ear.last("inspected").content
@@ -42,7 +42,7 @@ def test_an_opened_example_is_told_in_full() -> None:
 
 def test_its_neighbours_are_those_of_a_slow_search_without_the_test_group() -> None:
     study = small_study()
-    controller, ear = listening(study)
+    controller, ear = listening(study, Inspector)
     ask(controller, ear, "open", example=50)
     told = ear.last("inspected").content["neighbours"]
     features = last_features(study, "head").double()
@@ -57,7 +57,7 @@ def test_its_neighbours_are_those_of_a_slow_search_without_the_test_group() -> N
 def test_a_run_gives_the_learning_curve() -> None:
     margins = torch.arange(12.0).view(3, 4)
     run = TrainingRun(torch.zeros(4), torch.zeros(3, 4).int(), margins, margins)
-    controller, ear = listening(flat_study())
+    controller, ear = listening(flat_study(), Inspector)
     controller.part(Inspector).use({}, run)
     ask(controller, ear, "open", example=2)
     curve = {"epochs": [1, 2, 3], "margin": [2.0, 6.0, 10.0]}
@@ -68,7 +68,7 @@ def test_checkpoints_give_it_where_there_is_no_run() -> None:
     study = flat_study()
     zero = {name: torch.zeros_like(value) for name, value in study.model.state_dict().items()}
     study = flat_study(checkpoints={0: zero, 4: study.model.state_dict()})
-    controller, ear = listening(study)
+    controller, ear = listening(study, Inspector)
     ask(controller, ear, "open", example=2)
     curve = ear.last("inspected").content["curve"]
     outputs = study.model(study.inputs[2:3]).detach()
@@ -82,7 +82,7 @@ def test_features_that_are_all_zero_have_no_neighbours() -> None:
     with torch.no_grad():
         for parameter in study.model.parameters():
             parameter.zero_()
-    controller, ear = listening(study)
+    controller, ear = listening(study, Inspector)
     ask(controller, ear, "open", example=2)
     assert ear.last("inspected").content["neighbours"] == []
 
@@ -95,5 +95,5 @@ def test_ranks_and_unknown_values() -> None:
 
 def test_unit_scores_are_refused() -> None:
     units = mv.Scores("effect", "logits", np.zeros(1), units=(mv.Unit("0", 0),))
-    with pytest.raises(ValueError, match="'effect' is over units; the inspector shows example"):
+    with pytest.raises(ValueError, match="'effect' is over units; the inspector shows scores"):
         mv.inspector(flat_study(), scores=[units])

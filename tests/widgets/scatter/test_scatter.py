@@ -48,6 +48,7 @@ def a_unit_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
 def begun(study: mv.Study, units: int) -> tuple[Controller, Ear]:
     """A sweep that has done some units: readout, estimate, then a step a unit."""
     controller, ear = Controller(mv.Session(study), threaded=False), Ear()
+    controller.part(Scatter)
     controller.sinks.append(ear)
     controller.receive({"type": "hello"}, ear)
     for _ in range(2 + units):
@@ -72,7 +73,7 @@ def test_the_scores_given_are_shown_first(study: mv.Study) -> None:
 
 
 def test_another_axis_is_told_with_its_score(study: mv.Study) -> None:
-    controller, ear = listening(study, scores={"UnitMem": unit_scores(study)})
+    controller, ear = listening(study, Scatter, scores={"UnitMem": unit_scores(study)})
     ask(controller, ear, "axes", keys={"x": "UnitMem"})
     assert axes(ear) == ("UnitMem", "effect")
     arrays = decoded(ear.last("scores", key="UnitMem"))
@@ -87,7 +88,7 @@ def test_another_axis_is_told_with_its_score(study: mv.Study) -> None:
 
 
 def test_exact_values_arrive_in_place(study: mv.Study) -> None:
-    controller, ear = listening(study, scores={"UnitMem": unit_scores(study)})
+    controller, ear = listening(study, Scatter, scores={"UnitMem": unit_scores(study)})
     controller.choose_score("UnitMem")
     ask(controller, ear, "axes", keys={"x": "UnitMem", "y": "effect"})
     ear.forget()
@@ -124,7 +125,7 @@ def test_scores_given_later_are_offered_everywhere(study: mv.Study) -> None:
     ],
 )
 def test_a_bad_axis_is_one_clear_line(study: mv.Study, fields: Any, words: str) -> None:
-    controller, ear = listening(study)
+    controller, ear = listening(study, Scatter)
     ask(controller, ear, "axes", **fields)
     assert words in ear.of("error")[-1]["text"]
     assert controller.part(Scatter).axes == ("estimate", "effect")
@@ -165,7 +166,7 @@ def test_a_cancelled_sweep_goes_on_when_its_score_is_chosen_again(study: mv.Stud
 
 
 def test_an_opened_unit_shows_the_pictures_that_fire_it_most(study: mv.Study) -> None:
-    controller, ear = listening(study)
+    controller, ear = listening(study, Scatter)
     ask(controller, ear, "unit", unit="conv4:2")
     told = ear.last("firing")
     assert (told.content["unit"], told.content["words"]) == ("conv4:2", "")
@@ -196,7 +197,7 @@ def test_all_units_are_read_in_one_pass(study: mv.Study, monkeypatch: pytest.Mon
         return real(*given)
 
     monkeypatch.setattr(scattered, "top_example_steps", counted)
-    controller, ear = listening(study)
+    controller, ear = listening(study, Scatter)
     for unit in ("conv4:2", "fc:0", "conv4:2"):
         ask(controller, ear, "unit", unit=unit)
     assert len(passes) == 1
@@ -208,7 +209,7 @@ def test_pictures_are_those_of_the_variant_looked_at() -> None:
     state = {name: value.clone() for name, value in study.model.state_dict().items()}
     state["conv1.weight"] = -state["conv1.weight"]
     study = small_study(checkpoints={1: state, 2: study.model.state_dict()})
-    controller, ear = listening(study)
+    controller, ear = listening(study, Scatter)
     ask(controller, ear, "unit", unit="conv1:0")
     now = decoded(ear.last("firing"))["examples"]
     ask(controller, ear, "variant", key="epoch 1")
@@ -220,7 +221,7 @@ def test_a_dead_unit_and_a_head_are_said_to_have_none() -> None:
     with torch.no_grad():
         study.model[0].weight[3] = 0
         study.model[0].bias[3] = -1
-    controller, ear = listening(study)
+    controller, ear = listening(study, Scatter)
     ask(controller, ear, "unit", unit="0:3")
     assert ear.of("firing")[-1]["words"] == "This unit has the same activation on every example."
     assert decoded(ear.last("firing"))["examples"].size == 0
@@ -245,14 +246,14 @@ def test_a_head_has_no_picture_of_its_own() -> None:
         model = Attention().eval()
     inputs = torch.randn(12, 4, 8, generator=torch.Generator().manual_seed(0))
     study = mv.Study(model, inputs, torch.arange(12) % 3, {"test": range(12)})
-    controller, ear = listening(study)
+    controller, ear = listening(study, Scatter)
     (heads,) = (layer for layer in controller.session.known if layer.kind == "heads")
     ask(controller, ear, "unit", unit=f"{heads.name}:1")
     assert "An attention head is many features together" in ear.of("firing")[-1]["words"]
 
 
 def test_a_unit_closes_and_two_are_refused(study: mv.Study) -> None:
-    controller, ear = listening(study)
+    controller, ear = listening(study, Scatter)
     ask(controller, ear, "unit", unit="fc:0")
     ask(controller, ear, "unit", unit="")
     assert ear.of("scatter")[-1]["unit"] == ""
@@ -268,7 +269,7 @@ def test_a_unit_closes_and_two_are_refused(study: mv.Study) -> None:
 def test_dead_units_and_negative_values_in_the_unit_map(study: mv.Study) -> None:
     mine = unit_scores(study)
     mine.values[5] = np.inf
-    controller, ear = listening(study, scores={"UnitMem": mine})
+    controller, ear = listening(study, Scatter, scores={"UnitMem": mine})
     ask(controller, ear, "score", key="UnitMem")
     told = ear.last("scores", key="UnitMem")
     assert (told.content["kind"], told.content["done"], told.content["total"]) == ("other", 17, 20)
@@ -286,7 +287,7 @@ def test_estimates_of_the_users_own_are_drawn_as_such(study: mv.Study) -> None:
     exact = np.arange(20) % 2 == 0
     mixed = unit_scores(study, "mixed", exact=exact)
     guess = unit_scores(study, "guess", exact=np.zeros(20, bool))
-    controller, ear = listening(study, scores={"mixed": mixed, "guess": guess})
+    controller, ear = listening(study, Scatter, scores={"mixed": mixed, "guess": guess})
     assert [score["kind"] for score in controller.scores.picks()][-2:] == ["other", "estimate"]
     for key in ("mixed", "guess"):
         ask(controller, ear, "score", key=key)

@@ -112,7 +112,7 @@ def test_a_recorded_run_gives_every_epoch_of_what_it_holds(study: mv.Study) -> N
     assert [group["name"] for group in fine] == ["memorized", "clean"]
     wanted = (predictions[:, :12] == study.labels[:12]).float().mean(1)
     assert fine[0]["given"] == pytest.approx(wanted.tolist(), abs=1e-5)
-    with pytest.raises(ValueError, match="the run holds 80 examples and the study 60"):
+    with pytest.raises(ValueError, match="the run has 80 examples, but the study only 60"):
         zeros = torch.zeros(1, 80)
         controller.part(Timeline).start(TrainingRun(torch.zeros(80), zeros.int(), zeros, zeros))
 
