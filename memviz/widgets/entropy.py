@@ -1,4 +1,4 @@
-"""The edges of the entropy's bins as a switch: the same units under other edges."""
+"""Entropy under a choice of bin edges: buttons switch the edges of the same units."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from memviz.probes.information import Entropy
 from memviz.probes.information.figures import entropy_by_model
 
 Models = Mapping[Any, Sequence[Entropy]]
-_LEVEL = 0.005  # nats; less than this is neither a rise nor a fall
+_LEVEL = 0.005  # nats; a smaller change counts as level
 
 
 class EntropyView(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
-    """A row of buttons over a figure and a sentence.
+    """A row of buttons above a sentence and a figure.
 
     Attributes
     ----------
     edges : ipywidgets.ToggleButtons
     sentence : str
-        What is seen, and what the last switch changed.
+        What the figure shows, and what the last switch changed.
     """
 
     def __init__(self, found: Mapping[str, Models], label: str) -> None:
@@ -68,23 +68,23 @@ class EntropyView(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no t
 
 
 def entropy_view(found: Mapping[str, Models], label: str = "model") -> EntropyView:
-    """Switch between choices of edges: the figure draws them, a sentence says what changed.
+    """Switch between choices of bin edges: a figure shows entropy, a sentence says what changed.
 
-    Whether entropy rises or falls with label noise depends on which units share the edges of their
-    bins (:func:`memviz.probes.information.entropy`).
+    Whether entropy rises or falls with label noise depends on which units share their bin edges
+    (see :func:`memviz.probes.information.entropy`).
 
     Parameters
     ----------
-    found : mapping of edges to a mapping of a model's setting to Entropy of each seed
-        As :func:`memviz.probes.information.figures.entropy_under_edges` takes it; all choices have
-        the models of the first.
+    found : mapping of edges to a mapping of setting to one Entropy per seed
+        As :func:`memviz.probes.information.figures.entropy_under_edges` takes it; every choice of
+        edges has the same settings.
     label : str
-        What the settings are, for example ``"share of wrong labels"``.
+        What the settings vary, for example ``"share of wrong labels"``.
 
     Raises
     ------
     ValueError
-        If nothing is given, the models differ, or an Entropy has other edges than it is given for.
+        If nothing is given, the settings differ, or an Entropy was computed with other edges.
 
     Examples
     --------
@@ -93,51 +93,58 @@ def entropy_view(found: Mapping[str, Models], label: str = "model") -> EntropyVi
     >>> from memviz.study import Study
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
     >>> study = Study(model.eval(), torch.randn(40, 4), torch.zeros(40), {"test": range(40)})
-    >>> under = {e: [entropy(study, bins=8, edges=e, null_draws=0)] for e in ("global", "unit")}
-    >>> view = entropy_view({edges: {"mine": one} for edges, one in under.items()})
+    >>> view = entropy_view({
+    ...     edges: {"MLP": [entropy(study, bins=8, edges=edges, null_draws=0)]}
+    ...     for edges in ("global", "unit")
+    ... })
     >>> view.edges.options, view.edges.value
     (('global', 'unit'), 'global')
     """
     if not found:
-        raise ValueError("there is nothing to switch; give entropies of at least one edges choice.")
+        raise ValueError("no entropies were given; give them for at least one choice of edges.")
     first = [str(name) for name in next(iter(found.values()))]
     for edges, models in found.items():
         if [str(name) for name in models] != first:
-            raise ValueError(f"{edges!r} has other models than {next(iter(found))!r}; give all.")
-        for one in (one for seeds in models.values() for one in seeds):
-            if one.edges != edges:
-                raise ValueError(f"an entropy with edges {one.edges!r} was given for {edges!r}.")
+            raise ValueError(
+                f"{edges!r} has other models than {next(iter(found))!r}; give the same for both."
+            )
+        for result in (result for seeds in models.values() for result in seeds):
+            if result.edges != edges:
+                raise ValueError(
+                    f"got an Entropy with edges {result.edges!r} for {edges!r}; "
+                    f"compute it with edges={edges!r}."
+                )
     return EntropyView(found, label)
 
 
-def _seen(found: Mapping[str, Models], edges: str, label: str) -> str:
-    """Mean entropy of the first model and the last, in one sentence."""
-    first, last = _ends(found[edges])
-    names = list(found[edges])
+def _seen(by_edges: Mapping[str, Models], edges: str, label: str) -> str:
+    """Mean entropy of the first and the last model, in one sentence."""
+    first, last = _ends(by_edges[edges])
+    names = list(by_edges[edges])
     if len(names) == 1:
-        return f"Edges {edges}: mean entropy of a unit {first:.2f} nats."
+        return f"Edges {edges}: mean entropy per unit {first:.2f} nats."
     return (
-        f"Edges {edges}: from {label} {names[0]} to {names[-1]} the mean entropy of a unit "
+        f"Edges {edges}: from {label} {names[0]} to {names[-1]} the mean entropy per unit "
         f"{_direction(last - first, 'present')} ({first:.2f} to {last:.2f} nats)."
     )
 
 
-def _switched(found: Mapping[str, Models], old: str, new: str, label: str) -> str:
-    """What other edges change for the same models, in one sentence."""
-    before, after = _ends(found[old]), _ends(found[new])
-    names = list(found[new])
+def _switched(by_edges: Mapping[str, Models], old: str, new: str, label: str) -> str:
+    """What the new edges change for the same models, in one sentence."""
+    before, after = _ends(by_edges[old]), _ends(by_edges[new])
+    names = list(by_edges[new])
     if len(names) == 1:
-        return f"Edges {old} → {new}: mean entropy of a unit {before[0]:.2f} → {after[0]:.2f} nats."
+        return f"Edges {old} → {new}: mean entropy per unit {before[0]:.2f} → {after[0]:.2f} nats."
     return (
-        f"Edges {old} → {new}: from {label} {names[0]} to {names[-1]} the mean entropy of a unit "
+        f"Edges {old} → {new}: from {label} {names[0]} to {names[-1]} the mean entropy per unit "
         f"{_direction(after[1] - after[0], 'present')} ({after[0]:.2f} to {after[1]:.2f} nats); "
         f"with {old} edges it {_direction(before[1] - before[0], 'past')}."
     )
 
 
 def _ends(models: Models) -> tuple[float, float]:
-    """Mean entropy of the first model and of the last, over their seeds."""
-    means = [float(np.mean([one.mean for one in seeds])) for seeds in models.values()]
+    """Mean entropy of the first and of the last model, over their seeds."""
+    means = [float(np.mean([result.mean for result in seeds])) for seeds in models.values()]
     return means[0], means[-1]
 
 

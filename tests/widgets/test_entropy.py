@@ -42,12 +42,12 @@ def test_the_switch_says_what_changed(found: Any) -> None:
     view = entropy_view(found, "share of wrong labels")
     assert view.edges.options == ("global", "layer", "unit")
     assert view.sentence == (
-        "Edges global: from share of wrong labels 0.0 to 0.8 the mean entropy of a unit falls by "
+        "Edges global: from share of wrong labels 0.0 to 0.8 the mean entropy per unit falls by "
         "0.50 (1.50 to 1.00 nats)."
     )
     view.edges.value = "unit"
     assert view.sentence == (
-        "Edges global → unit: from share of wrong labels 0.0 to 0.8 the mean entropy of a unit "
+        "Edges global → unit: from share of wrong labels 0.0 to 0.8 the mean entropy per unit "
         "rises by 1.00 (1.00 to 2.00 nats); with global edges it fell by 0.50."
     )
     view.edges.value = "layer"
@@ -71,9 +71,9 @@ def test_each_choice_has_a_figure_of_its_own(found: Any) -> None:
 def test_one_model_has_no_first_and_last() -> None:
     alone = {edges: {"mine": [measured(edges, [1.0])]} for edges in ("global", "unit")}
     view = entropy_view(alone)
-    assert view.sentence == "Edges global: mean entropy of a unit 1.00 nats."
+    assert view.sentence == "Edges global: mean entropy per unit 1.00 nats."
     view.edges.value = "unit"
-    assert view.sentence == "Edges global → unit: mean entropy of a unit 1.00 → 1.00 nats."
+    assert view.sentence == "Edges global → unit: mean entropy per unit 1.00 → 1.00 nats."
 
 
 def test_names_are_text(found: Any) -> None:
@@ -85,9 +85,9 @@ def test_names_are_text(found: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda found: {}, "there is nothing to switch; give entropies of at least one edges"),
+        (lambda found: {}, "no entropies were given; give them for at least one choice"),
         (lambda found: {**found, "unit": {0.0: found["unit"][0.0]}}, "'unit' has other models"),
-        (lambda found: {"layer": found["unit"]}, "with edges 'unit' was given for 'layer'"),
+        (lambda found: {"layer": found["unit"]}, "with edges 'unit' for 'layer'; compute it"),
     ],
 )
 def test_bad_input_gets_one_sentence(found: Any, change: Any, words: str) -> None:

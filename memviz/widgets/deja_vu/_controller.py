@@ -1,4 +1,4 @@
-"""Between a Retrieval and the déjà vu explorer: what to compute when, and what to tell."""
+"""Between a Retrieval and the déjà vu explorer: what to compute when, and what to send."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ from memviz.widgets.core import (
     study_message,
 )
 
-from . import _messages as told
+from . import _messages as messages
 from ._scores import DejaVuScores
 
 RANDOM_DRAWS = 5
 
 
 class DejaVuController(Telling):
-    """One for each explorer: answers what its views ask, keeps long work in the background.
+    """The controller of one explorer: answers its views and works in the background.
 
     Parameters
     ----------
     retrieval : Retrieval
     session : Session
-        Of the retrieval's study.
+        A session of the retrieval's study.
     threaded : bool
-        False computes only when ``worker.run_until_idle()`` is called.
+        False computes only in ``worker.run_until_idle()``.
     """
 
     def __init__(self, retrieval: Retrieval, session: Session, *, threaded: bool = True) -> None:
         super().__init__(session, "deja_vu", threaded=threaded)
         self.retrieval = retrieval
-        self.sort, self.find, self.most = "recall_gap", "", told.LISTED
+        self.sort, self.find, self.most = "recall_gap", "", messages.LISTED
         self.score = "aucg"
-        self.caption: str | None = None  # an edited one
+        self.caption: str | None = None  # the edited caption
         self.shown: Retrieved | None = None
         self.scores = DejaVuScores(retrieval, session, self.worker, self)
-        self._tiles = told.Tiles(retrieval)
-        self._draws: list[Retrieved] | None = None  # random units beside those that are shown
-        # What the newest answer was of: a click may have moved the session on since.
+        self._tiles = messages.Tiles(retrieval)
+        self._draws: list[Retrieved] | None = None  # of random units, to compare with
+        # State and row of the newest answer: a click may have changed the session since.
         self._version = 0
         self._row: int | None = None
-        self._private = told.PrivateWords(retrieval.training.captions)
+        self._private = messages.PrivateWords(retrieval.training.captions)
 
     @property
     def key(self) -> str:
@@ -63,50 +63,52 @@ class DejaVuController(Telling):
 
     @property
     def answered(self) -> bool:
-        """Whether the first figures are there."""
+        """Whether the first figures have been computed."""
         return self.shown is not None
 
     @property
     def sentence(self) -> str:
-        """The newest figures in words, without waiting for any."""
+        """The newest figures in words; does not wait for the first."""
         gaps = self._latest.get("gaps")
         return "starting" if gaps is None else str(gaps.content["sentence"])
 
-    # What views ask -----------------------------------------------------------------------------
+    # Requests from views ------------------------------------------------------------------------
 
     @property
     def actions(self) -> dict[str, Action]:
-        """What the explorer may ask beside what every view asks."""
+        """The common requests, and those of the explorer alone."""
         return super().actions | {
             "list": Action(
-                lambda asked, _: self.list_by(
-                    asked["sort"], _text(asked, "find"), bool(asked.get("more"))
+                lambda request, _: self.list_by(
+                    request["sort"], _text(request, "find"), bool(request.get("more"))
                 ),
                 "sort",
             ),
-            "caption": Action(lambda asked, _: self.ask(asked["text"]), "text"),
+            "caption": Action(lambda request, _: self.ask(request["text"]), "text"),
         }
 
     def list_by(self, sort: str, find: str, more: bool = False) -> None:
-        """Sort the list, keep the captions that have these words; ``more`` makes it longer."""
-        if sort not in told.SORTS:
-            raise ValueError(f"pairs can't be sorted by {sort!r}; use {', '.join(told.SORTS)}.")
-        self.most = self.most + told.LISTED if more else told.LISTED
+        """Sort the list and keep captions with the words of ``find``; ``more`` lengthens it."""
+        if sort not in messages.SORTS:
+            known = ", ".join(messages.SORTS)
+            raise ValueError(f"pairs can't be sorted by {sort!r}; choose from {known}.")
+        self.most = self.most + messages.LISTED if more else messages.LISTED
         self.sort, self.find = sort, find
         if self.shown is not None:
             self.worker.work("list", self._list_steps(), rank=0)
 
     def ask(self, caption: str) -> None:
-        """Look up an edited caption in place of the pair's own; its own again if empty."""
+        """Look up an edited caption in place of the pair's own; an empty one restores its own."""
         row = self.session.opened
         own = None if row is None else self.retrieval.training.captions[row]
         self.caption = caption.strip() if caption.strip() not in ("", own) else None
         self.worker.answer(self._answer)
 
     def choose_score(self, key: str) -> None:
-        """Let the unit maps wear another score."""
-        if key not in {score["key"] for score in self.scores.choices()}:
-            raise ValueError(f"there is no score {key!r} to show.")
+        """Show another score on the unit maps."""
+        known = [score["key"] for score in self.scores.choices()]
+        if key not in known:
+            raise ValueError(f"there is no score {key!r}; choose from {', '.join(known)}.")
         self._wear(key)
         self.scores.show(key)
 
@@ -121,7 +123,7 @@ class DejaVuController(Telling):
         self._ablate_ranked(UnitSet([self.scores.units[row] for row in ranked[:k]]))
 
     def cancel(self) -> None:
-        """Give up the long work; what is done of it stays."""
+        """Stop the background work and keep its results so far."""
         self._cancel("sweep", "score")
 
     def thumbnail(self, number: int) -> np.ndarray:
@@ -129,29 +131,29 @@ class DejaVuController(Telling):
         return np.asarray(self._tiles.picture(number))
 
     def code(self) -> str:
-        """Lines that make these figures again with the plain functions, and this view."""
+        """Python lines that compute these figures with the plain functions, and open this view."""
         session, row = self.session, self.session.opened
         units, how = str(session.units), session.how
         lines = [
             "import memviz as mv",
             "",
-            f"found = {self.retrieval.origin or '...  # your Retrieval'}",
-            f"now = found.retrieve({units!r}, {how!r})",
-            "print(now)",
+            f"retrieval = {self.retrieval.origin or '...  # your Retrieval'}",
+            f"ablated = retrieval.retrieve({units!r}, {how!r})",
+            "print(ablated)",
         ]
         if row is not None and self.caption is not None:
-            objects = f"found.training.objects[{row}]"
+            objects = f"retrieval.training.objects[{row}]"
             lines += [
-                f"sides = found.ask({self.caption!r}, {objects}, {units!r}, {how!r})",
+                f"sides = retrieval.ask({self.caption!r}, {objects}, {units!r}, {how!r})",
                 "print(*(float(side.recall[0]) for side in sides))",
             ]
         elif row is not None:
             lines += [
                 f"row = {row}  # {self.retrieval.training.captions[row]!r}",
-                "print(float(found.clean.found.target.recall[row]), "
-                "float(now.found.target.recall[row]))",
+                "print(float(retrieval.clean.found.target.recall[row]), "
+                "float(ablated.found.target.recall[row]))",
             ]
-        lines += ["", "view = mv.deja_vu(found)"]
+        lines += ["", "view = mv.deja_vu(retrieval)"]
         lines += [f"view.session.use({how!r})"] if how != "zero" else []
         lines += [f"view.session.open({row})"] if row is not None else []
         lines += [f"view.session.ablate({units!r})"] if units else []
@@ -180,7 +182,7 @@ class DejaVuController(Telling):
             return  # a newer answer waits
         fresh, self.shown, self._version = now is not self.shown, now, version
         clean = self.retrieval.clean
-        self.tell_and_keep(told.gaps_message(clean, now, version, len(self.scores.units), pair))
+        self.tell_and_keep(messages.gaps_message(clean, now, version, len(self.scores.units), pair))
         if fresh:
             self._draws = None
             self._latest.pop("chance", None)
@@ -196,8 +198,9 @@ class DejaVuController(Telling):
         shown = self.shown
         if shown is not None and (shown.units, shown.how) == (units, how):
             return shown
-        found = self.retrieval.retrieve(units, how, stop=lambda: self.worker.answer_waits)
-        return replace(found, how=how)  # nothing ablated is the same under any intervention
+        retrieved = self.retrieval.retrieve(units, how, stop=lambda: self.worker.answer_waits)
+        # Without units the clean result comes back, whatever the intervention.
+        return replace(retrieved, how=how)
 
     def _open_first(self) -> None:
         listed = self._latest["pairs"].content["pairs"]
@@ -216,7 +219,7 @@ class DejaVuController(Telling):
             sides = self.retrieval.ask(caption, pairs.objects[row], now.units, now.how)
         edited = self.caption is not None
         self._row = None if edited else row
-        message = told.pair_message(
+        message = messages.pair_message(
             self.retrieval,
             row,
             caption,
@@ -230,10 +233,10 @@ class DejaVuController(Telling):
         drawn = (number for side in message.content["sides"] for number in side["pictures"])
         self._tell_tiles([row, *drawn])
         self.tell_and_keep(message)
-        return told.pair_words(sides, place, edited)
+        return messages.pair_words(sides, place, edited)
 
     def _tell_pairs(self) -> None:
-        message = told.pairs_message(
+        message = messages.pairs_message(
             self.retrieval, self.retrieval.clean.found, self.sort, self.find, self.most
         )
         self._tell_tiles(entry["row"] for entry in message.content["pairs"])
@@ -259,14 +262,14 @@ class DejaVuController(Telling):
                 self._tell_chance(draws)
                 yield
         except CancelledError:
-            return  # an answer waits, and its own draws follow it
+            return  # a newer answer waits, and starts its own draws
         if not draws:
             self._tell_chance(draws)
 
     def _tell_chance(self, draws: list[Retrieved]) -> None:
         assert self.shown is not None
         self._draws, units = draws, len(self.shown.units)
-        self.tell_and_keep(told.chance_message(draws, self._version, units, self._row))
+        self.tell_and_keep(messages.chance_message(draws, self._version, units, self._row))
 
     def _is_cut(self, caption: str) -> bool:
         """Whether the model's context ends before the caption does."""
@@ -274,25 +277,25 @@ class DejaVuController(Telling):
         without = " ".join(words[:-1])
         return len(words) > 1 and torch.equal(tokens([caption]), tokens([without]))
 
-    # Telling -------------------------------------------------------------------------------------
+    # Messages ------------------------------------------------------------------------------------
 
     def study_message(self) -> Message:
-        """What never changes."""
+        """Everything that never changes."""
         pictures = Pictures(self.session.study, 0, 255, (1, 1, 3), False)
         hows = interventions(self.session.how)
         message = study_message(self.session, pictures, self.scores.choices(), hows, [])
         objects = list(self.retrieval.training.class_names)
-        content = {**message.content, "towers": told.layer_towers(self.retrieval)}
+        content = {**message.content, "towers": messages.layer_towers(self.retrieval)}
         return self._keep(Message({**content, "objects": objects}, message.buffers))
 
     def picture_messages(self) -> Sequence[Message]:
-        """The thumbnails that were told so far."""
+        """The thumbnails sent so far."""
         sheet = self._tiles.all()
         return [] if sheet is None else [sheet]
 
 
-def _text(content: dict[str, Any], field: str) -> str:
-    value = content.get(field)
+def _text(request: dict[str, Any], field: str) -> str:
+    value = request.get(field)
     if not isinstance(value, str):
-        raise ValueError(f"{content['type']!r} needs {field!r}, a text; {value!r} was given.")
+        raise ValueError(f"{request['type']!r} needs {field!r}, a string; got {value!r}.")
     return value

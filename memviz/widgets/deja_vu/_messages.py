@@ -1,4 +1,4 @@
-"""What the déjà vu explorer tells the browser: the list of pairs, one pair, the figures of all."""
+"""Messages of the déjà vu explorer: the list of pairs, the opened pair, the figures of all."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from memviz.probes.deja_vu import DejaVu, Predictions, neighbour_changes
 from memviz.probes.deja_vu.ablation import MEASURES, Retrieval, Retrieved, measured
 from memviz.widgets.core import NO_RANDOM, Message, pack
 
-LISTED = 200  # pairs of the list, until more are asked for
-SHOWN = 5  # neighbours that are drawn
+LISTED = 200  # pairs listed at first, and added by each request for more
+SHOWN = 5  # neighbours drawn
 SORTS = {
     "recall_gap": "recall gap",
     "recall_gap low": "recall gap, lowest first",
-    "max_pred_gap": "objects more than reference",
+    "max_pred_gap": "more objects than the reference",
     "crct_pred": "objects found",
     "min_dist": "distance, nearest first",
 }
 _SIDE = 96  # px of a picture at most
-_RARE = 0.03  # of all captions: rarer words are taken for private ones
+_RARE = 0.03  # of all captions; rarer words count as private
 
 
 class Tiles:
-    """Pictures by number, sent once: training pairs first, then the public set."""
+    """Pictures by number, each sent once: training pairs first, then the public set."""
 
     def __init__(self, retrieval: Retrieval) -> None:
         self._sets = (retrieval.training, retrieval.public)
@@ -40,13 +40,13 @@ class Tiles:
         self.sent: set[int] = set()
 
     def message(self, wanted: Iterable[int]) -> Message | None:
-        """The pictures that were not sent yet, as one sheet; None if there are none."""
+        """The pictures not sent yet, as one sheet; None if there are none."""
         new = [number for number in dict.fromkeys(wanted) if number not in self.sent]
         self.sent.update(new)
         return self._sheet(new) if new else None
 
     def all(self) -> Message | None:
-        """Everything sent so far, for a view that comes later."""
+        """Everything sent so far, for a view opened later."""
         return self._sheet(sorted(self.sent)) if self.sent else None
 
     def _sheet(self, numbers: Sequence[int]) -> Message:
@@ -59,7 +59,7 @@ class Tiles:
         return pack(content, png=np.frombuffer(out.getvalue(), np.uint8))
 
     def picture(self, number: int) -> Image.Image:
-        """One picture, cut to the square that a CLIP model sees."""
+        """One picture, cropped to the square that a CLIP model sees."""
         training, public = self._sets
         n = len(training)
         image = training.image(number) if number < n else public.image(number - n)
@@ -67,14 +67,14 @@ class Tiles:
 
 
 def pairs_message(
-    retrieval: Retrieval, found: DejaVu, sort: str, find: str, most: int = LISTED
+    retrieval: Retrieval, test: DejaVu, sort: str, find: str, most: int = LISTED
 ) -> Message:
-    """The list: sorted, and searched by words of the caption."""
+    """The list of pairs, sorted, and searched for words of the caption."""
     pairs = retrieval.training
     measure, _, low = sort.partition(" ")
-    values = found.scores(measure).values  # type: ignore[arg-type]
-    order = values[found.scored] * (1 if low else -1)
-    rows = np.asarray(found.scored)[np.argsort(order, kind="stable")]
+    values = test.scores(measure).values  # type: ignore[arg-type]
+    order = values[test.scored] * (1 if low else -1)
+    rows = np.asarray(test.scored)[np.argsort(order, kind="stable")]
     words = find.casefold().split()
     if words:
         rows = np.array([r for r in rows if all(w in pairs.captions[r].casefold() for w in words)])
@@ -101,13 +101,13 @@ def pair_message(
 ) -> Message:
     """One pair: picture, caption, objects and the neighbours of each side.
 
-    ``sides`` are target, ablated target and reference (if it knows the caption); ``place`` is the
-    caption's row in them, ``private`` its rare words; ``cut`` says that the model read a part only.
+    ``sides`` are the target, the ablated target and, if it has looked up the caption, the
+    reference; ``place`` is the caption's row in them, ``private`` its rare words. ``cut`` says
+    that the caption is longer than the model reads.
     """
     pairs, n = retrieval.training, len(retrieval.training)
     before, after = sides[0].neighbours.ids[place], sides[1].neighbours.ids[place]
     came, lost = neighbour_changes(before[None], after[None])
-    own = pairs.objects[row]
     strips = []
     for side in sides:
         ids = side.neighbours.ids[place, :SHOWN].tolist()
@@ -126,7 +126,7 @@ def pair_message(
         "caption": caption,
         "edited": caption != pairs.captions[row],
         "private": list(private),
-        "objects": _objects(own),
+        "objects": _objects(pairs.objects[row]),
         "named": [] if pairs.named is None else _objects(pairs.named[row]),
         "sides": strips,
         "came": came[0, :SHOWN].tolist(),
@@ -140,7 +140,7 @@ def pair_message(
 
 
 def gaps_message(clean: Retrieved, now: Retrieved, version: int, of: int, pair: str) -> Message:
-    """The figures of all pairs before and after, their null, and the recall curves."""
+    """The figures over all pairs before and after ablation, their null, and the recall curves."""
     before, after = measured(clean), measured(now)
     figures = [
         {"name": name, "before": _real(before[i]), "after": _real(after[i])}
@@ -166,9 +166,9 @@ def gaps_message(clean: Retrieved, now: Retrieved, version: int, of: int, pair: 
 def chance_message(
     draws: Sequence[Retrieved], version: int, units: int, row: int | None
 ) -> Message:
-    """The random units' figures so far, and what the pair of this row finds with them: means.
+    """Means over the random draws so far: the figures, and the recall of the pair in ``row``.
 
-    Without draws it says that there can be none.
+    An empty ``draws`` says that no random units are left.
     """
     table = np.array([measured(draw) for draw in draws]).reshape(len(draws), len(MEASURES))
     figures = [
@@ -199,7 +199,7 @@ def sentence(clean: Retrieved, now: Retrieved, of: int, pair: str) -> str:
 
 
 def pair_words(sides: Sequence[Predictions], place: int, edited: bool) -> str:
-    """What the sentence says of the opened pair, or of the caption in its place."""
+    """The part of the sentence about the opened pair, or about its edited caption."""
     before, after = (_known(side.recall[place]) for side in sides[:2])
     if before is None or after is None:
         return ""
@@ -208,7 +208,7 @@ def pair_words(sides: Sequence[Predictions], place: int, edited: bool) -> str:
 
 
 class PrivateWords:
-    """The words of a caption that hardly any other caption has: at most 3 in a hundred.
+    """The words of a caption that are rare among all captions: in at most 3 % of them.
 
     Examples
     --------
@@ -221,7 +221,7 @@ class PrivateWords:
         self._counts = Counter(word for text in captions for word in set(_words(text)))
 
     def of(self, caption: str) -> list[str]:
-        """In the order of the caption, in lower case."""
+        """The private words of a caption in their order, in lower case."""
         words = dict.fromkeys(_words(caption))
         return [word for word in words if self._counts[word] <= self._most]
 
@@ -232,8 +232,8 @@ def _words(text: str) -> list[str]:
 
 
 def _objects(mask: Tensor) -> list[int]:
-    found: list[int] = mask.nonzero()[:, 0].tolist()
-    return found
+    indices: list[int] = mask.nonzero()[:, 0].tolist()
+    return indices
 
 
 def _survival(side: Predictions, levels: Tensor) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the explorer's units are scored by: recall gap, opened pair, the user's own scores."""
+"""Scores of the explorer's units: effect on the recall gap, on the opened pair, the user's own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SCORES = [
 
 
 class DejaVuScores:
-    """Every score of the units of both towers that the explorer can show.
+    """Every score over the units of both towers that the explorer can show.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class DejaVuScores:
     extra : dict of key to Scores
         The user's own.
     how : str
-        The intervention that the shown scores are of.
+        The intervention of the scores shown.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class DejaVuScores:
         self.units: list[Unit] = [unit for layer in session.known for unit in layer.all()]
         self.extra: dict[str, Scores] = {}
         self.how = session.how
-        # A head is a large share of its layer: it would come first and take everything along.
+        # A head is a large share of its layer; ranked with single units, heads would always lead.
         self._heads = [layer.name for layer in session.known if layer.kind == "heads"]
         self.aucg = self._known_effects()  # by intervention
         self.pair: dict[tuple[int, str], np.ndarray] = {}  # by row and intervention
@@ -67,12 +67,12 @@ class DejaVuScores:
         return {"zero": np.array([known.get(unit, np.nan) for unit in self.units])}
 
     def choices(self) -> Choices:
-        """What can be picked, the user's own last."""
-        own = [{"key": key, "label": one.name, "kind": "other"} for key, one in self.extra.items()]
+        """Scores to choose from, the user's own last."""
+        own = [{"key": key, "label": s.name, "kind": "other"} for key, s in self.extra.items()]
         return [{**score, "measure": ""} for score in (*_SCORES, *own)]
 
     def show(self, key: str) -> None:
-        """Tell a score, and make what is not known of it when nobody waits."""
+        """Send a score, and compute in the background what is missing of it."""
         self.how = self.session.how
         self._worker.drop("score")
         if key == "aucg":
@@ -88,7 +88,7 @@ class DejaVuScores:
         kind, told_at = intervention(how), 0.0
         for row in self._likely_first(kind, np.flatnonzero(np.isnan(values))):
             while np.isnan(values[row]):
-                with suppress(CancelledError):  # a click goes first, then the unit again
+                with suppress(CancelledError):  # a click goes first, then this unit is tried again
                     values[row] = self._beyond_held_out(self.units[row], kind)
                 yield
             if time.monotonic() - told_at > 4 * TELL_EVERY:
@@ -104,7 +104,7 @@ class DejaVuScores:
         return lost if np.isnan(null) else lost - null
 
     def _likely_first(self, kind: Intervention, rows: np.ndarray) -> np.ndarray:
-        """Units by an estimate on a few pairs, so that those that matter are exact first."""
+        """Order units by an estimate on a few pairs, so that the important ones come first."""
         if not len(rows):
             return rows
         few = torch.arange(min(_FEW, len(self.retrieval.training)))
@@ -122,17 +122,17 @@ class DejaVuScores:
         measure = "cosine of caption and picture lost"
         if key not in self.pair:
             replay = Replay(self.retrieval.study, torch.tensor([row]))
-            guess = -estimate_effects(replay, self.units, kind).margin_change[:, 0].numpy()
-            self._tell_values("pair", measure, words, estimate=guess)
+            estimate = -estimate_effects(replay, self.units, kind).margin_change[:, 0].numpy()
+            self._tell_values("pair", measure, words, estimate=estimate)
             yield
             effects = new_effects(replay, self.units, kind)
-            order = np.argsort(-guess, kind="stable").tolist()
+            order = np.argsort(-estimate, kind="stable").tolist()
             told_at = time.monotonic()
             for done in sweep_steps(replay, effects, kind, order):
                 lost = self._exact(effects.margin_change[:, 0], effects.done)
                 if time.monotonic() - told_at > 4 * TELL_EVERY:
                     told_at = time.monotonic()
-                    self._tell_values("pair", measure, words, exact=lost, estimate=guess)
+                    self._tell_values("pair", measure, words, exact=lost, estimate=estimate)
                 self._audience.tell_progress("score", "exact for", int(done), len(order))
                 yield
             self.pair[key] = self._exact(effects.margin_change[:, 0], effects.done)

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class DejaVuView(BaseView):
-    """The explorer; ``retrieval`` holds the models and the pairs, ``session`` the ablation."""
+    """The explorer: ``retrieval`` holds the models and the pairs, ``session`` the ablation."""
 
     controller: DejaVuController
 
     @property
     def retrieval(self) -> Retrieval:
-        """What it looks at."""
+        """The models and pairs explored."""
         return self.controller.retrieval
 
     def __repr__(self) -> str:
@@ -37,31 +37,31 @@ class DejaVuView(BaseView):
         controller, row, pairs = self.controller, self.session.opened, self.retrieval.training
         if controller.shown is None or row is None or row >= len(pairs):
             return None
-        found = controller.shown.found
+        test = controller.shown.found
         drawn = {
-            int(i) for side in (found.target, found.reference) for i in side.neighbours.ids[row, :5]
+            int(i) for side in (test.target, test.reference) for i in side.neighbours.ids[row, :5]
         }
         public = {i: controller.thumbnail(len(pairs) + i) for i in drawn}
         own, caption = controller.thumbnail(row), pairs.captions[row]
-        return neighbours(found, row, own, public, pairs.class_names, caption)
+        return neighbours(test, row, own, public, pairs.class_names, caption)
 
 
 def deja_vu(
     retrieval: Retrieval, scores: Mapping[str, Scores] | Sequence[Scores] = ()
 ) -> DejaVuView:
-    """Explore déjà vu: pick a caption, see what it finds, ablate units, watch it change.
+    """Explore déjà vu: pick a caption, see the pictures it finds, ablate units, see what changes.
 
     Parameters
     ----------
     retrieval : Retrieval
         ``mv.demo("scenes")``, or of your own CLIP models and pairs.
     scores : Scores over units, optional
-        Further scores that the unit maps can wear.
+        Further scores for the unit maps.
 
     Raises
     ------
     TypeError
-        If it is no Retrieval.
+        If ``retrieval`` is not a Retrieval.
     ValueError
         If scores are over examples.
 
@@ -73,14 +73,14 @@ def deja_vu(
     """
     if not isinstance(retrieval, Retrieval):
         raise TypeError(
-            f"a Retrieval is needed, and {type(retrieval).__name__} was given; build one of two "
-            "CLIP models and their pairs, or take mv.demo('scenes')."
+            f"expected a Retrieval, got {type(retrieval).__name__}; build one from two CLIP models "
+            "and their pairs, or use mv.demo('scenes')."
         )
     session = Session(retrieval.study)
     controller = DejaVuController(retrieval, session)
     named = named_scores(scores)
-    for name, one in named.items():
-        if one.units is None:
-            raise ValueError(f"{name!r} is over examples; the unit maps wear unit scores.")
+    for name, given in named.items():
+        if given.units is None:
+            raise ValueError(f"{name!r} is over examples; unit maps show scores over units.")
     controller.scores.extra.update(named)
     return DejaVuView(controller, "deja_vu")

@@ -244,7 +244,7 @@ def test_the_whole_list_can_be_reached(
         ({"type": "caption"}, "needs 'text'"),
         ({"type": "score", "key": "effect"}, "no score 'effect'"),
         ({"type": "top", "k": 5000}, "5000 units were asked for"),
-        ({"type": "nothing"}, "does not know"),
+        ({"type": "nothing"}, "unknown request, 'nothing'; reload"),
     ],
 )
 def test_bad_requests_get_one_line(
