@@ -1,1 +1,1 @@
-"""Measurements; never part of the tests."""
+"""Speed and memory benchmarks; never part of the tests."""

@@ -53,15 +53,15 @@ PRINTS_JSON_ANYWAY = ("click",)
 
 
 def run_all(folder: Path, only: Sequence[str] = tuple(EVERYTHING)) -> list[str]:
-    """Run benchmarks one after the other, write their JSON; the names of those that failed."""
+    """Run benchmarks one after another, write their JSON, return the names of failures."""
     folder.mkdir(parents=True, exist_ok=True)
     failed = []
     for name in only:
-        asked = list(EVERYTHING[name])
+        arguments = list(EVERYTHING[name])
         print(f"{name} ...", flush=True)
-        if asked[0] not in PRINTS_JSON_ANYWAY:
-            asked.append("--json")
-        command = [sys.executable, "-m", "benchmarks", *asked]
+        if arguments[0] not in PRINTS_JSON_ANYWAY:
+            arguments.append("--json")
+        command = [sys.executable, "-m", "benchmarks", *arguments]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode != 0:
             failed.append(name)
@@ -71,7 +71,7 @@ def run_all(folder: Path, only: Sequence[str] = tuple(EVERYTHING)) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Hand over to the command, or run everything."""
+    """Run one command, or everything."""
     given = list(sys.argv[1:] if argv is None else argv)
     if given and given[0] in COMMANDS:
         module = importlib.import_module(f"benchmarks.{given[0]}")

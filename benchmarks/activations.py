@@ -1,10 +1,10 @@
-"""UnitMem's loop over augmented copies, against hooks that store every activation.
+"""UnitMem's loop over augmented copies, beside hooks that store every activation.
 
     python -m benchmarks activations
 
-Both run the same copies in the same batches and answer the same: the largest of each unit's means
-over the copies, the example that reaches it, and the mean of the others. The hooks stand behind the
-same non-linearities, take the mean over positions and keep it for each copy.
+Both run the same copies in the same batches and give the same answers: the largest of each unit's
+means over the copies, the example that reaches it, and the mean of the others. The hooks sit after
+the same non-linearities, take the mean over positions and keep it for each copy.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MANY = 50_000  # examples for which the kept bytes are told
 
 
 def brightened(inputs: Tensor, _generator: torch.Generator | None = None) -> Tensor:
-    """Copies that cost little and are the same for both, so that the loop is what is measured."""
+    """Cheap copies, the same for both, so that only the loop is measured."""
     steps = torch.linspace(-0.5, 0.5, COPIES).repeat(len(inputs) // COPIES)
     return inputs + steps.view(-1, *[1] * (inputs.dim() - 1))
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks ceilings
 
-A ratio to another program says little on a machine whose speed nobody knows; these ceilings are
+A ratio to another program says little if the speed of the machine is unknown; these ceilings are
 measured in the same run.
 """
 
@@ -23,7 +23,7 @@ SMALL, LARGE = 16 * 10**6, 512 * 10**6
 
 
 def measure(repeats: int = 5) -> dict[str, float]:
-    """Ceilings of one thread: billions of operations, or of bytes, a second."""
+    """Ceilings of one thread: billions of operations, or of bytes, per second."""
     works = _works()
     with one_thread(), torch.inference_mode():
         timings = in_turn({name: run for name, (run, _) in works.items()}, repeats)
@@ -34,7 +34,7 @@ def measure(repeats: int = 5) -> dict[str, float]:
 
 
 def _works() -> dict[str, tuple[Callable[[], Any], float]]:
-    """Each with its operations (a multiply-add is two) or its bytes read and written."""
+    """Each piece of work with its operations (a multiply-add is two) or bytes read and written."""
     square = torch.randn(SIDE, SIDE)
     half = square.bfloat16()
     last = torch.channels_last

@@ -62,7 +62,7 @@ EMPTY = """async () => {
 
 
 def main() -> None:
-    """Run it and print medians."""
+    """Measure and print medians."""
     path = find_chromium()
     if path is None:
         raise SystemExit("no Chromium: set MEMVIZ_CHROMIUM, or run `apt-get install chromium`.")

@@ -1,4 +1,4 @@
-"""memviz's engines as the benchmarks run them: one small function each, for all that is timed."""
+"""memviz's engines as the benchmarks run them: one small function for each thing that is timed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def evaluate_timed(
 ) -> None:
     """The same, the first unit timed by itself.
 
-    An engine prepares a layer when it meets its first unit (it builds its graph, it checks itself
+    An engine prepares a layer when it meets its first unit (builds its graph and checks itself
     against replay); a layer of hundreds of units pays that once, and so does the sum.
     """
     effects = new_effects(replay, units, Zero())
@@ -41,7 +41,7 @@ def evaluate_timed(
 
 
 def answers(engine: Engine, replay: mv.Replay) -> OneAtATime:
-    """What gives an engine's outputs themselves, to be compared with the hook's."""
+    """An engine's outputs themselves, to compare with the hook's."""
     return OneAtATime(replay, Zero(), engine)
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks estimate
 
 Cost on ResNet-9, beside one plain forward and backward pass of the same examples and beside
-Captum's ``LayerGradientXActivation``, which is asked layer by layer. Trust on the trained digits
+Captum's ``LayerGradientXActivation``, which runs layer by layer. Trust on the trained digits
 network: the estimate's ranking against the exact sweep of the same units.
 """
 
@@ -28,7 +28,7 @@ TOP = 10
 def measure(
     model: str = "resnet9", *, examples: int = 64, repeats: int = 3, digits: bool = True
 ) -> dict[str, Any]:
-    """Cost on one model; with ``digits`` the trust on the digits network as well."""
+    """Cost on one model; with ``digits``, also how far to trust it on the digits network."""
     with one_thread():
         chosen = subject(model)
         study = chosen.study(examples)

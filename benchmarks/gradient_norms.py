@@ -1,16 +1,16 @@
-"""Gradient norms of each example, against vmap(grad) and a loop over the examples.
+"""Gradient norms of each example, beside vmap(grad) and a loop over the examples.
 
     python -m benchmarks gradient_norms
 
-Times are CPU milliseconds an example, on one thread. ``vmap(grad)`` gets the chunk size at which it
-is fastest. Our time is that of whole calls, in which the rules are first checked on two examples:
-it holds for the number of examples that stands beside it, and more make it smaller. ``pass_ms`` is
-what no way gets around that needs the gradients of the layers' outputs: a forward pass, and a
-backward pass down to the first layer.
+Times are CPU milliseconds per example, on one thread. ``vmap(grad)`` gets the chunk size at which
+it is fastest. Our time is for whole calls, in which the rules are first checked on two examples: it
+holds for the number of examples given beside it, and shrinks with more. ``pass_ms`` is the least
+any method needs that uses the gradients of the layers' outputs: a forward pass, and a backward pass
+down to the first layer.
 
 Errors are shares of the norm in double precision. In single precision a rounding may fall to the
 other side of a ReLU, which moves one example's gradient by as much as 1 %; so the median over the
-examples stands beside the maximum.
+examples is given beside the maximum.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _measured(one: Subject, repeats: int) -> dict[str, Any]:
 
 
 def vmap_norms(study: mv.Study, chunk: int) -> Tensor:
-    """Norms ``[parameters, n]`` from gradients of each example, all made at once in a chunk."""
+    """Norms ``[parameters, n]`` from gradients of each example, a whole chunk at once."""
     model = study.model
     weights = {name: p.detach() for name, p in model.named_parameters()}
 
@@ -91,7 +91,7 @@ def vmap_norms(study: mv.Study, chunk: int) -> Tensor:
 
 
 def loop_norms(study: mv.Study) -> Tensor:
-    """Norms ``[parameters, n]`` by one forward and one backward pass an example."""
+    """Norms ``[parameters, n]`` by one forward and one backward pass per example."""
     weights = list(study.model.parameters())
     found = []
     for k in torch.arange(len(study))[:, None]:
@@ -101,7 +101,7 @@ def loop_norms(study: mv.Study) -> Tensor:
 
 
 def _passes(one: Subject, study: mv.Study) -> None:
-    """A forward pass, and back to what the first layer gave."""
+    """A forward pass, and a backward pass down to the first layer's output."""
     kept: list[Tensor] = []
     layers = (nn.Conv2d, nn.Linear)
     first = next(module for module in one.model.modules() if isinstance(module, layers))

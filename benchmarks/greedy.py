@@ -2,8 +2,8 @@
 
     python -m benchmarks greedy
 
-Nothing is sampled here: each way runs all 1,344 units, one at a time, and names the one whose
-ablation takes most of the example's margin. The hook loop runs one unit a pass; Captum puts 32
+Nothing is sampled here: each method runs all 1,344 units, one at a time, and names the one whose
+ablation costs the example the most margin. The hook loop runs one unit per pass; Captum puts 32
 units in a batch.
 """
 
@@ -31,14 +31,14 @@ AT_ONCE = 32
 def measure(
     model: str = "resnet9", *, repeats: int = 3, sample: int | None = None
 ) -> dict[str, Any]:
-    """Time the step by each way, and compare what the units do to the example.
+    """Time the step with each method, and compare what the units do to the example.
 
     Parameters
     ----------
     model : str
     repeats : int
     sample : int, optional
-        Only so many units of each layer; all unless given.
+        Only this many units of each layer; all unless given.
     """
     with one_thread():
         chosen = subject(model)

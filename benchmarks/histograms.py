@@ -1,10 +1,10 @@
-"""Mutual information of all pairs of units, against np.bincount and scikit-learn pair by pair.
+"""Mutual information of all pairs of units, beside np.bincount and scikit-learn pair by pair.
 
     python -m benchmarks.histograms
 
-Times are CPU seconds of one thread. Ours is always the whole table; the others are run on a sample
-of pairs, in turn with ours, and extrapolated to all pairs (each unit with itself included). The
-loop over np.bincount is a good one: ``c ln c`` by table and each unit's own part made before.
+Times are CPU seconds of one thread. Ours is always the whole table; the others run on a sample of
+pairs, in turn with ours, and are extrapolated to all pairs (each unit with itself included). The
+loop over np.bincount is a good one: ``c ln c`` from a table and each unit's own part precomputed.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def xlogx(largest: int) -> np.ndarray:
 def bincount_loop(
     codes: np.ndarray, pairs: np.ndarray, bins: int, single: np.ndarray, lookup: np.ndarray
 ) -> list[float]:
-    """The information of each pair by one np.bincount; what belongs to one unit is made before."""
+    """The information of each pair by one np.bincount; each unit's own part is precomputed."""
     n, found = codes.shape[1], []
     for i, j in pairs.T:
         joint = np.bincount(codes[i] * bins + codes[j], minlength=bins * bins)

@@ -1,6 +1,6 @@
-"""The plain way to ablate: a forward hook that zeroes one unit, and the whole model once a unit.
+"""The plain way to ablate: a forward hook that zeroes one unit, and one run of the model per unit.
 
-Written as its users write it, and given its best batch size; every ratio is to this loop.
+Written as users write it, and given its best batch size; every ratio is relative to this loop.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BATCHES = (8, 16, 32, 64, 128, 256, 512)
 
 @contextmanager
 def zeroed(module: nn.Module, unit: int, axis: int) -> Iterator[None]:
-    """Zero one channel or feature of a module's output for as long as the block runs."""
+    """Zero one channel or feature of a module's output while the block runs."""
 
     def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
         # In place: the output was made just now, and a copy would only cost time.
@@ -63,12 +63,12 @@ def hook_loop(
 def best_batch(
     subject: Subject, batches: Sequence[int] = BATCHES, repeats: int = 2
 ) -> tuple[int, dict[int, float]]:
-    """The batch size at which the hook loop needs the least time an example.
+    """The batch size at which the hook loop needs the least time per example.
 
     Returns
     -------
     batch : int
-    tried : dict of batch size to CPU milliseconds an example, the best of the repeats
+    tried : dict of batch size to CPU milliseconds per example, the best of the repeats
     """
     layers = list(subject.sites)
     unit = mv.Unit(layers[len(layers) // 2], 0)

@@ -1,10 +1,10 @@
-"""Peak memory of a ResNet-18 sweep that was given a budget, in a process of its own.
+"""Peak memory of a ResNet-18 sweep under a memory budget, in a process of its own.
 
     python -m benchmarks memory
 
 The recorded passes of these examples would take several times the budget, so each chunk is recorded
-again and thrown away. What counts is how much the process grows beyond where it stood with the
-model, the examples and one plain forward pass of a batch of 32.
+again and thrown away. What counts is how much the process grows beyond what it held with the model,
+the examples and one plain forward pass of a batch of 32.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MIB = 2**20
 def measure(
     model: str = "resnet18", *, budget_mb: int = 256, examples: int = 128, sample: int = 1
 ) -> dict[str, Any]:
-    """Sweep by each engine under the budget, in a process of its own, and read its peak.
+    """Sweep with each engine under the budget, in a process of its own, and read its peak.
 
     Parameters
     ----------

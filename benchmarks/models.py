@@ -2,8 +2,8 @@
 
 Speed does not depend on what a network has learned, so the weights are drawn at random. The running
 statistics of every batch norm are those of one batch of the inputs, so that activations neither
-vanish nor explode; and the head is turned away from the mean of what it is given, or nearly every
-example would get one class, and equal predictions would mean little.
+vanish nor explode; and the head is turned away from the mean of its input, since otherwise nearly
+every example would get the same class, and equal predictions would mean little.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Subject:
     axis : int
         Where the units lie in that module's output.
     examples, sample : int
-        How many examples, and units a layer, are measured unless asked otherwise.
+        How many examples, and units per layer, are measured by default.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Subject:
 
 
 def subject(name: str) -> Subject:
-    """One of the models by its name."""
+    """One of the models, by name."""
     return SUBJECTS[name]()
 
 
@@ -146,7 +146,7 @@ def _subject(
 
 
 def _drawn(make: Callable[[], nn.Module]) -> nn.Module:
-    """A module with weights of a fixed seed; the global generator is left as it was."""
+    """A module with weights from a fixed seed; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         return make()

@@ -1,13 +1,13 @@
-"""The k nearest rows of an index, against FAISS, scikit-learn and torch.
+"""The k nearest rows of an index, beside FAISS, scikit-learn and torch.
 
     python -m benchmarks.neighbours
 
 Times are CPU seconds of one thread. Rows have length 1, so that dot product and cosine agree and
 all sort by the same number; what a peer does before its first query (adding, fitting) is not timed,
-of ours everything is. Rounding loses little where rows are spread out and much where they crowd, so
-there are three kinds: independent normal rows, and rows around 200 centres with a cosine of about
-0.8 and 0.96 to their neighbours. Right ids are those of a float64 brute force; FAISS sums in
-float32 and may swap two rows whose values differ by less than that rounds.
+while everything memviz does is. Rounding loses little where rows are spread out and much where they
+are clustered, so there are three kinds: independent normal rows, and rows around 200 centres with a
+cosine of about 0.8 and 0.96 to their neighbours. Correct ids are those of a float64 brute force;
+FAISS sums in float32 and may swap two rows whose values differ by less than its rounding.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SPREADS = {"normal": None, "clusters, cosine 0.8": 0.5, "clusters, cosine 0.96":
 def measure(
     queries: int = QUERIES, rows: int = ROWS, features: int = FEATURES, k: int = K, repeats: int = 3
 ) -> dict[str, Any]:
-    """Medians, spread, ratios and whether the ids are right, for each kind of rows."""
+    """Medians, spread, ratios and whether the ids are correct, for each kind of rows."""
     found = {}
     with one_thread(), threadpool_limits(1):
         for name, spread in SPREADS.items():

@@ -29,8 +29,8 @@ class CaptumPart:
     """Captum's answer for some units of a layer, and how many forward passes it took.
 
     ``drops`` is ``[units, n]``: the label's logit minus the same with the unit ablated. Captum runs
-    ``passes`` passes a batch for ``features`` features; a whole layer takes one for each of its
-    units and ``fixed`` ones beside.
+    ``passes`` passes per batch for ``features`` features; a whole layer takes one for each of
+    its units and ``fixed`` more.
     """
 
     drops: Tensor
@@ -46,7 +46,7 @@ class CaptumPart:
 def captum_part(
     subject: Subject, study: mv.Study, units: Sequence[mv.Unit], batch: int
 ) -> CaptumPart:
-    """``LayerFeatureAblation`` of some units of one layer, one channel a feature.
+    """``LayerFeatureAblation`` of some units of one layer, one channel per feature.
 
     Everything else in the layer is one more feature, which Captum ablates too, as it must.
     """
@@ -131,7 +131,7 @@ def _guarded(package: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any] 
 
 
 def _nnsight(subject: Subject, batch: int, repeats: int) -> dict[str, Any]:
-    """One traced pass a unit; the hook's batch."""
+    """One traced pass per unit, at the hook's batch size."""
     from nnsight import NNsight
 
     layer = next(iter(subject.sites))

@@ -1,4 +1,4 @@
-"""What every benchmark says beside its figures, and how they are printed."""
+"""What every benchmark reports besides its figures, and how they are printed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = ("torch", "captum", "numpy", "timm", "torchvision", "scikit-learn")
 
 
 def about() -> dict[str, Any]:
-    """The machine, the versions and the commit that figures belong to."""
+    """The machine, the versions and the commit the figures belong to."""
     return {
         "processor": _processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
@@ -34,7 +34,7 @@ def about() -> dict[str, Any]:
 
 
 def parser(name: str, words: str | None) -> argparse.ArgumentParser:
-    """The parser of one command; each of them can print JSON."""
+    """The parser of one command; every command can print JSON."""
     made = argparse.ArgumentParser(prog=f"python -m benchmarks {name}", description=words)
     made.add_argument("--json", action="store_true", help="print JSON instead of lines")
     return made
@@ -46,7 +46,7 @@ def show(result: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def lines(result: Mapping[str, Any], indent: str = "") -> list[str]:
-    r"""A result as lines, what lies within indented.
+    r"""A result as lines, nested parts indented.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def lines(result: Mapping[str, Any], indent: str = "") -> list[str]:
 
 
 def significant(value: float, digits: int = 3) -> float:
-    """A figure with no more digits than it is worth.
+    """A figure with only its significant digits.
 
     Examples
     --------

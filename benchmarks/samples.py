@@ -1,4 +1,4 @@
-"""What is kept while some units of each layer are measured: times, and agreement with the hook."""
+"""What is recorded while units of each layer are measured: times, and agreement with the hook."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from benchmarks.timing import Timing
 
 @dataclass
 class LayerTimes:
-    """One layer: how many units it has, which were run, and the times of each way.
+    """One layer: how many units it has, which were run, and the times of each method.
 
-    ``first`` holds an engine's first unit of the layer; ``times`` the rest of them, or all units
-    where a way prepares nothing.
+    ``first`` holds an engine's first unit of the layer; ``times`` the others, or all units where a
+    method prepares nothing.
     """
 
     units: int
@@ -30,7 +30,7 @@ class LayerTimes:
     captum: CaptumPart | None = None
 
     def seconds(self, way: str, clock: str = "cpu") -> list[float]:
-        """Seconds that all units of the layer take, one figure a round."""
+        """Seconds that all units of the layer take, one figure per round."""
         rounds: list[float] = getattr(self.times[way], clock)
         if way == "captum" and self.captum is not None:
             passes = self.units + self.captum.fixed
@@ -44,7 +44,7 @@ class LayerTimes:
 
 @dataclass
 class Agreement:
-    """How near an engine comes to the hook, chunk by chunk on the same inputs."""
+    """How close an engine comes to the hook, chunk by chunk on the same inputs."""
 
     bitwise: bool = True
     difference: float = 0.0

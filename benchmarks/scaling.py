@@ -2,9 +2,9 @@
 
     python -m benchmarks scaling
 
-Each is varied over two decades and the rest is held. A line through the times says what is fixed,
-what each further one costs, and how well a line describes them; the exponent is the slope between
-the logarithms, 1 where twice as much takes twice as long.
+Each is varied over two decades with the others fixed. A line through the times gives the fixed
+cost, the cost of each further one, and how well a line describes them; the exponent is the slope
+between the logarithms, 1 where twice as much takes twice as long.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def measure(
     depths: Sequence[int] = DEPTHS,
     repeats: int = 3,
 ) -> dict[str, Any]:
-    """Times along the three ways, each with its line; repeats are taken in turn."""
+    """Times along the three axes, each with its line; repeats are taken in turn."""
     with one_thread():
         engine = ENGINES[0]
         study = mv.demo("digits")

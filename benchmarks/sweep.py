@@ -2,9 +2,9 @@
 
     python -m benchmarks sweep --model resnet9
 
-A whole sweep by a hook takes hours, so some units of each layer are measured, spread evenly over
-it, and the layers are added up as if all their units had been run. Recording is charged to memviz
-once, as in a whole sweep. ``--whole`` runs one from end to end.
+A whole sweep by hooks takes hours, so some units of each layer, spread evenly over it, are
+measured, and the layers are added up as if all their units had been run. Recording is charged to
+memviz once, as in a whole sweep. ``--whole`` runs one from end to end.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ def measure(
     batches: Sequence[int] = BATCHES,
     whole: bool = False,
 ) -> dict[str, Any]:
-    """Time a sweep of one model by every way, and compare what they find.
+    """Time a sweep of one model with every method, and compare what they find.
 
     Parameters
     ----------
     model : str
         A name of ``benchmarks.models.SUBJECTS``.
     examples, sample : int, optional
-        Examples, and units a layer; the model's own numbers unless given.
+        Examples, and units per layer; the model's own numbers unless given.
     repeats : int
-        Rounds in which all ways take turns.
+        Rounds in which all methods take turns.
     batches : sequence of int
-        Batch sizes that the hook loop may choose from.
+        Batch sizes the hook loop may choose from.
     whole : bool
-        Run one whole sweep by each engine as well.
+        Also run one whole sweep with each engine.
     """
     with one_thread():
         chosen = subject(model)
@@ -83,7 +83,7 @@ def measure(
 def _rounds(
     chosen: Subject, study: mv.Study, batch: int, sample: int, repeats: int
 ) -> tuple[Timing, dict[str, LayerTimes]]:
-    """The times of recording, and of every way on some units of each layer."""
+    """The times of recording, and of every method on some units of each layer."""
     setup = Timing()
     for _ in range(repeats):
         replay = setup.run(lambda: prepare(study))
@@ -99,7 +99,7 @@ def _rounds(
 def _round(
     chosen: Subject, replay: mv.Replay, batch: int, layer: LayerTimes, *, captum: bool
 ) -> None:
-    """Every way once on a layer's units; Captum costs what the hook costs, so once is enough."""
+    """Every method once on a layer's units; Captum costs what the hook costs, so once is enough."""
     study, sampled = replay.study, layer.sampled
     effects = new_effects(replay, sampled, Zero())  # the hook loop judges its logits as well
     layer.times["hook"].run(lambda: hook_loop(chosen, study, sampled, batch, effects))
@@ -113,7 +113,7 @@ def _round(
 def _totals(
     way: str, setup: Timing, layers: dict[str, LayerTimes], clock: str = "cpu"
 ) -> list[float]:
-    """Seconds of a whole sweep, one figure a round; an engine pays for the recording as well."""
+    """Seconds of a whole sweep, one figure per round; an engine pays for the recording as well."""
     parts = [layer.seconds(way, clock) for layer in layers.values()]
     rounds = [sum(seconds) for seconds in zip(*parts, strict=True)]
     if way in ENGINES:
@@ -124,7 +124,7 @@ def _totals(
 def _results(
     study: mv.Study, setup: Timing, layers: dict[str, LayerTimes], agreed: dict[Engine, Any]
 ) -> dict[str, Any]:
-    """Ratios and agreement of each engine, its name before the key but for the first."""
+    """Ratios and agreement of each engine; keys of all but the first begin with its name."""
     hook, (captum,) = (_totals(way, setup, layers) for way in ("hook", "captum"))
     found: dict[str, Any] = {
         "hook_seconds": significant(statistics.median(hook)),
@@ -171,7 +171,7 @@ def _agreement(
 def _captum(
     chosen: Subject, study: mv.Study, layers: dict[str, LayerTimes], batch: int
 ) -> dict[str, Any]:
-    """Captum says how much the label's logit falls, and nothing of the other logits."""
+    """Captum says how much the label's logit falls, and nothing about the other logits."""
     errors = {}
     for name, layer in layers.items():
         assert layer.captum is not None

@@ -15,7 +15,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def generic(result: Mapping[str, Any]) -> str:
-    """Any result: what is nested becomes a table with a row each, the rest one of two columns."""
+    """Any result: nested parts become tables with a row each, the rest a table of two columns."""
     nested = {k: v for k, v in result.items() if isinstance(v, Mapping) and k != "about"}
     flat = [(words_of(k), v) for k, v in result.items() if k not in nested and k != "about"]
     parts = [table(["measured", ""], flat)] if flat else []
@@ -27,7 +27,7 @@ def generic(result: Mapping[str, Any]) -> str:
 
 
 def by_engine(result: Mapping[str, Any]) -> str:
-    """A result with figures of both engines, side by side; the replay's have its name before them.
+    """A result with the figures of both engines side by side; keys of replay begin with its name.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def by_engine(result: Mapping[str, Any]) -> str:
 
 
 def name_of(key: str) -> str:
-    """A model's name as one writes it, anything else in words."""
+    """A model's name as it is usually written, anything else in words."""
     return NAMES.get(key, words_of(key))
 
 
@@ -61,7 +61,7 @@ def words_of(key: str) -> str:
 
 
 def cell(value: Any) -> str:
-    """One value as a reader wants it."""
+    """One value, formatted for a reader."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -1,8 +1,8 @@
-"""Time of one thread, of several ways in turn, and the memory of a process.
+"""Time of one thread, for several methods in turn, and the memory of a process.
 
 The ratios are of CPU time of one thread: other work on the machine makes it wait, but hardly makes
-it work longer. Ways that are compared take turns within one process, so that a slow minute hits
-all of them. Wall time is kept beside.
+it work longer. Methods that are compared take turns within one process, so that a slow minute hits
+all of them. Wall time is kept as well.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Timing:
         return (max(self.cpu) - min(self.cpu)) / max(self.median, 1e-12)
 
     def run(self, work: Callable[[], Any]) -> Any:
-        """Run once, keep the times, hand back what came out."""
+        """Run once, keep the times, and return the result."""
         wall, cpu = time.perf_counter(), time.thread_time()
         result = work()
         self.cpu.append(time.thread_time() - cpu)
@@ -63,7 +63,7 @@ class Timing:
 def in_turn(
     ways: Mapping[str, Callable[[], Any]], repeats: int, *, warm: bool = True
 ) -> dict[str, Timing]:
-    """Time several ways of one piece of work, one after another, again and again.
+    """Time several methods for one piece of work, taking turns, again and again.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def in_turn(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch computes in the calling thread for as long as the block runs."""
+    """Torch computes in the calling thread while the block runs."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -102,7 +102,7 @@ def one_thread() -> Iterator[None]:
 def peak_memory() -> int:
     """Largest resident memory of this process so far, in bytes.
 
-    Linux's own figure of this program: the one of ``getrusage`` begins with that of the program
+    Linux's own figure for this program: that of ``getrusage`` starts from the peak of the program
     that started this one.
     """
     status = Path("/proc/self/status")

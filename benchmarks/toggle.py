@@ -1,11 +1,11 @@
-"""One click: a unit more or less in the set that is ablated, and every example's new output.
+"""One click: one unit more or less in the ablated set, and every example's new output.
 
     python -m benchmarks toggle --model digits
 
 Replay keeps the ablated pass and restarts at the first layer that differs; ``Toggle`` takes the
-graph instead where that is less work, and settles behind, as a session does when nobody waits; a
-hook runs the whole model. Units of each layer are toggled one after the other: first in a set that
-holds units of this layer alone, then in one that holds a unit of every layer.
+graph instead where that is less work, and settles afterwards, as a session does when nobody waits;
+a hook runs the whole model. Units of each layer are toggled one after the other: first in a set
+that holds units of this layer alone, then in one that holds a unit of every layer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LIMIT_MS = 100
 
 
 def measure(model: str, *, examples: int | None = None, clicks: int = 4) -> dict[str, Any]:
-    """Time clicks in each layer, by memviz and by hooks at their best batch.
+    """Time clicks in each layer, with memviz and with hooks at their best batch size.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def _clicks(
     active: mv.UnitSet,
     sampled: Sequence[mv.Unit],
 ) -> tuple[dict[str, Timing], dict[str, Tensor], mv.UnitSet]:
-    """Times of a layer's clicks, and the outputs and the set that the last one left."""
+    """Times of a layer's clicks, and the outputs and the set after the last one."""
     parts = chosen.inputs[: len(toggle.replay.study)].split(batch)
     every: dict[str, Answer] = {
         "hook": lambda units: torch.cat([set_logits(chosen, units, part) for part in parts]),
@@ -119,7 +119,7 @@ def _compare(
 
 
 def _ratio(rows: dict[str, Any], way: str) -> float:
-    """A click in every layer by the hook, over the same by a way of memviz."""
+    """A click in every layer with the hook, over the same with one of memviz's methods."""
     return significant(
         sum(r["hook_ms"] for r in rows.values()) / sum(r[way] for r in rows.values())
     )

@@ -3,9 +3,9 @@
     python -m benchmarks unit_mem
 
 250 and 1,000 images of 64 pixels, ten augmented copies each, through torchvision's own network, in
-a process of its own each. The hooks keep a number for each unit and copy, as the scripts of the
-paper do for one unit after another. What counts is how much the process grows beyond where it stood
-with the network, the images and one batch; ours may not grow with the images.
+a process of its own each. The hooks keep one number per unit and copy, as the paper's scripts do
+for one unit after another. What counts is how much the process grows beyond what it held with the
+network, the images and one batch; ours must not grow with the number of images.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MIB = 2**20
 
 
 def measure(examples: Sequence[int] = EXAMPLES, side: int = SIDE) -> dict[str, Any]:
-    """Seconds and memory of both ways for each number of images, and whether they agree."""
+    """Seconds and memory of both methods for each number of images, and whether they agree."""
     rows: dict[str, dict[str, Any]] = {}
     grown = []
     for number in examples:
@@ -50,7 +50,7 @@ def measure(examples: Sequence[int] = EXAMPLES, side: int = SIDE) -> dict[str, A
 
 
 def inside(way: str, examples: int, side: int) -> dict[str, Any]:
-    """One way, in this very process; nothing large may have run in it before."""
+    """One method, in this process; nothing large may have run in it before."""
     with one_thread():
         study = subject(examples, side)
         with torch.inference_mode():
@@ -75,7 +75,7 @@ def inside(way: str, examples: int, side: int) -> dict[str, Any]:
 
 
 def subject(examples: int, side: int) -> mv.Study:
-    """The network with random weights, its batch norms measured on a batch, and noise pictures."""
+    """The network with random weights, its batch norms measured on a batch, and noise images."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         model = resnet18(num_classes=CLASSES)
@@ -86,7 +86,7 @@ def subject(examples: int, side: int) -> mv.Study:
 
 
 def brightened(copies: Tensor, _generator: torch.Generator | None = None) -> Tensor:
-    """Copies that cost little and are the same for both, so that the pass is what is measured."""
+    """Cheap copies, the same for both, so that only the pass is measured."""
     steps = torch.linspace(-0.5, 0.5, COPIES).repeat(len(copies) // COPIES)
     return copies + steps.view(-1, 1, 1, 1)
 
