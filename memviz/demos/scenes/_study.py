@@ -15,7 +15,7 @@ def load(seed: int = 0, k: int = 10, top: int | None = 5) -> Retrieval:
     Examples
     --------
     >>> load(seed=0)
-    Retrieval('scenes': 1,000 training pairs, 2,000 public pictures, 1,000 held-out pairs)
+    Retrieval('scenes': 1,000 training pairs, 2,000 public images, 1,000 held-out pairs)
     """
     scenes = load_scenes(seed)
     sets = scenes.sets

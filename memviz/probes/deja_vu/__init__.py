@@ -1,14 +1,14 @@
-"""Déjà vu in vision-language models (Jayaraman et al. 2024): a caption finds its picture's objects.
+"""Déjà vu in vision-language models (Jayaraman et al. 2024): a caption finds its image's objects.
 
 The caption of a training pair is embedded, its nearest public images are looked up, and their
-objects are compared with those of the pair's own picture. What a model of the same recipe, trained
-without the pair, finds as well can be inferred from the caption; the gap between the two is
-memorized.
+objects are compared with those of the pair's own image. Whatever a model of the same recipe,
+trained without the pair, finds as well can be inferred from the caption; the gap between the two
+models is memorization.
 
 Departures from the authors' code (facebookresearch/VLMDejaVu): AUCG is the exact difference of the
 mean recalls; pairs without objects are left out before sorting, not after; labels can be ranked by
 the number of neighbours that show them, which gives a much cleaner gap than their union; pairs can
-be sorted by the gap of recall, since a raw count lets crowded pictures win.
+be sorted by the recall gap, since a raw count favours crowded images.
 """
 
 from memviz.probes.deja_vu.ablation import GapCurve as GapCurve

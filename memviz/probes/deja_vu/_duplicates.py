@@ -26,12 +26,12 @@ class Duplicates:
     Attributes
     ----------
     rows : list of tuples
-        ``(set, row, other set, other row, cosine)``; the cosine is 1 for equal rows. A row that has
-        several duplicates in one other set is told once, with the first or nearest.
+        ``(set, row, other set, other row, cosine)``; the cosine is 1 for equal rows. A row with
+        several duplicates in another set is listed once, with the first or nearest of them.
     sizes : dict
-        Rows of each set.
+        Number of rows of each set.
     what : str
-        Equal, or how near.
+        ``"equal"``, or the least cosine.
     """
 
     rows: list[tuple[str, int, str, int, float]]
@@ -49,45 +49,45 @@ class Duplicates:
         return pd.DataFrame(self.rows, columns=["set", "row", "other_set", "other_row", "cosine"])
 
     def of(self, name: str) -> Tensor:
-        """Rows of a set that are also elsewhere, int64, each once: what to leave out of it.
+        """Rows to leave out of a set, since they also occur elsewhere: int64, each once.
 
-        A duplicate within the set is told by its later rows, so that one of them stays.
+        Of duplicates within the set the later rows are listed, so that the first one stays.
         """
         if name not in self.sizes:
             raise KeyError(f"there is no set {name!r}; there are {', '.join(self.sizes)}.")
-        mine = {row for one, row, *_ in self.rows if one == name}
-        mine |= {row for one, _, other, row, _ in self.rows if other == name != one}
-        return torch.tensor(sorted(mine), dtype=torch.int64)
+        shared = {row for owner, row, *_ in self.rows if owner == name}
+        shared |= {row for owner, _, other, row, _ in self.rows if other == name != owner}
+        return torch.tensor(sorted(shared), dtype=torch.int64)
 
     def __repr__(self) -> str:
         if not self.rows:
             return f"no duplicates ({self.what}) in {', '.join(self.sizes)}"
-        counts = Counter((one, other) for one, _, other, *_ in self.rows)
+        counts = Counter((name, other) for name, _, other, *_ in self.rows)
         lines = [f"{len(self.rows):,} duplicates ({self.what})"]
-        for (one, other), count in counts.items():
-            where = "earlier in it" if one == other else f"also in {other}"
-            lines.append(f"  {count:,} of the {self.sizes[one]:,} rows of {one} are {where}")
-        lines.append("what two sets share makes the gap smaller than it is; leave it out of one")
+        for (name, other), count in counts.items():
+            place = "earlier in it" if name == other else f"also in {other}"
+            lines.append(f"  {count:,} of the {self.sizes[name]:,} rows of {name} are {place}")
+        lines.append("shared rows make the gap smaller than it is; leave them out of one set")
         return "\n".join(lines)
 
 
 def duplicates(sets: Mapping[str, Any]) -> Duplicates:
-    """Rows that are equal to the last bit, between sets and within each.
+    """Rows that are bitwise identical, between sets and within each set.
 
-    A training picture in the reference's set teaches the reference the pair, in the public set it
-    makes both models right: either way memorization is under-estimated. Two equal captions in one
+    A training image in the reference's set teaches the reference the pair; in the public set it
+    makes both models right: either way memorization is underestimated. Two equal captions in one
     set are each other's false negatives.
 
     Parameters
     ----------
     sets : mapping of name to Tensor ``[n, ...]``, texts, or paths
-        For example target, reference, public and held-out pictures, or their captions. Paths are
-        compared by what the files hold.
+        For example the target, reference, public and held-out images, or their captions. Paths are
+        compared by the contents of the files.
 
     Raises
     ------
     ValueError
-        On sets of different kinds, or tensors of another type or shape, which can't be equal.
+        If the sets are of different kinds, or tensors of different types or shapes.
 
     Examples
     --------
@@ -95,25 +95,25 @@ def duplicates(sets: Mapping[str, Any]) -> Duplicates:
     2 duplicates (equal)
       1 of the 3 rows of target are earlier in it
       1 of the 3 rows of target are also in public
-    what two sets share makes the gap smaller than it is; leave it out of one
+    shared rows make the gap smaller than it is; leave them out of one set
     """
     if len({_kind(rows) for rows in sets.values()}) > 1:
         kinds = ", ".join(f"{name} {_kind(rows)}" for name, rows in sets.items())
-        raise ValueError(f"the sets are of different kinds ({kinds}); compare like with like.")
+        raise ValueError(f"the sets are of different kinds ({kinds}); give sets of the same kind.")
     hashes = {name: list(_hashes(rows)) for name, rows in sets.items()}
     first: dict[str, dict[bytes, int]] = {}
-    found: list[tuple[str, int, str, int, float]] = []
-    for name, mine in hashes.items():
+    shared: list[tuple[str, int, str, int, float]] = []
+    for name, digests in hashes.items():
         first[name] = {}
-        for row, content in enumerate(mine):
-            earlier = first[name].setdefault(content, row)
+        for row, digest in enumerate(digests):
+            earlier = first[name].setdefault(digest, row)
             if earlier != row:
-                found.append((name, row, name, earlier, 1.0))
-    for one, other in combinations(hashes, 2):
-        for row, content in enumerate(hashes[one]):
-            if content in first[other]:
-                found.append((one, row, other, first[other][content], 1.0))
-    return Duplicates(found, {name: len(mine) for name, mine in hashes.items()}, "equal")
+                shared.append((name, row, name, earlier, 1.0))
+    for name, other in combinations(hashes, 2):
+        for row, digest in enumerate(hashes[name]):
+            if digest in first[other]:
+                shared.append((name, row, other, first[other][digest], 1.0))
+    return Duplicates(shared, {name: len(digests) for name, digests in hashes.items()}, "equal")
 
 
 def near_duplicates(
@@ -124,32 +124,32 @@ def near_duplicates(
     Parameters
     ----------
     embeddings : mapping of name to float ``[n, features]``
-        By one encoder, best one that was trained on none of the sets.
+        All by the same encoder, ideally one that was trained on none of the sets.
     threshold : float
-        Depends on the encoder: look at the pairs near it.
+        Least cosine. It depends on the encoder: inspect the pairs just above and below it.
     progress : bool
 
     Raises
     ------
     ValueError
-        On a threshold that is no cosine, or embeddings that can't be searched.
+        If the threshold is not a cosine, or the embeddings cannot be searched.
 
     Examples
     --------
-    >>> one, other = torch.eye(3), torch.tensor([[0.0, 1.0, 0.1]])
-    >>> near_duplicates({"target": one, "public": other}).frame.values.tolist()[0][:4]
+    >>> target, public = torch.eye(3), torch.tensor([[0.0, 1.0, 0.1]])
+    >>> near_duplicates({"target": target, "public": public}).frame.values.tolist()[0][:4]
     ['target', 1, 'public', 0]
     """
     if not -1 <= threshold <= 1:
-        raise ValueError(f"threshold is {threshold}; a cosine is from -1 to 1.")
-    found = []
-    for one, other in combinations(embeddings, 2):
-        near = nearest(embeddings[one], embeddings[other], 1, progress=progress)
-        values = near.values[:, 0]
+        raise ValueError(f"threshold is {threshold}; give a cosine from -1 to 1.")
+    shared = []
+    for name, other in combinations(embeddings, 2):
+        neighbours = nearest(embeddings[name], embeddings[other], 1, progress=progress)
+        values = neighbours.values[:, 0]
         for row in (values >= threshold).nonzero()[:, 0].tolist():
-            found.append((one, row, other, int(near.ids[row, 0]), float(values[row])))
+            shared.append((name, row, other, int(neighbours.ids[row, 0]), float(values[row])))
     sizes = {name: len(rows) for name, rows in embeddings.items()}
-    return Duplicates(found, sizes, f"cosine at least {threshold:g}")
+    return Duplicates(shared, sizes, f"cosine at least {threshold:g}")
 
 
 def _kind(rows: Any) -> str:
@@ -160,7 +160,7 @@ def _kind(rows: Any) -> str:
             if all(isinstance(row, kind) for row in rows):
                 return name
     raise ValueError(
-        f"a set is {type(rows).__name__}; give a tensor, a list of texts, or a list of paths."
+        f"a set is {type(rows).__name__}; expected a tensor, a list of texts, or a list of paths."
     )
 
 

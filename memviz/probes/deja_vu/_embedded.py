@@ -1,4 +1,4 @@
-"""Déjà vu: what one model makes of captions and public images, embedded and checked."""
+"""Déjà vu: a model's embeddings of captions and public images, checked."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _STEP = 4096  # rows checked at a time
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """What one model makes of the captions and of the public set.
+    """A model's embeddings of the captions and of the public set.
 
     Attributes
     ----------
     captions : float ``[n, features]``
-    public : float ``[m, features]``, or a FAISS index of rows of length 1 by inner product
-        Of the public images; of a text encoder, of the public captions.
+    public : float ``[m, features]``, or a FAISS inner-product index of unit-length rows
+        Of the public images; for a text encoder, of the public captions.
     held_out : float ``[h, features]``, optional
-        Of captions that no model was trained on: the null.
+        Of captions that neither model was trained on: the null.
     name : str
-        What it is called in tables and figures.
+        Label in tables and figures.
     """
 
     captions: Tensor
@@ -45,22 +45,25 @@ def embedded_by(
     name: str = "",
     batch: int = 256,
 ) -> Embedded:
-    """Embed with two encoders, one batch at a time.
+    """Embed captions and public images with their encoders, one batch at a time.
 
     Parameters
     ----------
     encode_captions, encode_public : callable
-        A batch in, float ``[batch, features]`` out: a CLIP model's ``encode_text`` and
+        Map a batch to float ``[batch, features]``: a CLIP model's ``encode_text`` and
         ``encode_image``; for the one-model test the same text encoder twice.
     captions, public, held_out : Tensor or sequence
-        What the encoders take, cut along the first dimension.
-    name, batch
-        As in :class:`Embedded`; examples a call.
+        Inputs of the encoders, split along the first dimension.
+    name : str
+        As in :class:`Embedded`.
+    batch : int
+        Examples per call.
 
     Examples
     --------
-    >>> found = embedded_by(torch.nn.Linear(4, 2), torch.ones(3, 4), torch.nn.ReLU(), torch.eye(2))
-    >>> found.captions.shape, found.public.shape
+    >>> text, image = torch.nn.Linear(4, 2), torch.nn.ReLU()
+    >>> embedded = embedded_by(text, torch.ones(3, 4), image, torch.eye(2))
+    >>> embedded.captions.shape, embedded.public.shape
     (torch.Size([3, 2]), torch.Size([2, 2]))
     """
     return Embedded(
@@ -72,7 +75,7 @@ def embedded_by(
 
 
 def check_embeddings(rows: Any, words: str) -> Tensor:
-    """The rows, unless they can't be searched by cosine; names the first bad one."""
+    """Return rows that can be searched by cosine; the error names the first bad row."""
     if not isinstance(rows, Tensor) or rows.dim() != 2 or not rows.is_floating_point():
         given = list(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
         raise ValueError(f"{words} are {given}; give floats [rows, features].")
@@ -89,24 +92,24 @@ def check_embeddings(rows: Any, words: str) -> Tensor:
 
 
 def check_public(side: Embedded, rows: int, features: int, k: int) -> None:
-    """Refuse a public set that fits neither its objects, nor the captions, nor k."""
+    """Refuse a public set that does not match its objects, the captions or k."""
     words = f"{side.name}'s public embeddings"
     if isinstance(side.public, Tensor):
-        there, size = check_embeddings(side.public, words).shape
+        count, width = check_embeddings(side.public, words).shape
     elif hasattr(side.public, "ntotal"):
-        there, size = side.public.ntotal, side.public.d
+        count, width = side.public.ntotal, side.public.d
     else:
         raise ValueError(
             f"{words} are {type(side.public).__name__}; give a tensor or a FAISS index."
         )
-    if there != rows:
+    if count != rows:
         raise ValueError(
-            f"{words} have {there} rows and public_objects {rows}; give one row an image in both."
+            f"{words} have {count} rows and public_objects {rows}; give both one row per image."
         )
-    if size != features:
+    if width != features:
         raise ValueError(
-            f"{words} have {size} features and its captions {features}; both must come from one "
-            "model."
+            f"{words} have {width} features and its captions {features}; both must come from the "
+            "same model."
         )
     if not 1 <= k <= rows:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Déjà vu: the gaps of a set of pairs between two models, their intervals and curves."""
+"""Déjà vu: the gaps between two models on a set of pairs, with intervals and curves."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def gaps(
     target_recall: Tensor,
     reference_recall: Tensor,
 ) -> Tensor:
-    """What each pair adds to PPG, PRG and AUCG, which are the means of the rows.
+    """What each pair contributes to PPG, PRG and AUCG, which are the means of the rows.
 
-    PPG and PRG count the pairs where the target is better less those where the reference is, a tie
-    for neither. AUCG is the area between the two curves ``Pr[recall >= t]``, exactly the difference
-    of the mean recalls; the authors' code sums it from two histograms and is off by up to a
-    thousandth.
+    PPG and PRG are the share of pairs on which the target is better, minus the share on which the
+    reference is better; a tie counts for neither. AUCG is the area between the two curves
+    ``Pr[recall >= t]``, which is exactly the difference of the mean recalls; the authors' code sums
+    it from two histograms and is off by up to a thousandth.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ def gaps(
 
     Examples
     --------
-    >>> recall, other = torch.tensor([1, 0.5, 0.5, 0]), torch.tensor([0.5, 0.5, 0, 0.5])
-    >>> gaps(recall, other, recall, other).mean(1)
+    >>> target, reference = torch.tensor([1, 0.5, 0.5, 0]), torch.tensor([0.5, 0.5, 0, 0.5])
+    >>> gaps(target, reference, target, reference).mean(1)
     tensor([0.2500, 0.2500, 0.1250], dtype=torch.float64)
     """
     recall = target_recall.double() - reference_recall.double()
@@ -49,7 +49,7 @@ def gaps(
 
 
 def summary(rows: Tensor, null: Tensor | None, draws: int, seed: int) -> pd.DataFrame:
-    """PPG, PRG and AUCG with interval and sign test, of the pairs, of the null and beyond it.
+    """PPG, PRG and AUCG with interval and sign test: of the pairs, of the null, and beyond it.
 
     Parameters
     ----------
@@ -58,34 +58,39 @@ def summary(rows: Tensor, null: Tensor | None, draws: int, seed: int) -> pd.Data
     null : float64 ``[3, h]``, or None
         The same of held-out pairs.
     draws, seed : int
-        Of the resampling; intervals are the 2.5th and 97.5th percentile.
+        Number of resamples and their seed; intervals run from the 2.5th to the 97.5th percentile.
 
     Returns
     -------
     pandas.DataFrame
-        Index PPG, PRG, AUCG. ``z`` is the sign test (of AUCG: of its recalls); ``beyond`` is the
-        value less the null's, both resampled on their own.
+        Index PPG, PRG, AUCG. ``z`` is the sign test (for AUCG, of the recalls); ``beyond`` is the
+        value minus the null's, each resampled independently.
+
+    Raises
+    ------
+    ValueError
+        If ``draws`` is below 2.
     """
     import pandas as pd
 
     if draws < 2:
-        raise ValueError(f"draws is {draws}; an interval needs at least 2, better 1000.")
+        raise ValueError(f"draws is {draws}; an interval needs at least 2, preferably 1000.")
     drawn = resampled(rows, draws, seed)
     columns = {"value": rows.mean(1).numpy(), **_spread("", drawn)}
     columns["z"] = np.array([sign_test(row.sign()) for row in rows])
     if null is not None:
-        other = resampled(null, draws, seed + 1)
-        columns |= {"null": null.mean(1).numpy(), **_spread("null ", other)}
+        null_drawn = resampled(null, draws, seed + 1)
+        columns |= {"null": null.mean(1).numpy(), **_spread("null ", null_drawn)}
         columns |= {"beyond": columns["value"] - columns["null"]}
-        columns |= _spread("beyond ", drawn - other)
+        columns |= _spread("beyond ", drawn - null_drawn)
     return pd.DataFrame(columns, index=pd.Index(GAPS, name="gap"))
 
 
 def survival(recall: Tensor) -> tuple[Tensor, Tensor]:
-    """The step curve ``Pr[recall >= t]``: distinct levels above 0, and the share that reach each.
+    """The step curve ``Pr[recall >= t]``: distinct levels above 0, and the share reaching each.
 
-    The share holds from the level before (0 before the first) up to its own; beyond the last it is
-    0. The area below is the mean recall.
+    Each share holds from the previous level (0 for the first) up to its own; beyond the last level
+    it is 0. The area under the curve is the mean recall.
 
     Returns
     -------
@@ -102,9 +107,9 @@ def survival(recall: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gaps_of_means(target: Tensor, reference: Tensor) -> tuple[float, float, float]:
-    """Gap of the mean precision, of the mean recall, and of F of the two means.
+    """Gap of the mean precision, of the mean recall, and of the F-score of these two means.
 
-    F of the means with 1e-5 in its denominator, as in the authors' code, not the mean of F.
+    As in the authors' code this is F of the means, with 1e-5 in its denominator, not the mean of F.
 
     Parameters
     ----------
@@ -116,11 +121,11 @@ def gaps_of_means(target: Tensor, reference: Tensor) -> tuple[float, float, floa
     >>> [round(gap, 4) for gap in gaps_of_means(torch.ones(2, 3), torch.zeros(2, 3))]
     [1.0, 1.0, 1.0]
     """
-    one, other = (side.double().mean(1).tolist() for side in (target, reference))
-    f = [2 * p * r / (p + r + 1e-5) for p, r in (one, other)]
-    return one[0] - other[0], one[1] - other[1], f[0] - f[1]
+    of_target, of_reference = (side.double().mean(1).tolist() for side in (target, reference))
+    f = [2 * p * r / (p + r + 1e-5) for p, r in (of_target, of_reference)]
+    return of_target[0] - of_reference[0], of_target[1] - of_reference[1], f[0] - f[1]
 
 
-def _spread(words: str, drawn: np.ndarray) -> dict[str, np.ndarray]:
+def _spread(prefix: str, drawn: np.ndarray) -> dict[str, np.ndarray]:
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-    return {f"{words}low": low, f"{words}high": high, f"{words}std": drawn.std(0, ddof=1)}
+    return {f"{prefix}low": low, f"{prefix}high": high, f"{prefix}std": drawn.std(0, ddof=1)}

@@ -1,4 +1,4 @@
-"""Déjà vu: what pairs are sorted by, the most memorized first."""
+"""Déjà vu: measures that sort pairs, the most memorized first."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ MEASURES: dict[Sort, str] = {
 
 
 def sort_values(target: Predictions, reference: Predictions, by: Sort) -> np.ndarray:
-    """The number that pairs are sorted by, higher for more memorized, float64 ``[n]``.
+    """The measure that pairs are sorted by, higher for more memorized, float64 ``[n]``.
 
-    - ``max_pred_gap``: ``|G ∩ O_target| - |G ∩ O_reference|``, the authors' own choice; a count,
-      which crowded pictures win.
-    - ``recall_gap``: the same as a share of the picture's objects.
+    - ``max_pred_gap``: ``|G ∩ O_target| - |G ∩ O_reference|``, the authors' choice; as a count it
+      favours crowded images.
+    - ``recall_gap``: the same as a share of the image's objects.
     - ``crct_pred``: ``|G ∩ O_target|``, without a reference.
     - ``min_dist``: minus the Euclidean distance of the caption to its nearest public image, on unit
-      vectors; without reference and objects, so what an attacker can sort by.
+      vectors. It needs neither reference nor objects, so an attacker can sort by it.
 
-    NaN where the picture has no object.
+    NaN where the image has no object.
 
     Raises
     ------
     ValueError
-        On another name, or ``min_dist`` of neighbours that were not found by cosine.
+        If the measure is unknown, or ``min_dist`` is asked of neighbours not found by cosine.
     """
     if by == "max_pred_gap":
-        found = (target.right - reference.right).double()
+        values = (target.right - reference.right).double()
     elif by == "recall_gap":
-        found = target.recall - reference.recall
+        values = target.recall - reference.recall
     elif by == "crct_pred":
-        found = target.right.double()
+        values = target.right.double()
     elif by == "min_dist":
-        found = -_distances(target)
+        values = -_distances(target)
     else:
         raise ValueError(f"pairs can't be sorted by {by!r}; use {', '.join(get_args(Sort))}.")
-    return np.asarray(found.masked_fill(target.own == 0, torch.nan).numpy())
+    return np.asarray(values.masked_fill(target.own == 0, torch.nan).numpy())
 
 
 def _distances(target: Predictions) -> torch.Tensor:

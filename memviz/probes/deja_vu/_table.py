@@ -1,4 +1,4 @@
-"""Déjà vu: what two models' neighbours say of the same pairs, in all and pair by pair."""
+"""Déjà vu: what two models' neighbours predict for the same pairs, overall and pair by pair."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SOURCE = "Jayaraman et al. 2024 (arXiv:2402.02103)"
-_NULL_PAIRS = 200  # held-out pairs beside each example's score
+_NULL_PAIRS = 200  # held-out pairs in the null of each score
 
 
 @dataclass(frozen=True, eq=False)
 class DejaVu:
-    """Déjà vu of a set of image-caption pairs.
+    """Result of the two-model test on a set of image-caption pairs.
 
     Attributes
     ----------
     target, reference : Predictions
-        Of the same pairs by the model that was trained on them and by one that was not.
+        Of the same pairs, by the model trained on them and by one that was not.
     objects : bool ``[n, objects]``
     public_objects : bool ``[m, objects]``
     ids : array ``[n]``
-        The user's own names of the pairs.
-    names : what the two sides are called.
+        Your names of the pairs.
+    names : tuple of two str
+        Names of target and reference.
     null : DejaVu or None
-        Of held-out pairs, which neither model was trained on.
+        The same of held-out pairs, which neither model was trained on.
     """
 
     target: Predictions
@@ -56,7 +57,7 @@ class DejaVu:
 
     @property
     def scored(self) -> Tensor:
-        """Pairs whose picture has an object, int64: only of these recall is defined."""
+        """Pairs whose image has an object, int64; recall is defined for these alone."""
         return (self.target.own > 0).nonzero()[:, 0]
 
     @cached_property
@@ -66,12 +67,12 @@ class DejaVu:
 
     @property
     def ppg(self) -> float:
-        """Population precision gap: share of pairs that the target does better, less worse."""
+        """Population precision gap: share of pairs with better minus share with worse precision."""
         return float(self._gaps[0].mean())
 
     @property
     def prg(self) -> float:
-        """Population recall gap: the same by recall."""
+        """Population recall gap: the same for recall."""
         return float(self._gaps[1].mean())
 
     @property
@@ -87,9 +88,9 @@ class DejaVu:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a pair: id, counts, precision, recall and F of both, and the sort values.
+        """One row per pair: id, counts, precision, recall and F of both models, and sort measures.
 
-        NaN where the picture has no object.
+        NaN if the image has no object.
         """
         import pandas as pd
 
@@ -104,10 +105,10 @@ class DejaVu:
         return frame
 
     def scores(self, by: Sort = "max_pred_gap") -> Scores:
-        """What pairs are sorted by, over the rows of the pairs; the null is of held-out pairs.
+        """The measure that pairs are sorted by, as Scores; the null is of held-out pairs.
 
-        ``min_dist`` is given with a minus, so that the highest is the nearest. ``max_pred_gap`` is
-        a count, which crowded pictures win; ``recall_gap`` is not.
+        ``min_dist`` is negated, so that the nearest pair scores highest. ``max_pred_gap`` is a
+        count and favours crowded images; ``recall_gap`` does not.
         """
         values, null = self._by(by), None
         if self.null is not None:
@@ -121,16 +122,16 @@ class DejaVu:
         return Scores(by, MEASURES[by], values, examples=rows, source=source, null=null)
 
     def order(self, by: Sort = "max_pred_gap") -> np.ndarray:
-        """Rows of the pairs, the most memorized first; without pictures that have no object."""
+        """Rows of the pairs, the most memorized first; images without objects are left out."""
         return self.scores(by).order()
 
     def most_memorized(
         self, by: Sort = "max_pred_gap", fractions: Sequence[float] = (0.001, 0.01, 0.1, 1.0)
     ) -> pd.DataFrame:
-        """Gaps of the mean precision, recall and their F over the first pairs of a sorting.
+        """Gaps of the mean precision, recall and F over the most memorized fraction of the pairs.
 
-        A fraction is of the scored pairs, rounded down, at least one. The gaps of the same share of
-        the held-out pairs, sorted in the same way, stand beside: sorting by a gap makes one.
+        A fraction refers to the scored pairs and is rounded down to at least one pair. Sorting by a
+        gap creates a gap, so the table also has those of the held-out pairs, sorted the same way.
         """
         import pandas as pd
 
@@ -144,19 +145,19 @@ class DejaVu:
         return frame
 
     def at(self, k: int | None = None, top: int | None = None) -> DejaVu:
-        """The same test with fewer neighbours and other labels, from the neighbours at hand.
+        """The same test with fewer neighbours or another ``top``, without searching again.
 
         Parameters
         ----------
         k : int, optional
-            At most as many as were searched; all of them unless given.
+            At most as many as were searched; by default all of them.
         top : int, optional
-            Objects kept by the number of neighbours; the union unless given.
+            Objects to keep, those that most neighbours show; by default their union.
 
         Raises
         ------
         ValueError
-            If there are not so many neighbours.
+            If fewer than k neighbours were searched.
         """
         sides = [
             predict(first_neighbours(side.neighbours, k), self.objects, self.public_objects, top)
@@ -168,31 +169,31 @@ class DejaVu:
     def curve(
         self, ks: Sequence[int] = (1, 5, 10), tops: Sequence[int | None] = (None, 1, 5, 10)
     ) -> pd.DataFrame:
-        """PPG, PRG, AUCG, their null and the mean recalls for each k and each number of labels.
+        """PPG, PRG, AUCG, their null and the mean recalls for each ``k`` and each ``top``.
 
-        With many neighbours the union of their labels holds nearly everything: recall goes to 1 and
-        its gap to 0.
+        With many neighbours the union of their labels holds nearly everything: recall approaches 1
+        and its gap 0.
         """
         import pandas as pd
 
         rows = []
         for top in tops:
-            for found in (self.at(k, top) for k in ks):
-                row = {"k": found.k, "labels": _labels(top), **found._values("")}
-                row |= {} if found.null is None else found.null._values("null ")
-                for name, side in zip(("target", "reference"), found._sides, strict=True):
+            for result in (self.at(k, top) for k in ks):
+                row = {"k": result.k, "labels": _labels(top), **result._values("")}
+                row |= {} if result.null is None else result.null._values("null ")
+                for name, side in zip(("target", "reference"), result._sides, strict=True):
                     row[f"{name} recall"] = float(side.recall.nanmean())
                 rows.append(row)
         return pd.DataFrame(rows)
 
     @property
     def k(self) -> int:
-        """Neighbours of each caption."""
+        """Number of neighbours of each caption."""
         return int(self.target.neighbours.ids.shape[1])
 
     @property
     def swapped(self) -> DejaVu:
-        """With the two models exchanged: PPG, PRG and AUCG change their sign."""
+        """The test with the two models exchanged: PPG, PRG and AUCG change sign."""
         null = None if self.null is None else self.null.swapped
         names = (self.names[1], self.names[0])
         return replace(self, target=self.reference, reference=self.target, names=names, null=null)
@@ -210,7 +211,7 @@ class DejaVu:
             f"{self.k} neighbours, {_labels(self.target.top)}"
         ]
         if without:
-            lines.append(f"  {without:,} more pairs have pictures without objects: not scored")
+            lines.append(f"  {without:,} more pairs have images without objects and are not scored")
         null = None if self.null is None else self.null._values("")
         for row, (name, value) in enumerate(self._values("").items()):
             beside = "" if null is None else f"  null {null[name]:+.3f}"
@@ -220,7 +221,11 @@ class DejaVu:
         for name, side in zip(self.names, self._sides, strict=True):
             precision, recall = float(side.precision.nanmean()), float(side.recall.nanmean())
             lines.append(f"  {name}: mean precision {precision:.3f}, recall {recall:.3f}")
-        words = f"{len(self.null.scored):,} held-out pairs" if self.null else "no pairs were given"
+        words = (
+            f"{len(self.null.scored):,} held-out pairs"
+            if self.null
+            else "no held-out pairs were given"
+        )
         return "\n".join([*lines, f"null: {words}", f"source: {SOURCE}"])
 
     def _values(self, words: str) -> dict[str, float]:
@@ -231,11 +236,17 @@ class DejaVu:
 
     def _first(self, by: Sort, fraction: float) -> dict[str, float]:
         if not 0 < fraction <= 1:
-            raise ValueError(f"fraction {fraction} is not above 0 and at most 1.")
+            raise ValueError(f"fraction is {fraction}; give one above 0 and at most 1.")
         rows = self.order(by)[: max(1, int(fraction * len(self.scored)))]
         sides = [torch.stack([s.precision, s.recall])[:, rows] for s in self._sides]
-        found = zip(("precision_gap", "recall_gap", "f_gap"), gaps_of_means(*sides), strict=True)
-        return {"fraction": fraction, "pairs": len(rows), **dict(found)}
+        precision_gap, recall_gap, f_gap = gaps_of_means(*sides)
+        return {
+            "fraction": fraction,
+            "pairs": len(rows),
+            "precision_gap": precision_gap,
+            "recall_gap": recall_gap,
+            "f_gap": f_gap,
+        }
 
     @property
     def _sides(self) -> tuple[Predictions, Predictions]:

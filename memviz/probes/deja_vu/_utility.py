@@ -1,4 +1,4 @@
-"""What a model is still good for, beside what it has memorized: two numbers that any CLIP has."""
+"""The utility of a CLIP model beside its memorization: zero-shot retrieval and a linear probe."""
 
 from __future__ import annotations
 
@@ -11,41 +11,42 @@ from ._objects import check_objects
 
 
 def zero_shot(queries: Tensor, images: Tensor, objects: Tensor, *, least: int = 1) -> float:
-    """Mean average precision of images ranked by cosine to a caption that names one object.
+    """Mean average precision of images ranked by cosine to a caption naming one kind of object.
 
     Parameters
     ----------
     queries : float ``[kinds, features]``
-        The text embedding of each kind's own caption: ``"a photo of a dog"``.
+        Text embedding of a caption for each kind, such as ``"a photo of a dog"``.
     images : float ``[n, features]``
-        Of pictures that the model was not trained on.
+        Embeddings of images that the model was not trained on.
     objects : bool ``[n, kinds]``
     least : int
-        Kinds that fewer images show are left out of the mean.
+        Kinds shown by fewer images than this are left out of the mean.
 
     Returns
     -------
-    From 0 to 1; by chance about the mean share of the images that show a kind (``by_chance``).
+    float
+        From 0 to 1; by chance about the mean share of images that show a kind (``by_chance``).
 
     Raises
     ------
     ValueError
-        On sizes that don't fit together, or no kind with so many images.
+        If the sizes do not match, or no kind is shown by enough images.
 
     Examples
     --------
     >>> zero_shot(torch.eye(2), torch.eye(2), torch.eye(2) > 0)
     1.0
     """
-    texts, pictures = check_embeddings(queries, "queries"), check_embeddings(images, "images")
-    _fit(objects, len(pictures), "images")
-    if len(texts) != objects.shape[1] or texts.shape[1] != pictures.shape[1]:
+    queries, images = check_embeddings(queries, "queries"), check_embeddings(images, "images")
+    _check_rows(objects, len(images), "images")
+    if len(queries) != objects.shape[1] or queries.shape[1] != images.shape[1]:
         raise ValueError(
-            f"queries are {list(texts.shape)}, images {list(pictures.shape)} and objects "
-            f"{list(objects.shape)}; give a query each kind, of as many features as an image has."
+            f"queries are {list(queries.shape)}, images {list(images.shape)} and objects "
+            f"{list(objects.shape)}; give one query per kind, with as many features as the images."
         )
-    normal = torch.nn.functional.normalize
-    cosines = normal(pictures.float(), dim=1) @ normal(texts.float(), dim=1).T
+    normalize = torch.nn.functional.normalize
+    cosines = normalize(images.float(), dim=1) @ normalize(queries.float(), dim=1).T
     return _mean_precision(cosines.cpu().numpy(), objects, _kinds(objects, least))
 
 
@@ -57,26 +58,29 @@ def linear_probe(
     *,
     least: int = 5,
 ) -> float:
-    """Mean average precision of linear classifiers of frozen image features, one a kind of object.
+    """Mean average precision of a linear classifier per kind of object, on frozen image features.
 
-    Logistic regressions (scikit-learn's, with its own regularization) on standardized features.
+    They are scikit-learn's logistic regressions, with default regularization, on standardized
+    features.
 
     Parameters
     ----------
     features, test_features : float ``[n, features]``, ``[m, features]``
-        Of pictures that the model was not trained on, to fit on and to rank.
+        Of images that the model was not trained on: to fit on, and to rank.
     objects, test_objects : bool ``[n, kinds]``, ``[m, kinds]``
     least : int
-        Kinds that fewer images of either set show, or all but so few, are left out of the mean.
+        A kind is left out of the mean if fewer images than this show it in either set, or fewer
+        images to fit on do not show it.
 
     Returns
     -------
-    From 0 to 1; by chance about ``by_chance(test_objects)``.
+    float
+        From 0 to 1; by chance about ``by_chance(test_objects)``.
 
     Raises
     ------
     ValueError
-        On sizes that don't fit together, or no kind with so many images.
+        If the sizes do not match, or no kind is shown by enough images.
 
     Examples
     --------
@@ -87,50 +91,54 @@ def linear_probe(
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    rows, tested = (
-        check_embeddings(given, words).detach().cpu().numpy()
-        for given, words in ((features, "features"), (test_features, "test_features"))
+    rows, test_rows = (
+        check_embeddings(embeddings, words).detach().cpu().numpy()
+        for embeddings, words in ((features, "features"), (test_features, "test_features"))
     )
-    _fit(objects, len(rows), "features")
-    _fit(test_objects, len(tested), "test_features")
-    if objects.shape[1] != test_objects.shape[1] or rows.shape[1] != tested.shape[1]:
+    _check_rows(objects, len(rows), "features")
+    _check_rows(test_objects, len(test_rows), "test_features")
+    if objects.shape[1] != test_objects.shape[1] or rows.shape[1] != test_rows.shape[1]:
         raise ValueError(
-            f"features are {rows.shape[1]} and {tested.shape[1]}, kinds {objects.shape[1]} and "
-            f"{test_objects.shape[1]}; give both sets of images the same."
+            f"features are {rows.shape[1]} and {test_rows.shape[1]}, kinds {objects.shape[1]} and "
+            f"{test_objects.shape[1]}; they must be the same for both sets of images."
         )
     kinds = sorted(set(_kinds(objects, least, both=True)) & set(_kinds(test_objects, least)))
     scaler = StandardScaler().fit(rows)
-    fitted = scaler.transform(rows)
-    ranked = np.zeros((len(tested), objects.shape[1]))
+    standardized = scaler.transform(rows)
+    decisions = np.zeros((len(test_rows), objects.shape[1]))
     for kind in kinds:
-        classifier = LogisticRegression(max_iter=1000).fit(fitted, objects[:, kind].numpy())
-        ranked[:, kind] = classifier.decision_function(scaler.transform(tested))
-    return _mean_precision(ranked, test_objects, kinds)
+        classifier = LogisticRegression(max_iter=1000).fit(standardized, objects[:, kind].numpy())
+        decisions[:, kind] = classifier.decision_function(scaler.transform(test_rows))
+    return _mean_precision(decisions, test_objects, kinds)
 
 
 def by_chance(objects: Tensor, *, least: int = 1) -> float:
-    """Mean share of the images that show a kind: about the average precision of a random order."""
+    """Mean share of images that show a kind: about the average precision of a random order."""
     return float(objects[:, _kinds(objects, least)].float().mean())
 
 
-def _fit(objects: Tensor, rows: int, words: str) -> None:
+def _check_rows(objects: Tensor, rows: int, words: str) -> None:
     check_objects(objects, "objects")
     if len(objects) != rows:
-        raise ValueError(f"there are {rows} {words} and {len(objects)} rows of objects.")
+        raise ValueError(
+            f"there are {rows} {words} and {len(objects)} rows of objects; they must be the same."
+        )
 
 
 def _kinds(objects: Tensor, least: int, both: bool = False) -> list[int]:
-    """Kinds that so many images show, and, for both, so many don't."""
+    """Kinds that at least this many images show; with ``both``, as many must not show them."""
     shown = objects.sum(0)
     kept = (shown >= max(1, least)) & ((len(objects) - shown >= max(1, least)) | (not both))
     return [int(kind) for kind in kept.nonzero()[:, 0]]
 
 
-def _mean_precision(ranked: np.ndarray, objects: Tensor, kinds: list[int]) -> float:
+def _mean_precision(decisions: np.ndarray, objects: Tensor, kinds: list[int]) -> float:
     from sklearn.metrics import average_precision_score
 
     if not kinds:
         raise ValueError("no kind of object is shown by enough images; lower least.")
     return float(
-        average_precision_score(objects[:, kinds].cpu().numpy(), ranked[:, kinds], average="macro")
+        average_precision_score(
+            objects[:, kinds].cpu().numpy(), decisions[:, kinds], average="macro"
+        )
     )

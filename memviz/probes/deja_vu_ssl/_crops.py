@@ -1,4 +1,4 @@
-"""Parts of images without their object: what the SSL déjà vu test is asked with."""
+"""Crops of images without their object: the queries of the SSL déjà vu test."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def background_crop(
     height, width : int
         Of the image, in pixels.
     boxes : sequence of ``(top, left, bottom, right)``
-        Bottom and right are the first pixels outside; what lies beyond the image is cut off.
+        Bottom and right are exclusive; boxes are clipped to the image.
     shortest : int
-        The authors ask for more than 100 pixels.
+        The authors require more than 100 pixels.
 
     Returns
     -------
-    ``(top, left, bottom, right)``, or None where there is none: such images are left out. Of
-    equally large ones the leftmost, then the topmost.
+    tuple of int or None
+        ``(top, left, bottom, right)``; None if there is no such rectangle, so that the image is
+        left out. Ties go to the leftmost, then to the topmost rectangle.
 
     Raises
     ------
     ValueError
-        On an image without pixels, or a box that is not four whole numbers or ends before it
-        begins.
+        If the image has no pixels, or a box is not four integers or ends before it begins.
 
     Examples
     --------
@@ -47,33 +47,33 @@ def background_crop(
     True
     """
     _check_size(height, width)
-    cut = [_cut(box, f"box {row}", height, width) for row, box in enumerate(boxes)]
-    inside = [(t, x0, b, x1) for t, x0, b, x1 in cut if t < b and x0 < x1]
+    clipped = [_clipped(box, f"box {row}", height, width) for row, box in enumerate(boxes)]
+    inside = [(t, x0, b, x1) for t, x0, b, x1 in clipped if t < b and x0 < x1]
     edges = sorted({0, width, *(x for _, left, _, right in inside for x in (left, right))})
-    best, found = 0, None
+    largest, crop = 0, None
     for i, left in enumerate(edges):
         for right in edges[i + 1 :]:
             between = [(t, b) for t, x0, b, x1 in inside if x0 < right and left < x1]
             top, bottom = _longest_gap(sorted(between), height)
             area = (bottom - top) * (right - left)
-            if min(bottom - top, right - left) > shortest and area > best:
-                best, found = area, (top, left, bottom, right)
-    return found
+            if min(bottom - top, right - left) > shortest and area > largest:
+                largest, crop = area, (top, left, bottom, right)
+    return crop
 
 
 def corner_crop(height: int, width: int, fraction: float = 0.3, corner: str = "top left") -> Box:
     """A corner of the image, for images whose objects have no boxes.
 
-    It may hold a part of the object, so that the reference's accuracy is needed beside it.
+    It may contain part of the object, so read the accuracy of the reference beside it.
 
     Parameters
     ----------
     height, width : int
         Of the image, in pixels.
     fraction : float
-        Share of each side, above 0 and at most 1, rounded to whole pixels, at least one; the
-        authors take 0.3.
-    corner : "top left", "top right", "bottom left" or "bottom right"
+        Share of each side, above 0 and at most 1, rounded to whole pixels and at least one; the
+        authors use 0.3.
+    corner : {"top left", "top right", "bottom left", "bottom right"}
 
     Returns
     -------
@@ -82,7 +82,7 @@ def corner_crop(height: int, width: int, fraction: float = 0.3, corner: str = "t
     Raises
     ------
     ValueError
-        On an image without pixels, a fraction outside its range, or another corner.
+        If the image has no pixels, or the fraction or the corner is not allowed.
 
     Examples
     --------
@@ -93,9 +93,9 @@ def corner_crop(height: int, width: int, fraction: float = 0.3, corner: str = "t
     """
     _check_size(height, width)
     if not (isfinite(fraction) and 0 < fraction <= 1):
-        raise ValueError(f"fraction is {fraction}; use one above 0 and at most 1.")
+        raise ValueError(f"fraction is {fraction}; give one above 0 and at most 1.")
     if corner not in CORNERS:
-        raise ValueError(f"corner {corner!r} is not one of {', '.join(CORNERS)}.")
+        raise ValueError(f"corner is {corner!r}; choose from {', '.join(CORNERS)}.")
     rows, columns = max(1, round(fraction * height)), max(1, round(fraction * width))
     top = height - rows if corner.startswith("bottom") else 0
     left = width - columns if corner.endswith("right") else 0
@@ -103,14 +103,15 @@ def corner_crop(height: int, width: int, fraction: float = 0.3, corner: str = "t
 
 
 def crops(images: Tensor, boxes: Sequence[Box], size: tuple[int, int]) -> Tensor:
-    """Cut one part out of each image and bring it to the size that the encoder takes.
+    """Crop one box from each image and resize it to the encoder's input size.
 
     Parameters
     ----------
     images : float ``[n, channels, height, width]``
-    boxes : sequence of ``(top, left, bottom, right)``, one an image
+    boxes : sequence of ``(top, left, bottom, right)``
+        One per image.
     size : (int, int)
-        Height and width of the result; bilinear, smoothed where it shrinks.
+        Height and width of the result; resized bilinearly, with antialiasing.
 
     Returns
     -------
@@ -119,9 +120,9 @@ def crops(images: Tensor, boxes: Sequence[Box], size: tuple[int, int]) -> Tensor
     Raises
     ------
     ValueError
-        On images of another shape, another number of boxes, or a box that is not four whole numbers
-        or has no pixel of its image. :func:`background_crop` gives None where there is no
-        background: leave these images out.
+        If the images have another shape, their number differs from that of the boxes, or a box is
+        not four integers or contains no pixel of its image. :func:`background_crop` returns None
+        for an image without background: leave such images out.
 
     Examples
     --------
@@ -138,18 +139,22 @@ def crops(images: Tensor, boxes: Sequence[Box], size: tuple[int, int]) -> Tensor
             else type(images).__name__
         )
         raise ValueError(
-            f"images are {given}; give a tensor of floats [n, channels, height, width]."
+            f"images are {given}; expected a tensor of floats [n, channels, height, width]."
         )
     if len(boxes) != len(images):
-        raise ValueError(f"there are {len(boxes)} boxes for {len(images)} images; give one each.")
-    found = images.new_empty(len(images), images.shape[1], *size)
+        raise ValueError(
+            f"there are {len(boxes)} boxes for {len(images)} images; give one per image."
+        )
+    resized = images.new_empty(len(images), images.shape[1], *size)
     for row, box in enumerate(boxes):
-        top, left, bottom, right = _cut(box, f"the box of image {row}", *images.shape[2:])
+        top, left, bottom, right = _clipped(box, f"the box of image {row}", *images.shape[2:])
         if top == bottom or left == right:
-            raise ValueError(f"box {box} of image {row} has no pixel of it; leave the image out.")
-        part = images[row : row + 1, :, top:bottom, left:right]
-        found[row] = interpolate(part, size, mode="bilinear", antialias=True)[0]
-    return found
+            raise ValueError(
+                f"box {box} of image {row} contains no pixel of it; leave the image out."
+            )
+        crop = images[row : row + 1, :, top:bottom, left:right]
+        resized[row] = interpolate(crop, size, mode="bilinear", antialias=True)[0]
+    return resized
 
 
 def _check_size(height: int, width: int) -> None:
@@ -158,7 +163,7 @@ def _check_size(height: int, width: int) -> None:
 
 
 def _longest_gap(taken: Sequence[tuple[int, int]], height: int) -> tuple[int, int]:
-    """The longest run of rows that no interval touches."""
+    """The longest run of rows that no interval covers."""
     best, start = (0, 0), 0
     for top, bottom in [*taken, (height, height)]:
         if top - start > best[1] - best[0]:
@@ -167,13 +172,13 @@ def _longest_gap(taken: Sequence[tuple[int, int]], height: int) -> tuple[int, in
     return best
 
 
-def _cut(box: Any, words: str, height: int, width: int) -> Box:
+def _clipped(box: Any, words: str, height: int, width: int) -> Box:
     try:
         top, left, bottom, right = map(index, box)
     except (TypeError, ValueError):
         raise ValueError(
-            f"{words} is {box!r}; a box is (top, left, bottom, right) in whole pixels: round "
-            "fractions, and leave images without a box out."
+            f"{words} is {box!r}; give (top, left, bottom, right) in whole pixels, and leave out "
+            "images without a box."
         ) from None
     if bottom < top or right < left:
         raise ValueError(f"{words}, {box}, ends before it begins; give (top, left, bottom, right).")

@@ -1,9 +1,9 @@
 """Déjà vu in self-supervised models (Meehan et al. 2023): a background crop finds its foreground.
 
 The part of a training image outside its object is embedded; its nearest public images vote for a
-label. A model that never saw the image finds the label where background and object go together in
-the world; the gap to it is the DV score. Embed with the projector: memorization is weaker at the
-backbone.
+label. A model that never saw the image finds the label only if background and object go together in
+the world; the gap between the two is the DV score. Embed with the projector: memorization is weaker
+at the backbone.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _NULL_IMAGES = 200
 
 @dataclass(frozen=True, eq=False)
 class Votes:
-    """What the neighbours of each crop say.
+    """The votes of each crop's neighbours.
 
     Attributes
     ----------
     shares : float64 ``[n, classes]``
-        Share of the neighbours of each class.
+        Share of the neighbours in each class.
     ranked : int64 ``[n, classes]``
-        Classes by votes; of equally many the one that a nearer neighbour has, then the lower.
+        Classes by votes; ties go to the class of a nearer neighbour, then to the lower class.
     """
 
     shares: Tensor
@@ -49,12 +49,12 @@ class Votes:
 
     @property
     def confidence(self) -> Tensor:
-        """Minus the entropy of the votes in nats, float64 ``[n]``; 0 where all agree."""
-        found: Tensor = torch.special.xlogy(self.shares, self.shares).sum(1)
-        return found
+        """Minus the entropy of the votes in nats, float64 ``[n]``; 0 if all agree."""
+        negative_entropy: Tensor = torch.special.xlogy(self.shares, self.shares).sum(1)
+        return negative_entropy
 
     def right(self, labels: Tensor, top: int = 1) -> Tensor:
-        """Whether the label is among the first classes, bool ``[n]``."""
+        """Whether the label is among the ``top`` classes, bool ``[n]``."""
         return (self.ranked[:, :top] == labels[:, None]).any(1)
 
 
@@ -66,33 +66,33 @@ def vote(
     Parameters
     ----------
     crops : float ``[n, features]``
-        Embedded background crops.
+        Embeddings of background crops.
     public : float ``[m, features]``, or FAISS index
-        Embedded whole public images, by the same model.
+        Embeddings of whole public images by the same model.
     public_labels : integers ``[m]``
     k : int
-        Neighbours by cosine; the authors take 100.
+        Neighbours by cosine; the authors use 100.
 
     Raises
     ------
     ValueError
-        On shapes that do not fit, k above the public set, NaN or zero embeddings.
+        If shapes do not match, k exceeds the public set, or an embedding is NaN or zero.
 
     Examples
     --------
-    >>> found = vote(torch.eye(2), torch.eye(2), torch.tensor([1, 0]), k=1)
-    >>> found.ranked[:, 0], found.confidence
+    >>> votes = vote(torch.eye(2), torch.eye(2), torch.tensor([1, 0]), k=1)
+    >>> votes.ranked[:, 0], votes.confidence
     (tensor([1, 0]), tensor([0., 0.], dtype=torch.float64))
     """
     rows = len(public) if isinstance(public, Tensor) else getattr(public, "ntotal", None)
-    known = labels_of_public(public_labels, rows, k)
-    found = known[nearest(crops, public, k, progress=progress).ids]
-    classes = int(known.max()) + 1
-    counts = torch.zeros(len(found), classes, dtype=torch.int64)
-    counts.scatter_add_(1, found, torch.ones_like(found))
-    first = torch.full((len(found), classes), k)
-    for place in range(k - 1, -1, -1):
-        first.scatter_(1, found[:, place : place + 1], place)
+    labels = labels_of_public(public_labels, rows, k)
+    votes = labels[nearest(crops, public, k, progress=progress).ids]
+    classes = int(labels.max()) + 1
+    counts = torch.zeros(len(votes), classes, dtype=torch.int64)
+    counts.scatter_add_(1, votes, torch.ones_like(votes))
+    first = torch.full((len(votes), classes), k)
+    for rank in range(k - 1, -1, -1):
+        first.scatter_(1, votes[:, rank : rank + 1], rank)
     ranked = (counts * (k + 1) - first).argsort(dim=1, descending=True, stable=True)
     return Votes(counts.double() / k, ranked)
 
@@ -112,32 +112,32 @@ def ssl_test(
 ) -> SSLDejaVu:
     """Test whether an encoder finds the label of its training images in their background.
 
-    Cut the crops with ``memviz.probes.deja_vu_ssl``. Each encoder is in eval mode and searches
-    public images embedded by itself.
+    Make the crops with :func:`background_crop` or :func:`corner_crop`, and :func:`crops`. Each
+    encoder must be in eval mode; it searches public images that it embedded itself.
 
     Parameters
     ----------
     target, reference : callable
-        A batch of images in, float ``[batch, features]`` out: an encoder trained on the images and
-        one that never saw them. Take the projector's output.
+        Map a batch of images to float ``[batch, features]``: an encoder trained on the images, and
+        one that never saw them. Use the projector's output.
     crops : Tensor or array ``[n, ...]``, or sequence
-        Of the target's training images, prepared as the encoders take them; arrays of float64 are
-        taken as torch's default type.
+        Background crops of the target's training images, preprocessed for the encoders; float64
+        arrays become tensors of torch's default dtype.
     labels : integers ``[n]``
-        Of the images' objects; each must be among ``public_labels``.
+        Classes of the images' objects, each among ``public_labels``.
     public : Tensor or array ``[m, ...]``, or sequence
         Whole images that neither encoder was trained on.
     public_labels : integers ``[m]``
     held_out : (crops, labels), optional
-        Of images that neither encoder was trained on and that are not public: the null.
+        Of images that are not public and that neither encoder was trained on: the null.
     k, batch, progress
         As in :func:`vote` and :func:`memviz.engine.search.embed`.
 
     Raises
     ------
     ValueError
-        As :func:`vote`; on another number of labels, a label that no public image has, or
-        ``held_out`` that is no pair.
+        As for :func:`vote`; also if the numbers of labels and images differ, no public image has a
+        label, or ``held_out`` is not a pair.
 
     Examples
     --------
@@ -145,45 +145,43 @@ def ssl_test(
     >>> crops, public = torch.cat([eye, none], 1), torch.cat([none, eye], 1)
     >>> def remembers(rows):  # the object that a background belongs to
     ...     return rows[:, :3] + rows[:, 3:]
-    >>> found = ssl_test(remembers, lambda rows: rows, crops, labels, public, labels, k=1)
-    >>> round(found.dv, 3)
+    >>> result = ssl_test(remembers, lambda rows: rows, crops, labels, public, labels, k=1)
+    >>> round(result.dv, 3)
     0.667
     """
     known = labels_of_public(public_labels, len(public), k)
-    asked = [(tensor_of(crops), labels_among(known, labels, "labels", len(crops)))]
+    queries = [(tensor_of(crops), labels_among(known, labels, "labels", len(crops)))]
     if held_out is not None:
         if not isinstance(held_out, tuple | list) or len(held_out) != 2:
             raise ValueError(
-                f"held_out is {type(held_out).__name__}; give the pair (crops, labels), labels "
-                "being one integer a crop."
+                f"held_out is {type(held_out).__name__}; give the pair (crops, labels), with one "
+                "integer label per crop."
             )
-        items, theirs = held_out
-        checked = labels_among(known, theirs, "held_out[1]", len(items))
-        asked.append((tensor_of(items), checked))
+        held_out_crops, held_out_labels = held_out
+        checked = labels_among(known, held_out_labels, "held_out[1]", len(held_out_crops))
+        queries.append((tensor_of(held_out_crops), checked))
 
     def votes(encode: Callable[[Any], Tensor]) -> list[Votes]:
-        sets = [tensor_of(public), *(items for items, _ in asked)]
-        whole, *rows = [embed(encode, items, batch=batch, progress=progress) for items in sets]
-        return [vote(some, whole, known, k, progress=progress) for some in rows]
+        sets = [tensor_of(public), *(images for images, _ in queries)]
+        whole, *parts = [embed(encode, images, batch=batch, progress=progress) for images in sets]
+        return [vote(part, whole, known, k, progress=progress) for part in parts]
 
-    sides = votes(target), votes(reference)
-    own, *null = [
-        SSLDejaVu(one, other, theirs) for one, other, (_, theirs) in zip(*sides, asked, strict=True)
-    ]
-    return replace(own, null=null[0] if null else None)
+    labels_of = [checked for _, checked in queries]
+    result, *null = map(SSLDejaVu, votes(target), votes(reference), labels_of)
+    return replace(result, null=null[0] if null else None)
 
 
 @dataclass(frozen=True, eq=False)
 class SSLDejaVu:
-    """Déjà vu of a self-supervised model on a set of images.
+    """Result of the déjà vu test of a self-supervised model on a set of images.
 
     Attributes
     ----------
     target, reference : Votes
-        By the model that was trained on the images and by one that was not.
+        By the model that was trained on the images, and by one that was not.
     labels : int64 ``[n]``
     null : SSLDejaVu or None
-        Of images that neither was trained on.
+        The same of held-out images, which neither model was trained on.
     """
 
     target: Votes
@@ -195,34 +193,36 @@ class SSLDejaVu:
         for name, side in (("target", self.target), ("reference", self.reference)):
             if len(side.shares) != len(self.labels) or not len(self.labels):
                 raise ValueError(
-                    f"the {name} has votes on {len(side.shares)} crops and there are "
-                    f"{len(self.labels)} labels; give one of each an image."
+                    f"the {name} has votes on {len(side.shares)} crops, and there are "
+                    f"{len(self.labels)} labels; give one of each per image."
                 )
         labels = integers(self.labels, "labels", len(self.target.shares), "crops")
-        object.__setattr__(self, "labels", labels)  # a list or an array is taken too
+        object.__setattr__(self, "labels", labels)  # lists and arrays are accepted too
 
     def accuracies(self, top: int = 1, most_confident: float = 1.0) -> tuple[float, float]:
-        """Accuracy of target and reference, each on the images it is most confident of."""
+        """Accuracy of target and reference, each on the images it is most confident about."""
         if not 0 < most_confident <= 1:
-            raise ValueError(f"most_confident is {most_confident}, not above 0 and at most 1.")
-        number = max(1, int(most_confident * len(self.labels)))
-        found = []
+            raise ValueError(
+                f"most_confident is {most_confident}; give a share above 0 and at most 1."
+            )
+        count = max(1, int(most_confident * len(self.labels)))
+        accuracies = []
         for side in (self.target, self.reference):
-            rows = side.confidence.argsort(descending=True, stable=True)[:number]
-            found.append(float(side.right(self.labels, top)[rows].double().mean()))
-        return found[0], found[1]
+            rows = side.confidence.argsort(descending=True, stable=True)[:count]
+            accuracies.append(float(side.right(self.labels, top)[rows].double().mean()))
+        return accuracies[0], accuracies[1]
 
     @property
     def dv(self) -> float:
-        """DV score: accuracy of the target less the reference's."""
-        one, other = self.accuracies()
-        return one - other
+        """DV score: accuracy of the target minus that of the reference."""
+        target, reference = self.accuracies()
+        return target - reference
 
     @cached_property
     def quadrants(self) -> np.ndarray:
         """Who is right on each image, as text ``[n]``.
 
-        Memorized: the target alone; correlated: both; misrepresented: the reference alone;
+        Memorized: only the target; correlated: both; misrepresented: only the reference;
         unassociated: neither.
         """
         target, reference = self.target.right(self.labels), self.reference.right(self.labels)
@@ -255,7 +255,7 @@ class SSLDejaVu:
         return pd.DataFrame(rows)
 
     def scores(self) -> Scores:
-        """Entropy of the reference's votes less the target's; the null is of held-out images."""
+        """Entropy of the reference's votes minus the target's; the null is of held-out images."""
         null, values = None, self._confidence_gap()
         if self.null is not None:
             drawn = np.random.default_rng(0).permutation(self.null._confidence_gap())
@@ -276,21 +276,21 @@ class SSLDejaVu:
         return quadrants([self])
 
     def __repr__(self) -> str:
-        one, other = self.accuracies()
+        target, reference = self.accuracies()
         shares = {name: f"{name} {share:.3f}" for name, share in self.shares().items()}
-        null = "no images were given; without them the share memorized says nothing"
+        null = "none given; without them the memorized share says nothing"
         if self.null is not None:
             shares["memorized"] += f" (null {self.null.shares()['memorized']:.3f})"
             null = f"DV {self.null.dv:+.3f}"
         return (
-            f"déjà vu of {len(self.labels):,} images: DV {self.dv:+.3f} (target {one:.3f}, "
-            f"reference {other:.3f})\n  {', '.join(shares.values())}\n"
+            f"déjà vu of {len(self.labels):,} images: DV {self.dv:+.3f} (target {target:.3f}, "
+            f"reference {reference:.3f})\n  {', '.join(shares.values())}\n"
             f"null, held-out images: {null}\nsource: {SOURCE}"
         )
 
 
 def symmetrised(one: SSLDejaVu, other: SSLDejaVu) -> float:
-    """DV score of both directions: each model the target on its own images, the mean of the two.
+    """Mean DV score of both directions, each model being the target on its own training images.
 
     ``½[acc(A on A) + acc(B on B)] - ½[acc(A on B) + acc(B on A)]``.
     """

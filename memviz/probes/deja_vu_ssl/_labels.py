@@ -1,4 +1,4 @@
-"""What a user gives to the SSL déjà vu test, checked before anything is embedded."""
+"""Checks of the SSL déjà vu test's arguments, before anything is embedded."""
 
 from __future__ import annotations
 
@@ -13,50 +13,51 @@ Labels = Tensor | np.ndarray | Sequence[int]
 
 
 def integers(values: Any, words: str, rows: int | None, of: str) -> Tensor:
-    """Integers ``[rows]`` of a tensor, an array or a list, as int64 on the CPU."""
+    """Integers ``[rows]`` from a tensor, an array or a list, as int64 on the CPU."""
     try:
-        found = torch.as_tensor(values)
+        numbers = torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(
-            f"{words} is {type(values).__name__}, not all of it numbers; give one integer an image."
+            f"{words} is {type(values).__name__}, not all numbers; give one integer per image."
         ) from None
-    whole = not (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool)
-    if not whole or found.dim() != 1 or len(found) != rows:
+    whole = not (numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool)
+    if not whole or numbers.dim() != 1 or len(numbers) != rows:
         raise ValueError(
-            f"{words} is {found.dtype} {list(found.shape)} for {rows} {of}; give one integer an "
-            "image."
+            f"{words} is {numbers.dtype} {list(numbers.shape)} for {rows} {of}; give one integer "
+            "per image."
         )
-    return found.detach().cpu().long()
+    return numbers.detach().cpu().long()
 
 
 def labels_of_public(labels: Any, images: int | None, k: int) -> Tensor:
-    """Labels that can vote, int64 ``[images]``; k neighbours must be there."""
-    found = integers(labels, "public_labels", images, "public images")
-    if not 1 <= k <= len(found):
+    """Labels of the public images, int64 ``[images]``, of which there must be at least k."""
+    public = integers(labels, "public_labels", images, "public images")
+    if not 1 <= k <= len(public):
         raise ValueError(
-            f"k is {k} and the public set has {len(found)} images; use a k from 1 to {len(found)}."
+            f"k is {k} and the public set has {len(public)} images; use a k from 1 to "
+            f"{len(public)}."
         )
-    if int(found.min()) < 0:
-        raise ValueError(f"public_labels holds {int(found.min())}; classes start at 0.")
-    return found
+    if int(public.min()) < 0:
+        raise ValueError(f"public_labels holds {int(public.min())}; classes start at 0.")
+    return public
 
 
 def labels_among(public: Tensor, labels: Any, words: str, crops: int) -> Tensor:
-    """Labels of crops, int64 ``[crops]``, each of which a public image has."""
-    found = integers(labels, words, crops, "crops")
-    missing = ~torch.isin(found, public)
+    """Labels of crops, int64 ``[crops]``, each shared by at least one public image."""
+    chosen = integers(labels, words, crops, "crops")
+    missing = ~torch.isin(chosen, public)
     if bool(missing.any()):
         row = int(missing.nonzero()[0])
         raise ValueError(
-            f"{words} holds {int(found[row])} (image {row}) and no public image has this label, so "
-            "that no neighbour can vote for it; leave such images out, or add public ones of it."
+            f"{words} holds {int(chosen[row])} (image {row}), which no public image has, so no "
+            "neighbour can vote for it; leave such images out, or add public images of that class."
         )
-    return found
+    return chosen
 
 
 def tensor_of(items: Any) -> Any:
-    """Arrays of numbers as tensors, which encoders take; anything else as it is."""
+    """Arrays of numbers as tensors, which encoders expect; anything else unchanged."""
     if not isinstance(items, np.ndarray) or items.dtype.kind not in "fiub":
         return items
-    found = torch.as_tensor(items)
-    return found.to(torch.get_default_dtype()) if found.dtype == torch.float64 else found
+    tensor = torch.as_tensor(items)
+    return tensor.to(torch.get_default_dtype()) if tensor.dtype == torch.float64 else tensor

@@ -56,9 +56,9 @@ def test_other_wrong_arguments():
     one, other = Embedded(EYE, EYE), Embedded(EYE.flip(0), EYE)
     found = two_model_test(one, other, SHOWN, SHOWN, k=2)
     for call, words in (
-        (lambda: found.at(7), "k is 7 and 2 neighbours were searched"),
+        (lambda: found.at(7), "k is 7, but 2 neighbours were searched"),
         (lambda: found.order("size"), "pairs can't be sorted by 'size'"),
-        (lambda: found.most_memorized(fractions=[0]), "fraction 0 is not above 0"),
+        (lambda: found.most_memorized(fractions=[0]), "fraction is 0; give one above 0"),
         (lambda: found.figures(1), "draws is 1"),
         (lambda: predicted_objects(torch.tensor([[4]]), SHOWN), "neighbour 4 is not one of the 4"),
     ):

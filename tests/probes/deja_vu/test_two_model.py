@@ -221,7 +221,7 @@ def test_the_null_of_random_models_is_a_coin():
 # What is not plain.
 
 
-def test_pictures_without_objects_are_counted_and_not_scored():
+def test_images_without_objects_are_counted_and_not_scored():
     own = torch.tensor([[1, 1], [0, 0], [0, 1]]).bool()
     one, public = Embedded(torch.eye(3), torch.eye(3)), own.clone()
     found = two_model_test(one, Embedded(torch.eye(3).flip(0), torch.eye(3)), own, public, k=1)
@@ -229,8 +229,8 @@ def test_pictures_without_objects_are_counted_and_not_scored():
     assert (
         found.frame.loc[1, ["target_recall", "target_f", "max_pred_gap", "min_dist"]].isna().all()
     )
-    assert "1 more pairs have pictures without objects: not scored" in repr(found)
-    with pytest.raises(ValueError, match="none of the pictures shows an object"):
+    assert "1 more pairs have images without objects and are not scored" in repr(found)
+    with pytest.raises(ValueError, match="none of the images shows an object"):
         two_model_test(one, Embedded(torch.eye(3), torch.eye(3)), own & False, public, k=1)
 
 

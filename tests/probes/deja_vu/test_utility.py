@@ -79,13 +79,13 @@ def test_rare_kinds_are_left_out_and_chance_is_their_share():
 
 def test_faults():
     queries, images, objects = drawn(0)
-    with pytest.raises(ValueError, match="give a query each kind"):
+    with pytest.raises(ValueError, match="give one query per kind"):
         zero_shot(queries[:2], images, objects)
     with pytest.raises(ValueError, match="30 images and 5 rows of objects"):
         zero_shot(queries, images, objects[:5])
     with pytest.raises(ValueError, match="lower least"):
         zero_shot(queries, images, objects, least=31)
-    with pytest.raises(ValueError, match="give both sets of images the same"):
+    with pytest.raises(ValueError, match="the same for both sets of images"):
         linear_probe(images, objects, images[:, :2], objects)
     with pytest.raises(ValueError, match="lower least"):
         linear_probe(images, objects, images, objects, least=16)

@@ -79,7 +79,7 @@ def test_the_hand_case_of_four_images():
     assert other.dv == -found.dv and symmetrised(found, other) == 0
     assert SSLDejaVu(found.target, found.target, labels).dv == 0
     assert "DV +0.250" in repr(found)
-    assert "no images were given; without them the share memorized says nothing" in repr(found)
+    assert "none given; without them the memorized share says nothing" in repr(found)
     beside = SSLDejaVu(found.target, found.reference, labels, other)
     assert "memorized 0.500 (null 0.250), correlated 0.250, mis" in repr(beside)
     assert "null, held-out images: DV -0.250\n" in repr(beside)
@@ -158,7 +158,7 @@ def test_an_encoder_that_learned_backgrounds_by_heart_is_found_from_pictures_alo
     [
         ({"k": 13}, "k is 13 and the public set has 12 images"),
         ({"public_labels": torch.zeros(11).long()}, "for 12 public images"),
-        ({"public_labels": torch.zeros(12)}, "give one integer an image"),
+        ({"public_labels": torch.zeros(12)}, "give one integer per image"),
         ({"public_labels": torch.full((12,), -1)}, "classes start at 0"),
         ({"crops": torch.full((2, 5), torch.nan)}, "NaN or infinity"),
     ],
@@ -211,12 +211,12 @@ def test_labels_and_pictures_may_be_lists_and_arrays(asked, kind):
     [
         (
             {"labels": [0, 2, 5, 0]},
-            r"labels holds 2 \(image 1\) and no public image has this label",
+            r"labels holds 2 \(image 1\), which no public image has",
         ),
         ({"held_out": (torch.eye(5), [0, 0, 0, 0, 7])}, r"held_out\[1\] holds 7 \(image 4\)"),
         ({"labels": [0, 1]}, r"labels is torch.int64 \[2\] for 4 crops"),
-        ({"labels": [0.0, 1, 3, 0]}, "labels is torch.float32 .* give one integer an image"),
-        ({"labels": ["cat", "dog", "cat", "dog"]}, "labels is list, not all of it numbers"),
+        ({"labels": [0.0, 1, 3, 0]}, "labels is torch.float32 .* give one integer per image"),
+        ({"labels": ["cat", "dog", "cat", "dog"]}, "labels is list, not all numbers"),
         ({"public_labels": [True] * 8}, "public_labels is torch.bool"),
         ({"public_labels": [0] * 7}, r"public_labels is torch.int64 \[7\] for 8 public images"),
         ({"public_labels": [0, 1, 3, -1] * 2}, "public_labels holds -1; classes start at 0"),
@@ -235,7 +235,7 @@ def test_wrong_input_is_refused_before_anything_is_embedded(asked, change, words
 
 
 def test_wrong_results_are_refused():
-    with pytest.raises(ValueError, match="the target has votes on 1 crops and there are 2 labels"):
+    with pytest.raises(ValueError, match="the target has votes on 1 crops, and there are 2 labels"):
         SSLDejaVu(votes([0]), votes([0, 1]), torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="most_confident is 0"):
         SSLDejaVu(votes([0]), votes([0]), torch.tensor([0])).accuracies(most_confident=0)
@@ -302,11 +302,17 @@ def test_crops_equal_the_parts_cut_by_hand():
     [
         (lambda: corner_crop(0, 4), "the image is 0 × 4"),
         (lambda: corner_crop(4, 4, 1.5), "fraction is 1.5"),
-        (lambda: corner_crop(4, 4, corner="middle"), "corner 'middle' is not one of top left"),
+        (lambda: corner_crop(4, 4, corner="middle"), "corner is 'middle'; choose from top left"),
         (lambda: crops(torch.zeros(4, 4), [], (2, 2)), "of floats"),
-        (lambda: crops(np.zeros((1, 1, 4, 4)), [], (2, 2)), "images are ndarray; give a tensor"),
+        (
+            lambda: crops(np.zeros((1, 1, 4, 4)), [], (2, 2)),
+            "images are ndarray; expected a tensor",
+        ),
         (lambda: crops(torch.zeros(2, 1, 4, 4), [(0, 0, 1, 1)], (2, 2)), "1 boxes for 2 images"),
-        (lambda: crops(torch.zeros(1, 1, 4, 4), [(4, 0, 6, 2)], (2, 2)), "image 0 has no pixel"),
+        (
+            lambda: crops(torch.zeros(1, 1, 4, 4), [(4, 0, 6, 2)], (2, 2)),
+            "image 0 contains no pixel",
+        ),
     ],
 )
 def test_wrong_crops_are_refused(wrong, words):
@@ -320,7 +326,7 @@ NO_BOXES = [None, 7, (0, 0, 2), (0.4, 0, 2, 2), (0, 0, torch.nan, 2), "abcd", np
 @pytest.mark.parametrize("box", NO_BOXES)
 def test_what_is_no_box_gets_one_sentence(box):
     whole = (0, 0, 2, 2)
-    words = r"is .*; a box is \(top, left, bottom, right\) in whole pixels: .* a box out\.$"
+    words = r"is .*; give \(top, left, bottom, right\) in whole pixels, .* without a box\.$"
     with pytest.raises(ValueError, match=f"^the box of image 1 {words}"):
         crops(torch.zeros(2, 1, 4, 4), [whole, box], (2, 2))
     with pytest.raises(ValueError, match=f"^box 1 {words}"):
@@ -400,7 +406,7 @@ def test_near_duplicates_are_those_above_the_threshold():
     [
         ({"a": ["x"], "b": torch.zeros(2, 3)}, "the sets are of different kinds"),
         ({"a": torch.zeros(2, 4), "b": torch.zeros(2, 3)}, "different kinds"),
-        ({"a": "text", "b": ["x"]}, "a set is str; give a tensor"),
+        ({"a": "text", "b": ["x"]}, "a set is str; expected a tensor"),
         ({"a": [1]}, "a set is list"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Déjà vu with units of either tower ablated."""
+"""Déjà vu with units of the text or image tower ablated."""
 
 from ._retrieval import UTILITY_FIRST as UTILITY_FIRST
 from ._retrieval import Retrieval as Retrieval

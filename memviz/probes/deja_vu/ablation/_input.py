@@ -1,4 +1,4 @@
-"""What a user gives to the déjà vu explorer, checked before its models run."""
+"""Checks of the déjà vu explorer's arguments, before any model runs."""
 
 from __future__ import annotations
 
@@ -16,75 +16,77 @@ from memviz.models.clip import Clip
 from .._duplicates import duplicates
 from .._embedded import Embedded
 
-_SHOWN = 60  # characters of what was given
+_SHOWN = 60  # characters of an argument that an error quotes
 _CLIP = (
-    "memviz.models.clip.load_clip(folder) makes one, and Clip(model, preprocess, tokenizer, "
-    "config) of a model that is open already"
+    "load one with memviz.models.clip.load_clip(folder), or wrap a loaded model as "
+    "Clip(model, preprocess, tokenizer, config)"
 )
 
 
 def check_models(target: Any, reference: Any) -> None:
-    """Refuse what is no model with its preprocessing and tokenizer, and a model twice."""
+    """Refuse anything but two different models."""
     if not isinstance(target, Clip):
-        raise ValueError(f"target is {_told(target)}; give a Clip: {_CLIP}.")
+        raise ValueError(f"target is {_described(target)}; expected a Clip: {_CLIP}.")
     if not isinstance(reference, Clip | Embedded):
-        raise ValueError(f"reference is {_told(reference)}; give a Clip or an Embedded: {_CLIP}.")
+        raise ValueError(
+            f"reference is {_described(reference)}; expected a Clip or an Embedded: {_CLIP}."
+        )
     if isinstance(reference, Clip) and _same(target, reference):
         raise ValueError(
-            "target and reference are one model, with equal weights, and have no gap; give as "
-            "reference a model of the same recipe that was trained without the training pairs."
+            "target and reference have equal weights, so there is no gap between them; give a "
+            "reference of the same recipe that was trained without the training pairs."
         )
 
 
 def check_sets(sets: Mapping[str, Any], query: Any) -> None:
-    """Refuse what is no set of pairs, sets of other classes, and a query that can't be called."""
+    """Refuse anything but sets of pairs with the same classes, and a query that can be called."""
     for name, pairs in sets.items():
         if not isinstance(pairs, CaptionPairs):
             raise ValueError(
-                f"{name} is {_told(pairs)}; give CaptionPairs(pictures, captions, objects, "
-                "class_names), which memviz.data.caption_readers reads from files."
+                f"{name} is {_described(pairs)}; expected CaptionPairs(pictures, captions, "
+                "objects, class_names); memviz.data.caption_readers reads them from files."
             )
     first, *others = sets.values()
     for pairs in others:
         if list(pairs.class_names) != list(first.class_names):
             raise ValueError(
                 f"the training pairs have the classes {_some(first.class_names)} and another set "
-                f"{_some(pairs.class_names)}; use one list of object classes for all sets."
+                f"{_some(pairs.class_names)}; give all sets the same object classes."
             )
     if not callable(query):
         raise ValueError(
-            f"query is {_told(query)}; give a function from a class name to a caption, such as "
-            "'a photo of a {}'.format."
+            f"query is {_described(query)}; expected a function from a class name to a caption, "
+            "such as 'a photo of a {}'.format."
         )
 
 
-def warn_of_shared(pictures: Mapping[str, Tensor]) -> None:
-    """Warn of pictures, as the target sees them, that stand in two of the sets."""
-    found = duplicates(pictures)
-    pairs = ((one, other) for one, _, other, *_ in found.rows if one != other)
-    told = [
-        f"{count:,} of the {found.sizes[one]:,} {one} pictures are also {other} pictures"
-        for (one, other), count in Counter(pairs).items()
+def warn_of_shared(images: Mapping[str, Tensor]) -> None:
+    """Warn about images that two of the sets share, as the target sees them."""
+    shared = duplicates(images)
+    pairs = ((name, other) for name, _, other, *_ in shared.rows if name != other)
+    sentences = [
+        f"{count:,} of the {shared.sizes[name]:,} {name} images are also {other} images"
+        for (name, other), count in Counter(pairs).items()
     ]
-    if told:
+    if sentences:
         warnings.warn(
-            f"{', '.join(told)}; the sets should share none, since what two sets share changes "
-            "the gap or its null: leave it out of one.",
+            f"{', '.join(sentences)}; shared images change the gap or its null, so leave them out "
+            "of one of the sets.",
             stacklevel=3,
         )
 
 
-def _same(one: Clip, other: Clip) -> bool:
-    if one.model is other.model:
+def _same(target: Clip, reference: Clip) -> bool:
+    if target.model is reference.model:
         return True
-    mine, theirs = one.model.state_dict(), other.model.state_dict()
-    return mine.keys() == theirs.keys() and all(
-        torch.equal(tensor, theirs[name].to(tensor.device)) for name, tensor in mine.items()
+    weights, others = target.model.state_dict(), reference.model.state_dict()
+    return weights.keys() == others.keys() and all(
+        torch.equal(tensor, others[name].to(tensor.device)) for name, tensor in weights.items()
     )
 
 
-def _told(given: Any) -> str:
-    """A path or another word as it is, of anything else its type."""
+def _described(given: Any) -> str:
+    """A string, such as a path, in quotes; the type of anything else."""
     words = str(given) if isinstance(given, str) else type(given).__name__
     words = words if len(words) <= _SHOWN else f"{words[:_SHOWN]}…"
     return repr(words) if isinstance(given, str) else f"of type {words}"

@@ -1,4 +1,4 @@
-"""Déjà vu while units are ablated: the two-model test kept ready for one click after another."""
+"""Déjà vu while units are ablated: the two-model test, kept ready to run again at each click."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from .._two_model import retest, two_model_test
 from ._input import check_models, check_sets, warn_of_shared
 from ._tower import Tower
 
-UTILITY_FIRST = 20  # pictures that a one-object caption finds
+UTILITY_FIRST = 20  # nearest images of a one-object caption that count
 
 
 @dataclass(frozen=True, eq=False)
 class Retrieved:
-    """The two-model test with units of the target ablated, and what the model is still good for.
+    """The two-model test with units of the target ablated, and the model's remaining utility.
 
     Attributes
     ----------
     units : UnitSet
     how : str
     found : DejaVu
-        Of all training pairs; its null is of the held-out pairs.
+        The test of all training pairs, with the held-out pairs as its null.
     utility : float
-        Mean over kinds of object: of the first 20 held-out pictures that a caption naming only
-        the object finds, the share that shows it.
+        Share of the 20 held-out images nearest to a caption of one object that show that object,
+        averaged over the kinds of object.
     """
 
     units: UnitSet
@@ -55,51 +55,51 @@ class Retrieved:
 
 
 class Retrieval:
-    """A CLIP model with a reference and three sets of pairs: what its captions find.
+    """A CLIP model, a reference and three sets of pairs: the two-model test under ablation.
 
     Parameters
     ----------
     target : Clip
         Trained on ``training``.
     reference : Clip or Embedded
-        Of the same recipe, trained without them; or, for the one-model test, what a text encoder
-        makes of the captions (with ``held_out``).
+        Of the same recipe, trained without them; or, for the one-model test, a text encoder's
+        embeddings of the captions (with ``held_out``).
     training, public, held_out : CaptionPairs
-        Disjoint, with one list of object classes. ``public`` pictures are searched; ``held_out``
-        pairs, unknown to both models, are the null and measure the utility.
+        Disjoint, with the same object classes. The images of ``public`` are searched; the pairs of
+        ``held_out``, unknown to both models, are the null and measure the utility.
     query : callable
-        A class name to the caption that asks for it alone.
+        Maps a class name to a caption that names it alone.
     k, top : int
-        Neighbours of a caption, and objects kept of theirs; None keeps all objects.
+        Neighbours per caption, and objects to keep; ``top=None`` keeps all.
     name, summary, origin : str
-        As of a :class:`~memviz.study.Study`.
+        As in :class:`~memviz.study.Study`.
 
     Attributes
     ----------
     study : Study
-        Training pairs, then held-out pairs, judged by the cosine of caption and picture: what
-        sweeps and estimates run on.
+        Training pairs, then held-out pairs, with the cosine of caption and image as margin; sweeps
+        and estimates run on it.
     clean : Retrieved
         With nothing ablated.
     effects : Scores or None
-        Of ``deja_vu_units.unit_effects`` by zero, where they are known already.
+        :func:`unit_effects` of zero ablation, if already known.
 
     Raises
     ------
     ValueError
-        If a model or a set is of another kind, both models are one, the sets have other classes, or
-        the two-model test refuses its input.
+        If an argument has the wrong type, both models have equal weights, the sets differ in their
+        classes, or the two-model test refuses its input.
 
     Warns
     -----
     UserWarning
-        Of pictures that stand in two of the sets, equal as the target sees them.
+        If two of the sets share images, as the target sees them.
 
     Examples
     --------
     >>> from memviz.demos import scenes
-    >>> found = scenes.retrieval(seed=0)
-    >>> print(f"{found.clean.found.prg:.2f} of {len(found.training):,} pairs")
+    >>> retrieval = scenes.retrieval(seed=0)
+    >>> print(f"{retrieval.clean.found.prg:.2f} of {len(retrieval.training):,} pairs")
     0.60 of 1,000 pairs
     """
 
@@ -123,15 +123,15 @@ class Retrieval:
         self.target, self.training, self.public, self.held_out = target, training, public, held_out
         self.k, self.top = k, top
         self.effects: Scores | None = None
-        pictures = [pairs.inputs(target.preprocess) for pairs in (public, held_out, training)]
-        shown = {"training": pictures[2], "held-out": pictures[1], "public": pictures[0]}
+        images = [pairs.inputs(target.preprocess) for pairs in (public, held_out, training)]
+        shown = {"training": images[2], "held-out": images[1], "public": images[0]}
         warn_of_shared(shown)
         captions = [pairs.captions for pairs in (training, held_out)]
         queries = [query(class_name) for class_name in training.class_names]
         tokens = [target.tokenizer(list(texts)) for texts in (*captions, queries)]
         self.text = Tower(target.model, "text", torch.cat(tokens))
-        self.image = Tower(target.model, "image", torch.cat(pictures[:2]))
-        pairs = {"image": torch.cat([pictures[2], pictures[1]]), "text": torch.cat(tokens[:2])}
+        self.image = Tower(target.model, "image", torch.cat(images[:2]))
+        pairs = {"image": torch.cat([images[2], images[1]]), "text": torch.cat(tokens[:2])}
         n, total = len(training), len(training) + len(held_out)
         self.study = Study(
             target.model,
@@ -147,20 +147,20 @@ class Retrieval:
         self.origin = origin
         self._reference = reference if isinstance(reference, Clip) else None
         self.reference = (
-            self._embedded_by(reference, pictures[0]) if isinstance(reference, Clip) else reference
+            self._embedded_by(reference, images[0]) if isinstance(reference, Clip) else reference
         )
 
     def __repr__(self) -> str:
         return (
             f"Retrieval({self.study.name!r}: {len(self.training):,} training pairs, "
-            f"{len(self.public):,} public pictures, {len(self.held_out):,} held-out pairs)"
+            f"{len(self.public):,} public images, {len(self.held_out):,} held-out pairs)"
         )
 
     @cached_property
     def clean(self) -> Retrieved:
-        """With nothing ablated."""
+        """The test and the utility with nothing ablated."""
         embedded = self.embedded(UnitSet(), Zero())
-        found = two_model_test(
+        result = two_model_test(
             embedded,
             self.reference,
             self.training.objects,
@@ -172,7 +172,7 @@ class Retrieval:
             progress=False,
         )
         return Retrieved(
-            UnitSet(), "zero", found, self._utility(*self._features(UnitSet(), Zero()))
+            UnitSet(), "zero", result, self._utility(*self._features(UnitSet(), Zero()))
         )
 
     def retrieve(
@@ -185,28 +185,28 @@ class Retrieval:
     ) -> Retrieved:
         """The whole test and the utility with units ablated, exactly.
 
-        With ``keep`` the pass is kept, and the next one goes on from it: not for units that are
-        drawn once.
+        With ``keep`` the pass is kept, so that the next one can continue from it; turn it off for
+        units that are ablated only once.
 
         Raises
         ------
         CancelledError
-            If ``stop()`` says so in between.
+            If ``stop()`` returns True.
 
         Examples
         --------
         >>> from memviz.demos import scenes
-        >>> found = scenes.retrieval(seed=0)
-        >>> some = found.retrieve("transformer.resblocks.1.mlp.c_fc:0-99")
-        >>> some.found.prg < found.clean.found.prg
+        >>> retrieval = scenes.retrieval(seed=0)
+        >>> ablated = retrieval.retrieve("transformer.resblocks.1.mlp.c_fc:0-99")
+        >>> ablated.found.prg < retrieval.clean.found.prg
         True
         """
         chosen, kind = self.check(units), intervention(how)
         if not chosen:
             return self.clean
         features = self._features(chosen, kind, stop, keep)
-        found = retest(self.clean.found, self._embedded(*features), progress=False)
-        return Retrieved(chosen, str(kind), found, self._utility(*features))
+        result = retest(self.clean.found, self._embedded(*features), progress=False)
+        return Retrieved(chosen, str(kind), result, self._utility(*features))
 
     def tested(
         self,
@@ -216,7 +216,7 @@ class Retrieval:
         stop: Callable[[], bool] | None = None,
         keep: bool = True,
     ) -> DejaVu:
-        """The two-model test alone, of training and held-out pairs; as :meth:`retrieve`."""
+        """The two-model test alone, on training and held-out pairs, as in :meth:`retrieve`."""
         if not units:
             return self.clean.found
         embedded = self._embedded(*self._features(units, kind, stop, keep))
@@ -225,7 +225,7 @@ class Retrieval:
     def embedded(
         self, units: UnitSet, kind: Intervention, *, stop: Callable[[], bool] | None = None
     ) -> Embedded:
-        """What the target with these units ablated makes of captions and public pictures."""
+        """Embeddings of captions and public images by the target with these units ablated."""
         return self._embedded(*self._features(units, kind, stop))
 
     def _features(
@@ -235,74 +235,81 @@ class Retrieval:
         stop: Callable[[], bool] | None = None,
         keep: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        asked = (units, kind, stop)
-        return self.text.features(*asked, keep=keep), self.image.features(*asked, keep=keep)
+        ablation = (units, kind, stop)
+        return self.text.features(*ablation, keep=keep), self.image.features(*ablation, keep=keep)
 
-    def _embedded(self, captions: Tensor, pictures: Tensor) -> Embedded:
-        n, public = len(self.training), pictures[: len(self.public)]
+    def _embedded(self, captions: Tensor, images: Tensor) -> Embedded:
+        n, public = len(self.training), images[: len(self.public)]
         return Embedded(captions[:n], public, captions[n : self.study_rows], "target")
 
-    def _utility(self, captions: Tensor, pictures: Tensor) -> float:
+    def _utility(self, captions: Tensor, images: Tensor) -> float:
         shown = self.held_out.objects
-        asked = shown.any(0)
-        queries, pictures = captions[self.study_rows :][asked], pictures[len(self.public) :]
-        few = min(UTILITY_FIRST, len(pictures))
-        ids = nearest(queries, pictures, few, progress=False).ids
-        return float(shown.T[asked].gather(1, ids).double().mean())
+        kinds = shown.any(0)
+        queries, images = captions[self.study_rows :][kinds], images[len(self.public) :]
+        count = min(UTILITY_FIRST, len(images))
+        ids = nearest(queries, images, count, progress=False).ids
+        return float(shown.T[kinds].gather(1, ids).double().mean())
 
     @property
     def study_rows(self) -> int:
-        """Training and held-out pairs."""
+        """Number of training and held-out pairs."""
         return len(self.training) + len(self.held_out)
 
     def ask(
         self, caption: str, objects: Tensor, units: UnitsLike = "", how: str | Intervention = "zero"
     ) -> list[Predictions]:
-        """What any caption finds, for example an edited one: target, ablated target, reference.
+        """What any caption, an edited one for example, finds in target, ablated target, reference.
 
         Parameters
         ----------
         caption : str
         objects : bool ``[kinds]``
-            What counts as right: the objects of the caption's picture.
+            What counts as right: the objects of the caption's image.
 
         Returns
         -------
-        list of Predictions, of one caption each
-            Without the reference where it was given as embeddings: they know no new caption.
+        list of Predictions
+            Each of this caption alone. The reference is missing if it was given as embeddings,
+            which hold no new caption.
         """
         chosen, kind = self.check(units), intervention(how)
-        n, found = len(self.public), []
-        for now in (UnitSet(), chosen):
-            features = self.text.ask(self.target, caption, self.text.own(now), kind)
-            found.append((features, self.image.features(now, kind)[:n]))
+        n, sides = len(self.public), []
+        for ablated in (UnitSet(), chosen):
+            features = self.text.ask(self.target, caption, self.text.own(ablated), kind)
+            sides.append((features, self.image.features(ablated, kind)[:n]))
         if self._reference is not None:
             features = self.text.ask(self._reference, caption, UnitSet(), kind)
-            found.append((features, self.reference.public))
-        asked = (objects[None], self.public.objects, self.top)
+            sides.append((features, self.reference.public))
+        settings = (objects[None], self.public.objects, self.top)
         return [
-            predict(nearest(features, public, self.k, progress=False), *asked)
-            for features, public in found
+            predict(nearest(features, public, self.k, progress=False), *settings)
+            for features, public in sides
         ]
 
     def check(self, units: UnitsLike) -> UnitSet:
-        """The units as a set that the model has, else one clear sentence."""
+        """The units as a set, all of which one of the towers has.
+
+        Raises
+        ------
+        ValueError
+            If neither tower has a layer of that name with units.
+        """
         chosen = UnitSet.of(units)
-        mine = len(self.text.own(chosen)) + len(self.image.own(chosen))
-        if mine != len(chosen):
+        known = len(self.text.own(chosen)) + len(self.image.own(chosen))
+        if known != len(chosen):
             names = [layer.name for layer in (*self.text.layers, *self.image.layers)]
             unknown = next(name for name in chosen.layers if name not in names)
             raise ValueError(
-                f"no layer {unknown!r} with units is in either tower; there are {', '.join(names)}."
+                f"neither tower has a layer {unknown!r} with units; choose from {', '.join(names)}."
             )
         return chosen
 
     def _embedded_by(self, reference: Clip, public: Tensor) -> Embedded:
         texts = reference.tokenizer([*self.training.captions, *self.held_out.captions])
-        # Sizes and means stand in the words of a preprocessing; not always in a model's config.
+        # The repr of a preprocessing holds its sizes and means; a model's config may not.
         if repr(reference.preprocess) != repr(self.target.preprocess):
             public = self.public.inputs(reference.preprocess)
         model: Any = reference.model
         n = len(self.training)
-        asked = (texts[:n], model.encode_image, public, texts[n:])
-        return embedded_by(model.encode_text, *asked, name="reference")
+        inputs = (texts[:n], model.encode_image, public, texts[n:])
+        return embedded_by(model.encode_text, *inputs, name="reference")

@@ -1,4 +1,4 @@
-"""One tower of a CLIP model: its features of fixed inputs, with units of it ablated."""
+"""One tower of a CLIP model: its features of fixed inputs, with units ablated."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from memviz.study import Study
 from memviz.tasks.image_text import ImageText
 from memviz.units import Layer, UnitSet
 
-_KEPT = 3  # sets of units whose features are kept
+_KEPT = 3  # ablations whose features are kept
 
 
 class Tower:
-    """One tower's features of fixed inputs, with units of it ablated.
+    """One tower of a CLIP model: its features of fixed inputs, with units ablated.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Tower:
 
     @property
     def layers(self) -> list[Layer]:
-        """The tower's layers with units, also those that make its output."""
+        """The tower's layers with units, output layers included."""
         return self._toggle.replay.layers
 
     def features(
@@ -50,20 +50,20 @@ class Tower:
         *,
         keep: bool = True,
     ) -> Tensor:
-        """Float ``[n, features]``; units of the other tower change nothing here."""
-        asked = (self.own(units), kind)
-        if asked not in self._kept and not keep:
-            return self._toggle.replay.outputs(*asked, stop=stop)
-        if asked not in self._kept:
-            found = self._toggle.outputs(*asked, stop=stop)
+        """Features of the inputs, float ``[n, features]``; units of the other tower are ignored."""
+        ablation = (self.own(units), kind)
+        if ablation not in self._kept and not keep:
+            return self._toggle.replay.outputs(*ablation, stop=stop)
+        if ablation not in self._kept:
+            features = self._toggle.outputs(*ablation, stop=stop)
             for old in list(self._kept)[: len(self._kept) + 1 - _KEPT]:
                 del self._kept[old]
-            self._kept[asked] = found
-        self._kept[asked] = self._kept.pop(asked)
-        return self._kept[asked]
+            self._kept[ablation] = features
+        self._kept[ablation] = self._kept.pop(ablation)
+        return self._kept[ablation]
 
     def ask(self, clip: Clip, caption: str, units: UnitSet, kind: Intervention) -> Tensor:
-        """A caption's features by any model, ``[1, features]``."""
+        """Features of a caption by any model, ``[1, features]``."""
         model: Any = clip.model
         tokens = clip.tokenizer([caption]).to(self.study.device)
         if not units:
@@ -73,6 +73,6 @@ class Tower:
             return ImageText().outputs(model(text=tokens))
 
     def own(self, units: UnitSet) -> UnitSet:
-        """Those of the units that are this tower's."""
+        """The units that belong to this tower."""
         names = {layer.name for layer in self.layers}
         return UnitSet({name: rows for name, rows in units.layers.items() if name in names})

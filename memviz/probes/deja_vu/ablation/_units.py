@@ -1,4 +1,4 @@
-"""Déjà vu: which units of either tower hold it, one unit at a time and more and more together."""
+"""Déjà vu: which units of either tower hold it, ablated one at a time and more and more jointly."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def unit_effects(
     *,
     progress: bool = True,
 ) -> Scores:
-    """The AUCG that is lost when a unit alone is ablated, exactly, one full retrieval a unit.
+    """AUCG lost when each unit is ablated alone, exactly: one full retrieval per unit.
 
-    Of the three gaps it is the smoothest: the difference of the mean recalls (Jayaraman et al.
-    2024, arXiv:2402.02103). The null is the same on the held-out pairs.
+    AUCG, the difference of the mean recalls (Jayaraman et al. 2024, arXiv:2402.02103), is the
+    smoothest of the three gaps. The null is the same on the held-out pairs.
 
     Parameters
     ----------
     retrieval : Retrieval
     units : sequence of Unit, optional
-        All units of both towers unless given: a minute or two for the demo on two cores.
+        By default all units of both towers: a minute or two for the demo on two cores.
     how : str or Intervention
     progress : bool
-        Show a bar; interrupting the cell stops it and leaves no trace.
+        Show a progress bar. The cell can be interrupted at any time, without side effects.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def unit_effects(
 
 
 def effect_scores(units: Sequence[Unit], values: np.ndarray, null: np.ndarray | None) -> Scores:
-    """A sweep's AUCG lost, with what the held-out pairs lost, as :func:`unit_effects` gives them.
+    """Scores of the AUCG lost to each unit, with the held-out pairs as null (:func:`unit_effects`).
 
     Examples
     --------
@@ -98,12 +98,12 @@ def lost_aucg(
     kind: Intervention,
     stop: Callable[[], bool] | None = None,
 ) -> tuple[float, float]:
-    """AUCG before minus with one unit ablated: of the training pairs, and of the held-out pairs.
+    """AUCG lost to the ablation of one unit: by the training pairs, and by the held-out pairs.
 
     Raises
     ------
     CancelledError
-        If ``stop()`` says so in between.
+        If ``stop()`` returns True.
     """
     before = retrieval.clean.found
     after = retrieval.tested(UnitSet([unit]), kind, stop=stop, keep=False)
@@ -115,6 +115,11 @@ def lost_aucg(
 def beyond_held_out(scores: Scores) -> Scores:
     """What a unit's ablation takes from the training pairs beyond what it takes from the null.
 
+    Raises
+    ------
+    ValueError
+        If the scores have no null.
+
     Examples
     --------
     >>> two = (Unit("fc", 0), Unit("fc", 1))
@@ -124,29 +129,37 @@ def beyond_held_out(scores: Scores) -> Scores:
     UnitSet.parse('fc:1')
     """
     if scores.null is None:
-        raise ValueError(f"{scores.name!r} has no null to take away; give unit_effects' scores.")
+        raise ValueError(
+            f"{scores.name!r} has no null to subtract; give the scores of unit_effects."
+        )
     name = f"{scores.name}, training − held-out pairs"
-    nothing = Null("held-out pairs, taken away", np.zeros((1, len(scores))))
+    nothing = Null("held-out pairs, subtracted", np.zeros((1, len(scores))))
     return replace(scores, name=name, values=scores.values - scores.null.mean, null=nothing)
 
 
 def pair_effects(
     retrieval: Retrieval, row: int, how: str | Intervention = "zero", *, progress: bool = True
 ) -> Scores:
-    """Which units hold one pair: the cosine of caption and picture lost with each ablated, exactly.
+    """Which units hold one pair: its loss of caption-image cosine as each is ablated, exactly.
 
     Parameters
     ----------
     retrieval : Retrieval
     row : int
-        Of the training pair.
+        Row of the training pair.
     how : str or Intervention
     progress : bool
 
     Returns
     -------
-    Scores over the units of both towers
-        The null is of a held-out pair, which neither model knows: the one in the same place.
+    Scores
+        Over the units of both towers; the null is the same of one held-out pair, which neither
+        model knows.
+
+    Raises
+    ------
+    IndexError
+        If the training set has no such row.
 
     Examples
     --------
@@ -156,14 +169,14 @@ def pair_effects(
     """
     n, total = len(retrieval.training), retrieval.study_rows
     if not 0 <= row < n:
-        raise IndexError(f"pair {row} is not in the training set; it has 0 to {n - 1}.")
+        raise IndexError(f"pair {row} is not in the training set; its rows are 0 to {n - 1}.")
     two = torch.tensor([row, n + row % (total - n)])
     units = _all_units(retrieval)
     effects = sweep(retrieval.study, units, two, how, progress=progress)
     lost = -effects.margin_change.numpy().astype(float)
     return Scores(
         f"effect on pair {retrieval.training.id(row)}",
-        "cosine of caption and picture lost",
+        "cosine of caption and image lost",
         lost[:, 0],
         units=tuple(units),
         higher="holds more of this pair",
@@ -174,17 +187,18 @@ def pair_effects(
 
 @dataclass(eq=False)
 class GapCurve:
-    """The gaps and the utility as the k highest units of a ranking are ablated together.
+    """Gaps and utility as the highest units of a ranking are ablated together.
 
     Attributes
     ----------
-    counts : list of int, ``K`` of them
+    counts : list of int
+        Numbers of units ablated, ``K`` of them.
     chosen : float ``[K, 7]``
-        PPG, PRG, AUCG, the three of the held-out pairs, and the utility.
+        PPG, PRG and AUCG, the same of the held-out pairs, and the utility.
     random : float ``[draws, K, 7]``
-        With as many random units of the same layers ablated.
+        The same with as many random units of the same layers ablated.
     name : str
-        Of the ranking.
+        Name of the ranking.
     """
 
     counts: list[int]
@@ -194,7 +208,7 @@ class GapCurve:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a count and measure."""
+        """One row per count and measure."""
         import pandas as pd
 
         low, high = np.percentile(self.random, [2.5, 97.5], axis=0)
@@ -217,9 +231,9 @@ class GapCurve:
 
     def __repr__(self) -> str:
         table = self.frame.pivot(index="units", columns="measure", values="value")
-        beside = self.frame.pivot(index="units", columns="measure", values="random_mean")
-        kept = ["PPG", "AUCG", "held-out PPG", "utility"]
-        joined = table[kept].join(beside[["PPG", "utility"]].add_suffix(", random"))
+        random = self.frame.pivot(index="units", columns="measure", values="random_mean")
+        columns = ["PPG", "AUCG", "held-out PPG", "utility"]
+        joined = table[columns].join(random[["PPG", "utility"]].add_suffix(", random"))
         return f"by {self.name}\n{joined.round(3).to_string()}"
 
 
@@ -232,29 +246,31 @@ def gap_curve(
     random_draws: int = 5,
     seed: int = 0,
 ) -> GapCurve:
-    """Ablate the highest units of a ranking together, more and more, and test déjà vu each time.
+    """Ablate more and more of a ranking's highest units together, and test déjà vu each time.
 
     Parameters
     ----------
     retrieval : Retrieval
     ranking : Scores
-        Over units of either tower, of :func:`unit_effects` for example.
+        Over units of either tower, for example from :func:`unit_effects`.
     counts : sequence of int
+        Numbers of units to ablate.
     how : str or Intervention
     random_draws, seed : int
-        Of random units in the same layers at each point.
+        Number and seed of the random sets of units, from the same layers, at each count.
 
     Raises
     ------
     ValueError
-        If nothing is drawn at random, or the ranking has fewer units than a count.
+        If ``random_draws`` is below 1, or a count exceeds the units of the ranking.
 
     Examples
     --------
     >>> from memviz.demos import scenes
-    >>> found = scenes.retrieval()
+    >>> retrieval = scenes.retrieval()
     >>> two = [Unit("transformer.resblocks.1.mlp.c_fc", index) for index in (0, 1)]
-    >>> gap_curve(found, unit_effects(found, two, progress=False), [0, 2], random_draws=1).counts
+    >>> ranking = unit_effects(retrieval, two, progress=False)
+    >>> gap_curve(retrieval, ranking, [0, 2], random_draws=1).counts
     [0, 2]
     """
     if random_draws < 1:
@@ -274,10 +290,10 @@ def gap_curve(
 
 
 def measured(retrieved: Retrieved) -> list[float]:
-    """In the order of ``MEASURES``; NaN where there are no held-out pairs."""
-    found, null = retrieved.found, retrieved.found.null
-    beside = [np.nan] * 3 if null is None else [null.ppg, null.prg, null.aucg]
-    return [found.ppg, found.prg, found.aucg, *beside, retrieved.utility]
+    """The values of ``MEASURES``, in their order; NaN if there are no held-out pairs."""
+    result, null = retrieved.found, retrieved.found.null
+    held_out = [np.nan] * 3 if null is None else [null.ppg, null.prg, null.aucg]
+    return [result.ppg, result.prg, result.aucg, *held_out, retrieved.utility]
 
 
 def random_steps(
@@ -289,7 +305,7 @@ def random_steps(
 ) -> Iterator[Retrieved]:
     """The test with as many random units of the same layers ablated, draw by draw.
 
-    Nothing is drawn where these units are the whole of their layers.
+    Yields nothing if the units are all there are in their layers.
     """
     layers = unit_layers(retrieval)
     for draw in range(draws if others_left(layers, units) else 0):

@@ -257,7 +257,7 @@ def test_a_reference_sees_pictures_through_its_own_preprocessing():
 
 def test_sets_with_other_classes_are_refused():
     other = replace(SETS.public, class_names=[*OBJECTS[:-1], "zebra"])
-    with pytest.raises(ValueError, match=r"one list of object classes for all sets\.$"):
+    with pytest.raises(ValueError, match=r"give all sets the same object classes\.$"):
         Retrieval(TARGET, REFERENCE, SETS.target, other, SETS.heldout)
     fewer = SETS.heldout.subset(torch.arange(5))
     fewer = replace(fewer, objects=fewer.objects[:, :3], class_names=OBJECTS[:3], named=None)
@@ -268,7 +268,7 @@ def test_sets_with_other_classes_are_refused():
 @pytest.mark.parametrize("units", ["nowhere:1", f"{BLOCK}.ln_1:0", f"{FC}:1 visual.nothing:2"])
 def test_an_unknown_layer_gets_one_sentence(found, units):
     for ask in (found.retrieve, lambda u: found.ask("a moon", SETS.target.objects[0], u)):
-        with pytest.raises(ValueError, match="no layer '.*' with units is in either tower") as told:
+        with pytest.raises(ValueError, match="neither tower has a layer '.*' with units") as told:
             ask(units)
         assert FC in str(told.value) and "\n" not in str(told.value)
 
