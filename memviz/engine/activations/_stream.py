@@ -1,15 +1,15 @@
-"""Activations of units, chunk by chunk: the mean over positions and over augmented copies."""
+"""Activations of units, chunk by chunk: means over positions and over augmented copies."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from memviz.engine.record import (
+    Chunked,
     DivergedError,
     Edit,
     Layout,
@@ -17,7 +17,6 @@ from memviz.engine.record import (
     Site,
     Trace,
     chunk_size,
-    halving,
     layout,
     locate,
     run_edited,
@@ -36,12 +35,11 @@ _ANOTHER_PATH = (
     "the model's forward pass takes different paths for different examples; memviz needs one path: "
     "split the study, or wrap the model so that it takes one."
 )
-_SLACK = 1e-3  # of a layer's largest activation: batches of other sizes round differently
-R = TypeVar("R")
+_SLACK = 1e-3  # of a layer's largest activation: another batch size rounds differently
 
 
-class UnitActivations:
-    """The activation of every unit of some layers on each example, never all of them at once.
+class UnitActivations(Chunked):
+    """The activation of every unit of some layers on each example, a chunk of examples at a time.
 
     A unit's activation on an example is its mean over positions and over the example's copies.
 
@@ -49,6 +47,15 @@ class UnitActivations:
     ----------
     study, layers, augment, copies, examples, seed
         As for :func:`memviz.engine.activations.activation_statistics`.
+
+    Raises
+    ------
+    KeyError
+        If a layer is unknown.
+    ValueError
+        If a layer has no activation per example, or ``copies`` is below 1.
+    RuntimeError
+        If the forward pass differs between examples.
 
     Attributes
     ----------
@@ -78,16 +85,16 @@ class UnitActivations:
     ) -> None:
         check_ready(study.model)
         if copies < 1:
-            raise ValueError(f"copies is {copies}; each example needs at least one.")
+            raise ValueError(f"copies is {copies}; give at least 1 copy per example.")
         self.study, self.augment = study, augment
         self._seeds = torch.randint(
             2**31, (len(study),), generator=torch.Generator().manual_seed(seed)
         )
         self.copies = copies if augment is not None else 1
         self.examples = check_examples(study, examples)
-        # The first copy of an example, and that with the first copy of another.
+        # Two passes, of one example and of two, show which axis grows with the examples.
         both = self._inputs(torch.arange(2) % len(self.examples))
-        rows = [0, self.copies]
+        rows = [0, self.copies]  # the first copy of each
         self._one = trace(study.model, study.call(_taken(both, rows[:1])))
         self._two = trace(study.model, study.call(_taken(both, rows)))
         self._located = self._chosen(layers)
@@ -96,28 +103,20 @@ class UnitActivations:
         self._layouts = self._laid_out(_taken(both, rows[:1]), _taken(both, rows))
         largest = self._one.largest
         rows_at_once = chunk_size(self._one.bytes, study.device, largest=largest)
-        self.size = min(max(1, rows_at_once // self.copies), len(self.examples))
+        super().__init__(min(max(1, rows_at_once // self.copies), len(self.examples)))
 
     def chunks(self, *, progress: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
-        """Positions within ``examples``, int64 ``[b]``, and their activations ``[b, units]``."""
+        """Positions in ``examples``, int64 ``[b]``, with activations, float32 ``[b, units]``."""
         parts = split(len(self.examples), self.size)
         for positions in slow(parts, "activations", progress=progress):
             values = self._values(self._inputs(positions))
             yield positions, values.unflatten(0, (len(positions), self.copies)).mean(1)
 
-    def guard(self, run: Callable[[], R]) -> R:
-        """Run; when memory is out, halve the chunks, say so and run again."""
-
-        def resize(size: int) -> None:
-            self.size = size
-
-        return halving(run, lambda: self.size, resize)
-
     def _chosen(self, names: Sequence[str] | None) -> list[Located]:
         located = locate(self.study.model, self._two)
-        features = {name: found for name, found in located.items() if found.layer.kind != "heads"}
+        features = {name: place for name, place in located.items() if place.layer.kind != "heads"}
         if names is None:
-            found = [one for one in features.values() if not one.layer.is_output]
+            chosen = [place for place in features.values() if not place.layer.is_output]
         else:
             heads = [name for name in names if name in located and name not in features]
             if heads:
@@ -128,19 +127,19 @@ class UnitActivations:
             unknown = [name for name in names if name not in features]
             if unknown:
                 raise UnknownLayerError(unknown[0], features)
-            found = [features[name] for name in dict.fromkeys(names)]
-        if not found:
+            chosen = [features[name] for name in dict.fromkeys(names)]
+        if not chosen:
             raise ValueError(
                 "there is no layer to read; name at least one conv or linear layer, for example "
                 f"{next(iter(features), 'fc')!r}."
             )
-        return found
+        return chosen
 
     def _laid_out(self, first: Inputs, two: Inputs) -> dict[Site, Layout]:
-        """Where the examples lie at each site: alone, one must have the activation it has there."""
+        """Where the examples are at each site; in a batch each must be as it is alone."""
         if [call.function for call in self._one.calls] != [c.function for c in self._two.calls]:
             raise RuntimeError(_ANOTHER_PATH)
-        found = {}
+        layouts = {}
         for located in self._located:
             for site in located.unit_sites:
                 known = layout(_shape(site, self._one), 1, _shape(site, self._two), 2)
@@ -149,22 +148,23 @@ class UnitActivations:
                         f"layer {located.layer.name!r} has no activation of its own for each "
                         "example; leave it out."
                     )
-                found[site] = known
-        alone = self._pooled(first, found)
-        wrong = _differing(alone, self._pooled(_taken(two, [0, 1]), found))
-        found |= {site: replace(found[site], interleaved=True) for site in wrong}
-        wrong = _differing(alone, self._pooled(two, found)) if wrong else wrong
+                layouts[site] = known
+        alone = self._pooled(first, layouts)
+        wrong = _differing(alone, self._pooled(_taken(two, [0, 1]), layouts))
+        # Shapes can't tell [examples, places] from [places, examples]: try the other where wrong.
+        layouts |= {site: replace(layouts[site], interleaved=True) for site in wrong}
+        wrong = _differing(alone, self._pooled(two, layouts)) if wrong else wrong
         for located in self._located:
             if wrong & set(located.unit_sites):
                 raise ValueError(
                     f"an example's activations in layer {located.layer.name!r} depend on the other "
-                    "examples of its batch; leave the layer out, or use a model that takes each "
-                    "example by itself."
+                    "examples in its batch; leave the layer out, or use a model that treats each "
+                    "example independently."
                 )
-        return found
+        return layouts
 
     def _values(self, inputs: Inputs) -> Tensor:
-        """Activations ``[rows, units]``; of a layer that is reached twice, the mean."""
+        """Activations ``[rows, units]``; the mean if a layer is reached more than once."""
         pooled = self._pooled(inputs, self._layouts)
         return torch.cat(
             [
@@ -176,14 +176,14 @@ class UnitActivations:
 
     def _pooled(self, inputs: Inputs, layouts: Mapping[Site, Layout]) -> dict[Site, Tensor]:
         """The mean over positions at each site, float32 ``[rows, units]``."""
-        found: dict[Site, Tensor] = {}
+        pooled: dict[Site, Tensor] = {}
 
-        def look(site: Site) -> Edit:
+        def reading(site: Site) -> Edit:
             def keep(value: Tensor) -> Tensor:
                 rows = layouts[site].rows(value)
                 axis = site.axis % value.dim() + 1
                 others = [k for k in range(1, rows.dim()) if k != axis]
-                found[site] = rows.float().mean(others).cpu()
+                pooled[site] = rows.float().mean(others).cpu()
                 return value
 
             return Edit(site, keep)
@@ -191,13 +191,13 @@ class UnitActivations:
         call = self.study.call(inputs)
         with undisturbed(random=self._two.random, counting=self._two.counting):
             try:
-                run_edited(self._two, [look(site) for site in layouts], call)
+                run_edited(self._two, [reading(site) for site in layouts], call)
             except DivergedError as error:
                 raise RuntimeError(_ANOTHER_PATH) from error
-        return found
+        return pooled
 
     def _inputs(self, positions: Tensor) -> Inputs:
-        """Every copy of some examples, those of one example together, on the model's device."""
+        """All copies of some examples, example by example, on the model's device."""
         examples = self.examples[positions]
         if self.augment is None:
             return self.study.batch(examples)
@@ -209,17 +209,17 @@ class UnitActivations:
         return torch.cat([part[""] for part in parts]).to(device)
 
     def _augmented(self, example: int, augment: Augment) -> Mapping[str, Tensor]:
-        """The copies of one example, changed; a tensor that has no name has an empty one."""
+        """The augmented copies of one example, by name; a single input's name is empty."""
         copies = _repeated(self.study.inputs, example, self.copies)
         seed = int(self._seeds[example])
-        torch.default_generator.manual_seed(seed)
-        found = augment(copies, torch.Generator().manual_seed(seed))
-        named = found if isinstance(found, Mapping) else {"": found}
+        torch.default_generator.manual_seed(seed)  # torchvision's transforms draw from it
+        augmented = augment(copies, torch.Generator().manual_seed(seed))
+        named = augmented if isinstance(augmented, Mapping) else {"": augmented}
         for value in named.values():
             if not isinstance(value, Tensor) or len(value) != self.copies:
                 got = f"{len(value)} rows" if isinstance(value, Tensor) else type(value).__name__
                 raise ValueError(
-                    f"augment returned {got} for {self.copies} copies; it must return each copy."
+                    f"augment returned {got} for {self.copies} copies; it must return every copy."
                 )
         return named
 

@@ -1,4 +1,4 @@
-"""Gradient norms of each example, without the gradients of each example."""
+"""Gradient norms per example, without the gradients of each example."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memviz.engine.record import halving, split
+from memviz.engine.record import Chunked, split
 from memviz.progress import slow
 from memviz.study import Study, check_examples, check_ready
 
@@ -21,13 +21,13 @@ class GradientNorms:
     Attributes
     ----------
     examples : int64 ``[n]``
-        The study's indices.
+        Indices into the study.
     parameters : tuple of str
-        Names in ``model.named_parameters()``; those that require no gradient are left out.
+        Names in ``model.named_parameters()``, without those that require no gradient.
     values : float32 ``[parameters, n]``
     one_by_one : tuple of str
-        Parameters used in a way that no rule covers: automatic differentiation took their
-        gradients, one example at a time.
+        Parameters that no rule covers; their gradients were computed by automatic
+        differentiation, one example at a time.
     """
 
     examples: Tensor
@@ -46,7 +46,7 @@ class GradientNorms:
         rows: dict[str, list[int]] = {}
         for row, name in enumerate(self.parameters):
             rows.setdefault(name.rpartition(".")[0], []).append(row)
-        return {name: _together(self.values[mine]) for name, mine in rows.items()}
+        return {name: _together(self.values[own]) for name, own in rows.items()}
 
     def __repr__(self) -> str:
         alone = f", {len(self.one_by_one)} of them one by one" if self.one_by_one else ""
@@ -65,22 +65,24 @@ def gradient_norms(
 ) -> GradientNorms:
     """L2 norm of the gradient of each example's own loss, by parameter.
 
-    One forward pass and one backward pass down to the inputs serve a chunk of examples; the norms
-    are told from what went into each call that uses a parameter and the gradient of what came out
-    ("ghost norms": Goodfellow 2015, arXiv:1510.01799; for convolutions after Bu et al. 2022,
-    arXiv:2205.10683). Uses of one parameter are added before its norm is taken. On a few examples
-    the rules are first held against automatic differentiation; a parameter where they do not agree
-    is left to it, example by example, and named in ``one_by_one``.
+    One forward and one backward pass per chunk of examples give "ghost norms" (Goodfellow 2015,
+    arXiv:1510.01799; for convolutions after Bu et al. 2022, arXiv:2205.10683). The rules are first
+    compared with automatic differentiation on two examples; parameters where they disagree are
+    differentiated example by example, and listed in ``one_by_one``.
 
     Parameters
     ----------
     study : Study
-        Its task gives the loss of each example; the model is in eval mode.
+        Its task gives the loss of each example.
     examples : int64 ``[n]``, optional
-        All unless given.
+        All by default.
     labels : int64 ``[n]``, optional
-        In place of the study's own.
+        Used in place of the study's own.
     progress : bool
+
+    Returns
+    -------
+    GradientNorms
 
     Raises
     ------
@@ -101,20 +103,16 @@ def gradient_norms(
     if given.shape != chosen.shape:
         raise ValueError(
             f"labels has shape {tuple(given.shape)} for {len(chosen)} examples; "
-            f"give one label an example, [{len(chosen)}]."
+            f"give one label per example, [{len(chosen)}]."
         )
     ghost = GhostNorms(study, chosen, given.long().cpu())
-    size = ghost.size
-
-    def resize(smaller: int) -> None:
-        nonlocal size
-        size = smaller
+    work = Chunked(ghost.size)
 
     def run() -> Tensor:
-        chunks = slow(split(len(chosen), size), "gradient norms", progress=progress)
+        chunks = slow(split(len(chosen), work.size), "gradient norms", progress=progress)
         return torch.cat([ghost.squares(positions) for positions in chunks], 1)
 
-    squares = halving(run, lambda: size, resize)
+    squares = work.guard(run)
     values = squares.clamp(min=0).sqrt().float().cpu()
     return GradientNorms(chosen, tuple(ghost.parameters), values, tuple(sorted(ghost.one_by_one)))
 

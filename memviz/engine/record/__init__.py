@@ -1,5 +1,6 @@
 """One forward pass, recorded, and run again with edits."""
 
+from ._chunks import Chunked as Chunked
 from ._chunks import chunk_size as chunk_size
 from ._chunks import default_memory as default_memory
 from ._chunks import halving as halving

@@ -64,30 +64,66 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def halving(run: Callable[[], R], size: Callable[[], int], resize: Callable[[int], None]) -> R:
-    """Run; when memory is out, halve the chunk, say so and run again.
+class Chunked:
+    """Work done on chunks of examples: owns how many there are in a chunk.
 
-    Raises
-    ------
-    MemoryError
-        If one example alone is too much.
+    Attributes
+    ----------
+    size : int
+        Examples in a chunk, for what ``guard`` runs to read; halved when memory runs out.
+
+    Examples
+    --------
+    >>> work = Chunked(4)
+    >>> work.guard(lambda: [len(chunk) for chunk in split(10, work.size)])
+    [4, 4, 2]
     """
-    smaller = 0
-    while True:
-        try:
-            if smaller:
-                resize(smaller)
-            return run()
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            if size() == 1:
-                raise MemoryError(
-                    "out of memory with a single example; use a smaller model, "
-                    "a larger device, or smaller inputs."
-                ) from error
-        smaller = size() // 2
-        warnings.warn(
-            f"out of memory with chunks of {size()} examples; going on with {smaller}.",
-            stacklevel=3,
-        )
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def guard(self, run: Callable[[], R]) -> R:
+        """Run; when memory runs out, halve the chunks, warn and run again.
+
+        Raises
+        ------
+        MemoryError
+            If one example alone is too much.
+        """
+        halved = False
+        while True:
+            try:
+                if halved:
+                    self._halved()
+                return run()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.size == 1:
+                    raise MemoryError(
+                        "out of memory with a single example; use a smaller model, "
+                        "a larger device, or smaller inputs."
+                    ) from error
+            # Only here, where the error is gone and with it the tensors its frames held.
+            warnings.warn(
+                f"out of memory with chunks of {self.size} examples; "
+                f"going on with {self.size // 2}.",
+                stacklevel=3,
+            )
+            self.size //= 2
+            halved = True
+
+    def _halved(self) -> None:
+        """Renew what depends on the size; may run out of memory too."""
+
+
+def halving(run: Callable[[], R], size: Callable[[], int], resize: Callable[[int], None]) -> R:
+    """The same for a size that the caller keeps."""
+    work = Chunked(size())
+
+    def resized() -> R:
+        if work.size != size():
+            resize(work.size)
+        return run()
+
+    return work.guard(resized)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,21 +15,19 @@ from memviz.study import Study, check_ready, check_study
 from memviz.tasks.task import Inputs
 from memviz.units import Layer, UnitSet, UnitsLike, check_units
 
-from ._chunks import chunk_size, default_memory, halving, split
+from ._chunks import Chunked, chunk_size, default_memory, split
 from ._edits import along, edit, filter_reference
 from ._interventions import Intervention, intervention
 from ._layers import Located, Site, locate
 from ._replay import ANOTHER_PATH, DivergedError, Edit, Tape, record, run_edited
 from ._trace import Trace, tensors_in, trace, undisturbed, version
 
-R = TypeVar("R")
-
 
 class CancelledError(RuntimeError):
     """The work was cancelled between two steps; nothing has changed."""
 
 
-class Replay:
+class Replay(Chunked):
     """The engine on one study: clean outputs, and outputs with units ablated.
 
     Parameters
@@ -71,7 +69,7 @@ class Replay:
         recorded, largest = self.trace.bytes // few, self.trace.largest // few
         # Without room to keep records, chunks are as large as by default.
         size = chunk_size(recorded, study.device, largest=largest, memory=self.memory or None)
-        self._size = min(size, len(self.examples))
+        super().__init__(min(size, len(self.examples)))
         self._tapes: list[Tape | None] = []
         self._live: list[Tape | None] = []
         self._recorded_bytes = 0
@@ -147,10 +145,6 @@ class Replay:
             return torch.cat(parts)
 
         return self.guard(run)
-
-    def guard(self, run: Callable[[], R]) -> R:
-        """Run; when memory is out, halve the chunks, say so and run again."""
-        return halving(run, lambda: self._size, self._resize)
 
     def chunk_outputs(
         self, step: int, units: UnitSet, kind: Intervention, *, keep: bool = False
@@ -257,7 +251,7 @@ class Replay:
         if len(self.examples.unique()) == len(self.study):
             yield from (self.capture(step, site) for step in range(self.steps))
         else:
-            for positions in split(len(self.study), self._size):
+            for positions in split(len(self.study), self.size):
                 yield self._captured(self._whole, self.study.batch(positions), site)
 
     def _donor(self, step: int, site: Site, kind: Intervention) -> Tensor:
@@ -296,25 +290,20 @@ class Replay:
         return self.study.batch(self.examples[positions])
 
     def _learn(self) -> None:
-        few = min(2, len(self.examples))
+        few = Chunked(min(2, len(self.examples)))
 
         def learn() -> Trace:
-            first = _cloned(self._inputs(torch.arange(few)))
+            first = _cloned(self._inputs(torch.arange(few.size)))
             found = trace(self.study.model, self.study.call(first))
             changed = any(version(tensor) for tensor in tensors_in(first))
             self._inputs_change = changed and bool(found.volatile)
             return found
 
-        def resize(size: int) -> None:
-            nonlocal few
-            few = size
-
-        self.trace = halving(learn, lambda: few, resize)
+        self.trace = few.guard(learn)
         self.study.task.outputs(self.trace.raw)
         self.located = locate(self.study.model, self.trace)
 
-    def _resize(self, size: int) -> None:
-        self._size = size
+    def _halved(self) -> None:
         self._donors.clear()
         self._tapes, self._live = [], []  # free before recording anew
         self._record()
@@ -322,7 +311,7 @@ class Replay:
     def _record(self, progress: bool = False) -> None:
         self._weights = _weights(self.study.model)
         self._donors.clear()
-        self._chunks = split(len(self.examples), self._size)
+        self._chunks = split(len(self.examples), self.size)
         self._tapes = []
         outputs, kept = [], 0
         for positions in slow(self._chunks, "recording", progress=progress):
