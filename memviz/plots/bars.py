@@ -1,4 +1,4 @@
-"""Named values as bars, what they are where there is nothing to find beside."""
+"""Named values as bars, with their null beside them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memviz.plots import style
-from memviz.plots.style import NULL, quiet
+from memviz.plots.style import NULL, legend, quiet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,11 +70,11 @@ def bars(
         axes.errorbar(
             places, middle, spread, label="null: " + textwrap.shorten(null_words, 70), **look
         )
-        axes.legend(frameon=False, fontsize=8)
+        legend(axes)
     if along:
-        axes.set_xlabel(along, fontsize=8)
+        axes.set_xlabel(along, fontsize=8, parse_math=False)
     axes.set_xticks(places, labels, rotation=90, fontsize=7, parse_math=False)
-    axes.set_ylabel("\n".join(textwrap.wrap(measure, 34)), fontsize=8)
-    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_ylabel("\n".join(textwrap.wrap(measure, 34)), fontsize=8, parse_math=False)
+    axes.set_title(title, loc="left", fontsize=10, parse_math=False)
     quiet(axes)
     return figure

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from memviz.plots import style
-from memviz.plots.style import group_style, quiet
+from memviz.plots.style import group_style, legend, quiet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,7 +69,7 @@ def ablation_curves(curves: Sequence[Curve]) -> Figure:
         axes.fill_between(first.counts, low[:, g], high[:, g], color=look["color"], alpha=0.1, lw=0)
     axes.plot([], [], ls="--", lw=1, color="#555555", label="as many random units")
     axes.set(ylim=(-0.03, 1.03), xlabel="units ablated", ylabel="accuracy")
-    axes.set_title(f"by {first.name}", loc="left", fontsize=10)
-    axes.legend(frameon=False, fontsize=8)
+    axes.set_title(f"by {first.name}", loc="left", fontsize=10, parse_math=False)
+    legend(axes)
     quiet(axes)
     return figure

@@ -34,6 +34,15 @@ def group_style(name: str) -> dict[str, Any]:
     return {"color": COLOURS.get(name, OTHER[0]), "marker": MARKS.get(name, OTHER[1])}
 
 
+def legend(
+    drawn: Axes | Figure, *handles_and_labels: Any, fontsize: float = 8, **look: Any
+) -> None:
+    """A legend without a box, whose labels are plain text: a dollar sign is no mathematics."""
+    made = drawn.legend(*handles_and_labels, frameon=False, fontsize=fontsize, **look)
+    for text in made.get_texts():
+        text.set_parse_math(False)
+
+
 def quiet(axes: Axes) -> None:
     """No box and a light grid: the data are the loudest marks."""
     axes.spines[["top", "right"]].set_visible(False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from memviz.plots import style
-from memviz.plots.style import NULL, quiet
+from memviz.plots.style import NULL, legend, quiet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,7 +137,7 @@ def recall_curves(result: Contest, localizers: Sequence[str] | None = None) -> F
     for row in range(rows):
         panels[row * columns].set_ylabel("recall")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
+    legend(figure, handles, labels, loc="outside right center")
     return figure
 
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from memviz.plots import style
-from memviz.plots.style import quiet
-from memviz.probes.deja_vu.figures import legend
+from memviz.plots.style import legend, quiet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +19,7 @@ class Shares(Protocol):
         """Share of the images in each quadrant, by name."""
 
 
-class Tested(Shares, Protocol):
+class Quadrants(Shares, Protocol):
     """What the figure reads of a test."""
 
     @property
@@ -28,7 +27,7 @@ class Tested(Shares, Protocol):
         """The same of held-out images."""
 
 
-def quadrants(results: Sequence[Tested], epochs: Sequence[float] | None = None) -> Figure:
+def quadrants(results: Sequence[Quadrants], epochs: Sequence[float] | None = None) -> Figure:
     """Shares of memorized, correlated, misrepresented and unassociated images, over checkpoints.
 
     Parameters

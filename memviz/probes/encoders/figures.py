@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from memviz.plots import style
-from memviz.plots.style import NULL, quiet
+from memviz.plots.style import NULL, legend, quiet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +102,7 @@ def layer_mem(result: Layers) -> Figure:
         axes.axhline(0, color=NULL, lw=0.8)
         axes.set_xticks(places, result.names, rotation=90 if len(places) > 6 else 0, fontsize=7,
                         parse_math=False)  # fmt: skip
-        axes.legend(frameon=False, fontsize=7)
+        legend(axes, fontsize=7)
         quiet(axes)
     levels.set_ylabel("LayerMem")
     gaps.set_ylabel("gap")
@@ -144,8 +144,7 @@ def unit_against_class(units: Scores, classes: Scores, title: str = "") -> Figur
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=classes.name, ylabel=units.name)
     axes.set_aspect("equal")
     axes.set_title(title, loc="left", fontsize=9, parse_math=False)
-    for text in axes.legend(frameon=False, fontsize=7).get_texts():
-        text.set_parse_math(False)
+    legend(axes, fontsize=7)
     quiet(axes)
     return figure
 
@@ -177,7 +176,7 @@ def pruning(result: Pruned) -> Figure:
                       label=choice, lw=1.4, elinewidth=1)  # fmt: skip
     axes.set(xlabel="share of the units pruned", ylabel="accuracy of a probe")
     axes.set_title(f"chosen by {result.name}", loc="left", fontsize=9, parse_math=False)
-    axes.legend(frameon=False, fontsize=8)
+    legend(axes)
     quiet(axes)
     return figure
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from memviz.plots import style
-from memviz.plots.style import NULL, quiet
+from memviz.plots.style import NULL, legend, quiet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,7 +131,7 @@ def entropy_by_layer(result: Measured) -> Figure:
     axes.set_ylim(bottom=0)
     axes.set_xticks(places, layers, fontsize=8, parse_math=False)
     _title(axes, f"{result.bins} bins, edges: {result.edges}")
-    axes.legend(frameon=False, fontsize=8)
+    legend(axes)
     quiet(axes)
     return figure
 
@@ -170,7 +170,7 @@ def pair_density(results: Mapping[Any, Pairs], bins: int = 60) -> Figure:
         axes.set_ylim(0, top)
     axes.set(xlabel="mutual information of a pair of units, nats", ylabel="density")
     _title(axes, next(iter(results.values())).estimator)
-    axes.legend(frameon=False, fontsize=8, title="mean over pairs", title_fontsize=8)
+    legend(axes, title="mean over pairs", title_fontsize=8)
     quiet(axes)
     return figure
 
@@ -245,7 +245,7 @@ def _by_model(row: np.ndarray, results: Mapping[Any, Sequence[Measured]], label:
     curve.set(ylabel="entropy, nats")
     curve.set_xlabel(label, parse_math=False)
     _title(curve, f"edges: {first.edges}, {first.bins} bins")
-    curve.legend(frameon=False, fontsize=8)
+    legend(curve)
     quiet(curve)
     for axes, name, model in zip(row[1:], (names[0], names[-1]), (first, last), strict=True):
         _edges(axes, model)

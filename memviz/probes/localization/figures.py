@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from memviz.plots import style
-from memviz.plots.style import NULL, group_style, quiet
+from memviz.plots.style import NULL, group_style, legend, quiet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,7 +137,7 @@ def gradient_accounting(result: Accounting) -> Figure:
     ):
         norms.bar(places + offset, values.mean(0), 0.38, color=look["color"], label=name)
     norms.set_title("gradient norm, mean over epochs", loc="left", fontsize=9)
-    norms.legend(frameon=False, fontsize=8)
+    legend(norms)
     _points(ratio, result.ratio, result.null_ratio)
     ratio.axhline(result.share / (1 - result.share), color=NULL, ls=":", lw=1)
     ratio.set_ylim(bottom=0)
@@ -146,7 +146,7 @@ def gradient_accounting(result: Accounting) -> Figure:
     cosine.axhline(0, color=NULL, lw=0.8)
     cosine.set_ylim(-1.05, 1.05)
     cosine.set_title("cosine of clean and noisy", loc="left", fontsize=9)
-    cosine.legend(frameon=False, fontsize=8)
+    legend(cosine)
     for axes in (norms, ratio, cosine):
         _name_layers(axes, result.layers)
     return figure
@@ -177,7 +177,8 @@ def rewinding(result: Rewound, *, buffers: bool = False) -> Figure:
         axes.set_title(name, loc="left", fontsize=10, parse_math=False)
         quiet(axes)
     panels[0].set_ylabel("accuracy")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    handles_and_labels = panels[0].get_legend_handles_labels()
+    legend(figure, *handles_and_labels, fontsize=10, loc="outside right center")
     return figure
 
 
@@ -202,7 +203,7 @@ def retraining(result: Retrained) -> Figure:
         fontsize=9,
         parse_math=False,
     )
-    axes.legend(frameon=False, fontsize=8)
+    legend(axes)
     _name_layers(axes, list(table.index))
     return figure
 
@@ -220,7 +221,7 @@ def critical_units(result: Critical) -> Figure:
             _flipped(curve, result.random[:, examples.index].ravel(), color=look["color"], ls=":")
     curve.plot([], [], ls=":", color="#555555", label="random order")
     curve.set(xscale="log", xlabel="units ablated", ylabel="share flipped", ylim=(-0.03, 1.03))
-    curve.legend(frameon=False, fontsize=8)
+    legend(curve)
     curve.set_title(f"{result.how} ablation, {result.method}", loc="left", fontsize=9)
     quiet(curve)
     places = np.arange(len(by_layer))

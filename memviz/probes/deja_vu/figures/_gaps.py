@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from memviz.plots import style
-from memviz.plots.style import NULL, quiet
+from memviz.plots.style import NULL, legend, quiet
 
 from .._gaps import survival
 
@@ -30,7 +30,7 @@ class Side(Protocol):
         """Of each pair, float64 ``[n]``."""
 
 
-class Tested(Protocol):
+class TwoModels(Protocol):
     """What the figure reads of a test of ``n`` pairs."""
 
     @property
@@ -57,7 +57,7 @@ class Tested(Protocol):
         """A row per gap: value, low, high; with held-out pairs also null, null low, null high."""
 
 
-def gaps(result: Tested, draws: int = 1000, seed: int = 0) -> Figure:
+def gaps(result: TwoModels, draws: int = 1000, seed: int = 0) -> Figure:
     """The two curves ``Pr[recall >= t]``, and PPG, PRG, AUCG with interval beside their null.
 
     Parameters
@@ -93,7 +93,7 @@ def gaps(result: Tested, draws: int = 1000, seed: int = 0) -> Figure:
     bars.axvline(0, color=NULL, lw=0.8)
     bars.set_yticks(places, list(frame.index))
     bars.set(ylim=(len(frame) + 0.2, -0.6), xlabel="gap, 95 % interval over pairs")
-    legend(bars, "lower right")
+    legend(bars, loc="lower right")
     quiet(bars)
     return figure
 
@@ -181,10 +181,3 @@ def _logarithmic(axes: Axes, values: pd.Series) -> None:
     axes.set_xscale("log")
     axes.set_xticks(list(values), [str(value) for value in values])
     axes.minorticks_off()
-
-
-def legend(axes: Axes, loc: Literal["best", "lower right"] = "best") -> None:
-    # An underscore would hide a user's name, a dollar sign would set it as mathematics.
-    texts = axes.legend(frameon=False, fontsize=8, loc=loc).get_texts()
-    for text in texts:
-        text.set_parse_math(False)

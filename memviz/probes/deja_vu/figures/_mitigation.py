@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memviz.plots import style
-from memviz.plots.style import NULL, quiet
+from memviz.plots.style import NULL, legend, quiet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,12 +84,7 @@ def mitigation(
         axes.set_xlabel(f"{utility} (right: more useful)")
         quiet(axes)
     panels[0].set_ylabel(f"{memorized} (up: more memorized)")
-    legend = figure.legend(
-        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False,
-        fontsize=8,
-    )  # fmt: skip
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    legend(figure, *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

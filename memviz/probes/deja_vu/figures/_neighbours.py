@@ -38,7 +38,7 @@ class Side(Protocol):
         """Of each pair, float64 ``[n]``."""
 
 
-class Tested(Protocol):
+class TwoModels(Protocol):
     """What the figure reads of a test of ``n`` pairs with ``m`` public images."""
 
     @property
@@ -67,7 +67,7 @@ class Tested(Protocol):
 
 
 def neighbours(
-    result: Tested,
+    result: TwoModels,
     row: int,
     picture: np.ndarray,
     public: Sequence[np.ndarray] | Mapping[int, np.ndarray] | np.ndarray,
