@@ -17,7 +17,9 @@ from ._stream import Augment, UnitActivations
 
 @dataclass(frozen=True, eq=False)
 class ActivationStatistics:
-    """What is kept of each unit's activations over the examples.
+    """Statistics of each unit's activation over the examples.
+
+    An activation is the mean over an example's copies and the layer's positions.
 
     Attributes
     ----------
@@ -25,16 +27,17 @@ class ActivationStatistics:
     units : tuple of Unit, ``U`` of them
         Those of the layers, in order.
     examples : int64 ``[n]``
-        The study's indices.
+        Indices into the study.
     copies : int
+        Copies of each example.
     maximum, minimum, mean : float32 ``[U]``
-        Over the examples, of the mean over an example's copies and the layer's positions.
+        Over the examples.
     example : int64 ``[U]``
-        The study's index of the example that reaches the maximum.
+        The index, in the study, of the example that reaches the maximum.
     others : float32 ``[U]``
-        Mean of all examples but that one; NaN where there is no other.
+        Mean over all examples but that one; NaN if it is the only one.
     median : float32 ``[U]``, optional
-        Median of all examples but that one.
+        Median over all examples but that one.
     """
 
     layers: tuple[Layer, ...]
@@ -67,35 +70,31 @@ def activation_statistics(
     memory: int | None = None,
     progress: bool = True,
 ) -> ActivationStatistics:
-    """Largest activation of each unit, the example that reaches it, and what the others reach.
+    """Largest activation of each unit, the example that reaches it, and the mean of the others.
 
-    What UnitMem (Wang et al. 2024, arXiv:2409.19069, section 5) compares, with its sign; UnitMem
-    itself is :func:`memviz.probes.encoders.units.unit_mem`, which takes absolute values where
-    activations can be negative, or refuses them. Nothing but a few numbers a unit is kept, however
-    many examples there are. The median alone needs all examples of a unit at once: as many units as
-    ``memory`` holds in one pass over the examples, then the next ones in another pass, with the
-    same copies; it is exact.
+    UnitMem (Wang et al. 2024, arXiv:2409.19069, section 5) compares these; see
+    :func:`memviz.probes.encoders.units.unit_mem`. One pass over the examples keeps a few numbers
+    per unit; the exact median takes a pass for each group of units whose activations fit in
+    ``memory``.
 
     Parameters
     ----------
     study : Study
     layers : sequence of str, optional
-        Layers with units, all but the output layer unless given. A unit is read where ablation
-        replaces it: behind the layer's norm and non-linearity.
+        Conv and linear layers; by default all but the output layer. A unit is read where ablation
+        replaces it: after the layer's norm and non-linearity.
     augment : callable, optional
-        ``(inputs, generator) -> inputs``: the copies of one example, ``[copies, ...]``, changed.
-        Each example has draws of its own, the same for every model and choice of examples. What
-        draws from torch's global generator is seeded too, and that generator put back after.
+        ``(inputs, generator) -> inputs`` on the copies ``[copies, ...]`` of one example. The draws
+        depend on ``seed`` and the example alone; the global generator is seeded and restored.
     copies : int
-        Copies of each example; without ``augment`` it passes once, as it is.
+        Copies of each example; without ``augment`` there is one, unchanged.
     examples : int64 ``[n]``, optional
-        All unless given.
+        All by default.
     median : bool
-        Whether the median of the others is wanted.
+        Also compute the median of the others.
     seed : int
-        Of the draws.
     memory : int, optional
-        Bytes for the median, 1 GiB unless given.
+        Bytes for the median, 1 GiB by default.
     progress : bool
 
     Raises
@@ -103,7 +102,7 @@ def activation_statistics(
     KeyError
         If a layer is unknown.
     ValueError
-        If a layer has no activation for each example, or ``augment`` does not return each copy.
+        If a layer has no activation per example, or ``augment`` does not return every copy.
 
     Examples
     --------
@@ -111,8 +110,8 @@ def activation_statistics(
     >>> study = Study(model.eval(), torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
     >>> def shift(x, generator):
     ...     return x + 0.1 * torch.randn(x.shape, generator=generator)
-    >>> found = activation_statistics(study, augment=shift)
-    >>> found, found.maximum.shape
+    >>> statistics = activation_statistics(study, augment=shift)
+    >>> statistics, statistics.maximum.shape
     (ActivationStatistics(8 units × 6 examples, 10 copies each), torch.Size([8]))
     """
     stream = UnitActivations(study, layers, augment, copies, examples, seed=seed)
@@ -121,23 +120,23 @@ def activation_statistics(
         return stream.guard(lambda: _fold(stream, None, progress))
     bytes_at_once = default_memory(torch.device("cpu")) if memory is None else memory
     blocks = split(count, max(1, bytes_at_once // (4 * n)))
-    kept = torch.empty(len(blocks[0]), n)
+    room = torch.empty(len(blocks[0]), n)
     medians = []
     for block in blocks:
-        rows = kept[: len(block)]
+        rows = room[: len(block)]
 
         def pass_over(rows: Tensor = rows, block: Tensor = block) -> ActivationStatistics:
             return _fold(stream, (rows, block), progress)
 
-        found = stream.guard(pass_over)
+        statistics = stream.guard(pass_over)
         medians.append(_median_of_others(rows))
-    return replace(found, median=torch.cat(medians))
+    return replace(statistics, median=torch.cat(medians))
 
 
 def _fold(
     stream: UnitActivations, keep: tuple[Tensor, Tensor] | None, progress: bool
 ) -> ActivationStatistics:
-    """One pass over the examples; ``keep`` is room for some units' values, and which units."""
+    """One pass over the examples; ``keep`` is room for the values of some units, and the units."""
     count, n = len(stream.units), len(stream.examples)
     largest = torch.full((count,), -torch.inf)
     least = torch.full((count,), torch.inf)
@@ -148,7 +147,7 @@ def _fold(
         where = torch.where(high > largest, positions[place], where)
         largest = torch.maximum(largest, high)
         least = torch.minimum(least, values.amin(0))
-        total += values.double().sum(0)
+        total += values.double().sum(0)  # in double, or the mean of the others would lose digits
         if keep is not None:
             keep[0][:, positions] = values[:, keep[1]].T
     others = (total - largest.double()) / (n - 1) if n > 1 else torch.full((count,), torch.nan)
@@ -166,11 +165,11 @@ def _fold(
 
 
 def _median_of_others(values: Tensor) -> Tensor:
-    """Median of each row ``[units, n]`` without its largest value."""
+    """Median of each row of ``[units, n]`` without its largest value, ``[units]``."""
     n = values.shape[1]
     if n == 1:
         return torch.full((len(values),), torch.nan)
-    # Dropping the largest leaves the order of the rest, so the ranks are those among all.
+    # Without the largest, the others keep their ranks among all n.
     low, high = n // 2, (n + 1) // 2
     middle = values.kthvalue(low, 1).values + values.kthvalue(high, 1).values
     return middle / 2

@@ -1,4 +1,4 @@
-"""The examples that each unit fires on most, found in one streaming pass."""
+"""The examples that activate each unit most, found in one streaming pass."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ._stream import UnitActivations
 
 @dataclass(frozen=True, eq=False)
 class TopExamples:
-    """The strongest examples of each unit.
+    """The examples that activate each unit most.
 
     Attributes
     ----------
     units : tuple of Unit, ``U`` of them
     examples : int64 ``[U, k]``
-        The study's indices, strongest first; of equal ones the earlier first.
+        Indices into the study, strongest first; ties in the order of the study.
     values : float32 ``[U, k]``
         The unit's activation on them, the mean over positions.
     lowest : float32 ``[U]``
-        Its smallest activation on any example: what does not exceed it does not stand out.
+        Its smallest activation on any example; examples at it do not activate the unit.
     """
 
     units: tuple[Unit, ...]
@@ -35,7 +35,7 @@ class TopExamples:
     lowest: Tensor
 
     def of(self, unit: Unit) -> tuple[Tensor, Tensor]:
-        """Examples and activations of one unit, those at its lowest left out.
+        """Examples and activations of one unit, without those at its lowest activation.
 
         Raises
         ------
@@ -43,7 +43,7 @@ class TopExamples:
             If the unit was not read.
         """
         if unit not in self.units:
-            raise KeyError(f"no activation of {unit} was read; name its layer.")
+            raise KeyError(f"activations of {unit} were not read; name its layer in layers=.")
         row = self.units.index(unit)
         fires = self.values[row] > self.lowest[row]
         return self.examples[row, fires], self.values[row, fires]
@@ -52,24 +52,22 @@ class TopExamples:
 def top_examples(
     study: Study, k: int = 12, layers: Sequence[str] | None = None, *, progress: bool = True
 ) -> TopExamples:
-    """The k examples with the largest activation of each unit.
-
-    One pass over the examples; k numbers a unit are kept, however many examples there are.
+    """The k examples with the largest activation of each unit, in one pass over the examples.
 
     Parameters
     ----------
     study : Study
     k : int
-        Examples a unit, fewer where the study has fewer.
+        Examples per unit; fewer if the study has fewer.
     layers : sequence of str, optional
-        Conv and linear layers, all but the output layer unless given. A unit is read where ablation
-        replaces it: behind the layer's norm and non-linearity.
+        Conv and linear layers; by default all but the output layer. A unit is read where ablation
+        replaces it: after the layer's norm and non-linearity.
     progress : bool
 
     Raises
     ------
     ValueError
-        If k is not positive, or a layer has no activation for each example.
+        If k is not positive, or a layer has no activation per example.
     KeyError
         If a layer is unknown.
 
@@ -79,16 +77,16 @@ def top_examples(
     >>> _ = model[0].weight.data.copy_(torch.eye(2)), model[0].bias.data.zero_()
     >>> inputs = torch.tensor([[1.0, -1.0], [3.0, -1.0], [2.0, -1.0]])
     >>> study = Study(model.eval(), inputs, torch.zeros(3), {"test": range(3)})
-    >>> found = top_examples(study, k=2)
-    >>> found.of(Unit("0", 0))[0].tolist(), found.of(Unit("0", 1))[0].tolist()
+    >>> top = top_examples(study, k=2)
+    >>> top.of(Unit("0", 0))[0].tolist(), top.of(Unit("0", 1))[0].tolist()
     ([1, 2], [])
     """
     stream = UnitActivations(study, layers)
 
     def run() -> TopExamples:
-        *_, (_, found) = top_example_steps(stream, k, progress=progress)
-        assert found is not None
-        return found
+        *_, (_, top) = top_example_steps(stream, k, progress=progress)
+        assert top is not None
+        return top
 
     return stream.guard(run)
 
@@ -96,7 +94,7 @@ def top_examples(
 def top_example_steps(
     stream: UnitActivations, k: int, *, progress: bool = False
 ) -> Iterator[tuple[int, TopExamples | None]]:
-    """Examples read so far, chunk by chunk; what was found comes with the last.
+    """The number of examples read so far, chunk by chunk; the result comes with the last.
 
     Raises
     ------
@@ -104,17 +102,17 @@ def top_example_steps(
         If k is not positive.
     """
     if k < 1:
-        raise ValueError(f"k is {k}; ask for at least one example a unit.")
+        raise ValueError(f"k is {k}; ask for at least one example per unit.")
     count, n = len(stream.units), len(stream.examples)
     values = torch.empty(count, 0)
     places = torch.empty(count, 0, dtype=torch.int64)
     lowest = torch.full((count,), torch.inf)
     done = 0
-    for positions, found in stream.chunks(progress=progress):
-        lowest = torch.minimum(lowest, found.amin(0))
-        values = torch.cat([values, found.T], 1)
+    for positions, activations in stream.chunks(progress=progress):
+        lowest = torch.minimum(lowest, activations.amin(0))
+        values = torch.cat([values, activations.T], 1)
         places = torch.cat([places, positions.expand(count, -1)], 1)
-        # Stable, so that of equal examples the earlier one stays, whatever the chunks.
+        # Stable: of tied examples the earliest is kept, whatever the size of the chunks.
         values, order = values.sort(dim=1, descending=True, stable=True)
         values, order = values[:, :k], order[:, :k]
         places = places.gather(1, order)

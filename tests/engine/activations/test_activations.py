@@ -271,7 +271,7 @@ class Mixing(nn.Module):
     [
         ({"layers": ["units", "nope"]}, KeyError, "there is no layer 'nope'"),
         ({"layers": []}, ValueError, "there is no layer to read"),
-        ({"copies": 0}, ValueError, "copies is 0; each example needs at least one"),
+        ({"copies": 0}, ValueError, "copies is 0; give at least 1 copy per example"),
         ({"augment": lambda x, _g: x[:1]}, ValueError, "augment returned 1 rows for 10 copies"),
         ({"augment": lambda x, _g: None}, ValueError, "augment returned NoneType"),
         ({"examples": torch.tensor([6])}, ValueError, "examples names 6"),

@@ -21,7 +21,7 @@ def take(path: str, patch: pytest.MonkeyPatch) -> None:
     """Make one of the ways of counting look the quickest."""
     dtype = torch.float32 if path == "float32" else torch.int8
     patch.setattr(histograms, "_fastest", lambda _device: (dtype, float(path == "bincount")))
-    patch.setattr(histograms, "_seconds_a_pair", lambda _n: 1e-9)
+    patch.setattr(histograms, "_seconds_per_pair", lambda _n: 1e-9)
 
 
 @pytest.fixture(params=PATHS)
@@ -167,8 +167,8 @@ def test_codes_are_left_as_they_were() -> None:
 @pytest.mark.parametrize(
     ("codes", "bins", "words"),
     [
-        (torch.tensor([[0, 3]]), 3, "codes go from 0 to 3; with 3 bins they must be from 0 to 2"),
-        (torch.tensor([[-1, 2]]), 3, "codes go from -1 to 2"),
+        (torch.tensor([[0, 3]]), 3, "codes range from 0 to 3; with 3 bins they must be 0 to 2"),
+        (torch.tensor([[-1, 2]]), 3, "codes range from -1 to 2"),
         (torch.tensor([[0.0, 1.0]]), 2, "codes must be integers .* got torch.float32"),
         (torch.tensor([0, 1]), 2, r"codes must be integers \[units, examples\]"),
         (torch.empty(0, 5, dtype=torch.long), 2, "at least one of each"),
@@ -183,5 +183,5 @@ def test_a_wrong_argument_gets_one_sentence(codes: Tensor, bins: int, words: str
 
 
 def test_a_table_too_large_for_memory_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"would take 19\.1 GiB; take it tile by tile"):
+    with pytest.raises(ValueError, match=r"would take 19\.1 GiB; use histogram_tiles"):
         joint_histograms(torch.zeros(512, 3, dtype=torch.uint8), 99)

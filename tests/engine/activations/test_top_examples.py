@@ -64,11 +64,11 @@ def test_memory_does_not_grow_with_the_examples() -> None:
 
 
 def test_one_clear_sentence() -> None:
-    with pytest.raises(ValueError, match="k is 0; ask for at least one example a unit"):
+    with pytest.raises(ValueError, match="k is 0; ask for at least one example per unit"):
         top_examples(flat_study(), k=0)
     with pytest.raises(KeyError, match="no layer 'fc9'"):
         top_examples(flat_study(), layers=["fc9"])
-    with pytest.raises(KeyError, match="no activation of 1:0 was read"):
+    with pytest.raises(KeyError, match="activations of 1:0 were not read"):
         top_examples(flat_study(), layers=["0"]).of(mv.Unit("1", 0))
 
 
