@@ -2,6 +2,7 @@
 
 import json
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -97,6 +98,16 @@ def test_links_of_the_readme_lead_somewhere() -> None:
     for part in [*text.split("](")[1:], *text.split('src="')[1:], *text.split('srcset="')[1:]]:
         target = part.split(")")[0].split('"')[0]
         assert (ROOT / target).exists(), target
+
+
+TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+TEXTS += [*(ROOT / "docs").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
+
+
+@pytest.mark.parametrize("text", sorted(TEXTS), ids=lambda path: path.name)
+def test_dotted_names_in_a_text_lead_somewhere(text: Path) -> None:
+    for name in sorted(set(re.findall(r"\bmemviz(?:\.[A-Za-z_]\w*)+", text.read_text()))):
+        pkgutil.resolve_name(name)
 
 
 def test_changelog_has_this_version() -> None:
