@@ -71,7 +71,7 @@ def test_draws_every_region(bench):
 
 
 def test_the_single_files_work_as_the_joined_module_does(open_page, fake):
-    page = begin(open_page("?source=/index.js"), fake)
+    page = begin(open_page("?source=/modules.js"), fake)
     assert page.locator(".mv-now").first.inner_text() == ".43"
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from memviz.widgets.core import script, style
+from memviz.widgets.core import files, script, style
 
 PAGE = Path(__file__).parents[1] / "browser" / "page"
 
@@ -12,17 +13,31 @@ PAGE = Path(__file__).parents[1] / "browser" / "page"
 EVIL = '<img src=x onerror="window.pwned=1">'
 
 
+MODULES = {f"/{path.relative_to(path.parents[2]).as_posix()}": path for path in files("js")}
+
+
 def serve(route):
-    """The harness, the joined module and style sheet, from this checkout."""
-    name = route.request.url.split("?")[0].rsplit("/", 1)[1]
-    if name == "harness.html":
-        route.fulfill(body=(PAGE / name).read_text(), content_type="text/html")
-    elif name == "bundle.js":
+    """The harness, the joined module, its single files and the style sheet, from this checkout."""
+    name = urlsplit(route.request.url).path
+    if name == "/harness.html":
+        route.fulfill(body=(PAGE / name[1:]).read_text(), content_type="text/html")
+    elif name == "/bundle.js":
         route.fulfill(body=script(), content_type="text/javascript")
-    elif name == "style.css":
+    elif name == "/modules.js":
+        route.fulfill(body=all_modules(), content_type="text/javascript")
+    elif name in MODULES:
+        route.fulfill(body=MODULES[name].read_text(), content_type="text/javascript")
+    elif name == "/style.css":
         route.fulfill(body=style(), content_type="text/css")
     else:
         route.abort()
+
+
+def all_modules():
+    """A module that loads every file by itself and offers what the joined one does."""
+    index = "/core/static/index.js"
+    lines = [f'export * from "{index}";', f'export {{ default }} from "{index}";']
+    return "\n".join(lines + [f'import "{name}";' for name in MODULES])
 
 
 def play(page, *messages):

@@ -2,7 +2,7 @@
 /** A unit in words, in counts: the hover card and what a screen reader hears. */
 import { count, el, figure, put, say } from "./dom.js";
 
-/** [["4 of 120", " memorized examples with it, "], …]: numbers apart from words. */
+/** [["4 of 120", " memorized examples with it, "], …]: numbers apart from words. @param {Store} store */
 function lostWords(store, row) {
   const groups = store.study.groups;
   const lost = groups.map((g, i) => ({ ...g, n: store.lost[row * groups.length + i] }));
@@ -20,7 +20,7 @@ function lostWords(store, row) {
   return parts;
 }
 
-/** @returns {{name: string, rank: string, on: string, parts: string[][], score: string}} */
+/** @param {Store} store @returns {{name: string, rank: string, on: string, parts: string[][], score: string}} */
 export function unitWords(store, row) {
   const layer = store.layer(row);
   const score = store.score();
@@ -33,13 +33,13 @@ export function unitWords(store, row) {
   return { name: `${layer.name} unit ${row - layer.start}`, rank, on: off ? "Off. " : "On. ", parts, score: value };
 }
 
-/** The same as one line of text. */
+/** The same as one line of text. @param {Store} store */
 export function unitLine(store, row) {
   const { name, rank, on, parts, score } = unitWords(store, row);
   return `${name}, ${on.trim().toLowerCase()} ${score}${rank ? `, ${rank}` : ""}. ${parts.map((p) => p.join("")).join("")}`.trim();
 }
 
-/** Put a card under, or else over, the mark at (x, y, size) of the area that holds it. */
+/** Put a card under, or else over, the mark at (x, y, size) of the area that holds it. @param {View} view */
 export function placeCard(view, root, x, y, size) {
   const area = root.parentElement;
   const left = Math.max(0, Math.min(x + size / 2 - 100, area.clientWidth - root.offsetWidth));
@@ -53,6 +53,7 @@ export function placeCard(view, root, x, y, size) {
   put(root, { "data-flip": flip });
 }
 
+/** @param {View} view */
 export function hoverCard(view) {
   const { store } = view;
   const name = el("span");

@@ -1,8 +1,8 @@
 // @ts-check
 /** The lines above the regions: title and tools, the live sentence, the choices and the busy bar. */
-import { count, el, icon, put, say, segment } from "./dom.js";
-import { scorePicker } from "./layers.js";
+import { capital, count, el, icon, put, say, segment } from "./dom.js";
 
+/** @param {View} view */
 export function toolbar(view) {
   const { store } = view;
   const button = (name, words, title, type) => el("button", { class: `mv-btn mv-${name}`, type: "button", title, onclick: () => store.ask({ type }) }, icon(name), words);
@@ -28,18 +28,19 @@ export function toolbar(view) {
   return { root, update };
 }
 
-/** The sentence: seen at once, spoken once it has settled for 300 ms. */
+/** The sentence: seen at once, spoken once it has settled for 300 ms. @param {View} view */
 export function liveLine(view) {
   const { store } = view;
   const seen = el("p", { class: "mv-say", "aria-hidden": "true" });
   const spoken = el("output", { class: "mv-sentence mv-sr", "aria-live": "polite" });
   const error = el("p", { class: "mv-error", role: "alert" });
-  const hint = el("p", { class: "mv-note mv-savednote" }, `Saved picture: ${view.part === "deja_vu" ? "choosing pairs and switching units need" : "switching units needs"} a running kernel.`);
+  const hint = el("p", { class: "mv-note mv-savednote" }, `Saved picture: ${view.needs} a running kernel.`);
   const pre = el("pre", { tabindex: 0, "aria-label": "Code that rebuilds this view" });
   const copied = el("span", { class: "mv-note", role: "status" });
+  const code = () => /** @type {HTMLElement} */ (view.root.querySelector(".mv-code"));
   const shut = () => {
     panel.hidden = true;
-    view.root.querySelector(".mv-code")?.focus();
+    code()?.focus();
   };
   const panel = el("div", { class: "mv-codebox", hidden: true }, pre, copied, el("button", { class: "mv-btn mv-codeclose", type: "button", onclick: shut }, "close"));
   panel.addEventListener("keydown", (event) => event.key === "Escape" && shut());
@@ -71,7 +72,7 @@ export function liveLine(view) {
 
   /** @param {Set<string>} dirty */
   function update(dirty) {
-    write(store.note || (store.ahead || store.readout || store.gaps ? (store.ahead || store.readout || store.gaps).sentence : store.study ? "Reading the model …" : "Waiting for the kernel …"));
+    write(store.note || store.sentence || (store.study ? "Reading the model …" : "Waiting for the kernel …"));
     say(error, store.error ? (store.error.startsWith("!") ? store.error : `! ${store.error}`) : "");
     seen.hidden = Boolean(store.error);
     error.hidden = !store.error;
@@ -80,17 +81,14 @@ export function liveLine(view) {
   return { root, update, prompt: true, destroy: () => clearTimeout(timer) };
 }
 
-/** The sentence again where the units are: a click down there is answered in sight. */
+/** The sentence again where the units are: a click down there is answered in sight. @param {View} view */
 export function echoLine(view) {
   const root = el("p", { class: "mv-echo mv-note", "aria-hidden": "true" });
-  function update() {
-    const { readout, gaps } = view.store;
-    say(root, (readout || gaps || { sentence: "" }).sentence);
-  }
+  const update = () => say(root, view.store.sentence);
   return { root, update, prompt: true };
 }
 
-/** Slim bar with words, count and cancel; it keeps its place while idle. */
+/** Slim bar with words, count and cancel; it keeps its place while idle. @param {View} view */
 export function busyBar(view) {
   const { store } = view;
   const words = el("span", { class: "mv-cut" });
@@ -112,7 +110,37 @@ export function busyBar(view) {
   return { root, update };
 }
 
-/** Score, what is taken out, what stands in its place; the busy bar at the end. */
+/** The options of a list of scores, under the names of their groups where they have one. @param {Choice[]} scores */
+export function scoreOptions(scores) {
+  const option = (score) => el("option", { value: score.key }, score.label);
+  const groups = [...new Set(scores.map((score) => score.group).filter(Boolean))];
+  const grouped = groups.map((group) => el("optgroup", { label: group }, ...scores.filter((score) => score.group === group).map(option)));
+  return [...scores.filter((score) => !score.group).map(option), ...grouped];
+}
+
+/** The picker of scores with its filled or hatched swatch. @param {View} view */
+function scorePicker(view) {
+  const { store } = view;
+  const swatch = el("i", { class: "mv-kind", "aria-hidden": "true" });
+  const select = el("select", { class: "mv-score", onchange: () => store.choose("score", select.value) });
+  const root = el("label", { class: "mv-field" }, "Score", el("span", { class: "mv-pick" }, swatch, select));
+  let offered = null;
+  function update() {
+    if (!store.study || !store.state) return;
+    if (offered !== store.study.scores) {
+      offered = store.study.scores;
+      select.replaceChildren(...scoreOptions(offered));
+    }
+    for (const option of select.options) option.disabled = store.saved && !store.scores.has(option.value);
+    const chosen = offered.find((s) => s.key === store.state.score);
+    select.value = store.state.score;
+    swatch.classList.toggle("mv-est", Boolean(chosen && chosen.kind === "estimate"));
+    select.title = chosen ? capital(chosen.measure || "") : "";
+  }
+  return { root, update };
+}
+
+/** Score, what is taken out, what stands in its place; the busy bar at the end. @param {View} view */
 export function controls(view) {
   const { store } = view;
   const score = scorePicker(view);

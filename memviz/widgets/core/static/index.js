@@ -1,7 +1,7 @@
 // @ts-check
 /** The anywidget module: one store for each model, one view for each place it is shown. */
 import { createStore } from "./store.js";
-import { createView } from "../../workbench/static/workbench.js";
+import { createView } from "./view.js";
 
 // A host hands each call its own wrapper of the model, so the store is found by the model's `uid`.
 const stores = new Map();

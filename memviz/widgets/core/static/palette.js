@@ -34,11 +34,12 @@ export function watchTheme(node, fn) {
   };
 }
 
-/** The sheet's colours as canvas styles, and the ink ramp from paper to stroke. */
+/** The sheet's colours as canvas styles, and the ink ramp from paper to stroke. @returns {Palette} */
 export function readPalette(root) {
   const style = getComputedStyle(root);
   const get = (name) => style.getPropertyValue(`--mv-${name}`).trim();
   const steps = Array.from({ length: 11 }, (_, i) => get(`s${i}`));
+  /** @type {any} */
   const palette = { steps, hatches: new Map(), ramp: new Uint8ClampedArray(256 * 3), key: "" };
   for (const name of ["paper", "ink", "soft", "line", "edge", "wash", "null", "a0", "on"]) palette[name] = get(name);
   palette.plus = [1, 2, 3, 4, 5].map((i) => get(`o${i}`));

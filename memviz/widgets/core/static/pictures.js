@@ -1,7 +1,7 @@
 // @ts-check
 /** Pictures of the examples: sprite sheets, full images and attributions, drawn for the theme. */
 
-/** One view's sprite sheets. Stroke images are re-inked for the theme; photographs never. */
+/** One view's sprite sheets. Stroke images are re-inked for the theme; photographs never. @param {View} view */
 export function createPictures(view) {
   const inked = new Map(); // sheet → canvas, for the palette of `key`
   let key = "";

@@ -1,5 +1,6 @@
 // @ts-check
 /** What all views of one model share: messages decoded, the newest state, and what is asked of Python. */
+import { views } from "./views.js";
 
 const TYPES = { uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, float32: Float32Array };
 export const UNKNOWN = 65535; // a label or prediction that is not there
@@ -52,7 +53,7 @@ export function formatUnits(rows, layers) {
 
 /**
  * Ends of the scale, the ranked rows and each row's rank. An estimate is never ranked among exact values.
- * A user's score that can be negative is drawn from its least value up; an effect or conductance below 0 is drawn as 0.
+ * A score that can be negative is drawn from its least value up; one with a floor, such as an effect, never lower than that.
  */
 function rankScores(score, unranked) {
   const { value, state } = score;
@@ -65,7 +66,7 @@ function rankScores(score, unranked) {
     if (value[i] < min) min = value[i];
     if (state[i] === 2 || score.kind !== "exact") rows.push(i);
   }
-  score.low = ["effect", "estimate", "conductance", "aucg", "pair"].includes(score.key) ? 0 : min;
+  score.low = score.floor ?? min;
   score.max = Math.max(max, score.low);
   score.order = Uint32Array.from(rows.sort((a, b) => value[b] - value[a] || a - b));
   score.rank = new Uint32Array(value.length);
@@ -81,11 +82,12 @@ export function createStore(send, saved = false) {
   const pending = new Map(); // unit row → [wanted, time]
   let wanted = null; // {k, when} of the last top-k asked for
   let truth = null; // the newest state, as Python sent it
+  /** @type {Store} */
   const store = {
     saved,
     study: null, label: null, truth: null, group: null, layerOf: null,
-    sheets: [], tiles: new Map(), pairs: null, pair: null, gaps: null, chance: null, state: null, off: null, preview: null,
-    readout: null, ahead: null, random: null, before: null, after: null, change: null, flips: 0, timeline: null, rewound: null, inspected: null, scatter: null, firing: null,
+    sheets: [], state: null, off: null, preview: null, sentence: "",
+    readout: null, ahead: null, random: null, before: null, after: null, change: null,
     scores: new Map(), lost: null, lostState: null, most: null,
     examples: new Map(), progress: null, code: null, error: "", note: "",
 
@@ -182,28 +184,16 @@ export function createStore(send, saved = false) {
     choose(key, value) {
       if (!store.state) return;
       const field = { layers: "names", open: "example" }[key] || "key";
-      store.state[key === "open" ? "opened" : key] = value;
+      Object.assign(store.state, { [key === "open" ? "opened" : key]: value });
       store.ask({ type: key, [field]: value });
       store.emit("state");
     },
 
-    /** Other scores on the scatter: {x} or {y}, by key. */
-    axes(keys) {
-      Object.assign(store.scatter, keys);
-      store.ask({ type: "axes", keys });
-      store.emit("scatter");
-    },
-    /** "conv4:17", or an empty text. */
-    openUnit(unit) {
-      store.scatter.unit = unit;
-      store.ask({ type: "unit", unit });
-      store.emit("scatter");
-    },
-
     receive(msg, buffers = []) {
       const arrays = decode(msg, buffers);
-      const take = takers[msg.type];
-      if (take && take(msg, arrays) !== false) store.emit(msg.type);
+      const takes = tables.filter((table) => Object.hasOwn(table, msg.type));
+      // The store's own comes first: what it finds out of date reaches no view.
+      if (takes.length && takes.every((table) => table[msg.type](msg, arrays) !== false)) store.emit(msg.type);
     },
   };
 
@@ -237,12 +227,12 @@ export function createStore(send, saved = false) {
     if (pending.size || wanted) settle = setTimeout(() => (readUnits(), store.emit("state")), SETTLE);
   }
 
+  /** @type {Record<string, Taker>} */
   const takers = {
     study(msg, arrays) {
       truth = null;
       Object.assign(store, { study: msg, sheets: [], scores: new Map(), examples: new Map(), ...arrays });
-      Object.assign(store, { tiles: new Map(), pairs: null, pair: null, gaps: null, chance: null });
-      Object.assign(store, { state: null, off: new Uint8Array(msg.units), readout: null, ahead: null, random: null, before: null, after: null, change: null, lost: null, most: null });
+      Object.assign(store, { state: null, off: new Uint8Array(msg.units), sentence: "", readout: null, ahead: null, random: null, before: null, after: null, change: null, lost: null, most: null });
       store.layerOf = new Uint16Array(msg.units);
       msg.layers.forEach((layer, i) => store.layerOf.fill(i, layer.start, layer.start + layer.units));
       forget();
@@ -266,13 +256,13 @@ export function createStore(send, saved = false) {
     },
     readout(msg, arrays) {
       if (!store.study || (store.readout && msg.version < store.readout.version)) return false;
-      Object.assign(store, { readout: msg, ahead: null, error: "", note: "", ...arrays });
+      Object.assign(store, { readout: msg, ahead: null, sentence: msg.sentence, error: "", note: "", ...arrays });
       if (store.random && store.random.version !== msg.version) store.random = null;
     },
     /** One group's figures, sent before all of them where those take long. */
     ahead(msg) {
       if (!store.readout || msg.version <= store.readout.version) return false;
-      Object.assign(store, { ahead: msg, random: null });
+      Object.assign(store, { ahead: msg, sentence: msg.sentence, random: null });
     },
     random(msg) {
       if (!store.readout || msg.version !== store.readout.version) return false;
@@ -292,48 +282,10 @@ export function createStore(send, saved = false) {
       if (!saved) store.examples.clear();
       store.examples.set(key, { ...msg, ...arrays });
     },
-    timeline(msg) {
-      store.timeline = msg;
-    },
-    rewound(msg) {
-      store.rewound = msg;
-    },
-    scatter(msg) {
-      store.scatter = { ...msg };
-    },
-    firing(msg, arrays) {
-      store.firing = { ...msg, ...arrays };
-    },
     /** Scores that another view brought. */
     picks(msg) {
       if (!store.study) return false;
       store.study.scores = msg.scores;
-    },
-    inspected(msg, arrays) {
-      if (!store.state || msg.index !== store.state.opened) return false;
-      store.inspected = { ...msg, ...arrays };
-    },
-    /** Pictures by number, one row of squares a sheet. */
-    tiles(msg, { png }) {
-      createImageBitmap(new Blob([png], { type: "image/png" })).then((bitmap) => {
-        msg.numbers.forEach((number, i) => store.tiles.set(number, { bitmap, x: i * msg.side, side: msg.side }));
-        store.emit("tiles");
-      }, () => undefined);
-    },
-    pairs(msg) {
-      store.pairs = msg;
-    },
-    pair(msg) {
-      if (store.pair && msg.version < store.pair.version) return false;
-      store.pair = msg;
-    },
-    gaps(msg, arrays) {
-      if (!store.study || (store.gaps && msg.version < store.gaps.version)) return false;
-      const curves = Object.fromEntries(Object.entries(arrays).map(([name, values]) => [`${name}Curve`, values]));
-      Object.assign(store, { gaps: { ...msg, ...curves }, error: "", note: "" });
-    },
-    chance(msg) {
-      store.chance = msg;
     },
     progress(msg) {
       store.progress = msg.total ? msg : null;
@@ -348,5 +300,10 @@ export function createStore(send, saved = false) {
       store.note = msg.text;
     },
   };
+  const tables = [takers];
+  for (const view of views.values()) {
+    Object.assign(store, view.state());
+    tables.push(view.takers(store));
+  }
   return store;
 }

@@ -4,6 +4,7 @@ import { count, el, put, say, throttle } from "./dom.js";
 
 const HEIGHT = 34; // px of the bars
 
+/** @param {View} view */
 export function topSlider(view) {
   const { store } = view;
   const input = el("input", { class: "mv-k", type: "number", min: 0, step: 1, "aria-label": "number of units to take out, from the top of the ranking", placeholder: "–", onchange: typed });
@@ -104,7 +105,8 @@ export function topSlider(view) {
     line.style.width = thumb.style.left = `${100 * share}%`;
     thumb.classList.toggle("mv-loose", k === null);
     put(slider, { "aria-valuenow": k ?? 0, "aria-valuemax": n, "aria-valuetext": k === null ? `not set, ${count(n)} ranked` : `${count(k)} of ${count(n)} ranked units`, "aria-disabled": store.saved ? "true" : false });
-    if (view.root.getRootNode().activeElement !== input || dragged !== null) input.value = k === null ? "" : String(k);
+    const page = /** @type {Document | ShadowRoot} */ (view.root.getRootNode());
+    if (page.activeElement !== input || dragged !== null) input.value = k === null ? "" : String(k);
     input.max = String(n);
     input.disabled = store.saved || !n;
     input.style.width = `${Math.max(2, String(n).length) + 4.2}ch`;

@@ -285,7 +285,7 @@ export function unitMaps(view, only = null) {
     if (anyOff && !store.off.includes(1)) unmark();
     anyOff = store.off.includes(1);
     layout();
-    legend.update(size);
+    legend.update();
     paint();
     refresh();
   }
@@ -370,7 +370,7 @@ function drawOff(pen, x, y, size, palette, box, foot) {
   });
 }
 
-/** The magnitude scale: eleven steps, ticks where there is room, the measure in words. */
+/** The magnitude scale: eleven steps, ticks where there is room, the measure in words. @param {View} view */
 function scaleLegend(view) {
   const steps = el("div", { class: "mv-steps", "aria-hidden": "true" }, ...Array.from({ length: 11 }, (_, i) => el("i", { style: `background:var(--mv-s${i})` })));
   const ticks = el("div", { class: "mv-ticks" });

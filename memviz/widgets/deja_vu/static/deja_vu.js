@@ -5,7 +5,7 @@ import { gapsColumn } from "./gaps.js";
 
 const SIDES = [["Target model", "trained on this pair"], ["Target model", ""], ["Reference model", "never saw this pair"]];
 
-/** Draw a picture by its number; false while it is not there. */
+/** Draw a picture by its number; false while it is not there. @param {Store} store */
 function drawTile(store, canvas, number) {
   const tile = store.tiles.get(number);
   const side = tile ? tile.side : 8;
@@ -17,6 +17,7 @@ function drawTile(store, canvas, number) {
   return Boolean(tile);
 }
 
+/** @param {View} view */
 function pairList(view) {
   const { store } = view;
   const ask = (find, more = false) => store.ask({ type: "list", sort: sort.value, find, more });
@@ -91,6 +92,7 @@ function signed(value) {
   return value === 0 ? "0" : `${value > 0 ? "+" : "−"}${Math.abs(value).toFixed(2).replace(/^0/, "")}`;
 }
 
+/** @param {View} view */
 function pairHead(view) {
   const { store } = view;
   const canvas = el("canvas", { role: "img" });
@@ -154,6 +156,7 @@ function marked(caption, rare) {
   return caption.split(/([\p{L}\p{N}]+)/u).map((part) => (rare.has(part.toLowerCase()) ? el("span", { class: "mv-dv-private", title: "private word" }, part) : part));
 }
 
+/** @param {View} view */
 function strip(view, which) {
   const { store } = view;
   const [name, about] = SIDES[which];
@@ -213,6 +216,7 @@ function ordinal(n) {
   return `${n}${["th", "st", "nd", "rd"][last] || "th"}`;
 }
 
+/** @param {View} view */
 export function dejaVuRegion(view) {
   const { store } = view;
   const list = pairList(view);

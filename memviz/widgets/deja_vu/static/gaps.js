@@ -65,6 +65,7 @@ function survival(words) {
   return { node, show };
 }
 
+/** @param {View} view */
 export function gapsColumn(view) {
   const { store } = view;
   const rows = ROWS.map(([name, about, low]) => gapRow(String(name), String(about), Number(low)));

@@ -3,6 +3,7 @@
 import { count, el, figure, put, svg } from "../../core/static/dom.js";
 import { groupMark } from "../../core/static/palette.js";
 
+/** @param {View} view */
 export function inspectorRegion(view) {
   const { store } = view;
   const empty = el("p", { class: "mv-empty" }, "Choose a picture: its scores, its units and its neighbours stand here.");

@@ -1,8 +1,9 @@
 // @ts-check
 /** Beside the scatter: what is brushed, what to do with it, and what the marks mean. */
 import { count, el, say, svg } from "../../core/static/dom.js";
+import { askAxes } from "./ask.js";
 
-/** What is brushed, in words, and what to do with it. */
+/** What is brushed, in words, and what to do with it. @param {View} view */
 export function brushPanel(view, brushed, brush, focus) {
   const { store } = view;
   const button = (name, text, title, act) => el("button", { class: `mv-btn mv-${name}`, type: "button", title, onclick: act }, text);
@@ -16,7 +17,7 @@ export function brushPanel(view, brushed, brush, focus) {
   const part = el("p", { class: "mv-note mv-sofar" });
   const legend = dotLegend();
   let swept = ""; // the axis of an exact score
-  const rest = button("sweeprest", "Sweep the rest", "Go on with the exact sweep", () => (store.axes({ [swept]: store.scatter[swept] }), focus()));
+  const rest = button("sweeprest", "Sweep the rest", "Go on with the exact sweep", () => (askAxes(store, { [swept]: store.scatter[swept] }), focus()));
   const root = el("aside", { class: "mv-side", "aria-label": "Brushed units" }, el("h3", {}, "Brushed"), words,
     el("div", { class: "mv-sidetools" }, ablate, toggle, clear, undo), part, rest, lack, legend.root);
   function update() {
@@ -43,7 +44,7 @@ export function brushPanel(view, brushed, brush, focus) {
   return { root, update, scored };
 }
 
-/** What a score's values are, first what is surest; a user's own may be exact for some units alone. */
+/** What a score's values are, first what is surest; a user's own may be exact for some units alone. @param {Store} store */
 function scoreKinds(store, key) {
   if (store.swept(key)) return ["exact"];
   const pick = store.study.scores.find((s) => s.key === key);

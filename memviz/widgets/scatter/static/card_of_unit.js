@@ -3,7 +3,7 @@
 import { el, figure, say } from "../../core/static/dom.js";
 import { placeCard, unitWords } from "../../core/static/card.js";
 
-/** A unit's name, state and both scores, as words. */
+/** A unit's name, state and both scores, as words. @param {Store} store */
 export function scatterWords(store, row) {
   const { name, on } = unitWords(store, row);
   const value = (key) => {
@@ -13,7 +13,7 @@ export function scatterWords(store, row) {
   return [name, on.trim().replace(".", "").toLowerCase(), value(store.scatter.x), value(store.scatter.y)].filter(Boolean);
 }
 
-/** The hover card: both scores, and what the unit alone takes with it. */
+/** The hover card: both scores, and what the unit alone takes with it. @param {View} view */
 export function scatterCard(view) {
   const { store } = view;
   const name = el("span");

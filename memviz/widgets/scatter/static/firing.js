@@ -2,12 +2,14 @@
 /** The pictures that the opened unit fires on most, with the marks of their groups. */
 import { count, el, figure, icon, put, say } from "../../core/static/dom.js";
 import { groupColour, groupMark } from "../../core/static/palette.js";
+import { askUnit } from "./ask.js";
 
+/** @param {View} view */
 export function firingRegion(view) {
   const { store } = view;
   const title = el("span");
   const note = el("small");
-  const shut = el("button", { class: "mv-close", type: "button", "aria-label": "Close the unit", title: "Close (Esc)", onclick: () => store.openUnit("") }, icon("close"));
+  const shut = el("button", { class: "mv-close", type: "button", "aria-label": "Close the unit", title: "Close (Esc)", onclick: () => askUnit(store, "") }, icon("close"));
   const tiles = el("div", { class: "mv-fires", role: "group", "aria-label": "Pictures that it fires on most", onkeydown: keys });
   const words = el("p", { class: "mv-note", role: "status" });
   const groups = el("p", { class: "mv-note mv-firegroups" });

@@ -1,18 +1,20 @@
 // @ts-check
 /** Two scores of every unit against each other: brush units, ablate them, open one for its pictures. */
 import { count, el, put, say, svg } from "../../core/static/dom.js";
-import { busyBar } from "../../core/static/header.js";
+import { busyBar, scoreOptions } from "../../core/static/header.js";
+import { askAxes, askUnit } from "./ask.js";
 import { brushPanel } from "./brush.js";
 import { scatterCard, scatterWords } from "./card_of_unit.js";
 import { dotRadius, plotAxes, plotDots, plotScale } from "./plot.js";
 
 const NEAR = 9; // px from a dot at which the pointer is on it
 
+/** @param {View} view */
 export function scatterRegion(view) {
   const { store } = view;
   const axis = (key, label) => {
-    const select = el("select", { "data-axis": key, onchange: () => store.axes({ [key]: select.value }) });
-    return { select, root: el("label", { class: "mv-field" }, label, el("span", { class: "mv-pick" }, select)) };
+    const select = el("select", { "data-axis": key, onchange: () => askAxes(store, { [key]: select.value }) });
+    return { key, select, root: el("label", { class: "mv-field" }, label, el("span", { class: "mv-pick" }, select)) };
   };
   const across = axis("x", "Across");
   const up = axis("y", "Up");
@@ -38,6 +40,7 @@ export function scatterRegion(view) {
   let active = -1; // the row that the keys are on
   let layer = ""; // the one layer chosen
   let study = null;
+  let offered = null; // scores
   let marks = null; // {x, y, live, hollow, off, brushed, radius}, px by row
   let box = { left: 46, right: 400, top: 8, bottom: 300 };
   let byX = [];
@@ -56,6 +59,7 @@ export function scatterRegion(view) {
   }
 
   // ── the pointer ──
+  /** @returns {[number, number]} */
   const at = (event) => {
     const area = canvas.getBoundingClientRect();
     return [event.clientX - area.left, event.clientY - area.top];
@@ -118,7 +122,7 @@ export function scatterRegion(view) {
   }
   function open(row) {
     const { name, start } = store.layer(row);
-    store.openUnit(`${name}:${row - start}`);
+    askUnit(store, `${name}:${row - start}`);
   }
 
   // ── the keys: ← → in the order of x, ↑ ↓ in that of y ──
@@ -141,7 +145,7 @@ export function scatterRegion(view) {
     else if (event.key === "Enter" && active >= 0) open(active);
     else if (event.key === "a" && command) brush(byX);
     else if (event.key === "Escape" && brushed.size) brush([]);
-    else if (event.key === "Escape" && store.scatter && store.scatter.unit) store.openUnit("");
+    else if (event.key === "Escape" && store.scatter && store.scatter.unit) askUnit(store, "");
     else return;
     event.preventDefault();
   }
@@ -176,10 +180,10 @@ export function scatterRegion(view) {
 
   // ── drawing ──
   function fillPickers() {
-    for (const [{ select }, key] of [[across, "x"], [up, "y"]]) {
-      if (select.options.length !== store.study.scores.length || [...select.options].some((o, i) => o.value !== store.study.scores[i].key)) {
-        select.replaceChildren(...store.study.scores.map((s) => el("option", { value: s.key }, s.label)));
-      }
+    const fresh = offered !== store.study.scores;
+    offered = store.study.scores;
+    for (const { select, key } of [across, up]) {
+      if (fresh) select.replaceChildren(...scoreOptions(offered));
       for (const o of select.options) o.disabled = store.saved && !store.scores.has(o.value);
       select.value = store.scatter[key];
     }

@@ -9,6 +9,7 @@ const BEGIN = 26;
 const FINISH = 588;
 const rise = (value) => 8 + (HIGH - 32) * (1 - value);
 
+/** @param {View} view */
 export function timelineRegion(view) {
   const { store } = view;
   const lines = svg("g", {});

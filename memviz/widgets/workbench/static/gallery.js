@@ -7,6 +7,7 @@ import { UNKNOWN } from "../../core/static/store.js";
 const GAP = 10;
 const TEXT = 46; // px under each picture: two lines and the gap to the next row
 
+/** @param {View} view */
 export function gallery(view) {
   const { store } = view;
   const chips = el("div", { class: "mv-chips", role: "group", "aria-label": "Show" });

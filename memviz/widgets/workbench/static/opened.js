@@ -7,6 +7,7 @@ import { drawAttribution, drawImage } from "../../core/static/pictures.js";
 
 const CLASSES = 12;
 
+/** @param {View} view */
 export function openedExample(view, closed) {
   const { store } = view;
   const mark = el("span", { class: "mv-markbox" });
@@ -64,7 +65,7 @@ export function openedExample(view, closed) {
     say(forWords, `for ${whom}`);
     say(againstWords, `against ${whom}`);
     why.hidden = !study.methods.length;
-    for (const [part, key] of [[before, "attr_before"], [after, "attr_after"]]) {
+    for (const { part, key } of [{ part: before, key: "attr_before" }, { part: after, key: "attr_after" }]) {
       part.node.hidden = why.hidden;
       part.node.classList.toggle("mv-waiting", !(example && example[key]));
       put(part.canvas, { "aria-label": part.caption.textContent });
@@ -112,14 +113,14 @@ function largest(...maps) {
   return top;
 }
 
-/** The given class, the true class and the largest others, at most twelve, in order. */
+/** The given class, the true class and the largest others, at most twelve, in order. @param {Store} store */
 function chooseClasses(store, i, before, after) {
   const must = [store.label[i], store.truth ? store.truth[i] : UNKNOWN].filter((c) => c < before.length);
   const rest = Array.from(before, (p, c) => c).sort((a, b) => Math.max(before[b], after[b]) - Math.max(before[a], after[a]));
   return [...new Set([...must, ...rest])].slice(0, CLASSES).sort((a, b) => a - b);
 }
 
-/** ○ before, ● after: upright for short class names, in rows for long ones. */
+/** ○ before, ● after: upright for short class names, in rows for long ones. @param {Store} store */
 function probabilities(store, i, { prob_before: was, prob_after: now = was }) {
   const classes = chooseClasses(store, i, was, now);
   const role = (c) => [c === store.label[i] ? "given" : "", store.truth && c === store.truth[i] && store.truth[i] !== store.label[i] ? "true" : ""].filter(Boolean).join(", ");

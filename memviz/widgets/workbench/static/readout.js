@@ -52,6 +52,7 @@ function groupRow(name) {
   return { node, show };
 }
 
+/** @param {View} view */
 export function readoutColumn(view) {
   const { store } = view;
   const rows = el("div", { class: "mv-rows" });

@@ -1,7 +1,8 @@
 // @ts-check
 /** The list of layers: which are shown, how many units each has, its best score, how many are off. */
-import { capital, el, icon, put, say, svg } from "./dom.js";
+import { el, icon, put, say, svg } from "../../core/static/dom.js";
 
+/** @param {View} view */
 export function layerList(view) {
   const { store } = view;
   const find = el("input", { class: "mv-find", type: "search", placeholder: "Find a layer", "aria-label": "Find a layer", oninput: filter });
@@ -98,26 +99,4 @@ export function marksLegend() {
     ["keyboard focus", cell({ x: 2.5, y: 2.5, width: 10, height: 10, fill: "var(--mv-s4)" }, svg("rect", { x: 0, y: 0, width: 15, height: 15, rx: 3.5, fill: "none", stroke: "var(--mv-focus)", "stroke-width": 2 }))],
   ];
   return el("ul", { class: "mv-marks", "aria-label": "What the marks mean" }, ...rows.map(([words, mark]) => el("li", {}, mark, words)));
-}
-
-/** The picker of scores with its filled or hatched swatch. */
-export function scorePicker(view) {
-  const { store } = view;
-  const swatch = el("i", { class: "mv-kind", "aria-hidden": "true" });
-  const select = el("select", { class: "mv-score", onchange: () => store.choose("score", select.value) });
-  const root = el("label", { class: "mv-field" }, "Score", el("span", { class: "mv-pick" }, swatch, select));
-  let offered = null;
-  function update() {
-    if (!store.study || !store.state) return;
-    if (offered !== store.study.scores) {
-      offered = store.study.scores;
-      select.replaceChildren(...offered.map((s) => el("option", { value: s.key }, s.label)));
-    }
-    for (const option of select.options) option.disabled = store.saved && !store.scores.has(option.value);
-    const chosen = offered.find((s) => s.key === store.state.score);
-    select.value = store.state.score;
-    swatch.classList.toggle("mv-est", Boolean(chosen && chosen.kind === "estimate"));
-    select.title = chosen ? capital(chosen.measure || "") : "";
-  }
-  return { root, update };
 }
