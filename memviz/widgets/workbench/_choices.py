@@ -1,4 +1,4 @@
-"""What there is to pick: scores for the unit map, interventions, attribution methods."""
+"""What can be picked: scores for the unit map and the scatter, and attribution methods."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from memviz.probes.contest import LOCALIZERS
 from memviz.scores import Scores
 from memviz.study import Study
 from memviz.widgets.core import Choices
 
-ALWAYS = {"effect", "estimate", "conductance"}  # keys that no score of the user's own may have
+from ._localizers import LOCALIZER
+
+ALWAYS = {"effect", "estimate", "conductance"}
+_THE_SAME = {"exact ablation", "estimate", "conductance"}  # localizers that these three are
 
 _METHODS = [
     {"key": "integrated_gradients", "label": "integrated gradients"},
@@ -20,24 +24,37 @@ _METHODS = [
 ]
 
 
-def scores(study: Study, extra: Mapping[str, Scores]) -> Choices:
-    """The unit scores that a map can wear, the user's own last."""
+def scores(study: Study, own: Mapping[str, Scores]) -> Choices:
+    """The scores that a unit map can show, in three groups; the user's own come last."""
     names = list(study.groups)
     against = f" against {names[1]}" if len(names) > 1 else ""
-    found = [
-        {"key": "effect", "label": f"exact effect on {names[0]}{against}", "kind": "exact"},
-        {"key": "estimate", "label": "gradient × activation", "kind": "estimate"},
+    effect = f"exact effect on {names[0]}{against}"
+    picks = [
+        _pick("effect", effect, "exact", "exact"),
+        _pick("estimate", "estimate: gradient × activation", "estimate", "localizers"),
     ]
     if _has_gradients(study):
-        found.append({"key": "conductance", "label": "Captum conductance", "kind": "other"})
-    for key, one in extra.items():
-        kind = "estimate" if one.exact is not None and not one.exact.any() else "other"
-        found.append({"key": key, "label": one.name, "kind": kind})
-    return [{**score, "measure": ""} for score in found]
+        picks.append(_pick("conductance", "Captum conductance", "other", "localizers"))
+    for name in LOCALIZERS:
+        if name not in _THE_SAME:
+            picks.append(_pick(f"{LOCALIZER}{name}", name, "other", "localizers"))
+    for key, given in own.items():
+        estimated = given.exact is not None and not given.exact.any()
+        picks.append(_pick(key, given.name, "estimate" if estimated else "other", "your own"))
+    return picks
+
+
+def is_taken(key: str) -> bool:
+    """Whether a score of the user's own must not have this key."""
+    return key in ALWAYS or key.startswith(LOCALIZER)
+
+
+def _pick(key: str, label: str, kind: str, group: str) -> dict[str, str]:
+    return {"key": key, "label": label, "kind": kind, "measure": "", "group": group}
 
 
 def methods(study: Study) -> Choices:
-    """Attributions of an opened example; none where the inputs are not images."""
+    """Attributions for the opened example; none unless the inputs are images."""
     images = isinstance(study.inputs, Tensor) and study.inputs.dim() == 4
     return _METHODS if images and _has_gradients(study) else []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -12,39 +11,23 @@ import torch
 
 from memviz.engine.record import intervention
 from memviz.engine.sweep import Effects, default_units, estimate_effects, new_effects, sweep_steps
-from memviz.probes.contest import LOCALIZERS
 from memviz.scores import Scores
 from memviz.session import Session
-from memviz.widgets.core import (
-    TELL_EVERY,
-    Choices,
-    Message,
-    Worker,
-    extra_scores_message,
-    ranking,
-    unit_scores_message,
-)
+from memviz.widgets.core import TELL_EVERY, Choices, Message, Worker, extra_scores_message, ranking
 
 from . import _choices as choices
 from ._conductance import conductance
-from ._localizers import LocalizerScores
+from ._localizers import LOCALIZER, LocalizerScores, Onlookers
 from ._messages import effects_message, group_effect
 
 _SWEPT = {"effect", "estimate"}
 
 
-class Audience(Protocol):
-    """Who is told of scores, and says which are looked at."""
-
-    @property
-    def worn(self) -> set[str]:
-        """Keys of the scores that views show."""
+class Audience(Onlookers, Protocol):
+    """Which scores the views show, and where scores and progress are sent."""
 
     def tell_and_keep(self, message: Message, key: str | None = None) -> None:
-        """Tell every view, and every later one."""
-
-    def tell_progress(self, job: str, words: str, done: int, total: int) -> None:
-        """Tell how far a job is; a total of 0 ends it."""
+        """Send a message to every view, and to those opened later."""
 
 
 class ShownScores:
@@ -77,9 +60,7 @@ class ShownScores:
         self.effects: dict[str, Effects] = {}
         self.estimates: dict[str, Effects] = {}
         self._latest: dict[str, Message] = {}
-        self._localizers = LocalizerScores(worker.threaded)
-        self._wanted: list[str] = []  # keys of localizers still to be computed
-        self._variant = session.variant  # whose localizer scores the views show
+        self._localizers = LocalizerScores(session, worker, audience, self.units, self._tell)
         self._swept = ""  # the key last swept, to its end or until it was cancelled
         self._cancelled = False  # what is left of that sweep waits until it is asked for
         self._told = ""  # whose effects the views show
@@ -164,17 +145,15 @@ class ShownScores:
                 self.tell_effects(self.key)
         elif key == "conductance":
             self._worker.work("score", self._conductance_steps(), rank=2)
-        elif key.startswith(choices.LOCALIZER):
-            self._show_localizer(key)
+        elif key.startswith(LOCALIZER):
+            self._localizers.show(key)
         else:
             self._tell(extra_scores_message(key, self.extra[key], self.units), key)
 
     def state_changed(self) -> None:
         """Follow the session's intervention and variant."""
         self.sweep_if_new()
-        if self.session.variant != self._variant:
-            self._variant = self.session.variant
-            self._show_localizers_again()
+        self._localizers.state_changed()
         if self.key != self._told and self._audience.worn & _SWEPT and self.key in self.estimates:
             self.tell_effects(self.key)
 
@@ -190,9 +169,7 @@ class ShownScores:
             # Told by the thread itself, with what the step now running still brings.
             self._worker.work("left", self._left_steps(), rank=0)
         self._worker.drop("score")
-        self._worker.drop("localizer")
-        self._wanted.clear()
-        self._localizers.give_up()
+        self._localizers.cancel()
 
     def _left_steps(self) -> Iterator[None]:
         if self.key in self.estimates:
@@ -259,59 +236,6 @@ class ShownScores:
                 self._audience.tell_progress("score", "conductance of layer", *step)
             yield
         self._audience.tell_progress("score", "", 0, 0)
-
-    def _show_localizer(self, key: str) -> None:
-        if self._tell_localizer(key):
-            return
-        self._wanted = [*(other for other in self._wanted if other != key), key]
-        self._localizers.give_up()  # what is still wanted begins again
-        self._worker.work("localizer", self._localizer_steps(), rank=2)
-
-    def _show_localizers_again(self) -> None:
-        """Put the scores for another variant of the model in place of those shown."""
-        nothing = np.full(len(self.units), np.nan)
-        for key in [key for key in self._latest if key.startswith(choices.LOCALIZER)]:
-            if not self._tell_localizer(key):
-                label = key.removeprefix(choices.LOCALIZER)
-                self._tell(unit_scores_message(key, label, "", nothing), key)
-        for key in sorted(self._audience.worn):
-            if key.startswith(choices.LOCALIZER):
-                self._show_localizer(key)
-
-    def _tell_localizer(self, key: str) -> bool:
-        """Send a localizer's scores for this variant, if they are known."""
-        name = key.removeprefix(choices.LOCALIZER)
-        scores = self._localizers.known(name, self.session.variant)
-        if scores is not None:
-            message = extra_scores_message(key, replace(scores, name=name), self.units)
-            self._tell(message, key)
-        return scores is not None
-
-    def _localizer_steps(self) -> Iterator[None]:
-        while self._wanted:
-            key = self._wanted[0]
-            try:
-                yield from self._steps_of_localizer(key)
-            except ValueError:
-                if len(self._wanted) > 1:  # the others are not given up with this one
-                    self._worker.work("localizer", self._localizer_steps(), rank=2)
-                raise
-            finally:
-                if self._wanted[:1] == [key]:
-                    del self._wanted[0]
-        self._audience.tell_progress("score", "", 0, 0)
-
-    def _steps_of_localizer(self, key: str) -> Iterator[None]:
-        """Compute one, unless the views have gone on to another score or variant."""
-        name, variant = key.removeprefix(choices.LOCALIZER), self.session.variant
-        study = self.session.replay.study
-        for words in self._localizers.steps(name, variant, LOCALIZERS[name], study):
-            if key not in self._audience.worn or variant != self.session.variant:
-                return
-            self._audience.tell_progress("score", words, 0, 1)
-            yield
-        if variant == self.session.variant:
-            self._tell_localizer(key)
 
     def _tell(self, message: Message, key: str) -> None:
         self._latest[key] = message

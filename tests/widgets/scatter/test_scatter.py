@@ -105,7 +105,8 @@ def test_scores_given_later_are_offered_everywhere(study: mv.Study) -> None:
     score_scatter(session, scores=[unit_scores(study, "ClassMem")])
     (picks,) = [content for content, _ in told if content["type"] == "picks"]
     assert picks["scores"][-1] == {
-        **{"key": "ClassMem", "label": "ClassMem", "kind": "other", "measure": ""}
+        **{"key": "ClassMem", "label": "ClassMem", "kind": "other", "measure": ""},
+        "group": "your own",
     }
     # The same name again is the new values, told at once.
     told.clear()
