@@ -1,4 +1,4 @@
-"""Gradient norms of each example, without the gradients."""
+"""Gradient norms per example, without the gradients of each example."""
 
 from ._norms import GradientNorms as GradientNorms
 from ._norms import gradient_norms as gradient_norms

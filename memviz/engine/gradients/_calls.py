@@ -1,4 +1,4 @@
-"""Where a forward pass uses its parameters: which calls, with what, and their gradient's place."""
+"""Where a forward pass uses its parameters: the calls, and where their gradients arrive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from memviz.engine.record import METADATA, Layout, layout, leaves, tensors_in, version
 
 _T = Tensor
-# What they give holds each value of what they are given once, so a gradient's norm stays the same.
+# Their output holds each value of their input exactly once, so a gradient keeps its norm.
 _VIEWS: frozenset[Any] = frozenset(
     [
         *(_T.t, _T.transpose, _T.permute, _T.movedim, _T.view, _T.reshape, _T.flatten),
@@ -36,7 +36,7 @@ _VIEWS: frozenset[Any] = frozenset(
 
 @dataclass(frozen=True)
 class Seen:
-    """What a call was in a pass of another size."""
+    """A call's function and output shapes, to compare with a pass of another size."""
 
     function: Callable[..., Any]
     shapes: tuple[tuple[int, ...], ...]
@@ -44,9 +44,9 @@ class Seen:
 
 @dataclass(frozen=True)
 class Source:
-    """A parameter, or a tensor that was made from parameters alone.
+    """A parameter, or a tensor made from parameters alone.
 
-    ``of`` names the parameters; ``is_view`` where it is one of them, reshaped at most.
+    ``of`` names the parameters; ``is_view`` says whether it is one of them, at most reshaped.
     """
 
     tensor: Tensor
@@ -56,7 +56,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Use:
-    """A call in which sources meet the examples; its output's gradient arrives at ``edge``."""
+    """A call in which sources meet examples; the gradient of its output arrives at ``edge``."""
 
     index: int
     function: Callable[..., Any]
@@ -70,8 +70,8 @@ class Use:
 class ParameterCalls(TorchFunctionMode):
     """Finds every use of the parameters in one forward pass of ``examples`` examples.
 
-    ``other`` is what a pass of ``others`` examples called: a tensor without examples, such as a
-    position embedding, has the same shape in both.
+    ``other`` are the calls of a pass of ``others`` examples: a tensor that does not depend on the
+    examples, such as a position embedding, has the same shape in both.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class ParameterCalls(TorchFunctionMode):
         self.examples, self.other, self.others = examples, other, others
         self.seen: list[Seen] = []
         self.uses: list[Use] = []
-        # By id and version: a buffer that examples are written into is no longer free of them.
+        # By id and version: a buffer that examples were written into is no longer free of them.
         self.free: dict[tuple[int, int], Source] = {}
         for tensor in fixed:
             self._keep(Source(tensor, frozenset(), False))
@@ -94,7 +94,7 @@ class ParameterCalls(TorchFunctionMode):
 
     @property
     def alike(self) -> bool:
-        """Whether this pass made the same calls as the other one."""
+        """Whether this pass makes the same calls as the other one."""
         return [call.function for call in self.seen] == [call.function for call in self.other]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -104,13 +104,14 @@ class ParameterCalls(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             with self:
                 return _attention(*args, **kwargs)
-        found = [self.free.get((id(t), version(t))) for t in leaves(args, kwargs)[0]]
+        inputs = [self.free.get((id(t), version(t))) for t in leaves(args, kwargs)[0]]
         output = func(*args, **kwargs)
         outputs = tensors_in(output)
         index = len(self.seen)
         self.seen.append(Seen(func, tuple(tuple(tensor.shape) for tensor in outputs)))
-        sources = tuple(source for source in found if source is not None and source.of)
-        if None not in found and not self._grew(index):
+        sources = tuple(source for source in inputs if source is not None and source.of)
+        # Only free inputs and no growth with the batch: the output is free of the examples too.
+        if None not in inputs and not self._grew(index):
             of = frozenset[str]().union(*(source.of for source in sources))
             is_view = func in _VIEWS and len(sources) == 1 and sources[0].is_view
             for tensor in outputs:
@@ -134,17 +135,18 @@ class ParameterCalls(TorchFunctionMode):
         sources: tuple[Source, ...],
         outputs: list[Tensor],
     ) -> None:
-        found = None
+        known = None
         if len(outputs) == 1 and index < len(self.other) and len(self.other[index].shapes) == 1:
-            found = layout(
+            known = layout(
                 self.other[index].shapes[0], self.others, outputs[0].shape, self.examples
             )
-        edge = get_gradient_edge(outputs[0])  # the in-place calls that follow have their own
-        self.uses.append(Use(index, function, args, kwargs, sources, found, edge))
+        # The edge, not the tensor: a later in-place call gives the tensor another gradient.
+        edge = get_gradient_edge(outputs[0])
+        self.uses.append(Use(index, function, args, kwargs, sources, known, edge))
 
 
 def _opened(function: Any) -> Any:
-    """The same Python function without its question whether a mode is on: its calls are seen."""
+    """A copy of a Python function that does not look for a mode, so that a mode sees its calls."""
     names = {**function.__globals__, "has_torch_function": lambda _: False}
     opened = FunctionType(
         function.__code__, names, function.__name__, function.__defaults__, function.__closure__
@@ -153,5 +155,5 @@ def _opened(function: Any) -> Any:
     return opened
 
 
-# torch's attention is one call to a mode, with four parameters; inside it are linear layers.
+# To a mode torch's attention is one call with four parameters; opened, it is linear layers.
 _attention = _opened(F.multi_head_attention_forward)

@@ -15,12 +15,12 @@ from ._calls import ParameterCalls, Seen, Source, Use
 from ._parts import Part
 from ._rules import NotCoveredError, parts
 
-Found = dict[str, Tensor]
+Squares = dict[str, Tensor]  # squared norms [n] by parameter
 Value = Callable[[Tensor, Tensor], Tensor]
 
 
 class GhostNorms:
-    """What is learned of the model from a few examples, and the squared norms of any others."""
+    """Squared gradient norms of any examples, by rules that are checked on a few of them first."""
 
     def __init__(self, study: Study, examples: Tensor, labels: Tensor) -> None:
         self.study, self.examples, self.labels = study, examples, labels
@@ -30,13 +30,13 @@ class GhostNorms:
             raise ValueError(
                 "no parameter of the model requires a gradient; call model.requires_grad_(True)."
             )
-        # The lowest and the highest label; where they are one, some other example.
+        # Two examples to check the rules on, with different labels if there are any.
         pair = torch.stack([labels.argmin(), labels.argmax()])
         if pair[0] == pair[1]:
             pair[1] = len(labels) - 1 - pair[0]
         seen = trace(study.model, study.call(study.batch(examples[pair[:1]])))
         self.random, self.counting = seen.random, seen.counting
-        # Each result has its gradient beside it.
+        # Twice: each recorded result has a gradient of its own size.
         size = chunk_size(2 * seen.bytes, study.device, largest=2 * seen.largest)
         self.size = min(size, len(examples))
         self.one_by_one: set[str] = set()
@@ -49,12 +49,12 @@ class GhostNorms:
         with undisturbed(random=self.random, counting=self.counting):
             calls, outputs = self._pass(positions)
             slopes = _slopes(calls, outputs, positions, self._loss)
-            found = self._ghost(calls, slopes) if calls.alike else {}
-            rest = [name for name in self.parameters if name not in found]
+            squares = self._ghost(calls, slopes) if calls.alike else {}
+            rest = [name for name in self.parameters if name not in squares]
             if rest:
                 self.one_by_one.update(rest)
-                found |= self._alone(rest, positions, self._loss)
-        return torch.stack([found[name] for name in self.parameters])
+                squares |= self._alone(rest, positions, self._loss)
+        return torch.stack([squares[name] for name in self.parameters])
 
     def _loss(self, outputs: Tensor, positions: Tensor) -> Tensor:
         return self.study.task.loss(outputs, self.labels[positions].to(outputs.device))
@@ -65,8 +65,8 @@ class GhostNorms:
         if outputs.shape[:1] != positions.shape:
             raise ValueError(
                 f"a batch of {len(positions)} has outputs of shape {tuple(outputs.shape)}; the "
-                "task must take one row an example from what the model returns, also of a batch of "
-                "one, whose row squeeze() drops."
+                "task must return one row per example, even for a batch of one (squeeze() would "
+                "drop that row)."
             )
         return outputs
 
@@ -82,70 +82,71 @@ class GhostNorms:
             outputs = self._outputs(positions)
         if not outputs.requires_grad:
             raise ValueError(
-                "the model's outputs carry no gradient; its forward pass may run under "
-                "torch.no_grad, or detach what it returns."
+                "the model's outputs carry no gradient; remove torch.no_grad or detach from its "
+                "forward pass."
             )
         return calls, outputs
 
-    def _ghost(self, calls: ParameterCalls, slopes: Sequence[Tensor | None]) -> Found:
+    def _ghost(self, calls: ParameterCalls, slopes: Sequence[Tensor | None]) -> Squares:
         """Squared norms ``[n]`` of the parameters that rules cover."""
-        behind: dict[int, tuple[Source, list[Part]]] = {}
+        by_source: dict[int, tuple[Source, list[Part]]] = {}
         lost = set(self.one_by_one)
         for use, gradient in zip(calls.uses, slopes, strict=True):
             if gradient is None or all(source.of <= lost for source in use.sources):
                 continue
             try:
                 for source, part in parts(self._laid_out(use), gradient):
-                    behind.setdefault(id(source.tensor), (source, []))[1].append(part)
+                    by_source.setdefault(id(source.tensor), (source, []))[1].append(part)
             except NotCoveredError:
                 lost.update(*(source.of for source in use.sources))
+        # Parameters with the same sources share one backward pass per example.
         groups: dict[tuple[int, ...], list[str]] = {}
         for name in self.parameters:
             if name not in lost:
-                mine = tuple(key for key, (source, _) in behind.items() if name in source.of)
-                groups.setdefault(mine, []).append(name)
-        found: Found = {}
+                keys = tuple(key for key, (source, _) in by_source.items() if name in source.of)
+                groups.setdefault(keys, []).append(name)
+        squares: Squares = {}
         for keys, names in groups.items():
-            found |= self._norms(names, [behind[key] for key in keys], calls.examples)
-        return found
+            squares |= self._norms(names, [by_source[key] for key in keys], calls.examples)
+        return squares
 
     def _laid_out(self, use: Use) -> Use:
         if use.layout is None or use.index not in self.interleaved:
             return use
         return replace(use, layout=replace(use.layout, interleaved=True))
 
-    def _norms(self, names: list[str], behind: list[tuple[Source, list[Part]]], n: int) -> Found:
+    def _norms(self, names: list[str], used: list[tuple[Source, list[Part]]], n: int) -> Squares:
         """Squared norms of parameters that have the same sources."""
-        if len(behind) == 1 and behind[0][0].is_view and len(behind[0][1]) == 1:
-            return {names[0]: behind[0][1][0].squares().double().cpu()}
-        wanted = [self.parameters[name] for name in names]
+        if len(used) == 1 and used[0][0].is_view and len(used[0][1]) == 1:
+            return {names[0]: used[0][1][0].squares().double().cpu()}  # no gradients needed
+        parameters = [self.parameters[name] for name in names]
         squares = torch.zeros(len(names), n, dtype=torch.float64)
-        sources = [source.tensor for source, _ in behind]
-        for k in range(n if behind else 0):
+        sources = [source.tensor for source, _ in used]
+        for k in range(n if used else 0):
             rows = slice(k, k + 1)
-            mine = [
-                torch.cat([part.gradients(rows).reshape(1, *source.tensor.shape) for part in used])
-                for source, used in behind
+            of_sources = [
+                _total(of_source, rows, source.tensor.shape) for source, of_source in used
             ]
-            # What was made from parameters carries the sum back to them.
-            whole = torch.autograd.grad(
-                sources, wanted, [m.sum(0) for m in mine], retain_graph=True
-            )
-            squares[:, k] = _squares(whole)
+            # From tensors made of parameters, autograd carries the sum back to the parameters.
+            of_parameters = torch.autograd.grad(sources, parameters, of_sources, retain_graph=True)
+            squares[:, k] = _squares(of_parameters)
         return dict(zip(names, squares, strict=True))
 
-    def _alone(self, names: Sequence[str], positions: Tensor, value: Value) -> Found:
+    def _alone(self, names: Sequence[str], positions: Tensor, value: Value) -> Squares:
         """Squared norms by automatic differentiation, one example at a time."""
         rows = []
         for position in positions[:, None]:
             with torch.enable_grad():
                 total = value(self._outputs(position), position).sum()
-            wanted = [self.parameters[name] for name in names]
-            rows.append(_squares(torch.autograd.grad(total, wanted, allow_unused=True)))
+            parameters = [self.parameters[name] for name in names]
+            rows.append(_squares(torch.autograd.grad(total, parameters, allow_unused=True)))
         return dict(zip(names, torch.stack(rows, 1), strict=True))
 
     def _check(self, pair: Tensor) -> None:
-        """Hold the rules against automatic differentiation, on a slope that no loss flattens."""
+        """Compare the rules with automatic differentiation on two examples.
+
+        Of a random projection of the outputs, since the loss of a memorized example is nearly flat.
+        """
         with undisturbed(random=self.random, counting=self.counting):
             first, alone = self._pass(pair[:1])
             self.seen[1] = first.seen
@@ -155,6 +156,7 @@ class GhostNorms:
             truth = self._truth(outputs, pair)
             slopes = _slopes(calls, outputs, pair, _projected)
             wrong = self._wrong(calls, slopes, truth)
+            # Where rules fail, an example's places may be interleaved with the others': try that.
             self.interleaved = {
                 use.index
                 for use in calls.uses
@@ -166,21 +168,22 @@ class GhostNorms:
                 wrong = self._wrong(calls, slopes, truth)
         self.one_by_one |= wrong
 
-    def _truth(self, outputs: Tensor, pair: Tensor) -> Found:
-        """Squared norms from the batch itself: alone, a rounding may fall to ReLU's other side."""
+    def _truth(self, outputs: Tensor, pair: Tensor) -> Squares:
+        """Squared norms by automatic differentiation of each value of the batch."""
+        # Of the same batch: alone, an activation may round to the other side of a ReLU.
         with torch.enable_grad():
             values = list(_projected(outputs, pair))
-        wanted = list(self.parameters.values())
+        parameters = list(self.parameters.values())
         rows = [
-            _squares(torch.autograd.grad(value, wanted, retain_graph=True, allow_unused=True))
+            _squares(torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True))
             for value in values
         ]
         return dict(zip(self.parameters, torch.stack(rows, 1), strict=True))
 
     def _refuse_mixing(self, pair: Tensor, alone: Tensor, batched: Tensor) -> None:
-        """An example by itself must have the outputs and the loss that it has in a batch."""
-        self.study.task.margin(batched, self.labels[pair].to(batched.device))  # knows its labels
-        losses = [self._loss(one[None], k) for one, k in zip(alone, pair[:, None], strict=True)]
+        """An example must have the same outputs and loss alone as in a batch."""
+        self.study.task.margin(batched, self.labels[pair].to(batched.device))  # checks the labels
+        losses = [self._loss(row[None], k) for row, k in zip(alone, pair[:, None], strict=True)]
         for what, single, together in (
             ("output", alone, batched),
             ("loss", torch.cat(losses), self._loss(batched, pair)),
@@ -190,35 +193,41 @@ class GhostNorms:
             if not torch.allclose(single, together, rtol=slack, atol=scale, equal_nan=True):
                 raise ValueError(
                     f"an example has another {what} alone than in a batch: the examples mix, or "
-                    "the model draws random numbers; the gradient of one example needs a model and "
-                    "a loss that take each example by itself."
+                    "the model draws random numbers; use a model and a loss that treat each "
+                    "example independently."
                 )
 
     def _wrong(
-        self, calls: ParameterCalls, slopes: Sequence[Tensor | None], truth: Found
+        self, calls: ParameterCalls, slopes: Sequence[Tensor | None], truth: Squares
     ) -> set[str]:
-        """Parameters that no rule covers, whose rules fail, or that nothing could be seen of."""
-        found = self._ghost(calls, slopes) if calls.alike else {}
+        """Parameters that no rule covers, whose rules fail, or whose gradient was too small."""
+        by_rule = self._ghost(calls, slopes) if calls.alike else {}
         whole = torch.stack(list(truth.values())).sum(0).sqrt()
-        wrong = set(self.parameters) - found.keys()
-        for name, squares in found.items():
+        wrong = set(self.parameters) - by_rule.keys()
+        for name, squares in by_rule.items():
             norm, true = squares.clamp(min=0).sqrt(), truth[name].sqrt()
             dtype = self.parameters[name].dtype
             slack = _slack(dtype)
-            least = 10 * torch.finfo(dtype).eps * whole  # below, there is rounding alone
+            least = 10 * torch.finfo(dtype).eps * whole  # anything below is rounding
             plain = all(
                 use.layout is not None and use.layout.axis == 0 and use.layout.places == 1
                 for use in calls.uses
                 if any(name in source.of for source in use.sources)
             )
+            # No gradient to compare: trusted only where the layout leaves no choice.
             unseen = bool((true <= least).all()) and not plain
             if unseen or bool(((norm - true).abs() > slack * true + least).any()):
                 wrong.add(name)
         return wrong
 
 
+def _total(used: list[Part], rows: slice, shape: torch.Size) -> Tensor:
+    """The gradient of one source for one example: the sum over the calls that use it."""
+    return torch.cat([part.gradients(rows).reshape(1, *shape) for part in used]).sum(0)
+
+
 def _projected(outputs: Tensor, positions: Tensor) -> Tensor:
-    """The outputs along one random direction: a slope wherever the model has one."""
+    """The outputs along one random direction: it has a gradient wherever the model has one."""
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(outputs.shape[1:], generator=generator)
     return (outputs * direction.to(outputs)).reshape(len(outputs), -1).sum(1)
@@ -227,7 +236,7 @@ def _projected(outputs: Tensor, positions: Tensor) -> Tensor:
 def _slopes(
     calls: ParameterCalls, outputs: Tensor, positions: Tensor, value: Value
 ) -> Sequence[Tensor | None]:
-    """Gradient of the summed values with respect to what each use gave."""
+    """Gradient of the summed values with respect to the output of each use."""
     edges = [use.edge for use in calls.uses]
     with torch.enable_grad():
         total = value(outputs, positions).sum()
@@ -235,7 +244,7 @@ def _slopes(
 
 
 def _squares(gradients: Sequence[Tensor | None]) -> Tensor:
-    """Squared norm of each, float64; None is a gradient of nothing."""
+    """Squared norm of each gradient, float64; None counts as 0."""
     norms = [
         0.0 if g is None else float(torch.linalg.vector_norm(_dense(g), dtype=torch.float64))
         for g in gradients

@@ -1,10 +1,10 @@
-"""What one call leaves to one parameter, and the norms of each example's gradient from it.
+"""What one call contributes to a parameter's gradient, per example, and the norms from it.
 
 ``squares`` are the squared norms of all examples, where possible without the gradients themselves
 ("ghost norms"): Goodfellow 2015 (arXiv:1510.01799) for linear layers, Bu et al. 2022
 (arXiv:2205.10683) over unfolded inputs for convolutions. Here a convolution's Gram matrix is that
-of the input as it is, summed over the shifts of the kernel, which needs no unfolding.
-``gradients`` are those of a few examples: where a parameter is used twice, they are added first.
+of the input itself, summed over the shifts of the kernel, so nothing is unfolded.
+``gradients`` are those of a few examples, to be added where a parameter is used more than once.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Cost of a value of a gradient (written and read again) and of a Gram matrix, in multiply-adds:
-# fitted to one thread of a Zen 4 core in float32; benchmarks/gradient_norms.py shows where it ends.
+# What a value of a gradient (written and read again) and of a Gram matrix cost, in multiply-adds:
+# fitted to one thread of a Zen 4 core in float32; benchmarks/gradient_norms.py tests the choice.
 _OF_GRADIENT = 50
 _OF_GRAM = 20
-# Values of what is worked on at once, so that it stays in cache.
+# Values worked on at once: few enough to stay in cache.
 _BLOCK = 2**17
-# A Gram sum this many times smaller than the sum of its terms has lost digits.
+# A Gram sum this many times smaller than the sum of its absolute terms has lost too many digits.
 _CANCELLED = 64
 
 Shifts = list[tuple[slice, slice]]
 
 
 class Part(Protocol):
-    """What one call leaves to one source."""
+    """What one call contributes to the gradient of one source."""
 
     def squares(self) -> Tensor:
         """Squared norm of each example's gradient, ``[n]``."""
 
     def gradients(self, rows: slice) -> Tensor:
-        """Gradients of some examples, ``[rows, ...]``, in the order of the source's values."""
+        """Gradients of some examples, ``[rows, ...]``, flattened in the source's order."""
 
 
 @dataclass
 class Summed:
-    """Small enough to have at once, ``[n, ...]``: biases, scales, embeddings of positions."""
+    """Gradients small enough to hold, ``[n, ...]``: of biases, scales, position embeddings."""
 
     values: Tensor
 
@@ -63,7 +63,7 @@ class Product:
     transposed: bool = False
 
     def squares(self) -> Tensor:
-        """|Σ_p g_p a_pᵀ|² = Σ_pq (a_p·a_q)(g_p·g_q), or from the product where that is cheaper."""
+        """|Σ_p g_p a_pᵀ|² = Σ_pq (a_p·a_q)(g_p·g_q), or from the product if that is cheaper."""
         n, positions, features = self.a.shape
         size = features * self.g.shape[2]
         if positions == 1:
@@ -72,14 +72,14 @@ class Product:
             positions + _OF_GRADIENT
         ):
             return _squares(self, n, size)
-        found = []
+        squares = []
         for rows in _blocks(n, positions**2):
             a, g = self.a[rows], self.g[rows]
-            found.append(_inner(self, rows, a @ a.mT, g @ g.mT))
-        return torch.cat(found)
+            squares.append(_inner(self, rows, a @ a.mT, g @ g.mT))
+        return torch.cat(squares)
 
     def gradients(self, rows: slice) -> Tensor:
-        """``gᵀ a``; ``aᵀ g`` where the weight is stored as inputs by outputs."""
+        """``gᵀ a``; ``aᵀ g`` if the weight is stored as inputs × outputs."""
         a, g = self.a[rows], self.g[rows]
         return a.mT @ g if self.transposed else g.mT @ a
 
@@ -93,8 +93,9 @@ class Lookup:
     size: int
 
     def squares(self) -> Tensor:
-        """Gradients of equal indices are added first; no table is made."""
+        """Gradients of equal indices are added first, without the whole tables."""
         n, device = len(self.ids), self.ids.device
+        # One key per example and index, so that equal indices of two examples stay apart.
         keys = self.ids + self.size * torch.arange(n, device=device)[:, None]
         known, place = keys.unique(return_inverse=True)
         sums = self.g.new_zeros(len(known), self.g.shape[2])
@@ -102,7 +103,7 @@ class Lookup:
         return self.g.new_zeros(n).index_add_(0, known // self.size, sums.square().sum(1))
 
     def gradients(self, rows: slice) -> Tensor:
-        """The tables, mostly zero."""
+        """The whole tables, mostly zero, ``[rows, size, features]``."""
         ids, g = self.ids[rows], self.g[rows]
         keys = ids + self.size * torch.arange(len(ids), device=ids.device)[:, None]
         tables = g.new_zeros(len(ids) * self.size, g.shape[2])
@@ -112,7 +113,7 @@ class Lookup:
 
 @dataclass
 class Convolution:
-    """Inputs ``[n, k, channels, ...]``, gradients ``[n, k, units, ...]``: k images an example."""
+    """Inputs ``[n, k, channels, ...]``, gradients ``[n, k, units, ...]``: k images per example."""
 
     a: Tensor
     g: Tensor
@@ -125,7 +126,7 @@ class Convolution:
     groups: int
 
     def squares(self) -> Tensor:
-        """From shifted Gram matrices where they are cheaper, else from each example's gradient."""
+        """From shifted Gram matrices if they are cheaper, else from each example's gradient."""
         n, size = len(self.a), self.weight.numel()
         plain = self.weight.dim() == 4 and not self.transposed and self.groups == 1
         if plain and self.weight[0, 0].numel() <= self.stride[0] * self.stride[1]:
@@ -133,11 +134,11 @@ class Convolution:
         after = self.g[0, 0, 0].numel()
         if not plain or self.a.shape[1] > 1 or self._gram_cost() > size * (after + _OF_GRADIENT):
             return _squares(self, n, size)
-        found = [_inner(self, rows, *self._grams(rows)) for rows in _blocks(n, after**2)]
-        return torch.cat(found)
+        squares = [_inner(self, rows, *self._grams(rows)) for rows in _blocks(n, after**2)]
+        return torch.cat(squares)
 
     def gradients(self, rows: slice) -> Tensor:
-        """Each example's weight gradient, by the library's own kernel."""
+        """Each example's weight gradient, by torch's own kernel."""
         return torch.stack(
             [
                 torch.ops.aten.convolution_backward(
@@ -149,7 +150,7 @@ class Convolution:
         )
 
     def _patches(self) -> Product:
-        """Where patches do not overlap: a linear layer on them."""
+        """The linear layer on patches that a convolution without overlap is."""
         a = F.unfold(
             self.a.flatten(0, 1),
             self.weight.shape[2:],
@@ -161,7 +162,7 @@ class Convolution:
         return Product(positions, self.g.flatten(3).transpose(2, 3).flatten(1, 2))
 
     def _gram_cost(self) -> int:
-        """Of both Gram matrices and the shifts, in multiply-adds."""
+        """Cost of both Gram matrices and the shifts, in multiply-adds."""
         units, channels, *kernel = self.weight.shape
         after = self.g[0, 0, 0].numel() ** 2
         before = [phase[0, 0].numel() ** 2 for phase, _, _ in self._phases(slice(0, 1))]
@@ -177,6 +178,7 @@ class Convolution:
             height, width = phase.shape[2:]
             a = phase.flatten(2)
             pixels = (a.mT @ a).view(-1, height, width, height, width)
+            # Summed along one axis of the kernel and then the other: kh + kw shifts, not kh * kw.
             columns = pixels.new_zeros(len(a), high, width, high, width)
             for to, of in down:
                 columns[:, to, :, to] += pixels[:, of, :, of]
@@ -185,14 +187,14 @@ class Convolution:
         return patches.view(len(g), high * wide, -1), g.mT @ g
 
     def _phases(self, rows: slice) -> Iterator[tuple[Tensor, Shifts, Shifts]]:
-        """The pixels that a place of the kernel may meet: every second one at stride 2, say."""
+        """The input split by stride: at stride 2, a kernel position meets every second pixel."""
         downs, acrosses = ([*self._shifts(axis)] for axis in (0, 1))
         for y, down in downs:
             for x, across in acrosses:
                 yield self.a[rows, 0, :, y :: self.stride[0], x :: self.stride[1]], down, across
 
     def _shifts(self, axis: int) -> Iterator[tuple[int, Shifts]]:
-        """For each phase: the outputs that see an input there, and these inputs, at each place."""
+        """For each phase and kernel position: the outputs, and the inputs they see there."""
         stride, after = self.stride[axis], self.g.shape[3 + axis]
         for phase in range(min(stride, self.a.shape[3 + axis])):
             before = len(range(phase, self.a.shape[3 + axis], stride))
@@ -215,16 +217,16 @@ def _blocks(n: int, values: int) -> Iterator[slice]:
 
 
 def _squares(part: Part, n: int, size: int) -> Tensor:
-    """From the gradients themselves, a few at a time."""
+    """From the gradients themselves, a few examples at a time."""
     return torch.cat([part.gradients(rows).flatten(1).square().sum(1) for rows in _blocks(n, size)])
 
 
 def _inner(part: Part, rows: slice, of_inputs: Tensor, of_gradients: Tensor) -> Tensor:
     """Inner products of Gram matrices; where they cancel, from the gradients themselves."""
     terms = of_inputs.mul_(of_gradients).flatten(1)
-    found = terms.sum(1)
-    lost = found * _CANCELLED < terms.abs().sum(1)
+    squares = terms.sum(1)
+    lost = squares * _CANCELLED < terms.abs().sum(1)
     for k in lost.nonzero()[:, 0].tolist():
         row = rows.start + k
-        found[k] = part.gradients(slice(row, row + 1)).square().sum()
-    return found
+        squares[k] = part.gradients(slice(row, row + 1)).square().sum()
+    return squares

@@ -1,4 +1,4 @@
-"""The rules: what a call of each kind leaves to its parameters, from its output's gradient."""
+"""The rules: what each kind of call contributes to its parameters, from its output's gradient."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _EMBEDDING = ("input", "weight", "padding_idx", "max_norm", "norm_type")
 
 
 class NotCoveredError(Exception):
-    """No rule tells each example's gradient from such a call."""
+    """No rule gives each example's gradient for such a call."""
 
 
 def parts(use: Use, gradient: Tensor) -> list[tuple[Source, Part]]:
-    """What a call leaves to each of its sources, from the gradient of its output.
+    """What a call contributes to each of its sources, from the gradient of its output.
 
     Raises
     ------
     NotCoveredError
-        If no rule holds for it.
+        If no rule covers the call.
     """
     if use.function not in _RULES or use.layout is None:
         raise NotCoveredError
@@ -39,14 +39,14 @@ def parts(use: Use, gradient: Tensor) -> list[tuple[Source, Part]]:
     if len(use.args) > len(names) or not given.keys() <= set(names):
         raise NotCoveredError
     sources = {id(source.tensor): source for source in use.sources}
-    found = []
+    contributions = []
     for role, value in given.items():
         if id(value) in sources:
             part = rule(use.function, role, given, _full(gradient), use.layout)
-            found.append((sources[id(value)], part))
-    if len(found) != len(use.sources):
-        raise NotCoveredError  # one of them stands in a list, say
-    return found
+            contributions.append((sources[id(value)], part))
+    if len(contributions) != len(use.sources):
+        raise NotCoveredError  # a source inside a list, for example
+    return contributions
 
 
 def _linear(
@@ -97,6 +97,7 @@ def _norm(
         raise NotCoveredError
     values = layout.rows(gradient)
     if role == "weight":
+        # The weight multiplies the normalized input: the same call without weight and bias.
         plain = given | dict.fromkeys(given.keys() & {"weight", "bias"})
         values = values * layout.rows(_full(function(**plain)))
     if function in (F.layer_norm, F.rms_norm):
@@ -114,6 +115,7 @@ def _embedding(
     if layout.axis == gradient.dim() - 1:
         raise NotCoveredError
     ids, g = layout.rows(given["input"]).flatten(1), layout.rows(gradient).flatten(1, -2)
+    # Autograd gives the padding row no gradient.
     if given.get("padding_idx") is not None:
         g = g * (ids != given["padding_idx"] % len(given["weight"]))[..., None]
     return Lookup(ids, g, len(given["weight"]))
@@ -131,7 +133,7 @@ def _broadcast(
 
 
 def _summed(rows: Tensor, source: Tensor) -> Summed:
-    """Each example's gradient of a tensor that was broadcast: the sum over its copies."""
+    """Each example's gradient of a broadcast tensor: the sum over its copies."""
     lead = rows.dim() - 1 - source.dim()
     if lead < 0:
         raise NotCoveredError
@@ -143,18 +145,19 @@ def _summed(rows: Tensor, source: Tensor) -> Summed:
 
 
 def _full(tensor: Tensor) -> Tensor:
+    # Sums of squares leave the range of half precision.
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _tuple(value: Any, axes: int) -> tuple[int, ...]:
-    found = (value,) * axes if isinstance(value, int) else tuple(value)
-    return found * axes if len(found) == 1 else found
+    values = (value,) * axes if isinstance(value, int) else tuple(value)
+    return values * axes if len(values) == 1 else values
 
 
 def _padded(
     a: Tensor, padding: str, kernel: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[Tensor, int]:
-    """The input with its ``"same"`` padding, which may be one more at the far end."""
+    """The input with its ``"same"`` padding, which may be one wider at the end than the start."""
     if padding == "valid":
         return a, 0
     totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
