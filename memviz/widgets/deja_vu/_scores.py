@@ -158,7 +158,7 @@ class DejaVuScores:
         state = np.where(~np.isnan(exact), 2, np.where(np.isnan(value), 0, 1)).astype(np.uint8)
         content: dict[str, Any] = {"type": "scores", "key": key, "label": label, "note": note}
         words = f"{measure}; heads are not ranked" if self._heads else measure
-        content |= {"measure": words, "unranked": self._heads}
+        content |= {"measure": words, "unranked": self._heads, "floor": 0}
         counts = {"kind": "exact", "done": int((state == 2).sum()), "total": len(value)}
         filled = np.nan_to_num(value).astype(np.float32)
         self._audience.tell_and_keep(

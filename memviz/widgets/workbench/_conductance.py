@@ -35,4 +35,5 @@ def conductance(
         value[start : start + layer.units] = scores.values
         yield count, len(layers)
     label, measure = f"Captum conductance of {whose}", "logits of the given label"
-    yield unit_scores_message("conductance", label, measure, value)
+    content, buffers = unit_scores_message("conductance", label, measure, value)
+    yield Message({**content, "floor": 0}, buffers)

@@ -149,7 +149,8 @@ def effects_message(
         "note": note,
     }
     content |= {"kind": "estimate" if exact is None else "exact", "done": done}
-    content |= {"total": len(values)}
+    # A unit whose ablation does no harm is drawn as 0, however far below it is.
+    content |= {"total": len(values), "floor": 0}
     return pack(content, value=values.astype(np.float32), state=state, **arrays)
 
 
