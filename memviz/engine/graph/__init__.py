@@ -1,4 +1,4 @@
-"""The recorded pass as a graph of calls: only what changes is computed."""
+"""The recorded pass as a graph of calls, of which only what changes is computed."""
 
 from ._demand import narrowed as narrowed
 from ._graph import Graph as Graph

@@ -1,8 +1,8 @@
-"""What the output asks of each value: a token's classifier needs one token of the last block.
+"""What the output needs of each value: a class token's head needs one token of the last block.
 
-A transformer that reads ``x[:, 0]`` at its end computes the other positions behind the last
+A transformer that reads ``x[:, 0]`` at its end computes all other positions after the last
 attention for nothing. Going backwards from such a selection, each call that works position by
-position is made for the one position alone; attention needs it as the query only.
+position is narrowed to that position; attention needs it only as the query.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ class At:
 
 
 def narrowed(nodes: list[Node], returned: set[int]) -> list[Node]:
-    """The same calls, made for one position where nothing else is asked for.
+    """The same calls, narrowed to one position where nothing else is needed.
 
     Calls whose results nobody reads are dropped.
     """
     nodes = _living(nodes, returned)
-    asked: dict[int, set[At | None]] = {key: {None} for key in returned}
+    demands: dict[int, set[At | None]] = {key: {None} for key in returned}  # None: all of it
     pulls: dict[int, dict[int, At]] = {}
-    for node in reversed(nodes):
-        pull = _pull(node, asked)
+    for node in reversed(nodes):  # a value's readers come before its maker
+        pull = _pull(node, demands)
         pulls[node.index] = pull
         for tensor in node.inputs:
-            asked.setdefault(id(tensor), set()).add(pull.get(id(tensor)))
+            demands.setdefault(id(tensor), set()).add(pull.get(id(tensor)))
     if not any(pulls.values()):
         return nodes
-    return _rewritten(nodes, asked, pulls)
+    return _rewritten(nodes, demands, pulls)
 
 
 def _living(nodes: list[Node], returned: set[int]) -> list[Node]:
@@ -53,18 +53,19 @@ def _living(nodes: list[Node], returned: set[int]) -> list[Node]:
     return kept[::-1]
 
 
-def _pull(node: Node, asked: dict[int, set[At | None]]) -> dict[int, At]:
+def _pull(node: Node, demands: dict[int, set[At | None]]) -> dict[int, At]:
     """Which inputs are needed at one position only, and where."""
     if node.mutates or len(node.outputs) != 1:
         return {}
     chosen = _selection(node)
     if chosen is not None:
         return {id(node.args[0]): chosen}
-    (want,) = wants if len(wants := asked.get(id(node.out), set())) == 1 else (None,)
+    (want,) = wants if len(wants := demands.get(id(node.out), set())) == 1 else (None,)
     return {} if want is None else _through(node, want)
 
 
 def _selection(node: Node) -> At | None:
+    """The position that ``x[:, k]`` selects; None for any other call."""
     if node.name != "getitem" or node.args[0].dim() < 2:
         return None
     index = node.args[1]
@@ -76,6 +77,7 @@ def _selection(node: Node) -> At | None:
 
 
 def _through(node: Node, want: At) -> dict[int, At]:
+    """Where the inputs are needed if the output is needed at one position; else nothing."""
     source, rank = node.args[0], node.out.dim()
     if node.name in names_of_unary() and len(node.inputs) == 1:
         return {id(source): want}
@@ -89,10 +91,11 @@ def _through(node: Node, want: At) -> dict[int, At]:
         same = source.shape[: want.axis + 1] == node.out.shape[: want.axis + 1]
         return {id(source): want} if same else {}
     if node.name == "transpose":
-        one, two = (int(axis) % rank for axis in node.args[1:3])
-        axis = {one: two, two: one}.get(want.axis, want.axis)
+        first, second = (int(axis) % rank for axis in node.args[1:3])
+        axis = {first: second, second: first}.get(want.axis, want.axis)
         return {id(source): At(axis, want.position)}
     if node.name == "scaled_dot_product_attention" and want.axis == rank - 2:
+        # A mask or is_causal would have to be narrowed too; keys and values are needed whole.
         alone = len(node.args) == 3 and not any(node.kwargs.get(k) for k in ("is_causal",))
         if alone and node.kwargs.get("attn_mask") is None and not node.kwargs.get("enable_gqa"):
             return {id(source): want} if source is not node.args[1] else {}
@@ -100,17 +103,17 @@ def _through(node: Node, want: At) -> dict[int, At]:
 
 
 def _operands(node: Node, want: At) -> dict[int, At]:
-    found = {}
+    needed = {}
     for side in node.args[:2]:
         if isinstance(side, Tensor):
             axis = want.axis - (node.out.dim() - side.dim())
             if axis >= 0 and side.shape[axis] == node.out.shape[want.axis] != 1:
-                found[id(side)] = At(axis, want.position)
-    return found
+                needed[id(side)] = At(axis, want.position)
+    return needed
 
 
 def _rewritten(
-    nodes: list[Node], asked: dict[int, set[At | None]], pulls: dict[int, dict[int, At]]
+    nodes: list[Node], demands: dict[int, set[At | None]], pulls: dict[int, dict[int, At]]
 ) -> list[Node]:
     views: dict[tuple[int, At], Tensor] = {}
     written: list[Node] = []
@@ -120,8 +123,10 @@ def _rewritten(
         key = (id(tensor), at)
         if key not in views:
             views[key] = tensor.narrow(at.axis, at.position, 1)
-            whole = asked[id(tensor)] != {at} or not _can_narrow(makers.get(id(tensor)), pulls)
+            whole = demands[id(tensor)] != {at} or not _can_narrow(makers.get(id(tensor)), pulls)
             if whole and id(tensor) in makers:
+                # Computed whole and changing: the narrowing becomes a call. Negative indices are
+                # free, since recorded calls count from 0.
                 args = (tensor, at.axis, at.position, 1)
                 index = -1 - len(written)
                 narrow = Node(index, torch.narrow, args, {}, [tensor], [views[key]], {})
@@ -134,7 +139,7 @@ def _rewritten(
         if not new:
             written.append(node)
             continue
-        (want,) = asked[id(node.out)] if _selection(node) is None else (None,)
+        (want,) = demands[id(node.out)] if _selection(node) is None else (None,)
         out = node.out if want is None else view(node.out, want)
         inputs = [new.get(id(t), t) for t in node.inputs]
         given: tuple[Any, ...] = swap(node.args, new)

@@ -1,4 +1,4 @@
-"""A pass of changes through a graph: each call it reaches, by a rule or as it stands."""
+"""A pass of changes through a graph: each call it reaches, by a rule or by calling it again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Rule = Callable[["Flow", Node], Result]
 class Flow:
     """One pass of changes through a graph.
 
-    ``rules`` say how a change passes through a function; without one it is called as it stands.
+    ``rules`` say how a change passes through a function; a function without one is called again.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Flow:
         plan = graph.plan(edits)
         for node, release in zip(plan.nodes, plan.release, strict=True):
             self._step(node)
-            for key in release:
+            for key in release:  # bounds the memory of a pass
                 self.states.pop(key, None)
 
     def result(self) -> Any:
@@ -55,15 +55,15 @@ class Flow:
         return returned(self.graph.tape.raw, new) if new else self.graph.tape.raw
 
     def first(self, node: Node) -> State | None:
-        """What the call's first argument is now; nothing where it is as recorded."""
+        """What the call's first argument is now; None if it is as recorded."""
         return self.states.get(id(node.args[0])) if node.args else None
 
     def clean(self, value: Tensor) -> Tensor:
-        """A recorded activation, in the rows at hand."""
+        """A recorded activation, for the rows of this pass."""
         value = self.graph.recorded(value)
         if self.rows is None:
             return value
-        if self.batch == 1:  # stands for all rows without being copied
+        if self.batch == 1:  # one example for all rows, without a copy
             return value.expand(len(self.rows), *value.shape[1:])
         return value.index_select(0, self.rows)
 
@@ -73,17 +73,17 @@ class Flow:
         return self.rows is not None and self.batch > 1
 
     def room(self, base: Tensor) -> Tensor:
-        """Where to write: over a base that was gathered for this pass, else somewhere new."""
+        """Where to write: over a base that was gathered for this pass, else new memory."""
         return base if self.gathers else torch.empty_like(base)
 
     def clean_like(self, value: Any, out: Tensor) -> Any:
-        """A recorded operand, in the rows at hand where it has rows."""
+        """A recorded operand, for the rows of this pass if it has rows."""
         if self.rows is None or not isinstance(value, Tensor) or value.dim() != out.dim():
             return value
         return self.clean(value) if len(value) == self.batch else value
 
     def dense(self, value: Tensor) -> Tensor:
-        """A value as it stands now, all of it."""
+        """A value as it is now, all of it."""
         state = self.states.get(id(value))
         if state is None:
             return self.clean_like(value, value)  # type: ignore[no-any-return]
@@ -94,13 +94,13 @@ class Flow:
         return part.value - take(part.of, part.axis, part.features, self.rows)
 
     def whole(self, state: State) -> Tensor:
-        """All of a value: a part among the recorded rest, a bent record computed."""
+        """All of a value: a part amid the recorded rest, or a bent record worked out."""
         if isinstance(state, Tensor):
             return state
         return self._straight(state) if isinstance(state, Bent) else self._filled(state)
 
     def owns(self, value: Any, state: State | None) -> bool:
-        """Whether this call may overwrite the value: ours, and read by nothing else."""
+        """Whether this call may overwrite the value: made in this pass, and read by no other."""
         assert self.node is not None
         return (
             isinstance(state, Tensor)
@@ -109,15 +109,15 @@ class Flow:
         )
 
     def take_over(self, value: Tensor, state: Tensor) -> Tensor:
-        """The value, to be overwritten."""
+        """The value, safe to overwrite."""
         return state if self.owns(value, state) else state.clone()
 
     def only_first_changed(self, node: Node) -> bool:
-        """Whether the weights are what they were."""
+        """Whether all other inputs, such as weights, are as recorded."""
         return not any(id(tensor) in self.states for tensor in node.inputs[1:])
 
     def folded(self, node: Node) -> Node | None:
-        """The norm to fold in; none if the value between the two is edited."""
+        """The call to fold into this one; None if the value between them is edited."""
         return None if node.index in self.edits else self.graph.fold(node)
 
     def _step(self, node: Node) -> None:
@@ -134,7 +134,7 @@ class Flow:
             self._store(node, attention(node.function, args, kwargs, heads))
         elif any(id(tensor) in self.states for tensor in node.inputs):
             self._evaluate(node)
-        for edit in entering:  # whoever else reads it must meet what was there
+        for edit in entering:  # other readers must see the unedited value
             value = node.args[edit.site.argument]
             self.states.pop(id(value), None)
             if id(value) in before:
@@ -149,11 +149,11 @@ class Flow:
                 if isinstance(state := self.states.get(id(tensor)), Bent):
                     self.states[id(tensor)] = self.whole(state)
         rule = self._rules.get(node.name)
-        found = rule(self, node) if rule is not None and len(node.outputs) == 1 else None
-        if found is None:
+        result = rule(self, node) if rule is not None and len(node.outputs) == 1 else None
+        if result is None:
             self._generic(node)
             return
-        at = found if isinstance(found, At) else At(node.out, found)
+        at = result if isinstance(result, At) else At(node.out, result)
         self.states[id(at.out)] = at.state
         if node.name not in VIEWS and isinstance(at.state, Tensor):
             self.fresh.add(id(at.out))
@@ -164,7 +164,7 @@ class Flow:
 
     def _given(self, node: Node) -> tuple[Any, Any]:
         new = {id(t): self.dense(t) for t in node.inputs if id(t) in self.states}
-        for k in node.mutates:
+        for k in node.mutates:  # the record must stay as it is
             value = node.inputs[k]
             new[id(value)] = new.get(id(value), value).clone()
         self._copies = {k: new[id(node.inputs[k])] for k in node.mutates}
@@ -189,6 +189,7 @@ class Flow:
         return dense.index_copy_(axis, features, edit.part(now, features, self.rows))
 
     def _straight(self, bent: Bent) -> Tensor:
+        """A bent record worked out: one rank-1 or rank-2 product added to the record."""
         base = self.clean(bent.of)
         flat = (base if bent.ratio is None else base * bent.ratio).reshape(-1, base.shape[-1])
         if bent.ratio is None or bent.offset is None:
@@ -198,6 +199,7 @@ class Flow:
         return torch.addmm(flat, factors, directions).view(base.shape)
 
     def _filled(self, part: Part) -> Tensor:
+        """The recorded value with a part written over."""
         value = self.clean(part.of)
         if not self.gathers:
             value = value.clone()

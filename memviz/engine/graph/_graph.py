@@ -1,7 +1,7 @@
-"""The graph engine: a recorded pass as a graph of calls; only what changes is computed.
+"""The graph engine: a recorded pass as a graph of calls, of which only what changes is computed.
 
-The graph is read off the record, call by call, so whatever ran is in it; the model's own Python
-does not run again. Its answers equal the replay's to float tolerance, and are checked against it.
+The graph is read off the record call by call, so it contains all that ran; the model's own Python
+does not run again. Its answers equal replay's to float rounding, and are checked against it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ._demand import narrowed
 from ._kernels import Kernels, activation
 from ._nodes import BY_ROW, Node
 
-# Python has seen a value, so another value may take another path.
+# Calls by which Python sees a value: with another value it may take another path.
 _READS = {"item", "bool", "int", "float", "index", "tolist", "numpy", "array", "nonzero", "equal"}
 
 
 class Graph:
-    """One chunk's recorded pass, ready to be computed anew with changes."""
+    """One chunk's recorded pass, ready to be computed again with changes."""
 
     def __init__(self, tape: Tape, batch: int, kernels: Kernels, *, narrow: bool = True) -> None:
         self.tape, self.batch, self.kernels = tape, batch, kernels
@@ -31,7 +31,7 @@ class Graph:
         for index, call in enumerate(tape.calls):
             outputs = {id(t): t for t in [*tensors_in(call.output), *call.replaced.values()]}
             if not call.replaced and outputs.keys() <= {id(t) for t in call.inputs}:
-                continue  # handed back what it was given
+                continue  # it returned its own input, as dropout does in eval mode
             given = (call.function, call.args, call.kwargs, call.inputs)
             self.nodes.append(Node(index, *given, [*outputs.values()], call.replaced))
         self.returned = {id(t) for t in tensors_in(tape.raw)}
@@ -65,21 +65,21 @@ class Graph:
         return self._plans[key]
 
     def work(self, edits: Sequence[Edit]) -> int:
-        """Multiplications of these edits' pass; those of one narrow update are left out."""
+        """Multiplications that these edits take, without those of the first, narrow update."""
         heavy = [node.work for node in self.plan(edits).nodes]
         first = next((k for k, work in enumerate(heavy) if work and k), len(heavy))
         return sum(heavy[first + 1 :])
 
     def work_from(self, index: int) -> int:
-        """Multiplications of all calls from one on."""
+        """Multiplications of all calls from this index on."""
         return sum(node.work for node in self.nodes if node.index >= index)
 
     def fold(self, node: Node) -> Node | None:
-        """The norm behind a convolution, or the activation behind a linear layer, to go with it."""
+        """The norm after a convolution, or the activation after a linear layer, to fold into it."""
         return self._folds.get(node.index)
 
     def recorded(self, value: Tensor) -> Tensor:
-        """A recorded value, images channels last: what convolutions and their sums run best on."""
+        """A recorded value; images are channels last, on which convolutions run fastest."""
         if value.dim() != 4 or value.is_contiguous(memory_format=torch.channels_last):
             return value
         if id(value) not in self._channels_last:
@@ -87,13 +87,13 @@ class Graph:
         return self._channels_last[id(value)]
 
     def variance(self, norm: Node) -> Tensor:
-        """Variance of what a layer norm was given, along its last axis, ``[..., 1]``."""
+        """Variance of a layer norm's input along its last axis, ``[..., 1]``."""
         if norm.index not in self._variances:
             self._variances[norm.index] = norm.args[0].var(-1, correction=0, keepdim=True)
         return self._variances[norm.index]
 
     def only_read_by(self, tensor: Tensor, node: Node) -> bool:
-        """Whether nothing but this call needs the value."""
+        """Whether only this call reads the value."""
         return id(tensor) not in self.returned and self.readers.get(id(tensor)) == [node]
 
     def _fold(self, node: Node) -> Node | None:
@@ -125,7 +125,7 @@ class Graph:
         for key, place in last.items():
             if key in changed and key not in self.returned:
                 release[place].append(key)
-        # A site's own call is not made again unless something before it has changed.
+        # A call whose output is edited is not made again, so it need not work by row.
         inner = [node for node in nodes if starts.get(node.index) != "output"]
         by_row = all(self._is_by_row(node) for node in inner)
         return Plan(nodes, release, by_row, bool(changed & self.returned))
@@ -139,6 +139,7 @@ class Graph:
         return all(dim % node.args[0].dim() > 0 for dim in listed)
 
     def _is_by_row(self, node: Node) -> bool:
+        """Whether the call treats each example alone, so that some of them can be run."""
         if node.name not in BY_ROW or len(node.out) != self.batch or not self._keeps_rows(node):
             return False
         sides = [side for side in node.args[:2] if isinstance(side, Tensor)]
@@ -149,7 +150,10 @@ class Graph:
 
 @dataclass(frozen=True)
 class Plan:
-    """Calls to make in order, values that each was the last to read, and what is known of them."""
+    """The calls to make in order, with the values that each is the last to read.
+
+    ``by_row`` says whether all of them treat each example alone.
+    """
 
     nodes: list[Node]
     release: list[list[int]]

@@ -12,19 +12,19 @@ from ._graph import Graph
 from ._kernels import Kernels
 from ._run import run
 
-# Of the largest output: the two engines may differ by float rounding and no more.
+# Of the largest output: the engines may differ by float rounding and no more.
 TOLERANCE = 1e-5
 
 
 class Graphs:
-    """One graph for each chunk that is recorded.
+    """One graph per recorded chunk.
 
     Attributes
     ----------
     checked : set of str
         Layers that were compared with replay.
     refused : dict of layer name to str
-        Why a layer is run by replay; under ``""`` where the whole model is.
+        Why a layer is run by replay instead; the key ``""`` means the whole model.
     """
 
     def __init__(self, replay: Replay, kind: Intervention) -> None:
@@ -44,7 +44,7 @@ class Graphs:
 
     @torch.no_grad()
     def get(self, step: int, units: UnitSet) -> Graph | None:
-        """The chunk's graph, if it is right for these units' layers."""
+        """The chunk's graph, or None if it is not right for the layers of these units."""
         if "" in self.refused or any(name in self.refused for name in units.layers):
             return None
         graph = self._graph(step)
@@ -67,39 +67,41 @@ class Graphs:
                 return None
             if self.replay.engine != "replay":
                 self._graphs.clear()  # only one chunk's record is kept at a time
-            # A donor's activation has every position.
+            # A donor's activation has every position, so no value may be narrowed to one.
             narrow = self.kind.needs != "donor"
             batch = len(self.replay.chunk(step))
             known = Graph(tape, batch, self._kernels, narrow=narrow)
             self._graphs[step] = known
         return known
 
-    def _check(self, graph: Graph, step: int, asked: Unit) -> None:
-        """Compare with replay on two units: the one asked for, and the most active one."""
-        self.checked.add(asked.layer)
-        strongest = _strongest(graph.tape, self.edits(step, asked)[0])
+    def _check(self, graph: Graph, step: int, requested: Unit) -> None:
+        """Compare with replay on two units of a layer: the requested and the most active one."""
+        layer = requested.layer
+        self.checked.add(layer)
+        strongest = _strongest(graph.tape, self.edits(step, requested)[0])
         task = self.replay.study.task
         clean = float(self.replay.clean.abs().max())
-        for unit in {asked, Unit(asked.layer, strongest)}:
+        for unit in {requested, Unit(layer, strongest)}:
             exact = self.replay.chunk_outputs(step, UnitSet([unit]), self.kind)
-            # A large constant can blow the outputs up, and what is lost by rounding with them.
+            # A large constant makes large outputs, and rounding grows with them.
             scale = max(clean, float(exact.abs().max()))
             try:
                 error = float(
                     (task.outputs(run(graph, self.edits(step, unit))) - exact).abs().max()
                 )
             except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as reason:
-                self.refused[asked.layer] = f"the graph failed there: {reason}"
+                self.refused[layer] = f"the graph failed there: {reason}"
                 return
             if not error <= TOLERANCE * scale:
-                self.refused[asked.layer] = f"the graph is off by {error:.1e} of {scale:.1e}"
+                self.refused[layer] = f"the graph is off by {error:.1e} of {scale:.1e}"
                 return
 
 
 def _strongest(tape: Tape, edit: Edit) -> int:
+    """The unit of an edit's layer with the largest mean absolute activation."""
     site, call = edit.site, tape.calls[edit.site.call]
     if site.at == "heads":
-        return 0  # their activation is inside torch's own attention
+        return 0  # inside torch's own attention there is no record of them
     value: Tensor = call.args[site.argument] if site.at == "input" else call.output
     size = value.abs().transpose(site.axis % value.dim(), -1).reshape(-1, value.shape[site.axis])
     return int(size.mean(0).argmax()) // site.width

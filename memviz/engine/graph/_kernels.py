@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from ._nodes import Node
 
 Pair = tuple[int, int]
-# Wider changes are convolved; narrower ones gathered into columns of one matrix product.
+# Wider changes are convolved; narrower ones are gathered into the columns of a matrix product.
 _COLUMNS = 8
 
 
 class Kernels:
     """Prepared weights, shared by all chunks of a study; keyed by the call's place in the trace.
 
-    ``memory`` bounds the weights transformed for Winograd's convolution: four times their size.
+    ``memory`` bounds, in bytes, the weights transformed for Winograd's convolution, which take four
+    times the memory of the plain ones.
     """
 
     def __init__(self, memory: int = 2**30) -> None:
@@ -35,7 +36,7 @@ class Kernels:
         self._packed: dict[int, Tensor] = {}
 
     def affine(self, norm: Node) -> tuple[Tensor, Tensor]:
-        """What a batch-norm in eval mode multiplies by and adds, ``[channels]`` each."""
+        """Scale and shift of a batch norm in eval mode, ``[channels]`` each."""
         if norm.index not in self._affine:
             given = norm.bound
             mean, variance = given["running_mean"], given["running_var"]
@@ -49,7 +50,7 @@ class Kernels:
         return self._affine[norm.index]
 
     def weights(self, node: Node, fold: Node | None) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias of a convolution, with the norm behind it folded in."""
+        """Weight and bias of a convolution, with the norm after it folded in."""
         key = (node.index, -1 if fold is None else fold.index)
         if key not in self._weights:
             weight, bias = node.bound["weight"].detach(), node.bound["bias"]
@@ -70,17 +71,18 @@ class Kernels:
         return stride, padding, dilation
 
     def groups(self, node: Node) -> int:
-        """In how many groups the channels are convolved."""
+        """The number of groups of a convolution."""
         return int(node.bound["groups"])
 
     def conv2d(
         self, node: Node, fold: Node | None, value: Tensor, clean: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """The convolution of a dense change."""
+        """The convolution of a value of which every channel may have changed."""
         weight, bias = self.weights(node, fold)
         value = value.contiguous(memory_format=torch.channels_last)
         out = (fold or node).out
         if self._is_winograd(node, value, out):
+            # Of the change alone: Winograd rounds coarsely, and a change is small.
             change = value - clean(node.bound["input"])
             weights = self._transformed_weights(node, fold, weight)
             return winograd.convolve(change, weights).add_(clean(out))
@@ -119,6 +121,7 @@ class Kernels:
         if features.dim() == 1 and width > _COLUMNS:
             chosen = weight.index_select(1, features)
             return base + F.conv2d(change, chosen, None, stride, padding, dilation)
+        # A matrix product over few channels: torch's convolution is slow there.
         columns = _columns(change, weight.shape[2:], stride, padding, dilation)
         rows, channels = len(change), base.shape[1]
         flat = base.permute(0, 2, 3, 1).reshape(rows, -1, channels)
@@ -132,9 +135,9 @@ class Kernels:
         return out.view(rows, high, wide, channels).permute(0, 3, 1, 2)
 
     def linear(self, node: Node, fold: Node | None, value: Tensor, *, by_row: bool) -> Tensor:
-        """The linear layer of a dense change, and the activation behind it where it is fused."""
+        """The linear layer of a dense value, with the activation after it if there is a fold."""
         weight, bias = node.bound["weight"], node.bound["bias"]
-        # oneDNN prepares itself anew for each number of rows: not worth it where that varies.
+        # oneDNN prepares anew for each number of rows, which does not pay where that varies.
         if by_row or not fused_linear(value):
             out = F.linear(value, weight, bias)
             return out if fold is None else fold.call(out)
@@ -149,7 +152,7 @@ class Kernels:
 
 
 def halves(node: Node, value: Tensor) -> bool:
-    """Whether a max-pool takes the largest of each 2×2 square of a batch laid channels last."""
+    """Whether a max pool takes the largest of each 2×2 square of a channels-last batch."""
     bound = node.bound
     sides = (_pair(bound["kernel_size"]), _pair(bound["stride"] or bound["kernel_size"]))
     return (
@@ -162,7 +165,7 @@ def halves(node: Node, value: Tensor) -> bool:
 
 
 def largest_of_squares(value: Tensor) -> Tensor:
-    """Max-pool by 2×2, a third of the time of torch's, which keeps the places too.
+    """Max pool by 2×2, in a third of the time of torch's, which also keeps the indices.
 
     Examples
     --------
@@ -175,13 +178,13 @@ def largest_of_squares(value: Tensor) -> Tensor:
 
 
 def fused_linear(value: Tensor) -> bool:
-    """Whether oneDNN's linear layer with its activation fused in may be called."""
+    """Whether oneDNN's linear layer with a fused activation can be used."""
     return value.device.type == "cpu" and value.dtype == torch.float32 and _has_fused_linear()
 
 
 @functools.cache
 def _has_fused_linear() -> bool:
-    # Not a public function of torch: called only where it is there and gives the right answer.
+    # Not public in torch: used only if it exists and gives the right answer.
     value, weight = torch.arange(-6.0, 6.0).view(4, 3), torch.arange(6.0).view(2, 3)
     try:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight)
@@ -192,7 +195,7 @@ def _has_fused_linear() -> bool:
 
 
 def activation(node: Node) -> tuple[str, str]:
-    """The fused name of an activation and how it is computed; an empty name if it has none."""
+    """The name and variant of an activation in oneDNN; an empty name if it can't be fused."""
     if node.name == "relu":
         return "relu", ""
     if node.name == "gelu":
@@ -206,7 +209,7 @@ def _pair(value: Any) -> Pair:
 
 
 def _columns(change: Tensor, kernel: Any, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:
-    """The values under each position of the kernel, ``[rows, positions, K * kh * kw]``."""
+    """The values under the kernel at each position, ``[rows, positions, K * kh * kw]``."""
     (high, wide), (kh, kw) = padding, kernel
     padded = F.pad(change, (wide, wide, high, high)) if high or wide else change.contiguous()
     rows, width, tall, broad = padded.shape
@@ -216,10 +219,11 @@ def _columns(change: Tensor, kernel: Any, stride: Pair, padding: Pair, dilation:
 
 @functools.lru_cache(maxsize=16)
 def _places(size: tuple[int, int, int], kernel: Pair, stride: Pair, dilation: Pair) -> Tensor:
-    """Where in a flattened ``[K, h, w]`` each position finds its values; gathered, not strided."""
+    """Where in a flattened ``[K, h, w]`` each position finds its values, int32."""
     width, tall, broad = size
     out_high = (tall - dilation[0] * (kernel[0] - 1) - 1) // stride[0] + 1
     out_wide = (broad - dilation[1] * (kernel[1] - 1) - 1) // stride[1] + 1
+    # Cached indices for one gather, which is faster than copying the strided view each time.
     across = (tall * broad, dilation[0] * broad, dilation[1])
     windows = torch.arange(width * tall * broad, dtype=torch.int32).as_strided(
         (out_high, out_wide, width, *kernel), (stride[0] * broad, stride[1], *across)

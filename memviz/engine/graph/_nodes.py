@@ -47,14 +47,14 @@ POOLS = tuple(
 RESHAPES = ("flatten", "reshape", "view", "squeeze", "unsqueeze")
 REDUCTIONS = ("mean", "sum", "amax", "amin")
 MOVES = ("permute", "transpose")
-# What knows how to take a bent record; for all others it is computed first.
+# Calls with a rule for a bent record; before all others it is worked out.
 BENT = frozenset(["add", "linear", "layer_norm"])
-# Calls that treat each row alone, however many rows they are handed.
+# Calls that treat each row alone, whatever the number of rows.
 BY_ROW = frozenset(
     {*names_of_unary(), *ARITHMETIC, *POOLS, *RESHAPES, "amax", "amin", "mean", "relu"}
     | {"batch_norm", "group_norm", "layer_norm", "linear", "conv2d"}
 )
-# Their result may share memory with what they were given.
+# Their result may share memory with their input.
 VIEWS = frozenset([*RESHAPES, *MOVES])
 
 
@@ -72,7 +72,7 @@ class Node:
 
     @property
     def mutates(self) -> tuple[int, ...]:
-        """Inputs that it writes into; ``written`` holds what they became."""
+        """Numbers of the inputs that it writes into; ``written`` holds what they became."""
         return tuple(self.written)
 
     @cached_property
@@ -92,12 +92,12 @@ class Node:
 
     @property
     def reversed(self) -> bool:
-        """Whether the operands stand the other way round."""
+        """Whether the operands are swapped, as in ``__rsub__``."""
         return self._raw_name.startswith("__r")
 
     @cached_property
     def work(self) -> int:
-        """Multiplications of a convolution or linear layer; 0 for all that costs little."""
+        """Multiplications of a convolution or linear layer; 0 for all cheaper calls."""
         if self.name not in ("conv2d", "linear"):
             return 0
         return int(self.out.numel() * self.bound["weight"][0].numel())

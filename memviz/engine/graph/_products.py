@@ -1,4 +1,4 @@
-"""Where a part becomes dense: rank-1 updates of recorded linear layers and convolutions."""
+"""Where a part becomes dense: low-rank updates of recorded linear layers and convolutions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ._flow import Flow
 from ._nodes import Node
 from ._states import At, Bent, Part, State
 
-# From this share of the features on, a part costs more than the whole.
+# Above this share of the features, a part costs more than the whole.
 NARROW = 0.5
 
 
@@ -30,6 +30,7 @@ def linear(flow: Flow, node: Node) -> State | At | None:
         return None
     if state.features.dim() == 2:
         return _each_row(flow, node, state)
+    # W x' = W x + W[:, features] (x' - x): a product of K columns instead of all.
     change = flow.delta(state)
     columns = node.args[1].index_select(1, state.features).t()
     if width == 1 and node.out.dim() > 2:
@@ -44,6 +45,7 @@ def linear(flow: Flow, node: Node) -> State | At | None:
 
 
 def _each_row(flow: Flow, node: Node, part: Part) -> Tensor:
+    """The same with other features in each row."""
     base, change = flow.clean(node.out), flow.delta(part)
     rows, width = part.features.shape
     columns = node.args[1].t()[part.features]
@@ -52,9 +54,11 @@ def _each_row(flow: Flow, node: Node, part: Part) -> Tensor:
 
 
 def _bent_linear(node: Node, state: Bent) -> Bent:
+    """A linear layer maps the directions of a bent record; the factors stay the same."""
     weight, bias = node.bound["weight"], node.bound["bias"]
     offset = None
     if state.ratio is not None:
+        # The recorded output holds the bias, and ratio scales it: offset puts the rest back.
         offset = node.out.new_zeros(len(weight)) if bias is None else bias
         if state.offset is not None:
             offset = offset + weight @ state.offset
@@ -62,7 +66,7 @@ def _bent_linear(node: Node, state: Bent) -> Bent:
 
 
 def layer_norm(flow: Flow, node: Node) -> State | At | None:
-    """The norm of a bent record is a bent record: mean and variance are known in closed form."""
+    """The norm of a bent record, which is a bent record: its variance has a closed form."""
     state, given = flow.first(node), node.bound
     if not isinstance(state, Bent) or not flow.only_first_changed(node):
         return None
@@ -72,21 +76,22 @@ def layer_norm(flow: Flow, node: Node) -> State | At | None:
     if flow.rows is not None:
         variance = variance.index_select(0, flow.rows)
     centred = state.along - state.along.mean()
+    # Var(x + c a) = Var(x) + 2 c Cov(x, a) + c² Var(a).
     covariance = (flow.clean(state.of) @ centred / len(centred)).unsqueeze(-1)
     new = variance + state.change * (2 * covariance + state.change * centred.square().mean())
-    rate = torch.rsqrt(new.clamp_min(0) + eps)
+    rate = torch.rsqrt(new.clamp_min(0) + eps)  # rounding may leave it just below 0
     along = centred if given["weight"] is None else centred * given["weight"]
     ratio = rate * torch.sqrt(variance + eps)
     return Bent(node.out, state.change * rate, along, ratio, given["bias"])
 
 
 def conv2d(flow: Flow, node: Node) -> State | At | None:
-    """A convolution of some of its channels, or of all."""
+    """A convolution of which some or all input channels changed."""
     source, state = node.args[0], flow.first(node)
     if state is None or isinstance(state, Bent) or not flow.only_first_changed(node):
         return None
     if isinstance(node.bound["padding"], str):
-        return None  # padding by name may be uneven
+        return None  # "same" may pad one side more than the other
     kernels, fold = flow.graph.kernels, flow.folded(node)
     if isinstance(state, Tensor):
         return At((fold or node).out, kernels.conv2d(node, fold, state, flow.clean))
@@ -100,6 +105,7 @@ def conv2d(flow: Flow, node: Node) -> State | At | None:
 
 
 def _depthwise(flow: Flow, node: Node, part: Part) -> State | At | None:
+    """Some channels of a depthwise convolution, each of which depends on its own input only."""
     kernels, fold, chosen = flow.graph.kernels, flow.folded(node), part.features
     weight, bias = kernels.weights(node, None)
     if not kernels.groups(node) == part.of.shape[1] == len(weight) or chosen.dim() != 1:
@@ -112,7 +118,7 @@ def _depthwise(flow: Flow, node: Node, part: Part) -> State | At | None:
 
 
 def normed_part(flow: Flow, norm: Node, part: Part) -> Part:
-    """Some channels through a batch-norm in eval mode."""
+    """Some channels through a batch norm in eval mode."""
     scale, shift = flow.graph.kernels.affine(norm)
     shape = [*part.features.shape] if part.features.dim() == 2 else [1, -1]
     shape += [1] * (part.value.dim() - 2)

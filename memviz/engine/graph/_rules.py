@@ -1,8 +1,8 @@
-"""How a change of a few features passes through each function without becoming one of all.
+"""How a change of a few features passes through each function while it stays narrow.
 
-Activations, norms, pools and sums keep a part a part; the first convolution or linear layer turns
-it dense by a rank-1 update of the recorded output (``products.py``). What no rule covers becomes
-dense and is called as it stands.
+Activations, norms, pools and sums keep a part a part; the first convolution or linear layer makes
+it dense by a low-rank update of the recorded output (``_products.py``). Where no rule applies, the
+change becomes dense and the function is called again.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ def _reshape(flow: Flow, node: Node) -> Result:
     if new[: axis + 1] == old[: axis + 1]:
         shape = [*value.shape[: axis + 1], *new[axis + 1 :]]
         return Part(node.out, axis, state.features, value.reshape(shape))
+    # Flattened behind the channels: each channel becomes `inner` neighbouring features.
     inner = source[0].numel() // max(old[1], 1) if axis == 1 else 0
     if axis == 1 and new == [old[0], old[1] * inner]:
         steps = torch.arange(inner, device=value.device)
@@ -78,7 +79,7 @@ def _reshape(flow: Flow, node: Node) -> Result:
 
 
 def _reduce(flow: Flow, node: Node) -> Result:
-    # mean(x, dims): the features stay where they are if all reduced dimensions come after them.
+    # mean(x, dims): the features keep their axis if all reduced dimensions come after it.
     state = flow.first(node)
     dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
     if not isinstance(state, Part) or dims is None:
@@ -94,7 +95,7 @@ def _move(flow: Flow, node: Node) -> Result:
     state = flow.first(node)
     if not isinstance(state, Part) or state.features.dim() != 1:
         return None
-    # Moving a tensor whose sizes are all different shows where each axis goes.
+    # Moving a tensor with all different sizes shows where each axis goes, for any arguments.
     sizes = range(1, state.of.dim() + 1)
     moved = node.call(torch.empty(*sizes, device="meta")).shape
     axis = list(moved).index(state.axis + 1)
@@ -142,7 +143,7 @@ def _dense_sides(flow: Flow, node: Node, sides: list[Any], states: list[State | 
 
 
 def _beside(flow: Flow, part: Part, other: Any) -> Any:
-    """What stands beside a part in a sum or product: the same features of the other side."""
+    """The other operand of a sum or product with a part: its same features."""
     if not isinstance(other, Tensor) or other.dim() == 0:
         return other
     axis = part.axis - (part.of.dim() - other.dim())

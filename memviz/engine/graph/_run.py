@@ -1,4 +1,4 @@
-"""A graph and the rules brought together: what the model returns with some edits."""
+"""Running a graph by the rules: what the model returns with some edits."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def run(
 ) -> Any:
     """What the model returns with these edits.
 
-    With ``rows`` only for these examples of the chunk (an example may stand there often); with
-    ``features`` ``[rows, K]`` each row has its own.
+    ``rows``, int64 ``[rows]``, restricts the pass to these examples of the chunk (repeats are
+    allowed); ``features``, int64 ``[rows, K]``, gives each row its own features to edit.
     """
     return Flow(graph, edits, rows, features, RULES).result()
 
 
 def changed_rows(graph: Graph, edit: Edit) -> Tensor:
-    """Examples of the chunk whose activation the edit changes at all, int64."""
+    """The examples of the chunk whose activation the edit changes, int64 ``[rows]``."""
     call = graph.tape.calls[edit.site.call]
     value = call.args[edit.site.argument] if edit.site.at == "input" else call.output
     features = edit.features(value.device)

@@ -1,4 +1,4 @@
-"""What a value is while a change passes through the graph: a part, a bent record, or dense."""
+"""The states of a value while a change passes through the graph: a part, bent, or dense."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(slots=True)
 class Part:
-    """New values of some features: ``of`` is the record, ``features`` ``[K]``, or ``[rows, K]``."""
+    """New values of some features, ``[K]`` or ``[rows, K]``, of the record ``of``."""
 
     of: Tensor
     axis: int
@@ -19,11 +19,11 @@ class Part:
 
 @dataclass(slots=True)
 class Bent:
-    """A record turned along one direction: ``ratio * of + change * along + (1 - ratio) * offset``.
+    """A record bent along one direction: ``ratio * of + change * along + (1 - ratio) * offset``.
 
-    What one unit adds to a residual stream, and what a layer norm and a linear layer make of that:
-    both act on ``along`` and ``offset`` alone. ``ratio`` and ``change`` are ``[..., 1]``; without a
-    ratio it is 1.
+    This is what one unit adds to a residual stream, and stays so through linear layers and one
+    layer norm, which map only ``along`` and ``offset``. ``ratio`` and ``change`` are ``[..., 1]``;
+    no ratio means 1.
     """
 
     of: Tensor
@@ -38,7 +38,7 @@ State = Part | Bent | Tensor
 
 @dataclass(slots=True)
 class At:
-    """A state further on than the call's own output: what follows was computed with it."""
+    """The state of a later output: the calls up to it were folded into this one."""
 
     out: Tensor
     state: State

@@ -2,7 +2,7 @@
 
 Each 4×4 tile of the output takes 36 multiplications per pair of channels instead of 144 (Lavin and
 Gray 2016, section 4.2, give the transforms). It rounds about ten times as coarsely as a direct
-convolution, so it is used on *changes* alone: the error is then relative to the change.
+convolution, so it is used for *changes* only: the error is then relative to the change.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import functools
 import torch
 from torch import Tensor
 
+# Lavin and Gray's Bᵀ, G and Aᵀ: input, weights and output are transformed along both axes.
 _INPUT = [
     [4, 0, -5, 0, 1, 0],
     [0, -4, -4, 1, 1, 0],
@@ -35,23 +36,24 @@ _TILES = 64
 
 @functools.cache
 def _matrices() -> tuple[Tensor, Tensor]:
-    both = (torch.tensor(rows, dtype=torch.float32) for rows in (_INPUT, _OUTPUT))
-    first, second = (torch.kron(one, one) for one in both)
-    return first, second
+    # Both axes at once: the Kronecker square acts on flattened tiles.
+    matrices = (torch.tensor(rows, dtype=torch.float32) for rows in (_INPUT, _OUTPUT))
+    of_input, of_output = (torch.kron(matrix, matrix) for matrix in matrices)
+    return of_input, of_output
 
 
 def pays(channels_in: int, channels_out: int, high: int, wide: int) -> bool:
-    """Whether it was faster than the direct convolution where it was measured (two CPU cores)."""
+    """Whether it is faster than the direct convolution, as measured on two CPU cores."""
     return min(channels_in, channels_out) >= 128 and high % 4 == 0 and wide % 4 == 0 and high <= 16
 
 
 def bytes_of(weight: Tensor) -> int:
-    """What the transformed weights take."""
+    """Bytes of the transformed weights: 36 float32 values per pair of channels."""
     return weight.shape[0] * weight.shape[1] * 36 * 4
 
 
 def transformed(weight: Tensor) -> Tensor:
-    """Weights ``[out, in, 3, 3]`` as ``[36, in, out]``; computed in double precision.
+    """Weights ``[out, in, 3, 3]`` transformed to ``[36, in, out]``, in double precision.
 
     Examples
     --------
@@ -64,7 +66,7 @@ def transformed(weight: Tensor) -> Tensor:
 
 
 def convolve(change: Tensor, weights: Tensor) -> Tensor:
-    """Stride 1, padding 1: ``[n, in, h, w]`` to ``[n, out, h, w]``, both channels last.
+    """Convolve with stride 1 and padding 1, both tensors channels last.
 
     Parameters
     ----------
@@ -72,6 +74,10 @@ def convolve(change: Tensor, weights: Tensor) -> Tensor:
         Height and width divisible by 4.
     weights : float32 ``[36, in, out]``
         From ``transformed``.
+
+    Returns
+    -------
+    float32 ``[n, out, h, w]``
 
     Examples
     --------
@@ -82,7 +88,7 @@ def convolve(change: Tensor, weights: Tensor) -> Tensor:
             [12, 18, 18, 12],
             [ 8, 12, 12,  8]], dtype=torch.int32)
     """
-    first, second = _matrices()
+    of_input, of_output = _matrices()
     value = change.permute(0, 2, 3, 1)
     rows, high, wide, channels = value.shape
     down, right, width = high // 4, wide // 4, weights.shape[2]
@@ -94,13 +100,14 @@ def convolve(change: Tensor, weights: Tensor) -> Tensor:
         n = len(piece)
         padded[:n, 1:-1, 1:-1] = piece
         step = padded.stride()
+        # 6×6 tiles that overlap by 2, as a view.
         tiles = padded.as_strided(
             (6, 6, n, down, right, channels),
             (step[1], step[2], step[0], 4 * step[1], 4 * step[2], step[3]),
         )
-        product = torch.mm(first, tiles.reshape(36, -1)).view(36, -1, channels)
+        product = torch.mm(of_input, tiles.reshape(36, -1)).view(36, -1, channels)
         product = torch.bmm(product, weights).view(36, -1)
-        out = torch.mm(second, product).view(4, 4, n, down, right, width)
+        out = torch.mm(of_output, product).view(4, 4, n, down, right, width)
         room = result[start : start + n].view(n, down, 4, right, 4, width)
         room.copy_(out.permute(2, 3, 0, 4, 1, 5))
     return result.permute(0, 3, 1, 2)
