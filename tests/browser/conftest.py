@@ -65,13 +65,15 @@ def open_page(browser):
     """A function that opens the harness; at the end no page may have thrown an error."""
     contexts, errors = [], []
 
-    def open_one(query="", **options):
+    def open_one(query="", routes=(), **options):
         context = browser.new_context(viewport={"width": 1040, "height": 1200}, **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(8000)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.route("**/*", serve)
+        for pattern, answer in dict(routes).items():
+            page.route(pattern, answer)
         page.goto(f"http://memviz.test/harness.html{query}")
         page.wait_for_function("window.ready")
         return page

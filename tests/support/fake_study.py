@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 
 import numpy as np
 from PIL import Image
@@ -237,6 +236,7 @@ class FakeStudy:
             "done": int((state == 2).sum()),
             "total": self.units,
             "note": "",
+            "floor": 0,
         }
         return pack(msg, value=self.value, state=state, lost=lost, most=most)
 
@@ -282,7 +282,3 @@ class FakeStudy:
             self.readout(),
             self.random(),
         ]
-
-
-def dump(messages: list[dict]) -> str:
-    return json.dumps(messages)
