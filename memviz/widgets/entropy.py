@@ -76,8 +76,7 @@ def entropy_view(found: Mapping[str, Models], label: str = "model") -> EntropyVi
     Parameters
     ----------
     found : mapping of edges to a mapping of setting to one Entropy per seed
-        As :func:`memviz.probes.information.figures.entropy_under_edges` takes it; every choice of
-        edges has the same settings.
+        The same settings under every choice of edges.
     label : str
         What the settings vary, for example ``"share of wrong labels"``.
 
@@ -92,13 +91,10 @@ def entropy_view(found: Mapping[str, Models], label: str = "model") -> EntropyVi
     >>> from memviz.probes.information import entropy
     >>> from memviz.study import Study
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
-    >>> study = Study(model.eval(), torch.randn(40, 4), torch.zeros(40), {"test": range(40)})
-    >>> view = entropy_view({
-    ...     edges: {"MLP": [entropy(study, bins=8, edges=edges, null_draws=0)]}
-    ...     for edges in ("global", "unit")
-    ... })
-    >>> view.edges.options, view.edges.value
-    (('global', 'unit'), 'global')
+    >>> study = Study(model.eval(), torch.randn(99, 4), torch.zeros(99), {"test": range(99)})
+    >>> results = {e: {"MLP": [entropy(study, bins=8, edges=e)]} for e in ("global", "unit")}
+    >>> entropy_view(results).edges.options
+    ('global', 'unit')
     """
     if not found:
         raise ValueError("no entropies were given; give them for at least one choice of edges.")
