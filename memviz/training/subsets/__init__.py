@@ -1,6 +1,6 @@
 """Many trainings on parts of a study, spread by joblib."""
 
-from ._folder import fingerprint as fingerprint
+from ._fingerprint import fingerprint as fingerprint
 from ._recipe import Recipe as Recipe
 from ._recipe import second_split as second_split
 from ._trainings import Fit as Fit

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
+from inspect import unwrap
 from threading import Lock
+from types import FunctionType
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +86,25 @@ class Recipe:
             progress=False,
         )
 
+    def identity(self) -> list[object]:
+        """What a folder of trainings knows the recipe by: its settings and the network it makes.
+
+        The network's class counts by its name, the names, shapes and types of its weights, its
+        modules' settings and the code of every ``forward`` that is not torch's own.
+        """
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
+        kinds = [kind for kind in type(self).__mro__ if issubclass(kind, Recipe)]
+        with _seeded("cpu", 0):
+            network = self.model()
+        weights = [*network.named_parameters(), *network.named_buffers()]
+        return [
+            # Recipe itself by its name, since its code may be written anew; others by theirs.
+            [kind.__qualname__ if kind is Recipe else kind for kind in kinds],
+            {**settings, "model": _by_name(self.model)},
+            [[name, list(tensor.shape), tensor.dtype] for name, tensor in weights],
+            [[name, *_of_module(module)] for name, module in network.named_modules()],
+        ]
+
     def _check(self, inputs: Inputs, labels: Tensor, chosen: Tensor) -> Tensor:
         if not isinstance(inputs, Tensor):
             raise ValueError(
@@ -147,6 +169,21 @@ def second_split(
             recipe.fit(model, inputs[first], labels[first], 2 * seed + run)
             recipe.fit(model, inputs[then], labels[then], seed, epochs=epochs, on_epoch=look)
     return correct
+
+
+def _by_name(model: object) -> object:
+    """The maker of a network, classes by their name: the network says the rest."""
+    if isinstance(model, partial):
+        return [_by_name(model.func), model.args, dict(sorted(model.keywords.items()))]
+    return model.__qualname__ if isinstance(model, type) else model
+
+
+def _of_module(module: nn.Module) -> list[object]:
+    kind = type(module)
+    forward = unwrap(kind.forward)
+    # Torch's own modules are known by name: their code is another in every release.
+    own = isinstance(forward, FunctionType) and not kind.__module__.startswith("torch.nn.")
+    return [kind.__qualname__, module.extra_repr(), forward.__code__ if own else None]
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from memviz.study import Study, check_examples, study_facts
 from memviz.tasks.task import Inputs
 from memviz.tensor_files import read_hashed, write_hashed
 
-from ._folder import SubsetFolder, fingerprint, packed, unpacked
+from ._fingerprint import fingerprint
+from ._folder import SubsetFolder, packed, unpacked
 
 # (inputs, labels, indices to train on, seed) to the predicted class of every input
 Fit = Callable[[Inputs, Tensor, Tensor, int], Tensor]
@@ -119,7 +120,8 @@ def train_subsets(
         Share of the examples in each subset, above 0 and below 1.
     seed : int
     folder : str or Path, optional
-        Where each finished training is kept.
+        Where each finished training is kept, with hashes of data, recipe and draw: a folder of
+        other trainings is refused. See :func:`memviz.training.subsets.fingerprint`.
     jobs : int, optional
         joblib's ``n_jobs``.
     progress : bool

@@ -156,6 +156,91 @@ def test_a_function_without_source_is_known_by_its_code() -> None:
     assert one == like_one != two
 
 
+FIT = """
+from torch import nn
+
+{comment}
+class Net(nn.Module):
+    {docstring}
+    def __init__(self, hidden):
+        super().__init__()
+        self.fc, self.head = nn.Linear(3, hidden), nn.Linear(hidden, {classes})
+
+    def forward(self, x):
+        {docstring}
+        return self.head(self.fc(x).{nonlinearity}())
+
+def make({argument}, sizes=frozenset(["a", "b", "c"])):
+    {docstring}
+    {comment}
+    return Net({argument}) if "a" in {{"a", "b", "c"}} else None
+"""
+
+
+def written(folder: Path, module: str, **changes: object) -> dict[str, Callable]:
+    """The functions of a file that stands somewhere, is laid out somehow and does something."""
+    usual = {"docstring": "", "comment": "", "argument": "hidden"}
+    text = FIT.format(**{**usual, "classes": 2, "nonlinearity": "relu", **changes})
+    path = folder / f"{module}.py"
+    path.write_text(text)
+    space: dict[str, Callable] = {"__name__": module}  # type: ignore[dict-item]
+    exec(compile(text, str(path), "exec"), space)
+    return space
+
+
+def test_a_recipe_is_not_known_by_where_it_stands_or_how_it_is_written(tmp_path: Path) -> None:
+    first = written(tmp_path, "first")
+    moved = {"docstring": '"""Another text."""', "comment": "# Said otherwise.", "argument": "n"}
+    other = written(tmp_path, "elsewhere", **moved)
+    for recipe in (
+        lambda space: partial(space["make"], 4),
+        lambda space: space["Net"],
+        lambda space: Recipe(partial(space["make"], 4)),
+        lambda space: Recipe(partial(space["Net"], 4)),
+    ):
+        assert fingerprint(recipe(first)) == fingerprint(recipe(other))
+
+
+def test_a_recipe_is_known_by_the_network_that_it_makes(tmp_path: Path) -> None:
+    spaces = [
+        written(tmp_path, "usual"),
+        written(tmp_path, "wider", classes=3),
+        written(tmp_path, "smoother", nonlinearity="tanh"),
+    ]
+    before = torch.get_rng_state()
+    # The same text in all three; what it makes differs.
+    made = [fingerprint(Recipe(partial(space["make"], 4))) for space in spaces]
+    classes = [fingerprint(Recipe(partial(space["Net"], 4))) for space in spaces]
+    drops = [Recipe(partial(nn.Sequential, nn.Dropout(p))) for p in (0.1, 0.2)]
+    assert len({*made, *classes}) == 6
+    assert torch.equal(before, torch.get_rng_state())
+    with pytest.raises(ValueError, match="a Dropout can't be told apart"):
+        fingerprint(drops[0])
+
+
+class Shorter(Recipe):
+    """A recipe with a fit of its own."""
+
+    def fit(self, *arguments: object, **more: object) -> None:
+        super().fit(*arguments, **{**more, "epochs": 1})  # type: ignore[arg-type]
+
+
+def test_a_recipe_of_ones_own_is_another(study: mv.Study) -> None:
+    one, other = (kind(partial(MLP, (3, 8, 2))) for kind in (Recipe, Shorter))
+    assert fingerprint(one) != fingerprint(other)
+
+
+def test_another_python_is_named_where_the_recipe_differs(
+    study: mv.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = partial(train_subsets, trainings=2, folder=tmp_path, progress=False)
+    run(study, stopped)
+    monkeypatch.setattr("memviz.training.subsets._folder._PYTHON", "2.7")
+    with pytest.raises(ValueError, match=r"another recipe, or of the same one under Python \d"):
+        run(study, counted)
+    run(study, stopped)
+
+
 @pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
 def test_other_processes_give_the_same(study: mv.Study, backend: str, tmp_path: Path) -> None:
     recipe = Recipe(partial(MLP, (3, 8, 2)), epochs=3)
