@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import torch
 from memviz.engine.record import Intervention, Replay, intervention
 from memviz.engine.sets import Toggle
 from memviz.study import Study, check_study
-from memviz.tensor_files import atomic_write
+from memviz.tensor_files import atomic_write, digest
 from memviz.units import Layer, UnitSet, UnitsLike, UnknownLayerError
 from memviz.variants import variant, variants
 
@@ -248,7 +248,7 @@ class Session:
             content = {
                 "format": _FORMAT,
                 "study": self.study.name,
-                "weights": _weights_hash(self.study),
+                "weights": digest(self.study.model.state_dict()),
                 "layers": list(self.layers),
                 "units": str(self.units),
                 "how": self.how,
@@ -283,7 +283,8 @@ class Session:
                 f"{str(path)!r} has format {written}, and this version of memviz reads format "
                 f"{_FORMAT}; save the session again."
             )
-        if weights != _weights_hash(self.study):
+        state = self.study.model.state_dict()
+        if weights not in (digest(state), _former_digest(state)):
             raise ValueError(
                 f"{str(path)!r} was saved with weights other than those of this study's model; "
                 "load the model it belongs to."
@@ -347,9 +348,10 @@ class Session:
         return self._own.replay.located[name].layer
 
 
-def _weights_hash(study: Study) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in study.model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def _former_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """The hash in sessions that version 0.1.0 saved: of names and bytes alone."""
+    found = hashlib.sha256()
+    for name, tensor in state.items():
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
