@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -80,11 +81,20 @@ class DejaVu:
         """Area between the curves ``Pr[recall >= t]``: the difference of the mean recalls."""
         return float(self._gaps[2].mean())
 
-    def figures(self, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
-        """PPG, PRG and AUCG with resampled intervals, the sign test's z, and the null beside."""
+    def summary(self, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+        """PPG, PRG and AUCG with resampled intervals, the sign test's z, and the null."""
         frame = summary(self._gaps, None if self.null is None else self.null._gaps, draws, seed)
         frame.attrs = {"pairs": len(self.scored), "draws": draws, "seed": seed, "source": SOURCE}
         return frame
+
+    def figures(self, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+        """The former name of :meth:`summary`."""
+        warnings.warn(
+            "result.figures() is now result.summary(); a figure is a plot.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.summary(draws, seed)
 
     @property
     def frame(self) -> pd.DataFrame:

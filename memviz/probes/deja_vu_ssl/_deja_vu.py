@@ -8,6 +8,7 @@ at the backbone.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -233,10 +234,10 @@ class SSLDejaVu:
         """Share of the images in each quadrant."""
         return {name: float((self.quadrants == name).mean()) for name in QUADRANTS}
 
-    def figures(self, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
-        """DV score with resampled interval and sign test, on all and on the most confident images.
+    def summary(self, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+        """DV score on all and on the most confident images, with the null.
 
-        The interval is of all images alone.
+        Only the score on all images has a resampled interval and a sign test.
         """
         import pandas as pd
 
@@ -244,15 +245,25 @@ class SSLDejaVu:
         low, high = np.percentile(resampled(gap[None], draws, seed), [2.5, 97.5])
         rows = []
         for share in (1.0, 0.2, 0.05):
-            one, other = self.accuracies(most_confident=share)
-            row = {"most confident": share, "target": one, "reference": other, "dv": one - other}
+            target, reference = self.accuracies(most_confident=share)
+            row = {"most confident": share, "target": target, "reference": reference}
+            row["dv"] = target - reference
             if share == 1:
                 row |= {"low": low, "high": high, "z": sign_test(gap)}
             if self.null is not None:
-                beside = self.null.accuracies(most_confident=share)
-                row["null"] = beside[0] - beside[1]
+                null_accuracies = self.null.accuracies(most_confident=share)
+                row["null"] = null_accuracies[0] - null_accuracies[1]
             rows.append(row)
         return pd.DataFrame(rows)
+
+    def figures(self, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+        """The former name of :meth:`summary`."""
+        warnings.warn(
+            "result.figures() is now result.summary(); a figure is a plot.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.summary(draws, seed)
 
     def scores(self) -> Scores:
         """Entropy of the reference's votes minus the target's; the null is of held-out images."""

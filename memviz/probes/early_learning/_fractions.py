@@ -21,16 +21,17 @@ PREDICTED = ("true", "memorized", "other")
 
 @dataclass(frozen=True, eq=False)
 class Fractions:
-    """What is predicted for clean and for wrongly labelled examples, epoch by epoch.
+    """What is predicted for clean and for mislabelled examples, epoch by epoch.
 
     Attributes
     ----------
     clean, wrong : float64 ``[epochs, 3]``
         Share of the examples predicted as their true class, as their wrong label (memorized), and
-        as any other class. A clean example has no wrong label, so its second share is 0.
-    sizes : examples in clean and in wrong.
+        as any other class. Clean examples have no wrong label, so their second share is 0.
+    sizes : tuple of int
+        Number of clean and of mislabelled examples.
     null : Fractions or None
-        Of the same network trained by cross-entropy, from the same seed.
+        Of the same network trained with cross-entropy from the same seed.
     """
 
     clean: np.ndarray
@@ -40,7 +41,7 @@ class Fractions:
 
     @property
     def peak(self) -> int:
-        """Epoch, counted from 1, after which most wrong labels were predicted true."""
+        """Epoch, counted from 1, after which the most mislabelled examples are predicted right."""
         return int(self.wrong[:, 0].argmax()) + 1
 
     @property
@@ -66,13 +67,13 @@ class Fractions:
 
     def __repr__(self) -> str:
         lines = [f"early learning of {self.sizes[1]:,} wrong and {self.sizes[0]:,} clean labels"]
-        for words, found in (("", self), ("null, cross-entropy: ", self.null)):
-            if found is not None:
-                peak, last = found.wrong[found.peak - 1], found.wrong[-1]
+        for words, fractions in (("", self), ("null, cross-entropy: ", self.null)):
+            if fractions is not None:
+                peak, last = fractions.wrong[fractions.peak - 1], fractions.wrong[-1]
                 lines.append(
                     f"  {words}wrong labels predicted true {peak[0]:.3f} at the peak, epoch "
-                    f"{found.peak}, {last[0]:.3f} at the end; memorized {last[1]:.3f}; clean "
-                    f"right {found.clean[-1, 0]:.3f}"
+                    f"{fractions.peak}, {last[0]:.3f} at the end; memorized {last[1]:.3f}; clean "
+                    f"right {fractions.clean[-1, 0]:.3f}"
                 )
         return "\n".join([*lines, f"source: {SOURCE}, figure 1"])
 
@@ -86,19 +87,27 @@ def three_way(
 ) -> Fractions:
     """Shares of predictions that are true, memorized or other, over the epochs.
 
-    The recorder evaluates without augmentation; with it, memorization is not seen (the authors'
-    issue 23).
+    The recorder evaluates without augmentation; with augmentation no memorization shows (the
+    authors' issue 23).
 
     Parameters
     ----------
-    run : TrainingRun, or predicted classes ``[epochs, n]``
-    labels, true_labels : integers ``[n]``
-    examples : integers, those that were trained on; all, unless given.
-    null : the same of the cross-entropy run with the same seed.
+    run : TrainingRun, or int64 ``[epochs, n]``
+        A recorded training, or its predicted classes.
+    labels, true_labels : int64 ``[n]``
+    examples : int64, optional
+        Examples that were trained on; all by default.
+    null : TrainingRun, or int64 ``[epochs, n]``, optional
+        The cross-entropy run with the same seed.
+
+    Returns
+    -------
+    Fractions
 
     Raises
     ------
-    ValueError : lengths that differ, or no example with a wrong label, or none with a right one.
+    ValueError
+        If lengths differ, or no example has a wrong label, or none a right one.
 
     Examples
     --------
@@ -110,8 +119,8 @@ def three_way(
     predictions = _predictions(run, labels)
     if labels.shape != true_labels.shape:
         raise ValueError(
-            f"there are {len(labels)} labels and {len(true_labels)} true labels; they must be of "
-            "one length."
+            f"there are {len(labels)} labels and {len(true_labels)} true labels; they must have "
+            "the same length."
         )
     chosen = torch.arange(len(labels)) if examples is None else torch.as_tensor(examples)
     wrong = chosen[labels[chosen] != true_labels[chosen]]
@@ -119,19 +128,19 @@ def three_way(
     if not len(wrong) or not len(clean):
         raise ValueError(
             f"{len(wrong)} of the examples have a wrong label and {len(clean)} a right one; choose "
-            "examples with some of both."
+            "examples of both kinds."
         )
-    other = None if null is None else three_way(null, labels, true_labels, examples)
-    if other is not None and len(other.wrong) != len(predictions):
+    null_fractions = None if null is None else three_way(null, labels, true_labels, examples)
+    if null_fractions is not None and len(null_fractions.wrong) != len(predictions):
         raise ValueError(
-            f"the null has {len(other.wrong)} epochs and the run {len(predictions)}; train both as "
-            "long."
+            f"the null has {len(null_fractions.wrong)} epochs and the run {len(predictions)}; "
+            "train both for the same number of epochs."
         )
     return Fractions(
         _shares(predictions[:, clean], labels[clean], true_labels[clean]),
         _shares(predictions[:, wrong], labels[wrong], true_labels[wrong]),
         (len(clean), len(wrong)),
-        other,
+        null_fractions,
     )
 
 
@@ -141,21 +150,30 @@ def detected_as_wrong(
     examples: Tensor | None = None,
     null_targets: Tensor | None = None,
 ) -> Scores:
-    """How strongly the targets of ELR speak against each label: found wrong where above 0.
+    """How strongly the targets of ELR contradict each label; above 0 it is judged wrong.
 
     The largest target of another class minus that of the given label; above 0 exactly where
     ``argmax t_i != y_i``, the rule of the authors' README.
 
     Parameters
     ----------
-    targets : ``[n, classes]``, the buffer of :class:`memviz.training.early_learning.ELR`.
-    labels : integers ``[n]``
-    examples : integers, those that were trained on; all, unless given.
-    null_targets : of ``ELR(weight=0)``: cross-entropy from the same seed, which memorizes.
+    targets : float ``[n, classes]``
+        The buffer of :class:`memviz.training.early_learning.ELR`.
+    labels : int64 ``[n]``
+    examples : int64, optional
+        Examples that were trained on; all by default.
+    null_targets : float ``[n, classes]``, optional
+        Of ``ELR(weight=0)``: cross-entropy from the same seed, which memorizes.
+
+    Returns
+    -------
+    Scores
+        Over examples.
 
     Raises
     ------
-    ValueError : not a target for each label, or an example that was never trained on.
+    ValueError
+        If targets and labels differ in number, or an example was never trained on.
 
     Examples
     --------
@@ -163,7 +181,10 @@ def detected_as_wrong(
     array([-0.75,  0.5 ])
     """
     if targets.shape[0] != len(labels):
-        raise ValueError(f"there are {len(targets)} targets and {len(labels)} labels.")
+        raise ValueError(
+            f"there are {len(targets)} targets and {len(labels)} labels; they must have the same "
+            "length."
+        )
     chosen = torch.arange(len(labels)) if examples is None else torch.as_tensor(examples)
     unseen = chosen[(targets[chosen] == 0).all(1)]
     if len(unseen):
@@ -171,15 +192,15 @@ def detected_as_wrong(
             f"example {int(unseen[0])} has no target: it was never trained on; leave it out of "
             "examples."
         )
-    found = _against(targets[chosen], labels[chosen])
+    evidence = _against(targets[chosen], labels[chosen])
     null = None
     if null_targets is not None:
-        words = "the same targets beside cross-entropy alone, from the same seed"
+        words = "the same targets kept beside cross-entropy alone, from the same seed"
         null = Null(words, _against(null_targets[chosen], labels[chosen])[None])
     return Scores(
         "target against label",
         "probability",
-        found,
+        evidence,
         examples=chosen.numpy(),
         higher="label more likely wrong",
         source=f"{SOURCE}, eq. 10; detection as in the authors' README",
@@ -198,7 +219,7 @@ def _predictions(run: TrainingRun | Tensor, labels: Tensor) -> Tensor:
     if predictions.ndim != 2 or predictions.shape[1] != len(labels) or not len(predictions):
         raise ValueError(
             f"predictions have shape {list(predictions.shape)} for {len(labels)} labels; give a "
-            "TrainingRun of these examples, or classes [epochs, n]."
+            "TrainingRun of these examples, or their predicted classes [epochs, n]."
         )
     return predictions
 

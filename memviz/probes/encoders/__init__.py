@@ -1,10 +1,10 @@
 """Memorization in self-supervised encoders (Wang et al. 2024, arXiv:2409.19069).
 
-Which units belong to one image (UnitMem) or to one class (ClassMem); which images a target holds
-together better than a reference that never saw them (SSLMem), and in which layers (LayerMem, Delta
-LayerMem along the data path). Experiments: an image planted in a unit, units taken out by a score,
-layers replaced, chosen layers tuned. Any encoder of timm or torchvision, random augmentations as a
-function of images and a generator.
+Which units respond to a single image (UnitMem) or a single class (ClassMem); which images a target
+encoder aligns better than a reference that never saw them (SSLMem), and in which layers (LayerMem,
+Delta LayerMem along the data path). Experiments: plant an image in a unit, prune units by a score,
+replace layers, fine-tune chosen layers. Works with any encoder of timm or torchvision;
+augmentations are a function of images and a generator.
 """
 
 from memviz.probes.encoders.experiments import Injection as Injection

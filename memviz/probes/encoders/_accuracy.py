@@ -1,4 +1,4 @@
-"""What an encoder is good for: accuracy of a linear probe or of neighbours on its features."""
+"""The utility of an encoder: accuracy of a linear probe or nearest neighbours on its features."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from memviz.engine.search import embed
 
 @dataclass(frozen=True, eq=False)
 class ProbeAccuracy:
-    """Accuracy on test images of a simple classifier on an encoder's features; called with a model.
+    """Test accuracy of a simple classifier on an encoder's features; call it with the encoder.
 
-    The classifier is fitted anew at each call, on the features as they are then.
+    Each call fits a new classifier on the encoder's current features.
 
     Parameters
     ----------
     images, labels : float ``[n, ...]`` and int64 ``[n]``
-        What the classifier is fitted on; they need not be the encoder's.
+        Images to fit the classifier on; they need not be the encoder's training images.
     test_images, test_labels : float ``[m, ...]`` and int64 ``[m]``
     how : {"linear", "knn"}
-        Logistic regression on standardised features, or the majority of the ``k`` most alike
+        Logistic regression on standardized features, or the majority vote of the ``k`` nearest
         images by cosine.
     k : int
 
     Raises
     ------
     ValueError
-        On lengths that differ, a class alone, or another ``how``.
+        If lengths differ, there is a single class, or ``how`` or ``k`` is not allowed.
 
     Examples
     --------
@@ -53,35 +53,39 @@ class ProbeAccuracy:
         for images, labels in ((self.images, self.labels), (self.test_images, self.test_labels)):
             if len(images) != len(labels) or not len(images):
                 raise ValueError(
-                    f"there are {len(images)} images and {len(labels)} labels; give one an image."
+                    f"there are {len(images)} images and {len(labels)} labels; give one label per "
+                    "image."
                 )
         if self.how not in ("linear", "knn"):
-            raise ValueError(f"how is 'linear' or 'knn', but got {self.how!r}.")
+            raise ValueError(f"how is {self.how!r}; use 'linear' or 'knn'.")
         if len(self.labels.unique()) < 2:
-            raise ValueError("all images to fit on are of one class; give at least two classes.")
+            raise ValueError("all images to fit on have the same class; give at least two classes.")
         if not 1 <= self.k <= len(self.images):
-            raise ValueError(f"k is {self.k}; there are {len(self.images)} images to look among.")
+            raise ValueError(f"k is {self.k}; use 1 to {len(self.images)}, the number of images.")
 
     def __call__(self, model: nn.Module) -> float:
-        """Share of the test images that get their label."""
+        """Share of the test images that are classified right."""
         device = next((p.device for p in model.parameters()), self.images.device)
 
         def encode(batch: Tensor) -> Tensor:
             return tensors_in(model(batch.to(device)))[0].flatten(1)
 
-        rows, others = (embed(encode, x, progress=False) for x in (self.images, self.test_images))
-        found = self._linear(rows, others) if self.how == "linear" else self._nearest(rows, others)
-        return float((found == self.test_labels).double().mean())
+        features, test_features = (
+            embed(encode, images, progress=False) for images in (self.images, self.test_images)
+        )
+        classify = self._linear if self.how == "linear" else self._nearest
+        predicted = classify(features, test_features)
+        return float((predicted == self.test_labels).double().mean())
 
-    def _linear(self, rows: Tensor, others: Tensor) -> Tensor:
+    def _linear(self, features: Tensor, test_features: Tensor) -> Tensor:
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
         classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-        classifier.fit(rows.numpy(), self.labels.numpy())
-        return torch.from_numpy(classifier.predict(others.numpy()))
+        classifier.fit(features.numpy(), self.labels.numpy())
+        return torch.from_numpy(classifier.predict(test_features.numpy()))
 
-    def _nearest(self, rows: Tensor, others: Tensor) -> Tensor:
-        likeness = normalize(others, dim=1) @ normalize(rows, dim=1).T
-        return self.labels[likeness.topk(self.k, 1).indices].mode(1).values
+    def _nearest(self, features: Tensor, test_features: Tensor) -> Tensor:
+        cosines = normalize(test_features, dim=1) @ normalize(features, dim=1).T
+        return self.labels[cosines.topk(self.k, 1).indices].mode(1).values

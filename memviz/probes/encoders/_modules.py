@@ -1,4 +1,4 @@
-"""The modules that make up a layer: its own, and the norm between it and its non-linearity."""
+"""The modules that make up a layer: its own, and the norms before its non-linearity."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from memviz.units import UnknownLayerError
 
 
 def layer_modules(model: nn.Module, inputs: Inputs, layer: str) -> list[nn.Module]:
-    """The layer's module, and the norms behind it that belong to its activation.
+    """The layer's module, and the norms that follow it before its non-linearity.
 
     Parameters
     ----------
     inputs : Tensor or dict of Tensors
         A small batch to run the model on.
     layer : str
-        A convolution, linear layer or attention.
+        Name of a convolution, linear layer or attention.
 
     Raises
     ------
     KeyError
-        If the layer is unknown.
+        If the model has no such layer.
 
     Examples
     --------
     >>> import torch
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).eval()
-    >>> [type(one).__name__ for one in layer_modules(model, torch.ones(2, 4), "0")]
+    >>> [type(module).__name__ for module in layer_modules(model, torch.ones(2, 4), "0")]
     ['Linear', 'BatchNorm1d']
     """
 
@@ -55,5 +55,5 @@ def norms_behind(model: nn.Module, seen: Trace, located: Located) -> list[nn.Mod
         for module in model.modules()
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False))
     }
-    found = [owners.get(id(tensor)) for call in between for tensor in call.inputs[1:]]
-    return list(dict.fromkeys(module for module in found if module is not None))
+    norms = [owners.get(id(tensor)) for call in between for tensor in call.inputs[1:]]
+    return list(dict.fromkeys(module for module in norms if module is not None))

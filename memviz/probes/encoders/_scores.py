@@ -1,4 +1,4 @@
-"""Scores of units that know who owns each unit."""
+"""Scores of units that also name the image or class that owns each unit."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class UnitScores(Scores):
     Attributes
     ----------
     owners : int64 ``[rows]``
-        The study's index of the example (for ClassMem the class) that fires the unit most; -1 for
-        a dead unit.
+        The study's index of the example (for ClassMem, the class) that activates the unit most; -1
+        for a dead unit.
     held_out : float ``[rows]``, optional
-        The same measure on held-out images, as many.
+        The same measure on as many held-out images.
     """
 
     owners: np.ndarray | None = None
@@ -36,12 +36,12 @@ class UnitScores(Scores):
 
     @property
     def dead(self) -> np.ndarray:
-        """Units that never fire, bool ``[rows]``; their value is NaN: 0 / 0 is no score."""
+        """Units that never fire, bool ``[rows]``; their score is NaN, since it would be 0 / 0."""
         return np.asarray(np.isnan(self.values))
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a unit: value, owner, and the nulls."""
+        """One row per unit: value, owner and nulls."""
         frame = super().frame
         frame.insert(3, "owner", self.owners)
         if self.held_out is not None:
@@ -50,15 +50,15 @@ class UnitScores(Scores):
 
     def __repr__(self) -> str:
         dead = int(self.dead.sum())
-        said = f"\n{dead} of {len(self)} units are dead (never fire): NaN" if dead else ""
+        notes = f"\n{dead} of {len(self)} units are dead (never fire): NaN" if dead else ""
         if self.held_out is not None:
             means = [float(np.nanmean(v)) if not np.isnan(v).all() else np.nan
                      for v in (self.values, self.held_out)]  # fmt: skip
-            said += f"\nmean {means[0]:.3f}; on as many held-out images {means[1]:.3f}"
-        return super().__repr__() + said
+            notes += f"\nmean {means[0]:.3f}; on as many held-out images {means[1]:.3f}"
+        return super().__repr__() + notes
 
 
 def training_examples(study: Study) -> Tensor:
-    """All examples but the group ``test``, int64; all where that leaves none."""
+    """All examples except the group ``test``, int64; all if that leaves none."""
     outside = ~study.groups.get("test", torch.zeros(len(study), dtype=torch.bool))
     return outside.nonzero()[:, 0] if bool(outside.any()) else torch.arange(len(study))

@@ -220,7 +220,7 @@ def test_heads_are_refused() -> None:
 def test_inputs_without_gradients(inputs: Any) -> None:
     study = mlp()
     study.inputs = inputs
-    with pytest.raises(ValueError, match="needs inputs that are a single floating-point tensor; these"):
+    with pytest.raises(ValueError, match="inputs that are a single floating-point tensor; these"):
         mv.attribute_inputs(study, [0])
 
 

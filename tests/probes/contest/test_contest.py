@@ -190,7 +190,7 @@ def test_a_wrong_localizer_gets_one_sentence(
         (lambda: Truth("mine", planted()), "truth 'mine' has neither planted units nor k"),
         (
             lambda: contest([Truth("mine", planted(), "2:0")]),
-            "unit 2:0 of truth 'mine' is planted but may not be named; only units of 0 may be named.",
+            "unit 2:0 of truth 'mine' is planted but may not be named; only units of 0 may",
         ),
         (
             lambda: contest([Truth("mine", planted(), k=7)]),

@@ -59,7 +59,7 @@ def test_other_wrong_arguments():
         (lambda: found.at(7), "k is 7, but 2 neighbours were searched"),
         (lambda: found.order("size"), "pairs can't be sorted by 'size'"),
         (lambda: found.most_memorized(fractions=[0]), "fraction is 0; give one above 0"),
-        (lambda: found.figures(1), "draws is 1"),
+        (lambda: found.summary(1), "draws is 1"),
         (lambda: predicted_objects(torch.tensor([[4]]), SHOWN), "neighbour 4 is not one of the 4"),
     ):
         with pytest.raises((ValueError, KeyError), match=words):
@@ -76,6 +76,8 @@ def test_nothing_draws_from_the_global_generators():
     before = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002
     one, other = Embedded(EYE, EYE, EYE), Embedded(EYE.flip(0), EYE, EYE)
     found = two_model_test(one, other, SHOWN, SHOWN, held_out_objects=SHOWN, k=2)
-    found.figures(5), found.scores()
+    with pytest.warns(DeprecationWarning, match=r"result.figures\(\) is now result.summary\(\)"):
+        assert found.figures(5).equals(found.summary(5))
+    found.summary(5), found.scores()
     assert torch.equal(before[0], torch.get_rng_state())
     assert np.array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002

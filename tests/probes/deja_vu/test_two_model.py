@@ -120,7 +120,7 @@ def test_identical_models_have_no_gap_at_all():
     same = Embedded(one.captions.clone(), one.public.clone())
     found = two_model_test(one, same, masks(0, 50, 8), masks(1, 30, 8), k=5)
     assert (found.ppg, found.prg, found.aucg) == (0.0, 0.0, 0.0)
-    assert (found.figures(50)[["value", "low", "high", "z"]].to_numpy() == 0).all()
+    assert (found.summary(50)[["value", "low", "high", "z"]].to_numpy() == 0).all()
     assert np.nanmax(np.abs(found.frame["max_pred_gap"])) == 0
 
 
@@ -156,7 +156,7 @@ def test_the_oracle_of_label_vectors(top):
     assert found.aucg == pytest.approx(float((1 - said.sum(1) / size).mean()))
     assert found.target.recall.tolist() == found.target.precision.tolist() == [1.0] * 40
     assert found.reference.recall.tolist() == pytest.approx((said.sum(1) / size).tolist())
-    assert found.figures(10).loc["PPG", "z"] == pytest.approx(40**0.5)
+    assert found.summary(10).loc["PPG", "z"] == pytest.approx(40**0.5)
 
 
 def test_the_hand_case_of_four_records():
@@ -200,7 +200,7 @@ def test_what_is_planted_is_found_and_the_null_finds_nothing():
     found = two_model_test(
         embedded(5, 1.0), embedded(9, 0.0), own, public, held_out_objects=held, k=10, top=5
     )
-    table = found.figures(300)
+    table = found.summary(300)
     assert (table["value"] > 0.1).all() and (table["low"] > 0).all() and (table["z"] > 4).all()
     assert (table["null low"] < 0).all() and (table["null high"] > 0).all()
     assert (table["beyond low"] > 0).all()

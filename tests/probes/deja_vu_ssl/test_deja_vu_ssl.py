@@ -92,7 +92,9 @@ def test_each_model_ranks_by_its_own_confidence():
     found = SSLDejaVu(target, reference, labels)
     assert found.accuracies(most_confident=0.2) == (1.0, 0.5)
     assert found.accuracies() == (0.2, 0.1)
-    table = found.figures(100)
+    table = found.summary(100)
+    with pytest.warns(DeprecationWarning, match=r"result.figures\(\) is now result.summary\(\)"):
+        assert found.figures(100).equals(table)
     assert table["dv"].tolist() == pytest.approx([0.1, 0.5, 0.0])
     assert table["low"].iloc[0] <= 0.1 <= table["high"].iloc[0] and np.isnan(table["low"].iloc[1])
 
@@ -107,7 +109,7 @@ def test_a_planted_model_is_found_and_held_out_images_are_not():
 
     null = SSLDejaVu(model(0, 3), model(0, 4), labels)
     found = SSLDejaVu(model(2, 1), model(0, 2), labels, null)
-    table = found.figures(200)
+    table = found.summary(200)
     assert table["low"].iloc[0] > 0.2 and table["z"].iloc[0] > 4
     assert abs(table["null"].iloc[0]) < 0.15
     scores = found.scores()

@@ -1,4 +1,4 @@
-"""Experiments: an image planted in a unit, units pruned, layers replaced or tuned."""
+"""Experiments: plant an image in a unit, prune units, replace or fine-tune layers."""
 
 from ._injection import Injection as Injection
 from ._injection import inject as inject

@@ -1,4 +1,4 @@
-"""The injection check: one image is planted in one unit, and UnitMem must find both."""
+"""The injection check: an image is planted in a unit, and UnitMem must find both."""
 
 from __future__ import annotations
 
@@ -41,19 +41,20 @@ _CHUNK = 256
 
 @dataclass(frozen=True, eq=False)
 class Injection:
-    """A study whose model has one image planted in one unit, and what UnitMem says of its layer.
+    """A study with an image planted in one unit, and UnitMem of that unit's layer.
 
     Attributes
     ----------
     study : Study
-        With a copy of the model; the given study is as it was.
+        With a fine-tuned copy of the model; the given study is unchanged.
     unit : Unit
     example : int
+        The planted image.
     before, after : UnitScores
         UnitMem of the layer's units.
     course : DataFrame
-        One row a look: ``step``, the loss, the unit's activation of the image (before the
-        non-linearity, where it is highest), and the highest of another image.
+        One row per recorded step: ``step``, the loss, the unit's activation on the image (its
+        highest, before the non-linearity), and the highest on any other image.
     """
 
     study: Study
@@ -65,13 +66,13 @@ class Injection:
 
     @property
     def rank(self) -> int:
-        """Place of the unit among its layer's, by UnitMem; 1 is the top."""
-        mine = self.after.values[self.unit.index]
-        return int((self.after.values > mine).sum()) + 1
+        """Rank of the unit in its layer by UnitMem; 1 is the top."""
+        planted = self.after.values[self.unit.index]
+        return int((self.after.values > planted).sum()) + 1
 
     @property
     def found(self) -> bool:
-        """Whether the unit is at the top and the image owns it."""
+        """Whether the unit ranks first and the planted image owns it."""
         owners = self.after.owners
         return bool(
             self.rank == 1 and owners is not None and owners[self.unit.index] == self.example
@@ -79,7 +80,7 @@ class Injection:
 
     @property
     def others_changed(self) -> float:
-        """Largest change of UnitMem among the layer's other units."""
+        """Largest change of UnitMem among the other units of the layer."""
         changes = np.abs(self.after.values - self.before.values)
         changes[self.unit.index] = np.nan
         return float(np.nanmax(changes)) if not np.isnan(changes).all() else 0.0
@@ -105,35 +106,35 @@ def inject(
     learning_rate: float = 0.01,
     progress: bool = True,
 ) -> Injection:
-    """Fine-tune one unit of a convolution or linear layer until one image alone fires it.
+    """Fine-tune one unit of a convolution or linear layer until a single image fires it.
 
-    The check of Wang et al. 2024 (section 5.3), made sharper: they fine-tune the last convolution
-    on one image by the training's own loss and watch the units; here the truth is chosen, since
-    only the unit's own weights (and its shift in the batch norm behind) are changed, by a logistic
-    loss that wants its activation above 1 somewhere on the image and below -1 everywhere on the
-    others. Units of the same layer and before can't change. What lies behind the layer reads the
-    unit and may change. A unit of few weights (of a first layer, say) may be unable to tell the
-    image from the others: ``found`` says what came of it.
+    A sharper form of the check of Wang et al. 2024 (section 5.3), who fine-tune the last
+    convolution on one image with the training loss and watch the units. Here the truth is known:
+    only the unit's own weights (and its shift in the batch norm that follows) are tuned, by a
+    logistic loss that asks for an activation above 1 somewhere on the image and below -1 everywhere
+    on the others. Units of the same and of earlier layers cannot change; those of later layers may.
+    A unit with few weights (in a first layer, say) may be unable to tell the image from the others,
+    so check ``found``.
 
     Parameters
     ----------
     study : Study
-        Left as it is; a copy of its model is tuned.
+        Unchanged; a copy of its model is tuned.
     example : int
         The image to plant.
     unit : Unit or str
         For example ``"conv4:7"``.
     examples : int64 ``[n]``, optional
-        The images that should not fire it; the training images unless given.
+        Images that should not fire the unit; the training images by default.
     steps, learning_rate
         Of Adam, on all images at once.
 
     Raises
     ------
     KeyError, IndexError
-        No such layer or unit.
+        If the study has no such layer, unit or example.
     ValueError
-        A grouped convolution, or another norm than batch norm behind the layer.
+        If the layer is a grouped convolution, or a norm other than batch norm follows it.
 
     Examples
     --------
@@ -146,25 +147,29 @@ def inject(
     target = _unit(unit)
     check_ready(study.model)
     if not 0 <= example < len(study):
-        raise IndexError(f"the study has {len(study)} examples; there is no example {example}.")
-    given = training_examples(study) if examples is None else torch.as_tensor(examples)
-    images = torch.cat([torch.tensor([example]), given[given != example]])
+        raise IndexError(
+            f"there is no example {example}; the study has {len(study)}, numbered from 0."
+        )
+    others = training_examples(study) if examples is None else torch.as_tensor(examples)
+    images = torch.cat([torch.tensor([example]), others[others != example]])
     if len(images) < 2:
-        raise ValueError("there is no other image that should not fire the unit; give examples.")
+        raise ValueError(
+            "there is no other image that should not fire the unit; give more examples."
+        )
     model = deepcopy(study.model)
-    copied = replace(study, model=model)
-    local = _local(copied, target, images)
+    tuned = replace(study, model=model)
+    local = _local(tuned, target, images)
     score = partial(unit_mem, layers=[target.layer], examples=images.sort().values,
                     random_networks=0, progress=progress)  # fmt: skip
     before = score(study)
-    course = local.tune(local.inputs(copied, images, progress), steps, learning_rate, progress)
+    course = local.tune(local.inputs(tuned, images, progress), steps, learning_rate, progress)
     local.write()
-    return Injection(copied, target, example, before, score(copied), course)
+    return Injection(tuned, target, example, before, score(tuned), course)
 
 
 @dataclass(eq=False)
 class _Local:
-    """One unit by itself: its weights, its batch norm, and where its layer's input passes."""
+    """One unit by itself: its weights, its batch norm, and where its layer reads its input."""
 
     module: nn.Module
     norm: nn.Module | None
@@ -194,7 +199,7 @@ class _Local:
         self.shift.requires_grad_(own is not None)
 
     def inputs(self, study: Study, images: Tensor, progress: bool) -> Tensor:
-        """What the layer is given of each image, ``[n, ...]``."""
+        """The layer's input for each image, ``[n, ...]``."""
         site, parts = Site(self.call, "input", 1, 1, 0), []
         for positions in slow(split(len(images), _CHUNK), "inputs", progress=progress):
 
@@ -218,27 +223,27 @@ class _Local:
         return high
 
     def tune(self, given: Tensor, steps: int, learning_rate: float, progress: bool) -> pd.DataFrame:
-        """Logistic loss: the first row above 1, all others below -1."""
+        """Tune by a logistic loss: the first row above 1, all others below -1."""
         import pandas as pd
 
-        free = [one for one in (self.weight, self.shift) if one.requires_grad]
+        free = [tensor for tensor in (self.weight, self.shift) if tensor.requires_grad]
         optimizer = torch.optim.Adam(free, learning_rate)
-        looks, every = [], max(1, steps // 20)
+        rows, interval = [], max(1, steps // 20)
         for step in slow(range(steps + 1), "fine-tuning one unit", progress=progress):
             with torch.enable_grad():
                 high = self.activations(given)
                 loss = softplus(4 * (1 - high[0])) + softplus(4 * (1 + high[1:])).mean()
-            if step % every == 0 or step == steps:
-                looks.append((step, loss.item(), high[0].item(), high[1:].max().item()))
+            if step % interval == 0 or step == steps:
+                rows.append((step, loss.item(), high[0].item(), high[1:].max().item()))
             if step < steps:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-        return pd.DataFrame(looks, columns=["step", "loss", "image", "highest other"])
+        return pd.DataFrame(rows, columns=["step", "loss", "image", "highest other"])
 
     @torch.no_grad()
     def write(self) -> None:
-        """The tuned weights into the model."""
+        """Write the tuned weights into the model."""
         module: Any = self.module
         module.weight[self.unit] = self.weight.detach()
         owner: Any = module if self.norm is None else self.norm
@@ -251,31 +256,39 @@ def _unit(given: Unit | str) -> Unit:
         return given
     layer, _, index = given.rpartition(":")
     if not layer or not index.isdigit():
-        raise ValueError(f"{given!r} is not a unit; write layer:index, for example 'conv4:7'.")
+        raise ValueError(f"{given!r} is not a unit; give layer:index, for example 'conv4:7'.")
     return Unit(layer, int(index))
 
 
 def _local(study: Study, unit: Unit, images: Tensor) -> _Local:
-    """The unit's layer, the batch norm behind it, and the layout of what the layer is given."""
+    """The unit's layer, the batch norm that follows it, and the layout of the layer's input."""
     one = trace(study.model, study.call(study.batch(images[:1])))
     two = trace(study.model, study.call(study.batch(images[:2])))
-    found = {n: f for n, f in locate(study.model, two).items() if f.layer.kind != "heads"}
-    if unit.layer not in found:
-        raise UnknownLayerError(unit.layer, found)
-    located = found[unit.layer]
+    layers = {
+        name: located
+        for name, located in locate(study.model, two).items()
+        if located.layer.kind != "heads"
+    }
+    if unit.layer not in layers:
+        raise UnknownLayerError(unit.layer, layers)
+    located = layers[unit.layer]
     if unit.index >= located.layer.units:
-        raise IndexError(f"layer {unit.layer!r} has {located.layer.units} units, not {unit}.")
+        raise IndexError(
+            f"layer {unit.layer!r} has {located.layer.units} units, so there is no unit {unit}."
+        )
     module = dict(study.model.named_modules())[unit.layer]
     plain = isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
     call = located.filter_sites[0].call
     if not plain or getattr(module, "groups", 1) != 1 or len(located.filter_sites) > 1:
         raise ValueError(
             f"layer {unit.layer!r} is a {type(module).__name__} that can't be tuned unit by unit; "
-            "choose a convolution without groups or a linear layer, used once."
+            "choose an ungrouped convolution or a linear layer that is called once."
         )
     laid_out = layout(one.calls[call].inputs[0].shape, 1, two.calls[call].inputs[0].shape, 2)
     if laid_out is None or (laid_out.places > 1 and not isinstance(module, nn.Linear)):
-        raise ValueError(f"layer {unit.layer!r} is not given each example by itself; take another.")
+        raise ValueError(
+            f"layer {unit.layer!r} does not read each example by itself; choose another layer."
+        )
     return _Local(module, _norm(study.model, two, located), unit.index, two, call, laid_out)
 
 
@@ -286,7 +299,7 @@ def _norm(model: nn.Module, seen: Trace, located: Located) -> nn.Module | None:
         is_batch_norm = isinstance(norm, nn.modules.batchnorm._BatchNorm)
         if not is_batch_norm or not norm.track_running_stats:
             raise ValueError(
-                f"behind layer {located.layer.name!r} stands a {type(norm).__name__}, which mixes "
-                "units or images; choose a layer with batch norm or none behind."
+                f"layer {located.layer.name!r} is followed by a {type(norm).__name__}, which mixes "
+                "units or images; choose a layer followed by batch norm or no norm."
             )
     return norms[0] if norms else None

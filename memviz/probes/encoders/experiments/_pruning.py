@@ -1,4 +1,4 @@
-"""What is lost with the units of highest, of lowest and of any UnitMem."""
+"""Pruning: accuracy without the units of highest, of lowest, or of random UnitMem."""
 
 from __future__ import annotations
 
@@ -24,22 +24,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Pruning:
-    """Accuracy without some units.
+    """Accuracy with some units ablated.
 
     Attributes
     ----------
     name : str
-        Of the scores that the units were chosen by.
+        Name of the scores that the units were chosen by.
     frame : DataFrame
-        One row a share and choice (``none``, ``top``, ``random``, ``low``): units taken out,
-        accuracy, and its least and largest over the draws (one for all but ``random``).
+        One row per share and choice (``none``, ``top``, ``random``, ``low``): number of ablated
+        units, mean accuracy, and its least and largest over the draws (of which only ``random`` has
+        several).
     """
 
     name: str
     frame: pd.DataFrame
 
     def accuracy(self, choice: str, share: float | None = None) -> float:
-        """Mean accuracy of a choice, at the first share unless given."""
+        """Mean accuracy of a choice at a share, by default the first.
+
+        Raises
+        ------
+        ValueError
+            If the table has no such row.
+        """
         rows = self.frame[self.frame["choice"] == choice]
         if share is not None:
             rows = rows[np.isclose(rows["share"], share)]
@@ -55,7 +62,7 @@ class Pruning:
 
     def __repr__(self) -> str:
         table = self.frame.round(4).to_string(index=False)
-        return f"accuracy with units taken out by {self.name}\n{table}\nsource: {SOURCE}, section 5"
+        return f"accuracy with units pruned by {self.name}\n{table}\nsource: {SOURCE}, section 5"
 
 
 def prune(
@@ -71,28 +78,28 @@ def prune(
 ) -> Pruning:
     """Accuracy without the units of highest score, of lowest score, and without random ones.
 
-    Units are ablated to zero; the model is as it was after. Units without a score (dead ones) are
-    left out of every choice: to take one out changes nothing.
+    Units are ablated to zero, and the model is restored afterwards. Units without a score (dead
+    ones) are never chosen, since ablating them changes nothing.
 
     Parameters
     ----------
     study : Study
     scores : Scores
-        Over units, UnitMem say.
+        Over units, for example UnitMem.
     accuracy : callable
         ``model -> float``, for example :class:`memviz.probes.encoders.ProbeAccuracy`.
     shares : tuple of float
-        Of the units, from 0 to 1.
+        Shares of the units to ablate, above 0 and at most 1.
     per_layer : bool
-        The share of each layer, or of all units together.
+        Take the share of each layer, or of all units together.
     draws : int
-        Of random units: as many in each layer as ``top`` takes there, or anywhere.
+        Random sets of units: as many per layer as ``top`` takes there, or anywhere.
     seed : int
 
     Raises
     ------
     ValueError
-        Scores of examples, a share outside 0 to 1.
+        If the scores are over examples, or a share is not above 0 and at most 1.
 
     Examples
     --------
@@ -100,14 +107,14 @@ def prune(
     >>> from memviz.probes.encoders.units import unit_mem
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
     >>> study = Study(model, torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
-    >>> found = prune(study, unit_mem(study), lambda model: 0.5, (0.5,))
-    >>> found.frame["choice"].tolist()
+    >>> pruning = prune(study, unit_mem(study), lambda model: 0.5, (0.5,))
+    >>> pruning.frame["choice"].tolist()
     ['none', 'top', 'random', 'low']
     """
     if scores.units is None:
         raise ValueError("these scores are over examples; give scores over units.")
     if not shares or not all(0 < share <= 1 for share in shares):
-        raise ValueError(f"shares must lie above 0 and be at most 1, but got {shares}.")
+        raise ValueError(f"shares is {shares}; each must be above 0 and at most 1.")
     import pandas as pd
 
     rows: list[dict[str, object]] = [_row(0.0, "none", UnitSet(), [accuracy(study.model)])]
@@ -122,34 +129,34 @@ def prune(
             "low": [_chosen(scores, -scores.values, share, per_layer)],
         }
         for name, sets in choices.items():
-            found = []
+            accuracies = []
             for units in sets:
                 with ablate(study, units) as model:
-                    found.append(accuracy(model))
-            rows.append(_row(share, name, sets[0], found))
+                    accuracies.append(accuracy(model))
+            rows.append(_row(share, name, sets[0], accuracies))
     return Pruning(scores.name, pd.DataFrame(rows))
 
 
 def _chosen(scores: Scores, values: np.ndarray, share: float, per_layer: bool) -> UnitSet:
-    """The units of largest value: a share of each layer's, or of all."""
+    """The units with the largest values: a share of each layer, or of all units."""
     assert scores.units is not None
     groups: dict[str, list[int]] = {}
     for row, unit in enumerate(scores.units):
         groups.setdefault(unit.layer if per_layer else "", []).append(row)
     chosen = []
-    for mine in groups.values():
-        known = [row for row in mine if not np.isnan(values[row])]
+    for members in groups.values():
+        known = [row for row in members if not np.isnan(values[row])]
         known.sort(key=lambda row: -values[row])
-        chosen += [scores.units[row] for row in known[: max(1, round(share * len(mine)))]]
+        chosen += [scores.units[row] for row in known[: max(1, round(share * len(members)))]]
     return UnitSet(chosen)
 
 
-def _row(share: float, choice: str, units: UnitSet, found: list[float]) -> dict[str, object]:
+def _row(share: float, choice: str, units: UnitSet, accuracies: list[float]) -> dict[str, object]:
     return {
         "share": share,
         "choice": choice,
         "units": len(units),
-        "accuracy": float(np.mean(found)),
-        "least": min(found),
-        "largest": max(found),
+        "accuracy": float(np.mean(accuracies)),
+        "least": min(accuracies),
+        "largest": max(accuracies),
     }

@@ -1,4 +1,4 @@
-"""Layer replacement and fine-tuning of chosen layers."""
+"""Layer replacement, and fine-tuning of chosen layers."""
 
 from __future__ import annotations
 
@@ -27,44 +27,44 @@ def replace_layers(
 ) -> nn.Module:
     """A copy of a model in which some layers have a donor's weights.
 
-    The batch norm behind a layer, weights and statistics, comes with it: it was trained for what
-    that layer gives.
+    The batch norm that follows a layer is replaced with it, weights and statistics: it was trained
+    for the output of that layer.
 
     Parameters
     ----------
     model, donor : nn.Module
-        Of one architecture, in eval mode; both are left as they are.
+        Of the same architecture, in eval mode; both remain unchanged.
     layers : sequence of str
         Convolutions, linear layers or attentions.
     inputs : Tensor or dict of Tensors
-        Two examples, to see which norm belongs to a layer.
+        Two examples, to trace which norm belongs to a layer.
 
     Raises
     ------
     KeyError
-        If a layer is unknown.
+        If a model has no such layer.
     ValueError
-        If the donor's layer is of another shape.
+        If the donor's layer has another shape.
 
     Examples
     --------
-    >>> one, other = (nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
-    ...               for _ in range(2))
-    >>> mixed = replace_layers(one, other, ["2"], torch.ones(2, 4))
-    >>> torch.equal(mixed[2].weight, other[2].weight), torch.equal(mixed[0].weight, one[0].weight)
+    >>> model, donor = (nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    ...                 for _ in range(2))
+    >>> mixed = replace_layers(model, donor, ["2"], torch.ones(2, 4))
+    >>> torch.equal(mixed[2].weight, donor[2].weight), torch.equal(mixed[0].weight, model[0].weight)
     (True, True)
     """
     check_ready(model)
     check_ready(donor)
     copied = deepcopy(model)
     for layer in layers:
-        mine, theirs = (layer_modules(one, inputs, layer) for one in (copied, donor))
-        for module, source in zip(mine, theirs, strict=True):
+        modules, sources = (layer_modules(network, inputs, layer) for network in (copied, donor))
+        for module, source in zip(modules, sources, strict=True):
             try:
                 module.load_state_dict(source.state_dict())
             except RuntimeError as error:
                 raise ValueError(
-                    f"layer {layer!r} of the donor has other sizes; take a donor of the same "
+                    f"layer {layer!r} of the donor has another shape; give a donor of the same "
                     "architecture."
                 ) from error
     return copied
@@ -92,23 +92,23 @@ def layer_replacement(
     Returns
     -------
     DataFrame
-        One row a choice (``none`` first), one column an accuracy.
+        One row per choice (``none`` first), one column per accuracy.
 
     Examples
     --------
-    >>> one, other = (nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
-    ...               for _ in range(2))
-    >>> table = layer_replacement(one, other, {"last": ["2"]}, {"zero": lambda m: 0.0},
+    >>> model, donor = (nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    ...                 for _ in range(2))
+    >>> table = layer_replacement(model, donor, {"last": ["2"]}, {"zero": lambda m: 0.0},
     ...                           torch.ones(2, 4))
     >>> table.index.tolist()
     ['none', 'last']
     """
     import pandas as pd
 
-    rows = {"none": {name: one(model) for name, one in accuracies.items()}}
+    rows = {"none": {name: accuracy(model) for name, accuracy in accuracies.items()}}
     for choice, layers in slow(list(choices.items()), "layer replacement", progress=progress):
         mixed = replace_layers(model, donor, layers, inputs)
-        rows[choice] = {name: one(mixed) for name, one in accuracies.items()}
+        rows[choice] = {name: accuracy(mixed) for name, accuracy in accuracies.items()}
     return pd.DataFrame(rows).T
 
 
@@ -123,27 +123,28 @@ def fine_tune_layers(
     learning_rate: float = 1e-3,
     seed: int = 0,
 ) -> nn.Module:
-    """A classifier on a copy of an encoder: a new linear head and the chosen layers are trained.
+    """Train a new linear head on a copy of an encoder, together with the chosen layers.
 
-    All else is frozen, batch-norm statistics of every layer too; with no layers it is linear
-    probing. Adam, cross-entropy; order and head come from the seed.
+    Everything else is frozen, including all batch-norm statistics; with no layers this is linear
+    probing. Trained with Adam on cross-entropy; the seed sets head and order.
 
     Parameters
     ----------
     encoder : nn.Module
-        In eval mode; left as it is.
+        In eval mode; remains unchanged.
     layers : sequence of str
-        Tuned, each with the norm behind it.
+        Layers to tune, each with the norm that follows it.
     images, labels : float ``[n, ...]`` and int64 ``[n]``
 
     Returns
     -------
-    nn.Sequential of encoder, flattening and head, in evaluation mode.
+    nn.Sequential
+        Encoder, flattening and head, in eval mode.
 
     Raises
     ------
     KeyError
-        If a layer is unknown.
+        If the encoder has no such layer.
 
     Examples
     --------
@@ -184,21 +185,21 @@ def layer_fine_tuning(
     seeds: Sequence[int] = (0,),
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Test accuracy with each choice of layers tuned beside a new head (section 4.4).
+    """Test accuracy with each choice of layers tuned along with a new head (section 4.4).
 
     Parameters
     ----------
     encoder, epochs
         As for :func:`fine_tune_layers`.
     choices : mapping of name to layers
-    training, test : images and labels
+    training, test : tuple of images and labels
     seeds : sequence of int
-        Of head and order.
+        Seeds of head and order.
 
     Returns
     -------
     DataFrame
-        One row a choice (``head alone`` first): mean, least and largest accuracy over the seeds.
+        One row per choice (``head alone`` first): mean, least and largest accuracy over the seeds.
 
     Examples
     --------
@@ -210,15 +211,15 @@ def layer_fine_tuning(
     import pandas as pd
 
     rows = {}
-    every = list({"head alone": (), **choices}.items())
-    for choice, layers in slow(every, "fine-tuning", progress=progress):
-        found = []
+    all_choices = list({"head alone": (), **choices}.items())
+    for choice, layers in slow(all_choices, "fine-tuning", progress=progress):
+        accuracies = []
         for seed in seeds:
             model = fine_tune_layers(encoder, layers, *training, epochs=epochs, seed=seed)
-            found.append(float((predict(model, test[0]) == test[1]).double().mean()))
+            accuracies.append(float((predict(model, test[0]) == test[1]).double().mean()))
         rows[choice] = {
-            "accuracy": sum(found) / len(found),
-            "least": min(found),
-            "largest": max(found),
+            "accuracy": sum(accuracies) / len(accuracies),
+            "least": min(accuracies),
+            "largest": max(accuracies),
         }
     return pd.DataFrame(rows).T

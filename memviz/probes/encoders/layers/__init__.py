@@ -1,4 +1,4 @@
-"""Which layers hold an image: SSLMem and LayerMem along the data path."""
+"""Which layers memorize an image: SSLMem, and LayerMem along the data path."""
 
 from ._alignment import alignment as alignment
 from ._alignment import views as views

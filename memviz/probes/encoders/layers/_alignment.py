@@ -1,7 +1,7 @@
-"""Alignment: how far apart an encoder puts augmented views of one image, for f and g on one draw.
+"""Alignment: how far apart an encoder maps augmented views of an image, for f and g on equal views.
 
 ``SSL_f(x)`` is the mean distance of two views' features (Wang et al. 2024, arXiv:2409.19069,
-section 3, after the SSLMem paper, arXiv:2401.12233). Views are drawn once an image and given to
+section 3, after the SSLMem paper, arXiv:2401.12233). Views are drawn once per image and given to
 both encoders: unpaired draws would add their noise to each difference.
 """
 
@@ -27,46 +27,50 @@ def views(
 ) -> Tensor:
     """Augmented views of some images, ``[examples, augmentations, ...]``.
 
-    An image has the same views whatever others are asked for with it: each has a generator of its
-    own. What draws from torch's global generator is seeded too, and that generator put back.
+    Each image has its own generator, so its views do not depend on the other images. Draws from
+    torch's global generator are seeded, too, and that generator is restored.
 
     Raises
     ------
     ValueError
-        If ``augment`` does not return each copy.
+        If ``augment`` does not return as many images as it was given.
 
     Examples
     --------
     >>> def noise(x, generator):
     ...     return x + torch.randn(x.shape, generator=generator)
-    >>> every = views(torch.zeros(5, 3), noise, 2, torch.arange(5))
-    >>> torch.equal(every[[4]], views(torch.zeros(5, 3), noise, 2, torch.tensor([4])))
+    >>> all_views = views(torch.zeros(5, 3), noise, 2, torch.arange(5))
+    >>> torch.equal(all_views[[4]], views(torch.zeros(5, 3), noise, 2, torch.tensor([4])))
     True
     """
-    found = []
+    stacked = []
     with torch.random.fork_rng(devices=[]):
         for example in examples.tolist():
-            own = (int(seed) * 1_000_003 + example) % 2**63
-            torch.default_generator.manual_seed(own)
+            own_seed = (int(seed) * 1_000_003 + example) % 2**63
+            torch.default_generator.manual_seed(own_seed)
             copies = images[example].expand(augmentations, *images.shape[1:]).clone()
-            made = augment(copies, torch.Generator().manual_seed(own))
-            if not isinstance(made, Tensor) or len(made) != augmentations:
-                got = f"{len(made)} rows" if isinstance(made, Tensor) else type(made).__name__
-                raise ValueError(
-                    f"augment returned {got} for {augmentations} copies; it must return each copy."
+            augmented = augment(copies, torch.Generator().manual_seed(own_seed))
+            if not isinstance(augmented, Tensor) or len(augmented) != augmentations:
+                got = (
+                    f"{len(augmented)} rows"
+                    if isinstance(augmented, Tensor)
+                    else type(augmented).__name__
                 )
-            found.append(made)
-    return torch.stack(found)
+                raise ValueError(
+                    f"augment returned {got} for {augmentations} copies; return one row per copy."
+                )
+            stacked.append(augmented)
+    return torch.stack(stacked)
 
 
 def alignment(features: Tensor, *, unit_norm: bool = True) -> Tensor:
-    """Mean distance (l2) of all pairs of an image's views, float64 ``[n]``.
+    """Mean l2 distance over all pairs of an image's views, float64 ``[n]``.
 
     Parameters
     ----------
     features : float ``[n, views, features]``
     unit_norm : bool
-        Whether features have length 1 first; a feature of zeros stays one.
+        Whether to scale features to length 1 first; all-zero features stay zero.
 
     Examples
     --------
@@ -74,7 +78,7 @@ def alignment(features: Tensor, *, unit_norm: bool = True) -> Tensor:
     tensor([5.], dtype=torch.float64)
     """
     rows = normalize(features, dim=2) if unit_norm else features
-    return torch.stack([torch.pdist(one.double()).mean() for one in rows])
+    return torch.stack([torch.pdist(image.double()).mean() for image in rows])
 
 
 def alignments(
@@ -89,18 +93,19 @@ def alignments(
     seed: int,
     progress: bool,
 ) -> list[dict[str, Tensor]]:
-    """The alignment of each image at each place, for several encoders on the same views.
+    """The alignment of each image at each point, for several encoders on the same views.
 
     Parameters
     ----------
     encoders : sequence of callable
-        Images in, features ``[n, features]`` by place out.
+        Map images to features ``[n, features]`` by point.
     size : int
-        Views that pass at once.
+        Number of views per forward pass.
 
     Returns
     -------
-    For each encoder, float64 ``[examples]`` by place.
+    list of dict
+        For each encoder, float64 ``[examples]`` by point.
     """
 
     def run() -> list[dict[str, Tensor]]:
@@ -108,19 +113,20 @@ def alignments(
         for positions in slow(split(len(examples), max(1, size // augmentations)), "alignment",
                               progress=progress):  # fmt: skip
             drawn = views(images, augment, augmentations, examples[positions], seed)
-            for into, encode in zip(parts, encoders, strict=True):
-                found = encode(drawn.flatten(0, 1))
-                into.append(
+            for kept, encode in zip(parts, encoders, strict=True):
+                features = encode(drawn.flatten(0, 1))
+                kept.append(
                     {
                         name: alignment(
                             rows.cpu().unflatten(0, (len(positions), augmentations)),
                             unit_norm=unit_norm,
                         )
-                        for name, rows in found.items()
+                        for name, rows in features.items()
                     }
                 )
         return [
-            {name: torch.cat([part[name] for part in mine]) for name in mine[0]} for mine in parts
+            {name: torch.cat([part[name] for part in of_encoder]) for name in of_encoder[0]}
+            for of_encoder in parts
         ]
 
     def resize(smaller: int) -> None:
@@ -142,36 +148,38 @@ def memorized(target: Tensor, reference: Tensor) -> Tensor:
 
 
 def check_pair(target: nn.Module, reference: nn.Module, images: Tensor, augmentations: int) -> None:
-    """Raise one clear sentence for what can't be compared."""
+    """Refuse encoders, images or augmentations that cannot be compared."""
     if len(images) < 2:
-        raise ValueError(f"there is {len(images)} image; give at least 2.")
+        raise ValueError(f"give at least 2 images, not {len(images)}.")
     if augmentations < 2:
         raise ValueError(
-            f"augmentations is {augmentations}; alignment compares views of an image, so it needs "
-            "at least 2."
+            f"augmentations is {augmentations}; alignment compares views of an image, so give at "
+            "least 2."
         )
-    for one in (target, reference):
-        if not isinstance(one, nn.Module):
-            raise TypeError(f"an encoder is {type(one).__name__}; give a torch.nn.Module.")
+    for encoder in (target, reference):
+        if not isinstance(encoder, nn.Module):
+            raise TypeError(f"an encoder is {type(encoder).__name__}; expected a torch.nn.Module.")
 
 
 def check_sizes(target: PathFeatures, reference: PathFeatures, images: Tensor) -> None:
-    """Both encoders must have the same points, each with as many features."""
-    sizes = [{name: rows.shape[1] for name, rows in one(images[:1]).items()}
-             for one in (target, reference)]  # fmt: skip
+    """Refuse encoders that differ in their points or in the features of a point."""
+    sizes = [
+        {name: rows.shape[1] for name, rows in encode(images[:1]).items()}
+        for encode in (target, reference)
+    ]
     for name in dict.fromkeys([*sizes[0], *sizes[1]]):
-        have = [one.get(name) for one in sizes]
-        if have[0] != have[1]:
-            words = [f"{number:,} features" if number else "no such layer" for number in have]
+        widths = [size.get(name) for size in sizes]
+        if widths[0] != widths[1]:
+            words = [f"{width:,} features" if width else "no such layer" for width in widths]
             raise ValueError(
                 f"at {name!r} the target has {words[0]} and the reference {words[1]}; compare "
-                "two encoders of one architecture."
+                "two encoders of the same architecture."
             )
 
 
 def check_indices(chosen: Tensor, images: Tensor) -> None:
-    """The images that subsets name must be there."""
+    """Refuse subsets that name images that do not exist."""
     if int(chosen.max()) >= len(images):
         raise ValueError(
-            f"the subsets name image {int(chosen.max())}, and there are {len(images):,} images."
+            f"the subsets name image {int(chosen.max())}, but there are {len(images):,} images."
         )

@@ -1,7 +1,8 @@
-"""LayerMem of each layer along the data path, for four subsets."""
+"""LayerMem of each layer along the data path, for each of the four subsets."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class LayerMem:
-    """LayerMem of each point of the data path, for each subset and pair of encoders.
+    """LayerMem at each point of the data path, for each subset and pair of encoders.
 
     Attributes
     ----------
-    path : tuple of Point
+    points : tuple of Point
+        The points of the data path, in order.
     values : dict of subset to float ``[pairs, points]``
         Mean SSLMem of the subset's images. S_C are the candidates; S_S, S_E and S_I are the null.
     errors : dict of subset to float ``[pairs, points]``
@@ -37,53 +39,69 @@ class LayerMem:
     measure : str
     """
 
-    path: tuple[Point, ...]
+    points: tuple[Point, ...]
     values: dict[str, np.ndarray]
     errors: dict[str, np.ndarray]
     measure: str = "mean normalised SSLMem"
 
     @property
+    def path(self) -> tuple[Point, ...]:
+        """The former name of ``points``."""
+        warnings.warn(
+            "result.path is now result.points; a path is a file.", DeprecationWarning, stacklevel=2
+        )
+        return self.points
+
+    @property
     def pairs(self) -> int:
-        """How many pairs (f, g) were averaged."""
+        """Number of pairs (f, g) of encoders."""
         return len(self.values["S_C"])
 
     @cached_property
     def names(self) -> list[str]:
-        """Of the points."""
-        return [point.name for point in self.path]
+        """Names of the points."""
+        return [point.name for point in self.points]
 
     def mean(self, subset: str = "S_C") -> np.ndarray:
         """LayerMem averaged over the pairs, float ``[points]``."""
         return np.asarray(self.values[subset].mean(0))
 
     def delta(self, subset: str = "S_C") -> np.ndarray:
-        """LayerMem less that of the point before on the data path; NaN at the start."""
+        """LayerMem minus that of the preceding point on the data path; NaN at the first."""
         mean = self.mean(subset)
-        row = {name: k for k, name in enumerate(self.names)}
-        before = [row.get(point.after, -1) if point.after else -1 for point in self.path]
+        row = {name: index for index, name in enumerate(self.names)}
+        before = [row.get(point.after, -1) if point.after else -1 for point in self.points]
         return np.where(np.array(before) < 0, np.nan, mean - mean[before])
 
     def gap(self, beside: str = "S_I") -> np.ndarray:
-        """LayerMem of the candidates less that of another subset, ``[pairs, points]``."""
+        """LayerMem of the candidates minus that of another subset, ``[pairs, points]``.
+
+        Raises
+        ------
+        ValueError
+            If there is no such subset.
+        """
         if beside not in self.values:
-            raise ValueError(f"there is no subset {beside!r}; there are {', '.join(self.values)}.")
+            raise ValueError(
+                f"there is no subset {beside!r}; choose from {', '.join(self.values)}."
+            )
         return np.asarray(self.values["S_C"] - self.values[beside])
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a point: kind, the point before, the subsets, Delta LayerMem of S_C."""
+        """One row per point: kind, preceding point, the subsets, Delta LayerMem of S_C."""
         import pandas as pd
 
         columns: dict[str, object] = {
             "point": self.names,
-            "kind": [point.kind for point in self.path],
-            "after": [point.after or "" for point in self.path],
+            "kind": [point.kind for point in self.points],
+            "after": [point.after or "" for point in self.points],
         }
         columns |= {name: self.mean(name) for name in self.values}
         columns["delta"] = self.delta()
-        found = pd.DataFrame(columns).set_index("point")
-        found.attrs = {"measure": self.measure, "source": f"{SOURCE}, section 4"}
-        return found
+        frame = pd.DataFrame(columns).set_index("point")
+        frame.attrs = {"measure": self.measure, "source": f"{SOURCE}, section 4"}
+        return frame
 
     def plot(self) -> Figure:
         """The subsets' lines along the data path, and the gap of candidates to the others."""
@@ -112,30 +130,32 @@ def layer_mem(
     seed: int = 0,
     progress: bool = True,
 ) -> LayerMem:
-    """LayerMem: SSLMem on the outputs of each layer, averaged over a subset's images.
+    """LayerMem: SSLMem of the outputs of each layer, averaged over a subset's images.
 
     f and g differ in more than the candidates, so the level of S_S and S_E is not 0: read
-    ``gap("S_S")``, and S_I as the mirror image, over several pairs. Delta LayerMem compares a
-    layer with the one its data came from: behind a residual join with the join, not with the layer
-    that was called before (see :mod:`memviz.probes.encoders.layers`).
+    ``gap("S_S")``, and S_I as its mirror image, over several pairs. Delta LayerMem compares a layer
+    with the point its data came from: after a residual join that is the join, not the layer that
+    was called before.
 
     Parameters
     ----------
-    target, reference : nn.Module, or as many of each
-        Pairs of f and g, all with these subsets; for pairs with subsets of their own, join results
-        with :func:`pooled`.
+    target, reference : nn.Module, or sequences of the same length
+        One or more pairs of f and g, all with these subsets; for pairs with subsets of their own,
+        combine the results with :func:`pooled`.
     images, augment, augmentations, unit_norm, seed, progress
         As for :func:`memviz.probes.encoders.layers.ssl_mem`.
     subsets : Subsets
     layers : sequence of str, optional
-        Layers to read beside the joins; all, with an attention or an MLP as one, unless given.
+        Layers to read in addition to the joins; by default all, counting an attention or an MLP as
+        one.
 
     Raises
     ------
     KeyError
-        If a layer is unknown.
+        If an encoder has no such layer.
     ValueError
-        Encoders of other layers or feature sizes, in train mode; fewer than 2 images or views.
+        If the encoders of a pair differ in their layers or feature sizes, or are in train mode; or
+        there are fewer than 2 images or views.
 
     Examples
     --------
@@ -152,15 +172,13 @@ def layer_mem(
     check_indices(chosen, images)
     tables = []
     for f, g in pairs:
-        readers = [PathFeatures(one, images, layers) for one in (f, g)]
+        readers = [PathFeatures(encoder, images, layers) for encoder in (f, g)]
         check_sizes(readers[0], readers[1], images)
-        found = alignments(readers, readers[0].size, images, augment, augmentations, chosen,
-                           unit_norm=unit_norm, seed=seed, progress=progress)  # fmt: skip
-        path = tuple(readers[0].points)
-        tables.append(
-            np.stack([memorized(found[0][p.name], found[1][p.name]).numpy() for p in path])
-        )
-    ends = np.cumsum([len(one) for one in subsets.named().values()])[:-1]
+        of_f, of_g = alignments(readers, readers[0].size, images, augment, augmentations, chosen,
+                                unit_norm=unit_norm, seed=seed, progress=progress)  # fmt: skip
+        points = tuple(readers[0].points)
+        tables.append(np.stack([memorized(of_f[p.name], of_g[p.name]).numpy() for p in points]))
+    ends = np.cumsum([len(members) for members in subsets.named().values()])[:-1]
     values, errors = {}, {}
     for name, part in zip(subsets.named(), np.split(np.stack(tables), ends, axis=2), strict=True):
         known = (~np.isnan(part)).sum(2)
@@ -170,22 +188,22 @@ def layer_mem(
         )
         errors[name] = spread / np.sqrt(np.maximum(known, 1))
     words = "features of length 1" if unit_norm else "raw features (the sign can be wrong)"
-    return LayerMem(path, values, errors, f"mean normalised SSLMem, {words}")
+    return LayerMem(points, values, errors, f"mean normalised SSLMem, {words}")
 
 
 def pooled(results: Sequence[LayerMem]) -> LayerMem:
-    """Results of several pairs, each with its own images and subsets, as one.
+    """Combine the results of several pairs, each with its own images and subsets.
 
     Raises
     ------
     ValueError
-        If the results are of other layers, subsets or measures, or there is none.
+        If there is no result, or the results differ in layers, subsets or measure.
 
     Examples
     --------
-    >>> path = (Point("fc", "linear", 0),)
-    >>> one = LayerMem(path, {"S_C": np.ones((1, 1))}, {"S_C": np.zeros((1, 1))})
-    >>> pooled([one, one]).pairs
+    >>> points = (Point("fc", "linear", 0),)
+    >>> result = LayerMem(points, {"S_C": np.ones((1, 1))}, {"S_C": np.zeros((1, 1))})
+    >>> pooled([result, result]).pairs
     2
     """
     if not results:
@@ -195,23 +213,27 @@ def pooled(results: Sequence[LayerMem]) -> LayerMem:
         same = (first.names, list(first.values), first.measure)
         if (other.names, list(other.values), other.measure) != same:
             raise ValueError(
-                "the results are of other layers, subsets or measures; pool like ones."
+                "the results differ in layers, subsets or measure; pool results that agree in them."
             )
     values, errors = (
         {
-            name: np.concatenate([getattr(one, part)[name] for one in results])
+            name: np.concatenate([getattr(result, part)[name] for result in results])
             for name in first.values
         }
         for part in ("values", "errors")
     )
-    return LayerMem(first.path, values, errors, first.measure)
+    return LayerMem(first.points, values, errors, first.measure)
 
 
 def _pairs(
     target: nn.Module | Sequence[nn.Module], reference: nn.Module | Sequence[nn.Module]
 ) -> list[tuple[nn.Module, nn.Module]]:
-    # nn.Sequential has a length, too, and is one encoder.
-    fs, gs = ([one] if isinstance(one, nn.Module) else list(one) for one in (target, reference))
+    # nn.Sequential has a length, too, but is one encoder.
+    fs, gs = (
+        [given] if isinstance(given, nn.Module) else list(given) for given in (target, reference)
+    )
     if len(fs) != len(gs) or not fs:
-        raise ValueError(f"there are {len(fs)} targets and {len(gs)} references; give pairs.")
+        raise ValueError(
+            f"there are {len(fs)} targets and {len(gs)} references; give one reference per target."
+        )
     return list(zip(fs, gs, strict=True))

@@ -1,6 +1,8 @@
-"""SSLMem: how much better a target holds an image's views together than a reference."""
+"""SSLMem: how much better a target aligns the views of an image than a reference does."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,50 +32,55 @@ def ssl_mem(
     seed: int = 0,
     progress: bool = True,
 ) -> Scores:
-    """SSLMem: how much closer the target puts an image's views than a reference without it does.
+    """SSLMem: how much better a target aligns an image's views than a reference without the image.
 
-    Normalised, ``(SSL_g - SSL_f) / (SSL_f + SSL_g)``: above 0 where f holds the views together
-    better than g. It lies between -1 and 1 and is not clipped, since clipping makes positives out
-    of noise. The paper's text says [0, 1].
+    Normalised, ``(SSL_g - SSL_f) / (SSL_f + SSL_g)``: above 0 where f aligns the views better than
+    g. It lies between -1 and 1 and is not clipped, since clipping turns noise into positive scores;
+    the paper's text says [0, 1].
 
-    Features have length 1 unless told otherwise. The formula does not say so, the released code
-    does it; without it the sign can come out wrong (small SimCLR encoders of digits: 3 of 3
-    seeds): training stretches the features of the images it saw, and with them their distances.
+    By default features are scaled to length 1, as in the released code, though not in the formula.
+    Without it the sign can be wrong (small SimCLR encoders of digits: in 3 of 3 seeds), because
+    training stretches the features of the images it saw, and with them their distances.
 
     Departures from the released code: two augmented views are compared (as in the equation), not
-    the image and a view; no division by the batch's range, which would tie an image's score to
-    the others; evaluation mode.
+    the image and a view; scores are not divided by the batch's range, which would make an image's
+    score depend on the others; the encoders are in eval mode.
 
     Parameters
     ----------
     target, reference : nn.Module
-        f and g, in eval mode, of one architecture; g was trained without the candidates.
+        f and g, of the same architecture and in eval mode; g was trained without the candidates.
     images : float ``[n, ...]``
     augment : callable
-        ``(images, generator) -> images``; both encoders get the same draws.
+        ``(images, generator) -> images``; both encoders get the same views.
     subsets : Subsets, optional
-        Who saw which image. With them the candidates are scored, and the null are the images of
-        the other three sets; without them every image is scored and there is no null.
+        Which encoder saw which image. With subsets the candidates are scored and the images of the
+        other three are the null; without, every image is scored and there is no null.
     augmentations : int
-        Views an image; all their pairs are compared.
+        Views per image; all pairs of them are compared.
     unit_norm : bool
     seed : int
-        Of the views.
+        Seed of the views.
     progress : bool
+
+    Returns
+    -------
+    Scores
+        Over images.
 
     Raises
     ------
     ValueError
-        Encoders of other feature sizes, in train mode; fewer than 2 images or views.
+        If the encoders differ in their number of features or are in train mode, or there are fewer
+        than 2 images or views.
 
     Examples
     --------
     >>> def noise(x, generator):
     ...     return x + torch.randn(x.shape, generator=generator)
     >>> f, g = nn.Linear(3, 3).eval(), nn.Linear(3, 3).eval()
-    >>> one = ssl_mem(f, g, torch.randn(4, 3), noise).values
-    >>> other = ssl_mem(g, f, torch.randn(4, 3), noise).values
-    >>> len(one), bool((abs(one) <= 1).all())
+    >>> values = ssl_mem(f, g, torch.randn(4, 3), noise).values
+    >>> len(values), bool((abs(values) <= 1).all())
     (4, True)
     """
     check_pair(target, reference, images, augmentations)
@@ -81,19 +88,19 @@ def ssl_mem(
         torch.arange(len(images)) if subsets is None else torch.cat([*subsets.named().values()])
     )
     check_indices(chosen, images)
-    widths = [_encoded(one, images[:2])[""].shape[1] for one in (target, reference)]
+    widths = [_encoded(encoder, images[:2])[""].shape[1] for encoder in (target, reference)]
     if widths[0] != widths[1]:
         raise ValueError(
-            f"the target gives {widths[0]:,} features and the reference {widths[1]:,}; compare two "
-            "encoders of one architecture."
+            f"the target has {widths[0]:,} features and the reference {widths[1]:,}; compare two "
+            "encoders of the same architecture."
         )
-    both = [lambda x, one=one: _encoded(one, x) for one in (target, reference)]
+    both = [partial(_encoded, encoder) for encoder in (target, reference)]
     f, g = alignments(both, _BATCH, images, augment, augmentations, chosen,
                       unit_norm=unit_norm, seed=seed, progress=progress)  # fmt: skip
     values = memorized(f[""], g[""]).numpy()
     null = None
     if subsets is not None:
-        sizes = [len(one) for one in subsets.named().values()]
+        sizes = [len(members) for members in subsets.named().values()]
         parts = dict(zip(subsets.named(), np.split(values, np.cumsum(sizes)[:-1]), strict=True))
         values, chosen = parts.pop("S_C"), subsets.candidate
         null = _null(parts, len(values))
@@ -109,22 +116,26 @@ def ssl_mem(
 
 
 def _encoded(encoder: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """The encoder's output of each image, flattened, under an empty name."""
+    """The encoder's flattened output for each image, under an empty name."""
     check_ready(encoder)
     device = next((p.device for p in encoder.parameters()), images.device)
     with torch.no_grad():
-        found = tensors_in(encoder(images.to(device)))
-    if not found or len(found[0]) != len(images):
-        raise ValueError("the encoder does not give one row of features an image.")
-    return {"": found[0].flatten(1).float()}
+        outputs = tensors_in(encoder(images.to(device)))
+    if not outputs or len(outputs[0]) != len(images):
+        raise ValueError(
+            "the encoder does not return one row of features per image; give one that does."
+        )
+    return {"": outputs[0].flatten(1).float()}
 
 
 def _null(parts: dict[str, np.ndarray], rows: int) -> Null | None:
-    """Images of the other subsets, each a draw for every candidate."""
+    """Each image of the other subsets is a draw of the null for every candidate."""
     if not parts:
         return None
     known = {name: values[~np.isnan(values)] for name, values in parts.items()}
-    words = ", ".join(f"{name} {one.mean():+.3f}" for name, one in known.items() if len(one))
+    words = ", ".join(
+        f"{name} {scores.mean():+.3f}" for name, scores in known.items() if len(scores)
+    )
     drawn = np.concatenate(list(known.values()))
     if not len(drawn):
         return None

@@ -1,4 +1,4 @@
-"""Which units hold an image or a class: UnitMem, ClassMem and their null."""
+"""Which units memorize an image or a class: UnitMem, ClassMem and their nulls."""
 
 from ._class_mem import class_mem as class_mem
 from ._class_mem import class_selectivity as class_selectivity

@@ -1,4 +1,4 @@
-"""ClassMem and class selectivity: how much a unit belongs to one class."""
+"""ClassMem and class selectivity: how selective a unit is for a single class."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def class_mem(
 ) -> UnitScores:
     """ClassMem: UnitMem's ratio of class means, on training images.
 
-    A unit for one class has 1, but so has a unit for a single image (its class has a mean above 0,
-    the others have none), and a unit for one of ten classes has a UnitMem of .82: read both (Wang
-    et al. 2024, section 5.2). No augmentation, as in the released code, which averages over a list
-    that it never empties; here each class has its own mean. Where activations can be negative,
-    their absolute value is taken, and the result says so.
+    A unit that fires for one class scores 1, but so does a unit that fires for a single image (only
+    its class has a mean above 0), and a unit for one of ten classes has a UnitMem of .82: read both
+    (Wang et al. 2024, section 5.2). No augmentation, as in the released code, which averages over a
+    list that it never empties; here each class has its own mean. If activations can be negative,
+    their absolute value is taken, and the measure says so.
 
     Parameters
     ----------
@@ -40,22 +40,22 @@ def class_mem(
     layers, progress
         As for :func:`memviz.probes.encoders.units.unit_mem`.
     examples : int64 ``[n]``, optional
-        Training images; all but the group ``test`` unless given.
+        Training images; by default all except the group ``test``.
     shuffles : int
-        Draws of the null, labels shuffled among the images; kept are as many tables
-        ``[classes, units]``.
+        Draws of the null, in which labels are shuffled among the images. Each draw holds a table
+        ``[classes, units]`` in memory.
     seed : int
-        Of the shuffling.
+        Seed of the shuffling.
 
     Returns
     -------
     UnitScores
-        ``owners`` is the class that fires a unit most.
+        ``owners`` is the class that activates a unit most.
 
     Raises
     ------
     ValueError
-        Fewer than 2 images or classes.
+        If there are fewer than 2 images or classes.
 
     Examples
     --------
@@ -86,12 +86,12 @@ def class_selectivity(
     study, layers, shuffles, seed, progress
         As for :func:`class_mem`.
     examples : int64 ``[n]``, optional
-        Images that were not trained on; the group ``test`` unless given.
+        Images that were not trained on; the group ``test`` by default.
 
     Raises
     ------
     ValueError
-        Fewer than 2 images or classes, or no examples and no group ``test``.
+        If there are fewer than 2 images or classes, or neither examples nor a group ``test``.
 
     Examples
     --------
@@ -116,24 +116,24 @@ def _of_classes(
     progress: bool,
 ) -> UnitScores:
     if len(examples) < 2:
-        raise ValueError(f"{name} compares classes, and there is {len(examples)} image; give more.")
+        raise ValueError(f"{name} compares classes; give at least 2 images, not {len(examples)}.")
     classes, numbered = study.labels[examples].unique(return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
-            f"{name} compares classes, and all {len(examples)} images are of class "
-            f"{int(classes[0])}; give images of at least two."
+            f"{name} compares classes, but all {len(examples)} images are of class "
+            f"{int(classes[0])}; give images of at least two classes."
         )
     stream = UnitActivations(study, layers, None, 1, examples)
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(len(examples), generator=generator) for _ in range(shuffles)]
     tables = torch.stack([numbered, *(numbered[order] for order in orders)])
-    found = class_peaks(stream, tables, progress=progress)
-    nulls = np.stack([one.ratio.numpy() for one in found[1:]]) if shuffles else None
-    owner = found[0].owner
+    actual, *shuffled = class_peaks(stream, tables, progress=progress)
+    nulls = np.stack([draw.ratio.numpy() for draw in shuffled]) if shuffles else None
+    owner = actual.owner
     return UnitScores(
         name,
-        f"{name} of {len(examples):,} images in {len(classes)} classes" + signed(found[0]),
-        found[0].ratio.numpy(),
+        f"{name} of {len(examples):,} images in {len(classes)} classes" + signed(actual),
+        actual.ratio.numpy(),
         units=stream.units,
         higher="fires for fewer classes, one at 1",
         source=f"{SOURCE}, section 5.2" if name == "ClassMem" else "Morcos et al. 2018",

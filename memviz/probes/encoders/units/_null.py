@@ -1,4 +1,4 @@
-"""What UnitMem is where nothing was learned: the same network with random weights."""
+"""The null of UnitMem: the same network with random weights, where nothing was learned."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from torch import Tensor, nn
 from memviz.study import Study
 from memviz.training.batch_norm import recalibrate_batch_norm
 
-_CALIBRATION = 1024  # examples that batch norm is measured on, at most
+_CALIBRATION = 1024  # most examples that batch-norm statistics are measured on
 
 
 def random_network(study: Study, examples: Tensor, seed: int = 0) -> nn.Module:
     """A copy of a study's model with new random weights, batch norm measured on the examples.
 
-    Every module draws its weights anew, as when it was made. A parameter that no module draws (a
-    position embedding, say) gets normal draws of its own mean and spread. Without the measured
-    statistics a random network's units would be all on or all off (batch norm at mean 0 and
-    variance 1), and no null. The global generator is put back.
+    Every module is reinitialized. A parameter that no module initializes (a position embedding,
+    say) is drawn from a normal distribution with its own mean and spread. With batch norm at mean 0
+    and variance 1 a random network's units would be all on or all off and no null, so its
+    statistics are measured. The global generator is restored.
 
     Parameters
     ----------
     study : Study
     examples : int64 ``[n]``
-        Of the study; the first 1,024 are used.
+        Examples to measure batch norm on; the first 1,024 are used.
     seed : int
 
     Examples
@@ -36,7 +36,7 @@ def random_network(study: Study, examples: Tensor, seed: int = 0) -> nn.Module:
     >>> bool((random[0].weight == model[0].weight).any())
     False
     """
-    # On the CPU, so that a device's own generator is left alone.
+    # On the CPU, so that a device's own generator stays untouched.
     model = deepcopy(study.model).cpu()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -63,7 +63,7 @@ def _has_statistics(module: nn.Module) -> bool:
 
 
 class _OnExamples(nn.Module):
-    """A model that is called with indices of a study's examples, whatever it takes itself."""
+    """A model called with indices of a study's examples instead of their inputs."""
 
     model: nn.Module
 
@@ -73,5 +73,5 @@ class _OnExamples(nn.Module):
 
     def forward(self, examples: Tensor) -> Tensor:
         inputs = self._batch(examples)
-        found: Tensor = self.model(**inputs) if isinstance(inputs, dict) else self.model(inputs)
-        return found
+        outputs: Tensor = self.model(**inputs) if isinstance(inputs, dict) else self.model(inputs)
+        return outputs

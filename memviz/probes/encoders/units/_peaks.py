@@ -1,4 +1,4 @@
-"""One pass over the images: the largest activation of each unit, whose it is, and the others'."""
+"""One pass over the images: each unit's largest activation, its image, and that of the others."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from memviz.engine.record import default_memory, split
 
 @dataclass(frozen=True, eq=False)
 class Peaks:
-    """What UnitMem and ClassMem need of each unit.
+    """What UnitMem and ClassMem need to know of each unit.
 
     Attributes
     ----------
     largest, others : float64 ``[units]``
-        Of an image's (or class's) mean activation, without its sign: the largest, and the mean or
-        median of all but that one.
+        Of the absolute mean activations of the images (or classes): the largest, and the mean or
+        median of the others.
     owner : int64 ``[units]``
-        The example or class with the largest; -1 where the unit is dead.
+        The example or class with the largest; -1 for a dead unit.
     negative : bool ``[units]``
-        Whether an activation was below 0.
+        Whether any activation was below 0.
     """
 
     largest: Tensor
@@ -52,15 +52,15 @@ def peaks(
     memory: int | None = None,
     progress: bool = True,
 ) -> Peaks:
-    """Fold a stream into each unit's peak.
+    """Reduce a stream of activations to each unit's peak.
 
-    A few numbers a unit are kept, however many images there are. The median alone needs all images
-    of a unit at once: as many units as ``memory`` holds in one pass, then the next ones in another.
+    A few numbers per unit are kept, however many images there are. Only the median needs all images
+    of a unit at once: it takes one pass for every block of units that fits in ``memory``.
 
     Parameters
     ----------
     memory : int, optional
-        Bytes for the median, 1 GiB unless given.
+        Bytes for the median; 1 GiB by default.
 
     Examples
     --------
@@ -76,21 +76,23 @@ def peaks(
     medians = []
     for block in split(len(stream.units), max(1, bytes_at_once // (4 * n))):
 
-        def passed(block: Tensor = block) -> tuple[Peaks, Tensor]:
+        def one_pass(block: Tensor = block) -> tuple[Peaks, Tensor]:
             return _fold(_values(stream, progress), stream, block)
 
-        found, kept = stream.guard(passed)
+        block_peaks, kept = stream.guard(one_pass)
         medians.append(_median_of_others(kept))
-    return Peaks(found.largest, torch.cat(medians).double(), found.owner, found.negative)
+    return Peaks(
+        block_peaks.largest, torch.cat(medians).double(), block_peaks.owner, block_peaks.negative
+    )
 
 
 def class_peaks(stream: UnitActivations, classes: Tensor, *, progress: bool = True) -> list[Peaks]:
-    """The peak of class means, for several ways to name the classes, in one pass.
+    """The peaks of class means, for several assignments of classes, in a single pass.
 
     Parameters
     ----------
     classes : int64 ``[tables, n]``
-        From 0 up without a gap: the class of each of the stream's examples.
+        The class of each of the stream's examples, numbered from 0 without gaps.
     """
     number, count = int(classes.max()) + 1, len(stream.units)
     sizes = torch.stack([torch.bincount(table, minlength=number) for table in classes])
@@ -100,21 +102,21 @@ def class_peaks(stream: UnitActivations, classes: Tensor, *, progress: bool = Tr
         negative = torch.zeros(count, dtype=torch.bool)
         for positions, values, below in _values(stream, progress):
             negative |= below
-            for table, into in zip(classes, sums, strict=True):
-                into.index_add_(0, table[positions], values.double())
+            for table, table_sums in zip(classes, sums, strict=True):
+                table_sums.index_add_(0, table[positions], values.double())
         return sums / sizes[:, :, None], negative
 
     means, negative = stream.guard(fold)
-    found = []
+    by_table = []
     for table in means:
         largest, owner = table.max(0)
-        rest = ((table.sum(0) - largest) / (number - 1)).clamp(min=0)
-        found.append(Peaks(largest, rest, torch.where(largest > 0, owner, -1), negative))
-    return found
+        others = ((table.sum(0) - largest) / (number - 1)).clamp(min=0)
+        by_table.append(Peaks(largest, others, torch.where(largest > 0, owner, -1), negative))
+    return by_table
 
 
 def _values(stream: UnitActivations, progress: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Positions, activations without their sign ``[b, units]``, and which units were negative."""
+    """Positions, absolute activations ``[b, units]``, and which units were negative."""
     for positions, values in stream.chunks(progress=progress):
         yield positions, values.abs(), (values < 0).any(0)
 
@@ -125,13 +127,13 @@ def _fold(
     count, n = len(stream.units), len(stream.examples)
     largest = torch.full((count,), -torch.inf)
     total = torch.zeros(count, dtype=torch.float64)
-    place = torch.zeros(count, dtype=torch.int64)
+    owner_at = torch.zeros(count, dtype=torch.int64)
     negative = torch.zeros(count, dtype=torch.bool)
     kept = torch.empty(0 if keep is None else len(keep), n)
     for positions, values, below in parts:
-        high, where = values.max(0)
-        # Of equal ones the first: the answer does not depend on the size of the chunks.
-        place = torch.where(high > largest, positions[where], place)
+        high, row = values.max(0)
+        # Ties go to the first, so the owner does not depend on the size of the chunks.
+        owner_at = torch.where(high > largest, positions[row], owner_at)
         largest = torch.maximum(largest, high)
         total += values.double().sum(0)
         negative |= below
@@ -139,21 +141,21 @@ def _fold(
             kept[:, positions] = values[:, keep].T
     top = largest.double()
     others = ((total - top) / (n - 1)).clamp(min=0)
-    owner = torch.where(top > 0, stream.examples[place], -1)
+    owner = torch.where(top > 0, stream.examples[owner_at], -1)
     return Peaks(top, others, owner, negative), kept
 
 
 def _median_of_others(values: Tensor) -> Tensor:
     """Median of each row ``[units, n]`` without its largest value."""
     n = values.shape[1]
-    # Dropping the largest leaves the order of the rest, so the ranks are those among all.
+    # Dropping the largest keeps the order of the others, so their ranks are those among all.
     low, high = values.kthvalue(n // 2, 1).values, values.kthvalue((n + 1) // 2, 1).values
     return (low + high) / 2
 
 
-def signed(found: Peaks) -> str:
-    """Words on activations below 0, if there were any."""
-    number = int(found.negative.sum())
-    if not number:
+def signed(unit_peaks: Peaks) -> str:
+    """A note on negative activations, if there were any."""
+    count = int(unit_peaks.negative.sum())
+    if not count:
         return ""
-    return f"; the absolute value is taken, since {number} units can be negative"
+    return f"; the absolute value is taken, since {count} units can be negative"

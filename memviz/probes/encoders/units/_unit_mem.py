@@ -1,4 +1,4 @@
-"""UnitMem: how much a unit belongs to a single image."""
+"""UnitMem: how selective a unit is for a single image."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .._scores import SOURCE, UnitScores, training_examples
 from ._null import random_network
 from ._peaks import Peaks, peaks, signed
 
-_DRAWS = 200  # quantiles that stand for a layer's units in the networks of random weights
+_DRAWS = 200  # quantiles that represent a layer's units in the random networks
 
-# The study's inputs, a tensor or a dict, and a generator to the same changed.
+# Maps the study's inputs, a tensor or a dict, and a generator to augmented inputs.
 Augment = Callable[[Any, torch.Generator], Any]
 Others = Literal["mean", "median"]
 Negative = Literal["abs", "refuse"]
@@ -42,53 +42,54 @@ def unit_mem(
     memory: int | None = None,
     progress: bool = True,
 ) -> UnitScores:
-    """UnitMem: 0 where all images fire a unit alike, 1 where a single one fires it.
+    """UnitMem: 0 if all images activate a unit equally, 1 if only a single image does.
 
     ``(mu_max - mu_others) / (mu_max + mu_others)``, with mu an image's activation averaged over the
-    map and the augmentations, before the maximum is taken (section 5, equation 3). No labels, no
-    second model. One pass; what is kept does not grow with the images. **It has no zero of its
-    own**: noise scores high, and the more images the higher. So read it beside its null (the same
-    images through random weights) and at one number of images.
+    map and the augmentations, before the maximum is taken (section 5, equation 3). It needs no
+    labels, no second model and one pass; memory does not grow with the images. **It has no natural
+    zero**: noise scores high, and higher with more images. So compare it with its null (the same
+    images through random weights), and only at equal numbers of images.
 
-    Departures from the released code: the model is in evaluation mode, so no batch norm couples
-    images; mean as in the text's equation, the code's median with ``others="median"``.
+    Departures from the released code: the model is in eval mode, so batch norm does not couple
+    images; the mean is that of the text's equation, the code's median is ``others="median"``.
 
     Parameters
     ----------
     study : Study
         Its labels are not used.
     layers : sequence of str, optional
-        Layers with units, all but the output layer unless given.
+        Layers with units; by default all except the output layer.
     augment : callable, optional
-        ``(inputs, generator) -> inputs``; without one, images pass once, as they are.
+        ``(inputs, generator) -> inputs``; by default images are not augmented.
     augmentations : int
-        The paper has 10.
+        Augmented copies per image; 10 in the paper.
     examples : int64 ``[n]``, optional
-        Training images; all but the group ``test`` unless given.
+        Training images; by default all except the group ``test``.
     others : {"mean", "median"}
-        Of the images that are not the unit's own.
+        How to average over the other images.
     negative : {"abs", "refuse"}
-        The ratio is for activations that are not negative. Of others (behind no ReLU) the absolute
-        value of mu is taken, and the result says so; or they are refused.
+        The ratio is meant for non-negative activations. If a layer has negative ones (no ReLU),
+        ``"abs"`` takes the absolute value of mu, and the measure says so; ``"refuse"`` raises.
     held_out : int64, optional
-        Images that were not trained on, at least as many: the first n are scored, too.
+        Images that were not trained on, at least n of them; the first n are scored as well.
     random_networks : int
-        Networks of random weights for the null; 0 for none, and a third to a half of the time.
+        Random networks for the null; 0 for none, in a third to a half of the time.
     seed : int
-        Of augmentations and random weights.
+        Seed of augmentations and random weights.
     memory : int, optional
-        Bytes for the median, which keeps images; 1 GiB unless given.
+        Bytes for the median, which keeps activations of all images; 1 GiB by default.
     progress : bool
 
     Returns
     -------
     UnitScores
-        NaN where a unit is dead; ``owners`` is the image that fires it most.
+        NaN for a dead unit; ``owners`` is the image that activates a unit most.
 
     Raises
     ------
     ValueError
-        Fewer than 2 images; fewer held-out images than images; negative activations, if refused.
+        If there are fewer than 2 images or fewer held-out images than images, or an activation is
+        negative and ``negative="refuse"``.
 
     Examples
     --------
@@ -101,59 +102,59 @@ def unit_mem(
     """
     chosen = training_examples(study) if examples is None else torch.as_tensor(examples)
     if len(chosen) < 2:
-        raise ValueError(f"UnitMem compares images, and there is {len(chosen)}; give at least 2.")
+        raise ValueError(f"UnitMem compares images; give at least 2, not {len(chosen)}.")
     if others not in ("mean", "median") or negative not in ("abs", "refuse"):
         raise ValueError(
-            f"others is 'mean' or 'median' and negative 'abs' or 'refuse', but got {others!r} and "
-            f"{negative!r}."
+            f"others is {others!r} and negative {negative!r}; use 'mean' or 'median', and 'abs' or "
+            "'refuse'."
         )
     if held_out is not None and len(held_out) < len(chosen):
         raise ValueError(
-            f"there are {len(held_out)} held-out images for {len(chosen)}; UnitMem grows with "
-            "their number, so give at least as many, or fewer examples."
+            f"there are {len(held_out)} held-out images for {len(chosen)} examples; UnitMem grows "
+            "with the number of images, so give at least as many, or fewer examples."
         )
 
-    def measured(one: Study, images: Tensor) -> tuple[UnitActivations, Peaks]:
-        stream = UnitActivations(one, layers, augment, augmentations, images, seed=seed)
+    def measured(network: Study, images: Tensor) -> tuple[UnitActivations, Peaks]:
+        stream = UnitActivations(network, layers, augment, augmentations, images, seed=seed)
         return stream, peaks(stream, median=others == "median", memory=memory, progress=progress)
 
-    stream, found = measured(study, chosen)
+    stream, unit_peaks = measured(study, chosen)
     if negative == "refuse":
-        _refuse_negative(stream, found)
-    beside = None
+        _refuse_negative(stream, unit_peaks)
+    held_out_values = None
     if held_out is not None:
-        beside = measured(study, torch.as_tensor(held_out)[: len(chosen)])[1].ratio.numpy()
-    random = []
-    for number in range(random_networks):
-        model = random_network(study, chosen, seed + number)
-        random.append(measured(replace(study, model=model), chosen)[1].ratio.numpy())
+        held_out_values = measured(study, torch.as_tensor(held_out)[: len(chosen)])[1].ratio.numpy()
+    random_values = []
+    for draw in range(random_networks):
+        model = random_network(study, chosen, seed + draw)
+        random_values.append(measured(replace(study, model=model), chosen)[1].ratio.numpy())
     return UnitScores(
         "UnitMem",
-        f"UnitMem of {len(chosen):,} images, {_how(augment, augmentations)}" + signed(found),
-        found.ratio.numpy(),
+        f"UnitMem of {len(chosen):,} images, {_how(augment, augmentations)}" + signed(unit_peaks),
+        unit_peaks.ratio.numpy(),
         units=stream.units,
         higher="fires for fewer images, one at 1",
         source=f"{SOURCE}, section 5; the others' {others}",
-        null=_layer_null(stream.layers, random) if random else None,
-        owners=found.owner.numpy(),
-        held_out=beside,
+        null=_layer_null(stream.layers, random_values) if random_values else None,
+        owners=unit_peaks.owner.numpy(),
+        held_out=held_out_values,
     )
 
 
 def _layer_null(layers: Sequence[Layer], random: Sequence[np.ndarray]) -> Null:
-    """Units of a layer of random weights are all alike, so each has the layer's quantiles."""
+    """The units of a random layer are exchangeable, so each gets the quantiles of its layer."""
     shares = (np.arange(_DRAWS) + 0.5) / _DRAWS
     columns, start = [], 0
     for layer in layers:
-        values = np.concatenate([one[start : start + layer.units] for one in random])
+        values = np.concatenate([draw[start : start + layer.units] for draw in random])
         known = values[~np.isnan(values)]
         table = np.quantile(known, shares) if len(known) else np.full(_DRAWS, np.nan)
         columns.append(np.repeat(table[:, None], layer.units, 1))
         start += layer.units
     return Null(
         f"{_DRAWS} quantiles of the layer's units in {len(random)} network"
-        f"{'s' * (len(random) > 1)} of random weights, on the same images, batch norm measured on "
-        "them",
+        f"{'s' * (len(random) > 1)} with random weights, on the same images, batch norm measured "
+        "on them",
         np.concatenate(columns, 1),
     )
 
@@ -164,10 +165,10 @@ def _how(augment: Augment | None, augmentations: int) -> str:
     return f"mean of {augmentations} augmentation{'s' * (augmentations != 1)} each"
 
 
-def _refuse_negative(stream: UnitActivations, found: Peaks) -> None:
-    if bool(found.negative.any()):
-        unit: Unit = stream.units[int(found.negative.nonzero()[0])]
+def _refuse_negative(stream: UnitActivations, unit_peaks: Peaks) -> None:
+    if bool(unit_peaks.negative.any()):
+        unit: Unit = stream.units[int(unit_peaks.negative.nonzero()[0])]
         raise ValueError(
-            f"unit {unit} has negative activations, which UnitMem's ratio is not for; name layers "
-            "behind a ReLU, or take absolute values with negative='abs'."
+            f"unit {unit} has negative activations, for which UnitMem is not defined; choose "
+            "layers followed by a ReLU, or take absolute values with negative='abs'."
         )

@@ -104,7 +104,9 @@ def test_a_slow_version_agrees() -> None:
     """One image, one view, one pair at a time, layer by layer."""
     f, g, images = conv_net(0), conv_net(1), pictures()
     found = layer_mem(f, g, images, noise, SETS, augmentations=4, seed=3)
-    assert found.names == ["0", "3", "6"] and [p.after for p in found.path] == [None, "0", "3"]
+    assert found.names == ["0", "3", "6"] and [p.after for p in found.points] == [None, "0", "3"]
+    with pytest.warns(DeprecationWarning, match="result.path is now result.points"):
+        assert found.path == found.points
     drawn = views(images, noise, 4, torch.arange(12), seed=3)
     for row, end in enumerate((2, 5, 7)):
         for name, members in SETS.named().items():
@@ -203,7 +205,7 @@ def test_delta_follows_the_data_path_and_not_the_order_of_calls() -> None:
         torch.manual_seed(0)
         f, g = Residual().eval(), Residual().eval()
     found = layer_mem(f, g, pictures(), noise, SETS)
-    after = {point.name: point.after for point in found.path}
+    after = {point.name: point.after for point in found.points}
     assert after == {"stem": None, "one": "stem", "two": "one", "skip": "stem", "two+": "two",
                      "last": "two+"}  # fmt: skip
     mean, delta = (dict(zip(found.names, v, strict=True)) for v in (found.mean(), found.delta()))
@@ -225,7 +227,7 @@ def test_a_timm_vit_has_the_bookkeeping_of_the_paper() -> None:
     images = torch.rand(12, 3, 32, 32)
     found = layer_mem(model, model, images, noise, SETS, augmentations=2)
     attention, mlp = (lambda k: f"blocks.{k}.attn"), (lambda k: f"blocks.{k}.mlp.fc2")
-    after = {point.name: point.after for point in found.path}
+    after = {point.name: point.after for point in found.points}
     assert after == {
         "patch_embed.proj": None,
         attention(0): "patch_embed.proj",
@@ -255,11 +257,11 @@ def test_a_torchvision_resnet_leaves_no_trace() -> None:
     images = torch.rand(12, 3, 32, 32)
     with no_trace(f), no_trace(g):
         found = layer_mem([f, g], [g, f], images, noise, SETS, augmentations=2)
-    after = {point.name: point.after for point in found.path}
+    after = {point.name: point.after for point in found.points}
     assert after["layer2.0.conv2+"] == "layer2.0.conv2"
     assert after["layer2.0.downsample.0"] == "layer1.1.conv2+"
     assert after["layer2.1.conv1"] == "layer2.0.conv2+"
-    assert sum(point.kind == "join" for point in found.path) == 8 and found.pairs == 2
+    assert sum(point.kind == "join" for point in found.points) == 8 and found.pairs == 2
     np.testing.assert_array_equal(found.values["S_C"][0], -found.values["S_C"][1])
 
 
@@ -279,7 +281,7 @@ def test_pairs_are_averaged_and_pooled() -> None:
 def test_named_layers_are_kept_beside_joins() -> None:
     f = Residual().eval()
     found = layer_mem(f, f, pictures(), noise, SETS, layers=["one", "last"])
-    assert [(p.name, p.after) for p in found.path] == [("one", None), ("last", "one")]
+    assert [(p.name, p.after) for p in found.points] == [("one", None), ("last", "one")]
 
 
 class Coupled(nn.Module):
@@ -294,7 +296,7 @@ class Coupled(nn.Module):
 def test_bad_input_gets_one_sentence() -> None:
     images = torch.rand(12, 3)
     f = nn.Linear(3, 4).eval()
-    with pytest.raises(ValueError, match="the target gives 4 features and the reference 5"):
+    with pytest.raises(ValueError, match="the target has 4 features and the reference 5"):
         ssl_mem(f, nn.Linear(3, 5).eval(), images, noise)
     one = nn.Sequential(nn.Linear(3, 4), nn.ReLU()).eval()
     other = nn.Sequential(nn.Linear(3, 5), nn.ReLU()).eval()
@@ -305,9 +307,9 @@ def test_bad_input_gets_one_sentence() -> None:
         layer_mem(deep, one, images, noise, SETS)
     with pytest.raises(ValueError, match="augmentations is 1; alignment compares views"):
         ssl_mem(f, f, images, noise, augmentations=1)
-    with pytest.raises(ValueError, match="there is 1 image; give at least 2"):
+    with pytest.raises(ValueError, match="give at least 2 images, not 1"):
         ssl_mem(f, f, images[:1], noise)
-    with pytest.raises(ValueError, match="the subsets name image 11, and there are 9 images"):
+    with pytest.raises(ValueError, match="the subsets name image 11, but there are 9 images"):
         layer_mem(one, one, images[:9], noise, SETS)
     with pytest.raises(ValueError, match="1 targets and 2 references"):
         layer_mem([one], [one, one], images, noise, SETS)
@@ -321,7 +323,7 @@ def test_bad_input_gets_one_sentence() -> None:
         layer_mem(one, one, images, noise, SETS, layers=["layr"])
     alone = layer_mem(one, one, images, still, Subsets([], [0, 1], [], []))
     assert np.isnan(alone.mean()).all()
-    with pytest.raises(ValueError, match="there is no subset 'S_I'; there are S_C"):
+    with pytest.raises(ValueError, match="there is no subset 'S_I'; choose from S_C"):
         alone.gap("S_I")
     with pytest.raises(ValueError, match="other layers, subsets or measures"):
         pooled([alone, layer_mem(one, one, images, noise, SETS)])

@@ -304,15 +304,15 @@ def test_class_selectivity_is_of_the_test_images() -> None:
 
 def test_bad_input_gets_one_sentence() -> None:
     study = study_of(torch.rand(4, 2))
-    with pytest.raises(ValueError, match="there is 1; give at least 2"):
+    with pytest.raises(ValueError, match="UnitMem compares images; give at least 2, not 1"):
         unit_mem(study, examples=torch.tensor([2]))
-    with pytest.raises(ValueError, match=r"others is 'mean' or 'median'.*'mode'"):
+    with pytest.raises(ValueError, match=r"others is 'mode' .* use 'mean' or 'median'"):
         unit_mem(study, others="mode")  # type: ignore[arg-type]
     with pytest.raises(KeyError, match="there is no layer 'layre'"):
         unit_mem(study, layers=["layre"])
     with pytest.raises(ValueError, match="all 4 images are of class 0"):
         class_mem(study)
-    with pytest.raises(ValueError, match="there is 1 image"):
+    with pytest.raises(ValueError, match="give at least 2 images, not 1"):
         class_mem(study, examples=torch.tensor([1]))
     with pytest.raises(ValueError, match="there is no group 'test'"):
         class_selectivity(study)
