@@ -15,39 +15,32 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-COMMANDS = (
-    *("sweep", "toggle", "estimate", "greedy", "scaling", "memory", "ceilings"),
-    *(
-        "gradient_norms",
-        "activations",
-        "histograms",
-        "neighbours",
-        "deja_vu",
-        "unit_mem",
-        "click",
-        "page",
-    ),
+HERE = Path(__file__).parent
+# Files that can be run; the others are what these are made of.
+COMMANDS = tuple(
+    path.stem
+    for path in sorted(HERE.glob("[!_]*.py"))
+    if "\ndef main(" in path.read_text(encoding="utf-8")
 )
-# In the order of the page; each in a process of its own, so that none finds another's memory.
+# Commands that are run with these arguments, under these names; all others run once, without any.
+SETTINGS = {
+    "sweep": {
+        "sweep-resnet9": ["--model", "resnet9"],
+        "sweep-resnet18": ["--model", "resnet18"],
+        "sweep-vit": ["--model", "vit"],
+        "sweep-mlp": ["--model", "mlp", "--whole"],
+    },
+    "toggle": {
+        "toggle-digits": ["--model", "digits"],
+        "toggle-resnet9": ["--model", "resnet9"],
+    },
+    "page": {},  # it writes what the others have measured
+}
+# Each in a process of its own, so that none finds another's memory.
 EVERYTHING = {
-    "ceilings": ["ceilings"],
-    "sweep-resnet9": ["sweep", "--model", "resnet9"],
-    "sweep-resnet18": ["sweep", "--model", "resnet18"],
-    "sweep-vit": ["sweep", "--model", "vit"],
-    "sweep-mlp": ["sweep", "--model", "mlp", "--whole"],
-    "toggle-digits": ["toggle", "--model", "digits"],
-    "toggle-resnet9": ["toggle", "--model", "resnet9"],
-    "greedy": ["greedy"],
-    "estimate": ["estimate"],
-    "scaling": ["scaling"],
-    "memory": ["memory"],
-    "gradient_norms": ["gradient_norms"],
-    "activations": ["activations"],
-    "histograms": ["histograms"],
-    "neighbours": ["neighbours"],
-    "deja_vu": ["deja_vu"],
-    "unit_mem": ["unit_mem"],
-    "click": ["click"],
+    name: [command, *arguments]
+    for command in COMMANDS
+    for name, arguments in SETTINGS.get(command, {command: []}).items()
 }
 PRINTS_JSON_ANYWAY = ("click",)
 
