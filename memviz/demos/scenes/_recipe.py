@@ -1,14 +1,15 @@
 """Scenes and their captions: a small CLIP that has memorized its training pairs, and its reference.
 
-Recipe. Two open_clip models of one recipe, each trained on 1,000 pairs of its own
-(``memviz.data.scenes``): a transformer of two blocks over the 16 cells of a picture, one of two
-blocks over the caption, width 64 and 64 features; AdamW at 2e-3 with a cosine, weight decay 0.1,
-batches of 256, 60 epochs. Both start from the same weights. Another 2,000 pairs are the public set,
-1,000 the held-out null.
+Recipe. Two open_clip models, each trained on its own 1,000 pairs (``memviz.data.scenes``): a
+transformer of two blocks over the 16 cells of a picture and one of two blocks over the caption,
+width 64, 64 features; AdamW, cosine learning rate from 2e-3, weight decay 0.1, batches of 256, 60
+epochs. Both start from the same weights. Another 2,000 pairs are the public set, and 1,000 the
+held-out null.
 
-CLIP's tokenizer has 49,408 tokens, the captions about 280. Only the rows of these are trained and
-stored; every other token gets their mean, so that a word the model never saw says nothing special.
-Weights are rounded to half precision after training, and figures are about the rounded ones.
+CLIP's tokenizer has 49,408 tokens; the captions use about 280. Only the embeddings of these are
+trained and stored; every other token gets their mean, so a word the model never saw carries no
+meaning. Weights are rounded to half precision after training, and all figures are of the rounded
+weights.
 
 ``python -m memviz.demos.scenes`` prints PPG, PRG and AUCG of three seeds, with the held-out null;
 ``python -m memviz.demos.scenes train`` trains the shipped weights again.
@@ -39,7 +40,7 @@ EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 60, 256, 2e-3, 0.1
 WIDTH, CONTEXT, VOCABULARY = 64, 16, 49408
 PREPROCESS = {"mean": [0.25] * 3, "std": [0.25] * 3, "size": SIZE}
 SHIPPED_SEEDS = (0,)
-TRAINING_SECONDS = 90  # Both models on two cores, at most; said before a training starts.
+TRAINING_SECONDS = 90  # Both models on two cores, at most; printed before a training starts.
 MINUTES = TRAINING_SECONDS / 60  # To prepare one seed on two cores.
 _EMBEDDING = "token_embedding.weight"
 
@@ -59,27 +60,32 @@ class Scenes:
     reference: Clip
 
     def images(self, name: str) -> Tensor:
-        """What the image tower gets of a set's pictures, float32 ``[n, 3, 32, 32]``."""
+        """A set's pictures as inputs of the image tower, float32 ``[n, 3, 32, 32]``."""
         return self.pairs(name).inputs(self.target.preprocess)
 
     def tokens(self, name: str) -> Tensor:
-        """What the text tower gets of a set's captions, integers ``[n, 16]``."""
+        """A set's captions as inputs of the text tower, integers ``[n, 16]``."""
         return self.target.tokenizer(list(self.pairs(name).captions))
 
     def pairs(self, name: str) -> CaptionPairs:
-        """A set by its name: target, reference, public or heldout."""
+        """A set by its name: target, reference, public or heldout.
+
+        Raises
+        ------
+        ValueError : there is no set of this name.
+        """
         sets = self.sets.named()
         if name not in sets:
-            raise ValueError(f"there is no set {name!r}; there are {', '.join(sets)}.")
+            raise ValueError(f"there is no set {name!r}; choose from {', '.join(sets)}.")
         return sets[name]
 
 
 def load_scenes(seed: int = 0) -> Scenes:
     """Both models of a seed, and the scenes they were trained on.
 
-    Seed 0 comes with the package; another is trained on first use, at most a minute and a half on
-    two cores, and kept in the cache folder. The models are open_clip's own:
-    ``memviz.models.clip.save_clip(folder, scenes.target)`` writes one as ``local-dir``.
+    Seed 0 ships with the package; any other is trained on first use, in at most a minute and a half
+    on two cores, and kept in the cache folder. The models are plain open_clip models:
+    ``memviz.models.clip.save_clip(folder, scenes.target)`` writes one that opens as ``local-dir``.
 
     Raises
     ------
@@ -93,18 +99,18 @@ def load_scenes(seed: int = 0) -> Scenes:
     """
     sets = draw_scenes(seed)
     stored = [_kept(seed, side).read(f"epoch{EPOCHS}") for side in SIDES]
-    found = [state for state in stored if state is not None]
-    if len(found) < len(SIDES):
+    states = [state for state in stored if state is not None]
+    if len(states) < len(SIDES):
         print(
             f"Training the scenes' two models for seed {seed}: about {TRAINING_SECONDS} s on two "
             f"cores, once; the weights are kept in {_kept(seed, 'target').folder}."
         )
-        found = [_trained(sets, seed, side) for side in SIDES]
+        states = [_trained(sets, seed, side) for side in SIDES]
         try:
-            _write(found, seed)
+            _write(states, seed)
         except OSError as error:
             warn_not_kept(error)
-    target, reference = map(_whole, found)
+    target, reference = map(_whole, states)
     return Scenes(sets, target, reference)
 
 
@@ -113,15 +119,15 @@ def fit(pairs: CaptionPairs, seed: int = 0, **settings: Any) -> tuple[Clip, Cont
 
     Parameters
     ----------
-    pairs : scenes of ``draw_scenes``.
-    seed : of the first weights and of the shuffling.
-    settings : of ``train_contrastive``, in place of the recipe's: ``epochs``, ``caption_masking``,
-        ``temperature``, ``weight_decay``, ``on_epoch`` for example. ``heldout`` is not among them:
-        it would need this model's own tokens.
+    pairs : scenes from ``draw_scenes``.
+    seed : draws the initial weights and the shuffling.
+    settings : arguments of ``train_contrastive`` in place of the recipe's, for example ``epochs``,
+        ``caption_masking`` or ``weight_decay``. ``heldout`` is not possible: it would need this
+        model's own tokens.
 
     Returns
     -------
-    The model over CLIP's whole vocabulary, and the run. The run's checkpoints are of the trained
+    The model over CLIP's whole vocabulary, and the run. The run's checkpoints cover the trained
     tokens only; ``whole_vocabulary`` completes them.
     """
     clip = create_clip(_config(len(_tokens())), PREPROCESS, seed=seed)
@@ -144,7 +150,7 @@ def fit(pairs: CaptionPairs, seed: int = 0, **settings: Any) -> tuple[Clip, Cont
 
 
 def whole_vocabulary(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict over the captions' tokens as one over all 49,408: the others get their mean."""
+    """Extend a state dict over the captions' tokens to all 49,408; the others get their mean."""
     trained = state[_EMBEDDING]
     rows = trained.mean(0).repeat(VOCABULARY, 1)
     rows[_tokens()] = trained
@@ -165,11 +171,11 @@ def prepare(seeds: Iterable[int] = SHIPPED_SEEDS, folder: str | Path | None = No
 def _tokens() -> Tensor:
     """The ids of all tokens that a scene's caption can have, ascending.
 
-    Ascending, so that the end of text stays the largest: open_clip pools where that is.
+    Ascending, so that the end of text keeps the largest id, at which open_clip pools.
     """
-    said = [*OBJECTS, *NAMES, *PLACES, caption(list(OBJECTS[:2]), [*NAMES[:2], PLACES[0]])]
-    found: Tensor = _empty().tokenizer(said).unique()
-    return found
+    texts = [*OBJECTS, *NAMES, *PLACES, caption(list(OBJECTS[:2]), [*NAMES[:2], PLACES[0]])]
+    tokens: Tensor = _empty().tokenizer(texts).unique()
+    return tokens
 
 
 def _empty() -> Clip:
@@ -194,7 +200,7 @@ def _kept(seed: int, side: Side) -> Kept:
 
 
 def _trained(sets: SceneSets, seed: int, side: Side) -> dict[str, Tensor]:
-    """The trained tokens' state, rounded as it is stored."""
+    """The state dict over the trained tokens, rounded as it is stored."""
     clip, _ = fit(sets.named()[side], seed)
     state = {**clip.model.state_dict()}
     state[_EMBEDDING] = state[_EMBEDDING][_tokens()]
@@ -209,16 +215,16 @@ def _write(states: Sequence[Mapping[str, Tensor]], seed: int, folder: Path | Non
 def gaps(scenes: Scenes, k: int = 10, top: int | None = 5) -> dict[str, tuple[float, ...]]:
     """PPG, PRG and AUCG of the two-model test: on training pairs, and on held-out pairs as null.
 
-    ``"training"`` are the target's pairs, ``"swapped"`` the reference's with the models' parts
-    exchanged, ``"held-out"`` pairs that neither model knows.
+    ``"training"`` are the target's pairs, ``"swapped"`` the reference's with the models exchanged,
+    ``"held-out"`` pairs that neither model has seen.
 
     Parameters
     ----------
-    k, top : public images looked up for a caption, and labels kept; None keeps all.
+    k, top : public images found per caption, and most frequent labels kept; None keeps all.
     """
     objects = {name: pairs.objects for name, pairs in scenes.sets.named().items()}
     public = {side: _embed(scenes, side, "public") for side in SIDES}
-    found: dict[str, tuple[float, ...]] = {}
+    rows: dict[str, tuple[float, ...]] = {}
     for words, name, order in (
         ("training", "target", SIDES),
         ("swapped", "reference", SIDES[::-1]),
@@ -230,12 +236,12 @@ def gaps(scenes: Scenes, k: int = 10, top: int | None = 5) -> dict[str, tuple[fl
         test = two_model_test(
             first, second, objects[name], objects["public"], k=k, top=top, progress=False
         )
-        found[words] = (test.ppg, test.prg, test.aucg)
-    return found
+        rows[words] = (test.ppg, test.prg, test.aucg)
+    return rows
 
 
 def utility(scenes: Scenes, side: Side = "target", first: int = 20) -> float:
-    """Of the first held-out pictures that a caption with one object finds, the share showing it."""
+    """Precision at ``first``: share of held-out pictures found by an object's name that show it."""
     clip, objects = getattr(scenes, side), scenes.sets.heldout.objects
     queries = clip.tokenizer([caption([name], []) for name in OBJECTS])
     texts = embed(clip.model.encode_text, queries)

@@ -63,7 +63,7 @@ def test_sets_are_disjoint_and_duplicates_told(folder, capsys):
 
 @pytest.mark.parametrize("size", [1, 18, 30])
 def test_too_few_photos_get_a_sentence(folder, size):
-    with pytest.raises(ValueError, match="there are 39 photos: .* use 2 to 17"):
+    with pytest.raises(ValueError, match="there are 39 photos, too few .* use 2 to 17"):
         split(read(folder), size)
 
 

@@ -120,5 +120,5 @@ def test_the_recipes_tables(few, monkeypatch, capsys, tmp_path: Path):
     scene_directions.main(["base", "--pictures", str(tmp_path / "pictures")])
     assert len(list((tmp_path / "pictures").iterdir())) == 2
     told = capsys.readouterr().out
-    for words in ("neighbours and labels", "sorting recall_gap", "null_recall_gap", "null AUCG"):
+    for words in ("neighbours and labels", "pairs by recall_gap", "null_recall_gap", "null AUCG"):
         assert words in told
