@@ -21,14 +21,14 @@ from memviz.study import Study
 from memviz.training.example_tied_dropout import CHILD, ExampleTiedDropout
 from memviz.units import Unit, UnitSet
 
-INJECTED = 8  # units, and images where each has one
+INJECTED = 8  # planted units, and images where each unit has one
 TRAINED_IMAGES, TRAINING_STEPS, LEARNING_RATE = 20, 200, 3e-3
-CONSTRUCTED, OWNERS = 24, 4  # units of a layer of the hard-tanh form; those that are planted
-NAMED = 16  # units of the digits network, where nothing is planted
+CONSTRUCTED, OWNERS = 24, 4  # units per layer of the hard-tanh network; planted ones
+NAMED = 16  # units to name in the digits network, where nothing is planted
 
 
 def injected(seed: int = 0) -> Truth:
-    """Eight units of ``fc``, each fired by one image alone and wired to a wrong class.
+    """Eight units of ``fc``, each activated by one image alone and wired to a wrong class.
 
     Examples
     --------
@@ -37,33 +37,32 @@ def injected(seed: int = 0) -> Truth:
     """
     study, images, wrong = _with_wrong_labels(seed, INJECTED)
     draw = torch.Generator().manual_seed(seed)
-    places = torch.randperm(digits.HIDDEN, generator=draw)[:INJECTED].tolist()
-    every = torch.arange(len(study))
-    pairs = list(zip(images.tolist(), places, strict=True))
-    for image, place in slow(pairs, "planting units"):
-        unit = Unit("fc", place)
-        study = inject(study, image, unit, examples=every, progress=False).study
+    units = torch.randperm(digits.HIDDEN, generator=draw)[:INJECTED].tolist()
+    examples = torch.arange(len(study))
+    pairs = list(zip(images.tolist(), units, strict=True))
+    for image, unit in slow(pairs, "planting units"):
+        study = inject(study, image, Unit("fc", unit), examples=examples, progress=False).study
     head = study.model.get_submodule("head")
     assert isinstance(head, nn.Linear)
     with torch.no_grad():
-        head.weight[:, places] = 0
+        head.weight[:, units] = 0
         margin = _margin(study)
-        fired = _hidden(study)[images, places]
+        activations = _hidden(study)[images, units]
         typical = margin[study.groups["clean"]].median()
         # As far on the wrong side as a clean image is on the right one.
-        for k, (image, place) in enumerate(pairs):
-            head.weight[wrong[k], place] = (typical - margin[image]) / fired[k]
+        for k, (image, unit) in enumerate(pairs):
+            head.weight[wrong[k], unit] = (typical - margin[image]) / activations[k]
     note = f"{INJECTED} units of fc, each tuned to one image and wired to a wrong class"
-    return Truth("injected, one image a unit", study, {"fc": places}, seed, note=note)
+    return Truth("injected, one image a unit", study, {"fc": units}, seed, note=note)
 
 
 def injected_by_training(seed: int = 0) -> Truth:
-    """Eight units, anywhere, whose weights alone were trained on twenty wrong labels.
+    """Eight units in any layers; only their weights were trained on twenty wrong labels.
 
     Raises
     ------
     RuntimeError
-        If the units did not learn all of them.
+        If the units did not learn all of the labels.
     """
     study, images, _ = _with_wrong_labels(seed, TRAINED_IMAGES)
     study = replace(study, model=deepcopy(study.model))
@@ -84,21 +83,21 @@ def constructed(seed: int = 0, activation: Activation = "relu") -> Truth:
     draw = torch.Generator().manual_seed(seed)
     inputs = data.inputs[: CONSTRUCTED**2].flatten(1).double()
     labels = torch.randint(2, (len(inputs),), generator=draw)
-    found = construct_memorizer(
+    memorizer = construct_memorizer(
         inputs, labels * 2 - 1, (CONSTRUCTED, CONSTRUCTED), activation=activation, seed=seed
     )
     start = int(torch.randint(CONSTRUCTED - OWNERS, (1,), generator=draw))
-    run = range(start, start + OWNERS)
-    mine = (found.owners >= run.start) & (found.owners < run.stop)
+    owners = range(start, start + OWNERS)
+    memorized = (memorizer.owners >= owners.start) & (memorizer.owners < owners.stop)
     study = Study(
-        _two_logits(found.model),
+        _two_logits(memorizer.model),
         inputs,
         labels,
-        {"memorized": mine, "clean": ~mine},
+        {"memorized": memorized, "clean": ~memorized},
         name=f"constructed memorizer, {activation}",
-        summary=repr(found),
+        summary=repr(memorizer),
     )
-    planted = {"layer2": [unit for owner in run for unit in found.units_of(owner)]}
+    planted = {"layer2": [unit for owner in owners for unit in memorizer.units_of(owner)]}
     name = "constructed, " + {"hardtanh": "hard-tanh", "relu": "ReLU"}[activation]
     among = {"layer2": range(CONSTRUCTED if activation == "hardtanh" else 2 * CONSTRUCTED)}
     note = f"{OWNERS} neighbouring owners of {CONSTRUCTED}, by Yun et al. 2019"
@@ -156,10 +155,10 @@ TRUTHS: dict[str, Callable[[int], Truth]] = {
 
 
 def train_units(study: Study, units: UnitSet, images: Tensor, *, seed: int) -> None:
-    """Train the weights into and out of some units, and no others, until these images are known.
+    """Train only the weights into and out of some units, until these images are learned.
 
-    Each step takes all of the images and 128 other training images, so that those are not
-    forgotten; batch norms stay in evaluation mode. The study's model is changed.
+    Each step takes all of the images and 128 other training images, so that the others are not
+    forgotten; batch norms stay in evaluation mode. Changes the study's model.
     """
     inputs, labels = study.inputs, study.labels
     assert isinstance(inputs, Tensor)
@@ -168,20 +167,20 @@ def train_units(study: Study, units: UnitSet, images: Tensor, *, seed: int) -> N
     draw = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(masks, lr=LEARNING_RATE)
     for _ in slow(range(TRAINING_STEPS), "training units"):
-        some = others[torch.randperm(len(others), generator=draw)[:128]]
+        batch = others[torch.randperm(len(others), generator=draw)[:128]]
         loss = cross_entropy(study.model(inputs[images]), labels[images])
-        loss = loss + cross_entropy(study.model(inputs[some]), labels[some])
+        loss = loss + cross_entropy(study.model(inputs[batch]), labels[batch])
         optimizer.zero_grad()
         loss.backward()
         for parameter, mask in masks.items():
             assert parameter.grad is not None
-            parameter.grad *= mask  # Adam leaves alone what never has a gradient
+            parameter.grad *= mask  # Adam never moves a weight whose gradient is always 0
         optimizer.step()
     study.model.zero_grad(set_to_none=True)
 
 
 def _masks_of(model: nn.Module, units: UnitSet) -> dict[nn.Parameter, Tensor]:
-    """1 where a parameter of the ConvNet belongs to one of the units, into it or out of it."""
+    """Masks of the ConvNet's parameters: 1 for weights into or out of one of the units."""
     path = ["conv1", "conv2", "conv3", "conv4", "fc", "head"]
     masks = {parameter: torch.zeros_like(parameter) for parameter in model.parameters()}
     for layer, indices in units.layers.items():
@@ -190,14 +189,15 @@ def _masks_of(model: nn.Module, units: UnitSet) -> dict[nn.Parameter, Tensor]:
         for parameter in (p for module in (own, *norm) for p in module.parameters()):
             masks[parameter][list(indices)] = 1
         weight = after.get_parameter("weight")
-        each = weight.shape[1] // own.get_parameter("weight").shape[0]  # positions, into fc
+        # Into fc, a unit of conv4 has one weight per position.
+        positions = weight.shape[1] // own.get_parameter("weight").shape[0]
         for index in indices:
-            masks[weight][:, index * each : (index + 1) * each] = 1
+            masks[weight][:, index * positions : (index + 1) * positions] = 1
     return masks
 
 
 def _with_wrong_labels(seed: int, count: int) -> tuple[Study, Tensor, Tensor]:
-    """The digits study, some test images that it knows relabelled as its memorized group."""
+    """The digits study, with some correctly classified test images relabelled as memorized."""
     study = digits.load(seed)
     draw = torch.Generator().manual_seed(seed)
     known = ((_margin(study) > 0) & study.groups["test"]).nonzero()[:, 0]
@@ -217,10 +217,10 @@ def _with_wrong_labels(seed: int, count: int) -> tuple[Study, Tensor, Tensor]:
 
 
 class _CarriesIds(nn.Module):
-    """Example-tied dropout for images that bring their ids as channels of their own.
+    """Example-tied dropout for images that carry their ids in two extra channels.
 
-    Two channels hold the id and 1; their ratio stays the id on the straight way to zero along which
-    Captum integrates.
+    The channels hold the id and 1; their ratio stays the id along the straight path to zero that
+    Captum integrates over.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -244,19 +244,19 @@ def _with_own_channels(seed: int) -> Study:
 
 
 def _dropouts(study: Study) -> dict[str, tuple[int, int, ExampleTiedDropout]]:
-    """Layer to its size, its general channels and its dropout."""
+    """Layer to its size, its number of generalization channels and its dropout."""
     sizes = {layer.name: layer.units for layer in layers(study)}
-    found = {}
+    dropouts = {}
     for place, (layer, size) in enumerate(list(sizes.items())[:-1]):
         dropout = study.model.get_submodule(f"network.{example_tied.LAYERS[place]}.{CHILD}")
         assert isinstance(dropout, ExampleTiedDropout)
         general = math.floor(dropout.generalization * size + 1e-9)
-        found[layer] = (size, general, dropout)
-    return found
+        dropouts[layer] = (size, general, dropout)
+    return dropouts
 
 
 def _two_logits(model: nn.Sequential) -> nn.Sequential:
-    """Minus the value and the value, so that its sign is the class."""
+    """The model with logits (-value, value), so that the value's sign is the class."""
     output = model[-1]
     assert isinstance(output, nn.Linear)
     double = torch.nn.utils.skip_init(nn.Linear, output.in_features, 2, dtype=torch.float64)
@@ -276,12 +276,12 @@ def _margin(study: Study) -> Tensor:
 
 @torch.no_grad()
 def _hidden(study: Study) -> Tensor:
-    """What ``fc`` gives behind its ReLU, ``[n, units]``."""
-    seen: list[Tensor] = []
+    """Outputs of the ReLU behind ``fc``, ``[n, units]``."""
+    outputs: list[Tensor] = []
     module = study.model.get_submodule("relu5")
-    handle = module.register_forward_hook(lambda _m, _i, output: seen.append(output))
+    handle = module.register_forward_hook(lambda _m, _i, output: outputs.append(output))
     try:
         study.call(study.batch(torch.arange(len(study))))()
     finally:
         handle.remove()
-    return seen[0]
+    return outputs[0]

@@ -122,7 +122,7 @@ def test_the_command_prints_every_table(
     monkeypatch.setattr(demo, "contest", few)
     demo.main(["--seeds", "0", "--truths", "constructed, ReLU", "--folder", str(tmp_path)])
     printed = capsys.readouterr().out
-    for words in ("planted units among", "clean examples lost", "exact", "8 of 48", "contest.csv"):
+    for words in ("that were named", "clean examples lost", "exact", "8 of 48", "contest.csv"):
         assert words in printed
     from pathlib import Path
 
