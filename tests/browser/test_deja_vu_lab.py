@@ -71,7 +71,7 @@ def test_a_pair_is_forgotten(lab: JupyterLab, browser: Any, pictures: Path) -> N
         page.wait_for_function(
             "() => document.querySelector('.mv-dv-caption').textContent.includes('onerror')"
         )
-        page.get_by_role("button", name="Its own caption").click()
+        page.get_by_role("button", name="Original caption").click()
         page.wait_for_function(
             "(words) => document.querySelector('.mv-dv-caption').textContent.includes(words)",
             arg=caption,

@@ -79,7 +79,7 @@ def test_hostile_names_are_text_and_nothing_runs(show: Any, pictures: Path) -> N
     assert page.title() == EVIL
     shown = page.locator("body").inner_text()
     assert f"2 of 20 units ablated: {EVIL_GROUP}" in page.locator(".mv-say").inner_text()
-    assert "Saved picture: switching units needs a running kernel." in shown
+    assert "Saved page: switching units needs a running kernel." in shown
     for name in (EVIL, EVIL_GROUP, EVIL_LAYER):
         assert name in shown
     for layer in ("conv1", EVIL_LAYER, "fc"):
@@ -139,4 +139,4 @@ def test_a_saved_page_can_be_read_but_not_switched(
     assert page.locator(".mv-acc").all_inner_texts() == figures
     assert not page.locator(".mv-undo").is_visible()
     assert page.locator(".mv-k").is_disabled()
-    assert page.get_by_text("Saved picture: switching units needs a running kernel.").is_visible()
+    assert page.get_by_text("Saved page: switching units needs a running kernel.").is_visible()

@@ -89,7 +89,7 @@ def test_its_saved_page_says_what_needs_a_kernel(page, fake):
     settle(page)
     assert page.locator(".tide").inner_text() == "7 of 9"
     note = page.locator(".mv-savednote").inner_text()
-    assert note == "Saved picture: asking the moon needs a running kernel."
+    assert note == "Saved page: asking the moon needs a running kernel."
 
 
 def test_other_views_are_as_before_and_an_unknown_one_says_so(page, fake):

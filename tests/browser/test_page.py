@@ -240,7 +240,7 @@ def test_hover_card_speaks_in_counts(open_page, fake):
     words = " ".join(page.locator(".mv-tip").inner_text().split())
     assert "conv4 unit 59" in words
     assert "of 288" in words
-    assert "Off. On its own it takes 4 of 120 memorized examples with it, " in words
+    assert "Off. Ablated alone, it loses 4 of 120 memorized examples, " in words
     assert "1 of 1,080 clean ones, and no test ones." in words
     assert page.locator(".mv-thumbs canvas").count() == 3
     page.mouse.move(*cell(page, 127, "fc"))
@@ -699,7 +699,7 @@ def test_a_saved_page_needs_no_kernel(open_page, fake):
     )
     page.locator(".mv-tile").first.wait_for()
     settle(page)
-    assert page.get_by_text("Saved picture: switching units needs a running kernel.").is_visible()
+    assert page.get_by_text("Saved page: switching units needs a running kernel.").is_visible()
     assert page.locator(".mv-tools").is_hidden()
     assert page.locator(".mv-by button").first.is_disabled()
     assert page.locator(".mv-k").is_disabled()

@@ -43,7 +43,7 @@ def timeline(open_page, fake):
 
 def test_dragging_the_cursor_looks_at_a_checkpoint(timeline):
     chart = timeline.locator("svg.mv-time")
-    assert chart.get_attribute("aria-valuetext") == "As it is: memorized 1.00, clean 1.00."
+    assert chart.get_attribute("aria-valuetext") == "Current model: memorized 1.00, clean 1.00."
     box = chart.bounding_box()
     timeline.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + 40)
     timeline.mouse.down()

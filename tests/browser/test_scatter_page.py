@@ -99,7 +99,7 @@ def brushed(page):
 def test_draws_and_says_what_is_not_drawn(plot):
     assert plot.locator("select[data-axis=x]").input_value() == "UnitMem"
     assert "UnitMem (share) →" in plot.locator(".mv-xname").inner_text()
-    assert plot.locator(".mv-lack").inner_text().startswith("2 units have no value in one of")
+    assert plot.locator(".mv-lack").inner_text().startswith("2 units have no value for one of")
     label = "318 units, UnitMem across, entropy up"
     assert plot.locator(".mv-dots").get_attribute("aria-label") == label
     assert pixel(plot, 0)[3] > 150 and pixel(plot, 100)[3] == 0
@@ -257,7 +257,7 @@ def test_other_scores_on_the_axes_arrive_in_place(plot):
     plot.locator("select[data-axis=y]").select_option("effect")
     assert sent(plot, "axes") == [{"type": "axes", "keys": {"y": "effect"}}]
     settle(plot)
-    assert plot.locator(".mv-plot .mv-empty").inner_text() == "The scores are on their way."
+    assert plot.locator(".mv-plot .mv-empty").inner_text() == "Computing the scores …"
     value, state = ROWS / 320, np.full(320, 1)
     play(plot, scatter(y="effect"), scores("effect", value, kind="exact", state=state))
     settle(plot)
@@ -287,7 +287,7 @@ def test_no_estimate_is_placed_on_the_axis_of_the_exact_effect(plot, axes):
     settle(plot)
     dots, sofar = plot.locator(".mv-dots"), plot.locator(".mv-sofar")
     assert dots.get_attribute("aria-label").startswith("17 units, ")
-    said = "17 of 320 units exact. Each of the others is drawn when it is swept."
+    said = "17 of 320 units exact. The others appear as they are swept."
     assert sofar.inner_text() == said
     assert plot.locator(".mv-sweeprest").is_hidden()  # the sweep goes on by itself
     assert plot.locator(".mv-lack").inner_text() == ""
@@ -309,7 +309,7 @@ def test_the_legend_says_what_the_scores_are(plot):
     value, some = np.linspace(0, 1, 320), np.where(ROWS < 9, 2, 1)
     mixed = scores("entropy", value, kind="exact", state=some)
     play(plot, *swept(17), mixed)
-    exact, estimate, own = "exact", "an estimate", "a measure of its own"
+    exact, estimate, own = "exact", "an estimate", "a measured value"
 
     def legend(x, y):
         play(plot, scatter(x, y))
@@ -323,7 +323,7 @@ def test_the_legend_says_what_the_scores_are(plot):
     for x, y, sure, guess in [
         ("effect", "effect", "both scores exact", ""),
         ("effect", "UnitMem", pair(exact, own), ""),
-        ("UnitMem", "UnitMem", "both scores measures of their own", ""),
+        ("UnitMem", "UnitMem", "both scores measured values", ""),
         ("estimate", "estimate", "", "both scores estimates"),
         ("estimate", "effect", "", pair(estimate, exact)),
         ("estimate", "UnitMem", "", pair(estimate, own)),
@@ -416,7 +416,7 @@ def test_a_score_below_zero_is_worn_from_its_least_value_up(open_page, fake):
     columns, pitch = (int(canvas.get_attribute(f"data-{n}")) for n in ("columns", "pitch"))
     canvas.hover(position={"x": 96 % columns * pitch + 8, "y": 96 // columns * pitch + 8})
     settle(page)
-    assert "no value in this score" in page.locator(".mv-tip").inner_text()
+    assert "no value for this score" in page.locator(".mv-tip").inner_text()
 
 
 def test_scores_brought_by_another_view_are_offered(open_page, fake):
@@ -430,3 +430,27 @@ def test_scores_brought_by_another_view_are_offered(open_page, fake):
     settle(page)
     assert page.locator(".mv-score option").all_inner_texts()[-1] == EVIL
     assert page.locator(".mv-units").count() == 4  # nothing else has changed
+
+
+@pytest.mark.parametrize(("part", "picker"), [("units", ".mv-score"), ("scatter", "[data-axis=x]")])
+def test_scores_are_offered_in_their_groups(open_page, fake, part, picker):
+    page = open_page()
+    page.evaluate("part => start(part)", part)
+    more = [
+        {"key": key, "label": key, "kind": "other", "group": group}
+        for key, group in [("a", "localizers"), ("b", EVIL), ("c", "localizers")]
+    ]
+    study = study_of(fake)
+    study["msg"]["scores"] += more
+    play(page, study, fake.state(), scatter("c", "a"))
+    settle(page)
+    groups = page.locator(f"{picker} optgroup")
+    assert [group.get_attribute("label") for group in groups.all()] == ["localizers", EVIL]
+    assert groups.first.locator("option").all_inner_texts() == ["a", "c"]
+    offered = page.locator(f"{picker} > option").all_inner_texts()
+    assert offered == ["effect", "estimate", "UnitMem", "entropy"]
+    page.locator(picker).select_option("b")
+    assert sent(page)[-1] in (
+        {"type": "score", "key": "b"},
+        {"type": "axes", "keys": {"x": "b"}},
+    )

@@ -2,12 +2,12 @@
 /** A unit in words, in counts: the hover card and what a screen reader hears. */
 import { count, el, figure, put, say } from "./dom.js";
 
-/** [["4 of 120", " memorized examples with it, "], …]: numbers apart from words. @param {Store} store */
+/** [["4 of 120", " memorized examples, "], …]: numbers apart from words. @param {Store} store */
 function lostWords(store, row) {
   const groups = store.study.groups;
   const lost = groups.map((g, i) => ({ ...g, n: store.lost[row * groups.length + i] }));
   const first = lost[0];
-  const parts = [[`${count(first.n)} of ${count(first.count)}`, ` ${first.name} examples with it`]];
+  const parts = [[`${count(first.n)} of ${count(first.count)}`, ` ${first.name} examples`]];
   const others = lost.slice(1);
   const hit = others.filter((g) => g.n > 0);
   const spared = others.filter((g) => g.n === 0).map((g) => g.name);
@@ -27,9 +27,9 @@ export function unitWords(store, row) {
   const state = score ? score.state[row] : 0;
   const off = Boolean(store.off[row]);
   const known = store.lost && store.study.groups.length && (!store.lostState || store.lostState[row] === 2);
-  const parts = known ? [["", off ? "On its own it takes " : "Taken out on its own, it takes "], ...lostWords(store, row)] : [];
+  const parts = known ? [["", "Ablated alone, it loses "], ...lostWords(store, row)] : [];
   const rank = score && score.rank[row] ? `rank ${count(score.rank[row])} of ${count(score.order.length)}` : state === 1 ? "estimate" : "";
-  const value = score && state ? `${figure(score.value[row])} ${score.measure || score.label}${state === 1 ? ", estimated" : ""}` : score && score.kind === "other" ? "no value in this score" : "no score yet";
+  const value = score && state ? `${figure(score.value[row])} ${score.measure || score.label}${state === 1 ? ", estimated" : ""}` : score && score.kind === "other" ? "no value for this score" : "no score yet";
   return { name: `${layer.name} unit ${row - layer.start}`, rank, on: off ? "Off. " : "On. ", parts, score: value };
 }
 
@@ -61,7 +61,7 @@ export function hoverCard(view) {
   const words = el("p", { class: "mv-words" });
   const score = el("p", { class: "mv-note" });
   const thumbs = el("div", { class: "mv-thumbs" });
-  const most = el("div", {}, el("p", { class: "mv-note" }, "Most lost"), thumbs);
+  const most = el("div", {}, el("p", { class: "mv-note" }, "Largest losses"), thumbs);
   const key = (text) => el("span", { class: "mv-kbd" }, text);
   const verb = el("span");
   const hold = el("span");
@@ -75,7 +75,7 @@ export function hoverCard(view) {
     words.replaceChildren(w.on, ...w.parts.flatMap(([n, text]) => [el("b", {}, n), text]));
     say(score, w.score);
     say(verb, store.off[row] ? "on" : "off");
-    say(hold, pinned ? "let go" : "keep open");
+    say(hold, pinned ? "unpin" : "pin");
     hint.hidden = store.saved;
     const worst = store.most && w.parts.length ? Array.from(store.most.subarray(row * 6, row * 6 + 6)).filter((i) => i < store.study.examples) : [];
     most.hidden = !worst.length;

@@ -9,7 +9,7 @@ export function toolbar(view) {
   const undo = button("undo", "Undo", "Undo (Ctrl+Z)", "undo");
   const redo = button("redo", "Redo", "Redo (Ctrl+Shift+Z)", "redo");
   const reset = button("reset", "Reset", "Switch every unit on again", "reset");
-  const code = button("code", "Copy code", "Copy the lines that rebuild this view", "code");
+  const code = button("code", "Copy code", "Copy code that rebuilds this view", "code");
   const save = button("export", "Export", "Save as a page that works without a kernel", "export");
   const name = el("b");
   const summary = el("small");
@@ -34,7 +34,7 @@ export function liveLine(view) {
   const seen = el("p", { class: "mv-say", "aria-hidden": "true" });
   const spoken = el("output", { class: "mv-sentence mv-sr", "aria-live": "polite" });
   const error = el("p", { class: "mv-error", role: "alert" });
-  const hint = el("p", { class: "mv-note mv-savednote" }, `Saved picture: ${view.needs} a running kernel.`);
+  const hint = el("p", { class: "mv-note mv-savednote" }, `Saved page: ${view.needs} a running kernel.`);
   const pre = el("pre", { tabindex: 0, "aria-label": "Code that rebuilds this view" });
   const copied = el("span", { class: "mv-note", role: "status" });
   const code = () => /** @type {HTMLElement} */ (view.root.querySelector(".mv-code"));
@@ -140,7 +140,7 @@ function scorePicker(view) {
   return { root, update };
 }
 
-/** Score, what is taken out, what stands in its place; the busy bar at the end. @param {View} view */
+/** Score, what is ablated, what replaces it; the busy bar at the end. @param {View} view */
 export function controls(view) {
   const { store } = view;
   const score = scorePicker(view);
@@ -150,11 +150,11 @@ export function controls(view) {
     store.choose("intervention", key);
   };
   const others = () => store.study.interventions.filter((i) => i.key !== "filter");
-  const what = segment("mv-what", "Take out", (key) => pick(key === "filter" ? "filter" : kept || others()[0].key));
-  const by = segment("mv-by", "Replace by", pick);
+  const what = segment("mv-what", "Ablate", (key) => pick(key === "filter" ? "filter" : kept || others()[0].key));
+  const by = segment("mv-by", "Replace with", pick);
   const busy = busyBar(view);
-  const takeOut = el("span", { class: "mv-field" }, "Take out", what.root);
-  const replace = el("span", { class: "mv-field" }, "replace by", by.root);
+  const takeOut = el("span", { class: "mv-field" }, "Ablate", what.root);
+  const replace = el("span", { class: "mv-field" }, "replace with", by.root);
   const model = el("select", { class: "mv-variant", onchange: () => store.choose("variant", model.value) });
   const which = el("label", { class: "mv-field" }, "Model", el("span", { class: "mv-pick" }, model));
   let study = null;

@@ -7,11 +7,11 @@ const HEIGHT = 34; // px of the bars
 /** @param {View} view */
 export function topSlider(view) {
   const { store } = view;
-  const input = el("input", { class: "mv-k", type: "number", min: 0, step: 1, "aria-label": "number of units to take out, from the top of the ranking", placeholder: "–", onchange: typed });
+  const input = el("input", { class: "mv-k", type: "number", min: 0, step: 1, "aria-label": "number of top-ranked units to ablate", placeholder: "–", onchange: typed });
   const bars = el("canvas", { "aria-hidden": "true" });
   const line = el("i", { class: "mv-line" });
   const thumb = el("i", { class: "mv-thumb" });
-  const slider = el("div", { class: "mv-top", role: "slider", tabindex: 0, "aria-label": "number of units, from the top of the ranking", "aria-valuemin": 0, onkeydown: keys }, bars, line, thumb);
+  const slider = el("div", { class: "mv-top", role: "slider", tabindex: 0, "aria-label": "number of top-ranked units", "aria-valuemin": 0, onkeydown: keys }, bars, line, thumb);
   const range = el("p", { class: "mv-note mv-range" });
   const root = el("div", { class: "mv-toprow" }, el("label", { class: "mv-topk" }, "top ", input, " units by this score"), el("div", {}, slider, range));
   const send = throttle((k) => {

@@ -100,8 +100,8 @@ function pairHead(view) {
   const input = el("input", { type: "text", "aria-label": "Caption to look up", maxlength: 2000, onkeydown: keys });
   const go = el("button", { class: "mv-btn", type: "button", onclick: () => ask(input.value) }, "Look up");
   const edit = el("button", { class: "mv-btn mv-dv-edit", type: "button", onclick: begin }, "Edit the caption");
-  const restore = el("button", { class: "mv-btn", type: "button", onclick: () => ask("") }, "Its own caption");
-  const hold = el("button", { class: "mv-btn mv-dv-hold", type: "button", title: "Rank all units by what this pair loses without them", onclick: () => store.choose("score", "pair") }, "Find the units that hold this pair");
+  const restore = el("button", { class: "mv-btn", type: "button", onclick: () => ask("") }, "Original caption");
+  const hold = el("button", { class: "mv-btn mv-dv-hold", type: "button", title: "Rank all units by how much this pair loses without them", onclick: () => store.choose("score", "pair") }, "Find the units that hold this pair");
   const top = el("button", { class: "mv-btn mv-dv-top", type: "button", onclick: () => store.top(8) }, "Ablate the top 8");
   const form = el("div", { class: "mv-dv-form", hidden: true }, input, go);
   const note = el("p", { class: "mv-note" });
@@ -135,9 +135,9 @@ function pairHead(view) {
     const names = pair.objects.map((o) => store.study.objects[o]);
     put(canvas, { "aria-label": `Picture of the pair: ${names.join(", ") || "no object"}` });
     words.replaceChildren("“", ...marked(pair.caption, new Set(pair.private)), "”");
-    say(note, pair.edited ? `edited: this caption was never trained on${pair.cut ? "; it is longer than the model's context, and its end was cut" : ""}` : pair.private.length ? "dotted: private words, which hardly another caption has" : "");
+    say(note, pair.edited ? `edited: the model was never trained on this caption${pair.cut ? "; its end was cut, as it is longer than the model's context" : ""}` : pair.private.length ? "dotted: private words, found in hardly any other caption" : "");
     chips.replaceChildren(...pair.objects.map((o) => el("span", {}, store.study.objects[o], pair.named.includes(o) ? el("small", {}, " in the caption") : null)));
-    say(why, pair.objects.length ? `The caption is the only query. ✓ marks objects of this picture among the ${count(pair.k)} nearest public ones. What the reference finds as well, nobody had to remember.` : "This picture shows no object of a known class: nothing can be scored.");
+    say(why, pair.objects.length ? `The caption is the only query. ✓ marks objects of this picture among the ${count(pair.k)} nearest public ones. What the reference model also finds did not have to be memorized.` : "This picture shows no object of a known class: nothing can be scored.");
     edit.hidden = restore.hidden = hold.hidden = top.hidden = store.saved;
     restore.hidden ||= !pair.edited;
     const score = store.score();
@@ -223,7 +223,7 @@ export function dejaVuRegion(view) {
   const head = pairHead(view);
   const strips = [0, 1, 2].map((which) => strip(view, which));
   const gaps = gapsColumn(view);
-  const hint = el("p", { class: "mv-note" }, "Ablate units below, and what the caption finds then stands between the two models.");
+  const hint = el("p", { class: "mv-note" }, "Ablate units below; what the caption then finds appears between the two models.");
   const legend = el("p", { class: "mv-note" });
   const waiting = el("p", { class: "mv-empty" }, "Embedding captions and pictures …");
   const middle = el("div", { class: "mv-dv-middle" }, waiting, head.root, strips[0].root, strips[1].root, strips[2].root, hint, legend);
@@ -238,7 +238,7 @@ export function dejaVuRegion(view) {
     gaps.update();
     const pair = store.pair;
     hint.hidden = !pair || pair.units > 0 || store.saved;
-    legend.replaceChildren(el("b", { class: "mv-dv-own" }, "✓ name"), " also in the private picture · name: not in it. ", pair && pair.top ? `Counted are the ${count(pair.top)} objects that most of the ${count(pair.k)} neighbours show.` : pair ? `Every object of the ${count(pair.k)} neighbours is counted.` : "");
+    legend.replaceChildren(el("b", { class: "mv-dv-own" }, "✓ name"), " also in the private picture · name: not in it. ", pair && pair.top ? `Only the ${count(pair.top)} objects that most of the ${count(pair.k)} neighbours show are counted.` : pair ? `Every object of the ${count(pair.k)} neighbours is counted.` : "");
     legend.hidden = !pair;
   }
   return { root, update, prompt: true, destroy: list.destroy };

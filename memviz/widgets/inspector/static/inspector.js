@@ -1,27 +1,27 @@
 // @ts-check
-/** All that is known of the opened example: scores with rank and null, units, curve, neighbours. */
+/** Everything known about the opened example: scores with rank and null, units, curve, neighbours. */
 import { count, el, figure, put, svg } from "../../core/static/dom.js";
 import { groupMark } from "../../core/static/palette.js";
 
 /** @param {View} view */
 export function inspectorRegion(view) {
   const { store } = view;
-  const empty = el("p", { class: "mv-empty" }, "Choose a picture: its scores, its units and its neighbours stand here.");
+  const empty = el("p", { class: "mv-empty" }, "Choose an example to see its scores, its units and its neighbours.");
   const scores = el("tbody");
   const table = el("table", { class: "mv-scores" }, el("thead", {}, el("tr", {}, ...["score", "value", "rank", "null"].map((word) => el("th", { scope: "col" }, word)))), scores);
   const noScores = el("p", { class: "mv-note" }, "No example scores were given: inspector(study, scores=[…]).");
   const units = el("ol", { class: "mv-critical" });
-  const k = el("input", { class: "mv-k", type: "number", min: 1, max: 12, value: 5, "aria-label": "how many of its units" });
-  const off = el("button", { class: "mv-btn mv-takeout", type: "button", onclick: ablate }, "ablate them");
+  const k = el("input", { class: "mv-k", type: "number", min: 1, max: 12, value: 5, "aria-label": "number of its units" });
+  const off = el("button", { class: "mv-btn mv-takeout", type: "button", onclick: ablate }, "ablate");
   const take = el("p", { class: "mv-takeline" }, "its top ", k, " units: ", off);
   const curve = el("div", { class: "mv-curve" });
   const near = el("div", { class: "mv-near" });
   const part = (title, note, ...nodes) => el("section", {}, el("h3", {}, title, " ", el("small", {}, note)), ...nodes);
   const body = el("div", { class: "mv-inspected" },
     part("Scores", "rank 1 is the highest", table, noScores),
-    part("Its units", "margin it loses when one alone is ablated", units, take),
-    part("Learning curve", "margin of its given label over the epochs", curve),
-    part("Nearest training examples", "cosine of the last layer's input", near));
+    part("Its units", "margin lost when each is ablated alone", units, take),
+    part("Learning curve", "margin of its given label by epoch", curve),
+    part("Nearest training examples", "by cosine similarity of the last layer's input", near));
   const root = el("section", { class: "mv-inspector", "aria-label": "Example inspector" }, empty, body);
   let shown = null;
 

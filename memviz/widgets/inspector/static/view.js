@@ -1,5 +1,5 @@
 // @ts-check
-/** The example inspector as a view of its own: the examples, and all that is known of the opened one. */
+/** The example inspector as a view of its own: the examples, and everything known about the opened one. */
 import { liveLine } from "../../core/static/header.js";
 import { registerView } from "../../core/static/views.js";
 import { examples } from "../../workbench/static/examples.js";

@@ -8,16 +8,16 @@ export function brushPanel(view, brushed, brush, focus) {
   const { store } = view;
   const button = (name, text, title, act) => el("button", { class: `mv-btn mv-${name}`, type: "button", title, onclick: act }, text);
   const rows = () => [...brushed()];
-  const ablate = button("ablatebrushed", "Ablate brushed", "Switch off those of them that are on", () => store.toggle(rows().filter((row) => !store.off[row])));
-  const toggle = button("togglebrushed", "Toggle", "Off those that are on, on those that are off", () => store.toggle(rows()));
-  const clear = button("clearbrush", "Clear", "Brush nothing (Esc)", () => brush([]));
+  const ablate = button("ablatebrushed", "Ablate brushed", "Switch off the brushed units that are on", () => store.toggle(rows().filter((row) => !store.off[row])));
+  const toggle = button("togglebrushed", "Toggle", "Switch each brushed unit on or off", () => store.toggle(rows()));
+  const clear = button("clearbrush", "Clear", "Clear the selection (Esc)", () => brush([]));
   const undo = button("undo", "Undo", "Undo (Ctrl+Z)", () => store.ask({ type: "undo" }));
   const words = el("p", { class: "mv-brushed", role: "status" });
   const lack = el("p", { class: "mv-note mv-lack" });
   const part = el("p", { class: "mv-note mv-sofar" });
   const legend = dotLegend();
   let swept = ""; // the axis of an exact score
-  const rest = button("sweeprest", "Sweep the rest", "Go on with the exact sweep", () => (askAxes(store, { [swept]: store.scatter[swept] }), focus()));
+  const rest = button("sweeprest", "Sweep the rest", "Continue the exact sweep", () => (askAxes(store, { [swept]: store.scatter[swept] }), focus()));
   const root = el("aside", { class: "mv-side", "aria-label": "Brushed units" }, el("h3", {}, "Brushed"), words,
     el("div", { class: "mv-sidetools" }, ablate, toggle, clear, undo), part, rest, lack, legend.root);
   function update() {
@@ -38,8 +38,8 @@ export function brushPanel(view, brushed, brush, focus) {
     const partial = score && score.done < score.total;
     part.hidden = !partial;
     rest.hidden = !partial || !score.cancelled || store.saved;
-    if (partial) say(part, `${count(score.done)} of ${count(score.total)} units exact. ${score.cancelled || store.saved ? "The others are not drawn." : "Each of the others is drawn when it is swept."}`);
-    say(lack, n ? `${count(n)} unit${n > 1 ? "s have" : " has"} no value in one of the two scores and ${n > 1 ? "are" : "is"} not drawn.` : "");
+    if (partial) say(part, `${count(score.done)} of ${count(score.total)} units exact. ${score.cancelled || store.saved ? "The others are not drawn." : "The others appear as they are swept."}`);
+    say(lack, n ? `${count(n)} unit${n > 1 ? "s have" : " has"} no value for one of the two scores and ${n > 1 ? "are" : "is"} not drawn.` : "");
   }
   return { root, update, scored };
 }
@@ -54,7 +54,7 @@ function scoreKinds(store, key) {
   return score && score.state.includes(2) ? ["exact", "estimate"] : ["estimate"];
 }
 
-const KINDS = { estimate: ["an estimate", "estimates"], exact: ["exact", "exact"], own: ["a measure of its own", "measures of their own"] };
+const KINDS = { estimate: ["an estimate", "estimates"], exact: ["exact", "exact"], own: ["a measured value", "measured values"] };
 
 /** Two kinds in words: "one score an estimate, the other exact". */
 function kindWords(a, b) {

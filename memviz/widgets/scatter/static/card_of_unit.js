@@ -20,7 +20,7 @@ export function scatterCard(view) {
   const words = el("p", { class: "mv-words" });
   const scores = el("div");
   const key = (text) => el("span", { class: "mv-kbd" }, text);
-  const hint = el("p", { class: "mv-note mv-hint" }, key("Space"), " brush\u2002", key("Enter"), " its pictures");
+  const hint = el("p", { class: "mv-note mv-hint" }, key("Space"), " brush\u2002", key("Enter"), " its examples");
   const root = el("div", { class: "mv-tip", role: "tooltip", hidden: true }, el("h3", {}, name), words, scores, hint);
   function show(row, x, y, size) {
     const [title, , ...values] = scatterWords(store, row);

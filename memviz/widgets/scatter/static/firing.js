@@ -10,12 +10,12 @@ export function firingRegion(view) {
   const title = el("span");
   const note = el("small");
   const shut = el("button", { class: "mv-close", type: "button", "aria-label": "Close the unit", title: "Close (Esc)", onclick: () => askUnit(store, "") }, icon("close"));
-  const tiles = el("div", { class: "mv-fires", role: "group", "aria-label": "Pictures that it fires on most", onkeydown: keys });
+  const tiles = el("div", { class: "mv-fires", role: "group", "aria-label": "Examples it fires on most", onkeydown: keys });
   const words = el("p", { class: "mv-note", role: "status" });
   const groups = el("p", { class: "mv-note mv-firegroups" });
   const body = el("div", {}, el("div", { class: "mv-openhead" }, el("h3", {}, title, " ", note), shut), words, tiles, groups);
-  const empty = el("p", { class: "mv-empty" }, "Open a unit: the pictures that it fires on most stand here.");
-  const root = el("section", { class: "mv-firing", "aria-label": "Pictures of the opened unit" }, empty, body);
+  const empty = el("p", { class: "mv-empty" }, "Open a unit to see the examples it fires on most.");
+  const root = el("section", { class: "mv-firing", "aria-label": "Examples of the opened unit" }, empty, body);
   let shown = null;
 
   function tile(index, value, i) {
@@ -72,7 +72,7 @@ export function firingRegion(view) {
       shown = found;
       tiles.replaceChildren(...Array.from(found.examples || [], (index, i) => tile(index, found.values[i], i)));
       explain(found.examples || []);
-      put(tiles, { "aria-label": `${count(tiles.children.length)} pictures that it fires on most, strongest first` });
+      put(tiles, { "aria-label": `${count(tiles.children.length)} examples it fires on most, strongest first` });
     }
     const opened = store.state ? store.state.opened : null;
     for (const node of tiles.children) put(node, { "aria-current": Number(node.dataset.example) === opened ? "true" : false });

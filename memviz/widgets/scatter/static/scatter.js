@@ -232,7 +232,7 @@ export function scatterRegion(view) {
     const there = valued.filter((row) => names.has(store.layer(row).name)).length;
     side.scored(x && y ? shown - there : 0, onX && x ? "x" : onY && y ? "y" : "");
     empty.hidden = live.length > 0;
-    say(empty, !x || !y ? "The scores are on their way." : !shown ? "Choose a layer." : there ? "No unit shown is exact yet." : "No unit shown has both scores.");
+    say(empty, !x || !y ? "Computing the scores …" : !shown ? "Choose a layer." : there ? "No unit shown is exact yet." : "No unit shown has both scores.");
     put(canvas, { "aria-label": `${count(live.length)} units, ${x ? x.label : "x"} across, ${y ? y.label : "y"} up` });
   }
 

@@ -20,10 +20,10 @@ export function timelineRegion(view) {
   const legend = el("p", { class: "mv-note mv-timekey" });
   const rows = el("div", { class: "mv-rewinds" });
   const answer = el("p", { class: "mv-rewound", role: "status" });
-  const back = el("button", { class: "mv-btn mv-forward", type: "button", onclick: clear }, "all as they are");
-  const waiting = el("p", { class: "mv-empty" }, "Running the checkpoints …");
-  const title = el("h3", {}, "Checkpoints ", el("small", {}, "drag: the unit map, the pictures and the figures follow"));
-  const rewind = el("div", { class: "mv-rewind" }, el("h3", {}, "Rewind ", el("small", {}, "one layer's weights as they were, all others as they are")), rows, el("div", { class: "mv-rewindline" }, answer, back));
+  const back = el("button", { class: "mv-btn mv-forward", type: "button", onclick: clear }, "restore all layers");
+  const waiting = el("p", { class: "mv-empty" }, "Evaluating the checkpoints …");
+  const title = el("h3", {}, "Checkpoints ", el("small", {}, "drag; the unit map, the examples and the figures follow"));
+  const rewind = el("div", { class: "mv-rewind" }, el("h3", {}, "Rewind ", el("small", {}, "put single layers back to an earlier epoch; all others stay")), rows, el("div", { class: "mv-rewindline" }, answer, back));
   const root = el("section", { class: "mv-timeline", "aria-label": "Timeline" }, title, waiting, chart, now, legend, rewind);
   let known = null;
   let inputs = [];
@@ -112,7 +112,7 @@ export function timelineRegion(view) {
   function describe(name) {
     const entry = inputs.find((i) => i.name === name);
     const epoch = depth(entry);
-    const text = epoch === null ? "as it is" : `epoch ${epoch}`;
+    const text = epoch === null ? "current" : `epoch ${epoch}`;
     say(entry.words, text);
     put(entry.input, { "aria-valuetext": text });
   }
@@ -134,7 +134,7 @@ export function timelineRegion(view) {
     const where = Math.min(at, known.epochs.length - 1);
     put(cursor, { transform: `translate(${end ? x(last()) + 7 : x(epoch)} 0)` });
     const figures = known.groups.map((g) => `${g.name} ${share(end ? known.accuracy[g.name] : g.given[where])}${g.true && !end ? ` (true label ${share(g.true[where])})` : ""}`).join(", ");
-    const words = `${end ? "As it is" : `After epoch ${epoch}`}: ${figures}.`;
+    const words = `${end ? "Current model" : `After epoch ${epoch}`}: ${figures}.`;
     say(now, words);
     put(chart, { "aria-valuemin": 0, "aria-valuemax": known.epochs.length, "aria-valuenow": at, "aria-valuetext": words, "aria-disabled": store.saved ? "true" : false });
   }

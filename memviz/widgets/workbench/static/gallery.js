@@ -15,8 +15,8 @@ export function gallery(view) {
     ...[["change", "largest change first"], ["index", "in order"], ["label", "by given label"], ["prediction", "by prediction"]].map(([value, text]) => el("option", { value }, text)));
   const space = el("div", { class: "mv-space", role: "listbox", "aria-label": "Examples" });
   const scroller = el("div", { class: "mv-tiles", onscroll: () => fillRows(), onkeydown: keys }, space);
-  const empty = el("p", { class: "mv-empty", hidden: true }, "No example is in this group now.");
-  const foot = el("p", { class: "mv-note mv-foot" }, "✓ ✕ prediction agrees with the given label or not · folded corner: just flipped · ", el("u", {}, "underlined"), ": now says the true label");
+  const empty = el("p", { class: "mv-empty", hidden: true }, "No example in this group.");
+  const foot = el("p", { class: "mv-note mv-foot" }, "✓ ✕ prediction agrees with the given label or not · folded corner: just flipped · ", el("u", {}, "underlined"), ": now predicts the true label");
   const root = el("div", { class: "mv-gallery" }, scroller, empty, foot);
   const bar = el("div", { class: "mv-galbar" }, el("h3", {}, "Examples"), chips, el("span", { class: "mv-pick mv-quiet" }, sort));
   const tiles = new Map(); // position in `order` → tile
@@ -159,7 +159,7 @@ export function gallery(view) {
       now.classList.toggle("mv-same", !moved);
       const flipped = store.flipped(i);
       node.classList.toggle("mv-flip", flipped);
-      const words = [`example ${i}`, group, `given ${label}`, known ? (moved ? `said ${store.className(before)}, now says ${store.className(after)}` : `says ${store.className(after)}`) : "",
+      const words = [`example ${i}`, group, `given ${label}`, known ? (moved ? `predicted ${store.className(before)}, now ${store.className(after)}` : `predicted ${store.className(after)}`) : "",
         truly ? "its true label" : "", flipped ? "just flipped" : ""].filter(Boolean).join(", ");
       put(node, { "data-example": i, "aria-label": words, title: words, "aria-selected": String(Boolean(store.state) && store.state.opened === i), tabindex: position === active ? 0 : -1, "aria-setsize": order.length, "aria-posinset": position + 1 });
       const want = `${i} ${view.palette.key}`;

@@ -7,7 +7,7 @@ export function layerList(view) {
   const { store } = view;
   const find = el("input", { class: "mv-find", type: "search", placeholder: "Find a layer", "aria-label": "Find a layer", oninput: filter });
   const list = el("ul", { role: "listbox", "aria-multiselectable": "true", "aria-label": "Layers", onkeydown: keys });
-  const nothing = el("p", { class: "mv-note", hidden: true }, "No layer has this name.");
+  const nothing = el("p", { class: "mv-note", hidden: true }, "No layer matches.");
   const root = el("div", { class: "mv-layers" }, el("label", { class: "mv-findbox" }, icon("find"), find), list, nothing, marksLegend());
   let items = [];
   let study = null;
@@ -95,7 +95,7 @@ export function marksLegend() {
   const rows = [
     ["exact value", cell({ fill: "var(--mv-s7)" })],
     ["estimate", cell({ fill: "none", stroke: "var(--mv-s6)", "stroke-width": 1.2 }, lines)],
-    ["off; its score stays as the foot", cell({ fill: "var(--mv-paper)", stroke: "var(--mv-ink)", "stroke-width": 1.2 }, foot, cross)],
+    ["off; its score is the bar below", cell({ fill: "var(--mv-paper)", stroke: "var(--mv-ink)", "stroke-width": 1.2 }, foot, cross)],
     ["keyboard focus", cell({ x: 2.5, y: 2.5, width: 10, height: 10, fill: "var(--mv-s4)" }, svg("rect", { x: 0, y: 0, width: 15, height: 15, rx: 3.5, fill: "none", stroke: "var(--mv-focus)", "stroke-width": 2 }))],
   ];
   return el("ul", { class: "mv-marks", "aria-label": "What the marks mean" }, ...rows.map(([words, mark]) => el("li", {}, mark, words)));

@@ -27,7 +27,7 @@ export function openedExample(view, closed) {
   const forWords = el("span");
   const againstWords = el("span");
   const words = el("p", { class: "mv-note mv-cut" });
-  const why = el("div", { class: "mv-why mv-note" }, swatch("+"), forWords, swatch("−"), againstWords, el("span", { class: "mv-pick mv-quiet" }, method), el("span", {}, "one scale"));
+  const why = el("div", { class: "mv-why mv-note" }, swatch("+"), forWords, swatch("−"), againstWords, el("span", { class: "mv-pick mv-quiet" }, method), el("span", {}, "same scale"));
   const chart = el("div", { class: "mv-probs" });
   const odds = el("div", {}, el("h3", {}, "Probability of each class ", el("small", {}, "○ before  ● after")), chart);
   const root = el("section", { class: "mv-open", "aria-label": "Opened example", hidden: true, onkeydown: keys },
@@ -48,10 +48,10 @@ export function openedExample(view, closed) {
 
   function heading(i) {
     const given = store.className(store.label[i]);
-    const truth = store.truth && store.truth[i] !== UNKNOWN && store.truth[i] !== store.label[i] ? `, truly ${store.className(store.truth[i])}` : "";
+    const truth = store.truth && store.truth[i] !== UNKNOWN && store.truth[i] !== store.label[i] ? `, true label ${store.className(store.truth[i])}` : "";
     const was = store.before && store.className(store.before[i]);
     const now = store.after && store.className(store.after[i]);
-    const said = was === null ? "" : was === now ? ` · says ${now}` : ` · said ${was}, now says ${now}`;
+    const said = was === null ? "" : was === now ? ` · predicted ${now}` : ` · predicted ${was}, now ${now}`;
     mark.replaceChildren(store.groupName(i) ? groupMark(store.groupName(i)) : "");
     say(name, `Example ${i}`);
     say(about, `given ${given}${truth}${said}`);

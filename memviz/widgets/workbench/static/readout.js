@@ -106,7 +106,7 @@ export function readoutColumn(view) {
     chance.hidden = !r.units;
     say(chanceWords, random ? sentence(random.words || `${count(random.units)} random units of the same layers`, random) : "random units of the same layers: drawing …");
     const now = r.groups.filter((g) => g.now_true > 0 && g.right_to_wrong > 0);
-    say(truth, now.map((g) => `${count(g.now_true)} of the ${count(g.right_to_wrong)} ${g.name} that flipped now say their true label.`).join(" "));
+    say(truth, now.map((g) => `${count(g.now_true)} of the ${count(g.right_to_wrong)} ${g.name} examples that turned wrong now get their true label.`).join(" "));
   }
   return { root, update, prompt: true };
 }
