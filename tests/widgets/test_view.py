@@ -12,6 +12,7 @@ import sys
 import threading
 import weakref
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import ipywidgets
@@ -21,7 +22,7 @@ from PIL import Image
 from traitlets import TraitError
 
 import memviz as mv
-from memviz.widgets.core import Message, files, script, style
+from memviz.widgets.core import Message, _assets, files, script, style
 from memviz.widgets.core import _view as base_view
 from memviz.widgets.core import _worker as worker
 from memviz.widgets.workbench import Controller, View, shown_controller
@@ -321,6 +322,28 @@ def test_the_front_end_is_joined_from_every_file() -> None:
         assert "innerHTML" not in text
     names = re.findall(r"^(?:export )?(?:function|const|let) (\w+)", text, re.MULTILINE)
     assert len(names) == len(set(names))  # one module has one of each
+
+
+def test_views_of_other_packages_are_joined_in_a_scope_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for package in ("ebb_paper", "flood_paper"):
+        folder = tmp_path / package / "widgets" / "tide" / "static"
+        folder.mkdir(parents=True)
+        (folder / "tide.js").write_text(
+            'import { registerView } from "../../core/static/views.js";\n'
+            'import { el } from "./own.js";\nregisterView(el);\n'
+        )
+        (folder / "own.js").write_text(f'export const el = "{package}";\n')
+        (folder / "tide.css").write_text(f".{package} {{}}\n")
+    (tmp_path / "no_views_paper").mkdir()
+    there = ["memviz", "ebb_paper", "flood_paper", "no_views_paper"]
+    monkeypatch.setattr(_assets, "packages", lambda: there)
+    joined = [f'{{\nconst el = "{name}";\nregisterView(el);\n}}\n' for name in there[1:3]]
+    assert script.__wrapped__() == script() + "".join(joined)
+    assert style.__wrapped__().startswith(style())
+    assert ".ebb_paper {}\n" in style.__wrapped__() and ".flood_paper {}\n" in style.__wrapped__()
 
 
 def test_the_widgets_import_by_themselves_and_memviz_without_them() -> None:
