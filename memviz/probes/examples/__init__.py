@@ -1,4 +1,4 @@
-"""Which examples are memorized: the scores of a study's examples, from what there is of it."""
+"""Which examples are memorized: scores from recorded trainings, checkpoints and subsets."""
 
 from memviz.statistics import spearman as spearman
 from memviz.training.subsets import Recipe as Recipe

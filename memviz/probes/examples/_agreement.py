@@ -1,4 +1,4 @@
-"""How well scores of examples find what was planted: AUROC, beside the null of a permuted truth."""
+"""How well scores find planted examples: AUROC, with a permuted truth as the null."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ._table import example_table
 if TYPE_CHECKING:
     import pandas as pd
 
-_DRAWS = 500  # of the bootstrap and of the permuted truth
+_DRAWS = 500  # bootstrap samples, and permutations of the truth
 _COLUMNS = ("auroc", "low", "high", "null low", "null high")
 
 
@@ -30,55 +30,55 @@ def agreement(
     reference: str | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """How well each score tells planted examples from the others of the training set.
+    """How well each score separates planted examples from the others of the training set.
 
-    AUROC: the chance that a planted example scores higher than another one, ties counted as half;
-    1 if every planted example is above every other, .5 if the score says nothing.
+    AUROC is the probability that a planted example scores higher than another one, with ties
+    counted as half: 1 if every planted example is above every other, .5 if the score says nothing.
 
     Parameters
     ----------
     study : Study
     scores : sequence of Scores
     planted : bool ``[n]`` or int64, optional
-        Of the study's examples; those with a wrong label unless given.
+        The study's planted examples; by default those with a wrong label.
     reference : str, optional
-        Name of a score; each score's Spearman correlation with it is put beside.
+        Name of a score; the table then has every score's Spearman correlation with it.
     seed : int
 
     Returns
     -------
     pandas.DataFrame
-        One row a score, by descending AUROC: ``auroc``; ``low`` and ``high``, 95 % of 500 bootstrap
-        draws of the examples; ``null low`` and ``null high``, 95 % of 500 permutations of the
-        truth; ``examples``, the number with a value; and with a reference ``rank correlation`` and
-        ``clean rank correlation`` (that on the examples that are not planted).
+        One row per score, by descending AUROC: ``auroc``; ``low`` and ``high``, 95 % of 500
+        bootstrap samples of the examples; ``null low`` and ``null high``, 95 % of 500 permutations
+        of the truth; ``examples``, the number with a value; and with a reference
+        ``rank correlation`` and ``clean rank correlation`` (without the planted examples).
 
     Raises
     ------
     ValueError
-        If the planted examples are not known, or the reference is none of the scores.
+        If the planted examples are unknown, or the reference is not among the scores.
     """
     import pandas as pd
 
     truth = _planted(study, planted)
-    if reference is not None and reference not in {one.name for one in scores}:
-        known = ", ".join(repr(one.name) for one in scores)
-        raise ValueError(f"reference {reference!r} is not among the scores; there are {known}.")
+    if reference is not None and reference not in {score.name for score in scores}:
+        known = ", ".join(repr(score.name) for score in scores)
+        raise ValueError(f"reference {reference!r} is not among the scores; choose from {known}.")
     table = example_table(study, scores)
-    wrong = truth[torch.tensor(table.index)].numpy()
+    is_planted = truth[torch.tensor(table.index)].numpy()
     rows = {}
-    for one in scores:
-        values = table[one.name].to_numpy(float)
-        rows[one.name] = _auroc_row(values, wrong, np.random.default_rng(seed))
+    for name in (score.name for score in scores):
+        values = table[name].to_numpy(float)
+        rows[name] = _auroc_row(values, is_planted, np.random.default_rng(seed))
         if reference is not None:
             other = table[reference].to_numpy(float)
-            rows[one.name]["rank correlation"] = spearman(values, other)
-            rows[one.name]["clean rank correlation"] = spearman(values[~wrong], other[~wrong])
+            rows[name]["rank correlation"] = spearman(values, other)
+            rows[name]["clean rank correlation"] = spearman(values[~is_planted], other[~is_planted])
     return pd.DataFrame.from_dict(rows, orient="index").sort_values("auroc", ascending=False)
 
 
 def auroc(values: np.ndarray, planted: np.ndarray) -> float:
-    """Chance that a planted row has a higher value than another, ties half; NaN rows left out.
+    """Probability that a planted row has a higher value than another; ties half, NaN left out.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def auroc(values: np.ndarray, planted: np.ndarray) -> float:
 
 
 def _weighted(values: np.ndarray, planted: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """AUROC with each row counted as often as its weight says, ``[draws]`` for ``[draws, n]``."""
+    """AUROC with each row counted by its weight, ``[draws]`` for weights ``[draws, n]``."""
     if not len(values):
         return np.full(len(weights), np.nan)
     order = np.argsort(values, kind="stable")
@@ -106,26 +106,28 @@ def _weighted(values: np.ndarray, planted: np.ndarray, weights: np.ndarray) -> n
     return np.asarray(np.divide(won, pairs, out=undefined, where=pairs > 0))
 
 
-def _auroc_row(values: np.ndarray, wrong: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
+def _auroc_row(
+    values: np.ndarray, planted: np.ndarray, rng: np.random.Generator
+) -> dict[str, float]:
     known = ~np.isnan(values)
-    values, wrong = values[known], wrong[known]
-    if wrong.all() or not wrong.any():
-        return dict.fromkeys(_COLUMNS, float("nan")) | {"examples": len(wrong)}
+    values, planted = values[known], planted[known]
+    if planted.all() or not planted.any():
+        return dict.fromkeys(_COLUMNS, float("nan")) | {"examples": len(planted)}
     n = len(values)
-    drawn = _weighted(values, wrong, rng.multinomial(n, np.full(n, 1 / n), size=_DRAWS))
+    drawn = _weighted(values, planted, rng.multinomial(n, np.full(n, 1 / n), size=_DRAWS))
     once = np.ones((1, n))
-    null = [_weighted(values, rng.permutation(wrong), once)[0] for _ in range(_DRAWS)]
+    null = [_weighted(values, rng.permutation(planted), once)[0] for _ in range(_DRAWS)]
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
     null_low, null_high = np.percentile(null, [2.5, 97.5])
-    found = (auroc(values, wrong), low, high, null_low, null_high)
-    return dict(zip(_COLUMNS, map(float, found), strict=True)) | {"examples": n}
+    columns = (auroc(values, planted), low, high, null_low, null_high)
+    return dict(zip(_COLUMNS, map(float, columns), strict=True)) | {"examples": n}
 
 
 def _planted(study: Study, planted: Tensor | None) -> Tensor:
     if planted is None:
         if study.true_labels is None:
             raise ValueError(
-                "the study has no true_labels, so nobody knows which labels are wrong; name the "
+                "the study has no true_labels, so it is unknown which labels are wrong; give the "
                 "planted examples."
             )
         return study.true_labels != study.labels
@@ -136,7 +138,7 @@ def _planted(study: Study, planted: Tensor | None) -> Tensor:
     if given.dtype == torch.bool or given.is_floating_point():
         raise ValueError(
             f"planted is {given.dtype} of shape {list(given.shape)}; give bool [{len(study)}] or "
-            "indices of the study."
+            "the study's indices."
         )
     mask[given] = True
     return mask

@@ -1,4 +1,4 @@
-"""A measure of examples at each checkpoint of a study, and its mean or sum over them."""
+"""A measure of examples at each checkpoint of a study, averaged or summed over them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from memviz.training.checkpoints import load_checkpoint
 
 from ._dynamics import shuffled_null
 
-# A study at one checkpoint, that checkpoint's epoch (None: the model as it is) and examples [n]
+# Maps a study at a checkpoint, its epoch (None: the current model) and examples [n] to values [n].
 Measure = Callable[[Study, int | None, Tensor], Tensor]
 
 
 class About(NamedTuple):
-    """What a score says of itself."""
+    """Name, measure and source of a score."""
 
     name: str
     measure: str
@@ -31,7 +31,7 @@ class About(NamedTuple):
 
 
 class Null(NamedTuple):
-    """How the null is drawn: deals (0 for none) and seed."""
+    """How the null is drawn: number of draws (0 for none) and seed."""
 
     draws: int
     seed: int
@@ -48,21 +48,21 @@ def over_checkpoints(
     total: bool = False,
     progress: bool,
 ) -> Scores:
-    """Mean (or sum) of a measure over checkpoints; its null deals each one's values anew.
+    """Mean or sum of a measure over checkpoints; the null permutes each checkpoint's values.
 
     Parameters
     ----------
     study : Study
-        Its model is not touched: checkpoints are loaded into a copy.
+        Its model is not changed: checkpoints are loaded into a copy.
     examples : int64 ``[n]``, optional
-        All unless given.
+        All by default.
     epochs : collection of int, optional
         As for :func:`chosen_epochs`.
     measure : callable
         ``(study, epoch, examples)`` to float ``[n]``.
     about, null
     total : bool
-        The sum in place of the mean.
+        Return the sum instead of the mean.
     progress : bool
     """
     chosen = check_examples(study, examples)
@@ -71,7 +71,7 @@ def over_checkpoints(
     model, rows = copy.deepcopy(study.model), []
     for epoch in slow(steps, about.name, progress=progress):
         at = _at(study, model, epoch)
-        # The copy's own buffers, and torch's generator, where a forward pass changes them.
+        # A forward pass may change the copy's buffers and torch's generator.
         with undisturbed(random=True, counting=model), torch.enable_grad():
             rows.append(measure(at, epoch, chosen).detach().double().cpu())
     table = torch.stack(rows)
@@ -90,12 +90,12 @@ def over_checkpoints(
 
 
 def chosen_epochs(study: Study, epochs: Collection[int] | None) -> Sequence[int | None]:
-    """The checkpoints to look at: all after epoch 0, or ``[None]`` where a study has none.
+    """The checkpoints to use: by default all after epoch 0, or ``[None]`` if the study has none.
 
     Raises
     ------
     ValueError
-        If an epoch has no checkpoint, or none is named.
+        If an epoch has no checkpoint, or ``epochs`` is empty.
     """
     if epochs is None:
         return sorted(epoch for epoch in study.checkpoints if epoch > 0) or [None]
@@ -103,12 +103,12 @@ def chosen_epochs(study: Study, epochs: Collection[int] | None) -> Sequence[int 
     if absent or not epochs:
         known = ", ".join(map(str, sorted(study.checkpoints))) or "none"
         named = f"epoch {absent[0]}" if absent else "no epoch"
-        raise ValueError(f"{named} was asked for; this study has checkpoints of epochs {known}.")
+        raise ValueError(f"epochs names {named}; this study has checkpoints of epochs {known}.")
     return sorted(set(epochs))
 
 
 def early_epochs(study: Study) -> list[int] | None:
-    """The checkpoints of the first third of the training, without epoch 0; None if it has none."""
+    """The checkpoints of the first third of the training, without epoch 0; None without any."""
     later = sorted(epoch for epoch in study.checkpoints if epoch > 0)
     if not later:
         return None
@@ -116,7 +116,7 @@ def early_epochs(study: Study) -> list[int] | None:
 
 
 def _at(study: Study, model: nn.Module, epoch: int | None) -> Study:
-    """The study with this copy of its model, at a checkpoint."""
+    """The study with this copy of its model, loaded from a checkpoint."""
     if epoch is not None:
         try:
             load_checkpoint(model, study.checkpoints[epoch])
@@ -126,7 +126,7 @@ def _at(study: Study, model: nn.Module, epoch: int | None) -> Study:
 
 
 def _check_labels(study: Study, examples: Tensor) -> None:
-    """Let the task refuse a label that the model has no output for, before the long work."""
+    """Let the task refuse a label that the model has no output for, before the long run."""
     labels = study.labels[examples]
     ends = examples[torch.stack([labels.argmin(), labels.argmax()])]
     at = replace(study, model=copy.deepcopy(study.model), checkpoints={})

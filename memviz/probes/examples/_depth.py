@@ -31,37 +31,43 @@ def prediction_depth(
     seed: int = 0,
     progress: bool = True,
 ) -> Scores:
-    """First layer from which all k-nearest-neighbour probes give the model's own prediction.
+    """First layer from which all k-nearest-neighbour probes agree with the model's prediction.
 
-    At each depth (0: the input; 1 to L: the layers, in the order of the forward pass) an example is
-    given the majority label of its k nearest support examples, by Euclidean distance of the
-    activations; of a tie, the lowest label. An example is no neighbour of itself. L + 1 where even
-    the last probe disagrees. Memorized examples are decided late.
+    At each depth (0: the input; 1 to L: the layers, in the order of the forward pass) an example
+    gets the majority label of its k nearest support examples, by Euclidean distance of the
+    activations; ties go to the lowest label. An example is not its own neighbour. The depth is
+    L + 1 if even the last probe disagrees. Memorized examples are decided late.
 
     Parameters
     ----------
     study : Study
     examples : int64 ``[n]``, optional
-        All unless given.
+        All by default.
     support : int64 ``[m]``, optional
-        Whose given labels vote; the same examples unless given.
+        Examples whose given labels vote; by default the same examples.
     layers : sequence of str, optional
-        All layers with units, unless given.
+        By default all layers with units.
     k : int
     features : int
-        A layer with more values an example is averaged over neighbouring positions until it has no
-        more, so that one layer of all examples fits in memory.
+        Most values per example; larger layers are average-pooled over positions, so that one layer
+        of all examples fits in memory.
     null_draws : int
-        Permutations of the support's labels, the model and its predictions as they are; 0 for none.
+        Permutations of the support's labels, with model and predictions unchanged; 0 for none.
     seed : int
     progress : bool
+
+    Returns
+    -------
+    Scores
+        Over examples.
 
     Raises
     ------
     KeyError
-        If a layer is unknown.
+        If the study has no such layer.
     ValueError
-        If there are no k neighbours, or a layer has no activation of its own for each example.
+        If the support has no more than k examples, or a layer has no separate activation for each
+        example.
 
     Examples
     --------
@@ -74,25 +80,25 @@ def prediction_depth(
     voters = chosen if support is None else check_examples(study, support)
     if not 1 <= k < len(voters):
         raise ValueError(
-            f"k is {k} and the support has {len(voters)} examples; there must be more than k, "
-            "since an example is no neighbour of itself."
+            f"k is {k} and the support has {len(voters)} examples; give more than k, since an "
+            "example is not its own neighbour."
         )
     if len(voters.unique()) < len(voters):
-        raise ValueError("the support names an example twice; give each index once.")
-    both, where = torch.cat([chosen, voters]).unique(return_inverse=True)
-    mine, theirs = where[: len(chosen)], where[len(chosen) :]
+        raise ValueError("the support contains an example twice; give each index once.")
+    both, rows_of = torch.cat([chosen, voters]).unique(return_inverse=True)
+    example_rows, voter_rows = rows_of[: len(chosen)], rows_of[len(chosen) :]
     replay = Replay(study, both, memory=0)
-    predicted = study.task.predictions(replay.clean).cpu()[mine]
+    predicted = study.task.predictions(replay.clean).cpu()[example_rows]
     names = _layers(replay, layers)
     ids = []
     for name in slow([None, *names], "prediction depth", progress=progress):
         rows = _values(replay, name, features)
-        ids.append(_neighbours(rows, mine, theirs, k, progress))
+        ids.append(_neighbours(rows, example_rows, voter_rows, k, progress))
     labels = study.labels[voters]
     depth = _depth(ids, labels, predicted)
     generator = torch.Generator().manual_seed(seed)
     permuted = [labels[torch.randperm(len(labels), generator=generator)] for _ in range(null_draws)]
-    null = [_depth(ids, other, predicted).double().numpy() for other in permuted]
+    null = [_depth(ids, shuffled, predicted).double().numpy() for shuffled in permuted]
     return Scores(
         name="prediction depth",
         measure=f"layers, 0 (input) to {len(names)} ({names[-1]}); {len(names) + 1} for none",
@@ -104,14 +110,14 @@ def prediction_depth(
 
 
 def depth_of(probes: Tensor, predictions: Tensor) -> Tensor:
-    """First depth from which all probes equal the prediction, int64 ``[n]``; D if none.
+    """First depth from which all probes equal the prediction, int64 ``[n]``; D if there is none.
 
     Parameters
     ----------
     probes : int64 ``[D, n]``
-        The probes' labels by depth.
+        Labels predicted by the probe at each depth.
     predictions : int64 ``[n]``
-        The model's own.
+        Labels predicted by the model.
 
     Examples
     --------
@@ -123,7 +129,7 @@ def depth_of(probes: Tensor, predictions: Tensor) -> Tensor:
 
 
 def _depth(ids: Sequence[Tensor], labels: Tensor, predicted: Tensor) -> Tensor:
-    # The labels' own values don't matter, only which of them most neighbours have.
+    # Labels need not be 0 to C-1, so votes are counted by their codes.
     classes, codes = labels.unique(return_inverse=True)
     votes = []
     for near in ids:
@@ -133,13 +139,17 @@ def _depth(ids: Sequence[Tensor], labels: Tensor, predicted: Tensor) -> Tensor:
     return depth_of(torch.stack(votes), predicted)
 
 
-def _neighbours(rows: Tensor, mine: Tensor, theirs: Tensor, k: int, progress: bool) -> Tensor:
+def _neighbours(
+    rows: Tensor, example_rows: Tensor, voter_rows: Tensor, k: int, progress: bool
+) -> Tensor:
     """Positions in the support of the k nearest others, ``[n, k]``."""
-    found = nearest(rows[mine], rows[theirs], k + 1, measure="euclidean", progress=progress).ids
-    other = theirs[found] != mine[:, None]
-    # Where k + 1 others are nearer still, itself is not among them: the last one goes instead.
-    other[other.all(1), -1] = False
-    return found[other].view(len(mine), k)
+    nearest_rows = nearest(
+        rows[example_rows], rows[voter_rows], k + 1, measure="euclidean", progress=progress
+    ).ids
+    is_other = voter_rows[nearest_rows] != example_rows[:, None]
+    # Where the example itself is not among the k + 1 nearest, the farthest is dropped instead.
+    is_other[is_other.all(1), -1] = False
+    return nearest_rows[is_other].view(len(example_rows), k)
 
 
 def _layers(replay: Replay, names: Sequence[str] | None) -> list[str]:
@@ -155,7 +165,7 @@ def _layers(replay: Replay, names: Sequence[str] | None) -> list[str]:
 
 
 def _values(replay: Replay, name: str | None, features: int) -> Tensor:
-    """One row an example: the input, or a layer's last activation, on the CPU."""
+    """One row per example: the input, or a layer's last activation, on the CPU."""
     rows = []
     for step in range(replay.steps):
         positions = replay.chunk(step)
@@ -163,8 +173,8 @@ def _values(replay: Replay, name: str | None, features: int) -> Tensor:
             inputs = replay.study.batch(replay.examples[positions])
             if not isinstance(inputs, Tensor):
                 raise ValueError(
-                    "prediction depth starts at the input, which must be one tensor; these inputs "
-                    "are a dict."
+                    "prediction depth starts at the input, which must be a single tensor; these "
+                    "inputs are a dict."
                 )
             value, site = inputs, Site(0, "output", 1)
         else:
@@ -180,7 +190,7 @@ def _values(replay: Replay, name: str | None, features: int) -> Tensor:
 
 
 def _pooled(value: Tensor, axis: int, features: int) -> Tensor:
-    """Flattened ``[n, at most features]``, by averages over neighbouring positions."""
+    """Flattened to ``[n, at most features]``, after average pooling over positions if needed."""
     if value[0].numel() <= features or value.dim() == 2:
         return value.flatten(1)
     grid = value.movedim(axis, 1)

@@ -1,4 +1,4 @@
-"""What one training tells of each example: when it was learned, forgotten, and at what loss."""
+"""Training dynamics of each example: when it was learned or forgotten, and at what loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memviz.scores import Null, Scores
 
-# Of sources: definitions are in our own words, and some papers were not at hand.
+# Said in `source` where a definition was written without access to the paper.
 UNREAD = "in our words, the paper was not read"
 _QUANTILES = 201
 Reduce = Callable[[Tensor], Tensor]
@@ -22,17 +22,18 @@ def forgetting_events(
 ) -> Scores:
     """How often an example was right and then wrong again.
 
-    Toneva et al. (2019) look at an example when it is presented: give ``presented_margins > 0`` of
-    a recorded run for that, or ``correct``, at the end of each epoch. What was never right counts
-    as forgotten once an epoch, above every other example (in the paper: infinitely often).
+    Toneva et al. (2019) evaluate an example when it is presented: for that, give
+    ``presented_margins > 0`` of a recorded run; its ``correct`` is evaluated at the end of each
+    epoch. An example that was never right counts as forgotten once per epoch, above every other
+    example (in the paper: infinitely often).
 
     Parameters
     ----------
     correct : bool ``[epochs, n]``
     examples : int64 ``[n]``, optional
-        The study's indices of the columns; 0 to n-1 unless given.
+        The study's indices of the columns; 0 to n-1 by default.
     null_draws : int
-        Deals of the null; 0 for none.
+        Draws of the null; 0 for none.
     seed : int
 
     Examples
@@ -51,8 +52,8 @@ def learning_time(
 ) -> Scores:
     """First epoch from which an example stayed right to the end; epochs + 1 if it did not.
 
-    The plain first epoch with a right answer tells little (AUROC about .5 on CIFAR in Ravikumar et
-    al. 2025, table 2): most wrong labels are right once by chance.
+    The first epoch with a right answer says little (AUROC about .5 on CIFAR in Ravikumar et al.
+    2025, table 2): most wrong labels are predicted once by chance.
 
     Parameters
     ----------
@@ -73,15 +74,15 @@ def learning_time(
 def second_split_forgetting(
     correct: Tensor, examples: Tensor | None = None, *, null_draws: int = 20, seed: int = 0
 ) -> Scores:
-    """For how many of the last epochs an example stayed forgotten, trained on others meanwhile.
+    """For how many of the last epochs an example stayed forgotten while others were trained on.
 
-    The paper gives the first epoch from which it stays wrong, where mislabelled examples come
-    first; counted from the end, higher is more memorized, and 0 is never forgotten.
+    The paper reports the first epoch from which an example stays wrong, which is early for
+    mislabelled ones; counted from the end, higher is more memorized, and 0 is never forgotten.
 
     Parameters
     ----------
     correct : bool ``[epochs, n]``
-        After each epoch on a second split that has none of these examples
+        After each epoch on a second split without these examples
         (``memviz.training.subsets.second_split``).
     examples, null_draws, seed
         As for :func:`forgetting_events`.
@@ -125,10 +126,10 @@ def cumulative_loss(
 def area_under_margin(
     margins: Tensor, examples: Tensor | None = None, *, null_draws: int = 20, seed: int = 0
 ) -> Scores:
-    """Minus the mean over the epochs of the given label's logit less the largest other logit.
+    """Minus the mean, over the epochs, of the given label's logit minus the largest other logit.
 
-    The paper's area under the margin (AUM) is low where a label is suspect; the sign is turned so
-    that higher is more memorized.
+    The paper's area under the margin (AUM) is low for suspect labels; the sign is flipped, so that
+    higher is more memorized.
 
     Parameters
     ----------
@@ -154,27 +155,27 @@ def area_under_margin(
 def shuffled_null(
     table: Tensor, reduce: Reduce, draws: int, seed: int, rows: str = "epoch"
 ) -> Null:
-    """The same measure with each row's values dealt to the examples at random.
+    """The null of a measure: each row's values are permuted among the examples.
 
-    What is then left of an example is what any example of the run could have: no example is
-    special. All examples have this one distribution, so its 201 quantiles over all draws stand for
-    each of them.
+    No example is special then, so all share one distribution, represented by its 201 quantiles over
+    all draws.
 
     Parameters
     ----------
-    table : ``[rows, n]``
-    reduce : ``[rows, n]`` to ``[n]``
+    table : Tensor ``[rows, n]``
+    reduce : callable
+        ``[rows, n]`` to ``[n]``.
     draws, seed : int
     rows : str
-        What a row of the table is.
+        What a row of the table is, for the description.
     """
     rng = np.random.default_rng(seed)
-    dealt = []
+    draws_of_null = []
     for _ in range(draws):
-        anew = torch.from_numpy(rng.permuted(table.numpy(), axis=1))
-        dealt.append(reduce(anew).double().numpy())
+        permuted = torch.from_numpy(rng.permuted(table.numpy(), axis=1))
+        draws_of_null.append(reduce(permuted).double().numpy())
     levels = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-    quantiles = np.quantile(np.concatenate(dealt), levels, method="inverted_cdf")
+    quantiles = np.quantile(np.concatenate(draws_of_null), levels, method="inverted_cdf")
     shape = (_QUANTILES, table.shape[1])
     return Null(
         f"the values of each {rows} dealt to the examples at random",
@@ -209,7 +210,7 @@ def columns(table: Tensor, examples: Any) -> np.ndarray:
     if ids.shape != (table.shape[1],) or ids.is_floating_point() or ids.dtype == torch.bool:
         raise ValueError(
             f"examples is {ids.dtype} of shape {list(ids.shape)} for {table.shape[1]} columns; "
-            "give one index a column."
+            "give one index per column."
         )
     return ids.long().numpy()
 
@@ -232,29 +233,29 @@ def _minus_mean(table: Tensor) -> Tensor:
 
 
 def _last_run(flags: Tensor) -> Tensor:
-    """How many of the last rows are all true, ``[n]``."""
+    """How many of the last rows are true without a break, ``[n]``."""
     return flags.flip(0).long().cumprod(0).sum(0)
 
 
 def _bool(correct: Tensor) -> Tensor:
-    found = torch.as_tensor(correct)
-    if found.dim() != 2 or found.dtype != torch.bool or not len(found):
+    table = torch.as_tensor(correct)
+    if table.dim() != 2 or table.dtype != torch.bool or not len(table):
         raise ValueError(
-            f"correct is {found.dtype} of shape {list(found.shape)}; give bool [epochs, n]."
+            f"correct is {table.dtype} of shape {list(table.shape)}; give bool [epochs, n]."
         )
-    return found.cpu()
+    return table.cpu()
 
 
 def _finite(values: Tensor, what: str) -> Tensor:
-    found = torch.as_tensor(values)
-    if found.dim() != 2 or not found.is_floating_point() or not len(found):
+    table = torch.as_tensor(values)
+    if table.dim() != 2 or not table.is_floating_point() or not len(table):
         raise ValueError(
-            f"{what} is {found.dtype} of shape {list(found.shape)}; give floats [epochs, n]."
+            f"{what} is {table.dtype} of shape {list(table.shape)}; give floats [epochs, n]."
         )
-    if not found.isfinite().all():
-        epoch, column = (int(k) for k in (~found.isfinite()).nonzero()[0])
+    if not table.isfinite().all():
+        epoch, column = (int(k) for k in (~table.isfinite()).nonzero()[0])
         raise ValueError(
-            f"{what} of row {epoch}, column {column} is {float(found[epoch, column])}; give the "
-            "epochs before the training diverged, and examples that were in each of them."
+            f"{what} of row {epoch}, column {column} is {float(table[epoch, column])}; give only "
+            "epochs before the training diverged, and examples present in all of them."
         )
-    return found.detach().double().cpu()
+    return table.detach().double().cpu()

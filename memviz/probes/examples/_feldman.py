@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SOURCE = "Feldman & Zhang 2020, subsampled estimator (arXiv:2008.03703)"
-_BLOCK = 2**24  # entries of the influence matrix that are held at once
+_BLOCK = 2**24  # entries of the influence matrix in memory at once
 
 
 @dataclass(frozen=True, eq=False)
 class Memorization(Scores):
-    """Scores with what Feldman and Zhang's estimate stands on.
+    """Scores with the error and the numbers of trainings behind Feldman and Zhang's estimate.
 
     Attributes
     ----------
     standard_error : float ``[rows]``
     trainings_with, trainings_without : int ``[rows]``
-        Trainings that had the example, and that had not.
+        Number of trainings with and without the example.
     """
 
     standard_error: np.ndarray | None = None
@@ -36,7 +36,7 @@ class Memorization(Scores):
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The table of all scores, with the standard error and the numbers of trainings."""
+        """One row per example, with the standard error and the numbers of trainings."""
         frame = super().frame
         for name in ("standard_error", "trainings_with", "trainings_without"):
             frame[name] = getattr(self, name)
@@ -53,14 +53,19 @@ def memorization(inside: Tensor, correct: Tensor) -> tuple[Tensor, Tensor]:
     Parameters
     ----------
     inside : bool ``[trainings, n]``
-        Which examples each training had.
+        Which examples each training included.
     correct : bool ``[trainings, n]``
-        Which of them it got right afterwards.
+        Which of them it predicted right afterwards.
 
     Returns
     -------
-    values, standard errors : float64 ``[n]``
-        NaN for an example that every training had, or none.
+    values, standard_errors : float64 ``[n]``
+        NaN for an example that every training included, or none.
+
+    Raises
+    ------
+    ValueError
+        If the tables are not bool, or not of the same trainings and examples.
 
     Examples
     --------
@@ -91,12 +96,13 @@ def influence(inside: Tensor, correct: Tensor) -> Tensor:
     ----------
     inside : bool ``[trainings, n]``
     correct : bool ``[trainings, m]``
-        Of any other examples, usually test ones.
+        Of any other examples, usually test examples.
 
     Returns
     -------
     float32 ``[n, m]``
-        ``[i, j]`` is what example i does for j; row i is NaN if every training had i, or none.
+        ``[i, j]`` is the influence of example i on j; row i is NaN if every training included i, or
+        none.
 
     Examples
     --------
@@ -106,24 +112,24 @@ def influence(inside: Tensor, correct: Tensor) -> Tensor:
             [0.]])
     """
     _check(inside, correct)
-    had = inside.sum(0, dtype=torch.float32)[:, None]
-    missed = len(inside) - had
+    count_with = inside.sum(0, dtype=torch.float32)[:, None]
+    count_without = len(inside) - count_with
     right = correct.float()
-    # One matrix [n, m] and no second: hits / had - (all hits - hits) / missed.
-    found = inside.float().T @ right
-    found.mul_(1 / had + 1 / missed).sub_(right.sum(0) / missed)
-    return found.masked_fill_((had == 0) | (missed == 0), torch.nan)
+    # hits / with - (all hits - hits) / without, with a single matrix [n, m] in memory.
+    influences = inside.float().T @ right
+    influences.mul_(1 / count_with + 1 / count_without).sub_(right.sum(0) / count_without)
+    return influences.masked_fill_((count_with == 0) | (count_without == 0), torch.nan)
 
 
 def influential_pairs(
     inside: Tensor, correct: Tensor, threshold: float = 0.15
 ) -> tuple[Tensor, Tensor]:
-    """All pairs whose influence reaches a threshold; the matrix is never held as a whole.
+    """All pairs whose influence reaches a threshold, without holding the whole matrix in memory.
 
     Returns
     -------
     pairs : int64 ``[pairs, 2]``
-        Column of ``inside`` and column of ``correct``, the largest influence first.
+        Columns of ``inside`` and of ``correct``, the largest influence first.
     values : float32 ``[pairs]``
 
     Examples
@@ -137,9 +143,9 @@ def influential_pairs(
     step = max(1, _BLOCK // max(correct.shape[1], 1))
     for start in range(0, inside.shape[1], step):
         block = influence(inside[:, start : start + step], correct)
-        found = (block >= threshold).nonzero()
-        values.append(block[found[:, 0], found[:, 1]])
-        pairs.append(found + torch.tensor([start, 0]))
+        hits = (block >= threshold).nonzero()
+        values.append(block[hits[:, 0], hits[:, 1]])
+        pairs.append(hits + torch.tensor([start, 0]))
     value, order = torch.cat(values).sort(descending=True, stable=True)
     return torch.cat(pairs)[order], value
 
@@ -152,15 +158,15 @@ def split_half(
     draws: int = 20,
     seed: int = 0,
 ) -> np.ndarray:
-    """Spearman rank correlation of the memorization in two random halves of the trainings.
+    """Spearman's rank correlation of the memorization between two random halves of the trainings.
 
     Parameters
     ----------
     inside, correct : bool ``[trainings, n]``
     examples : bool ``[n]`` or int64, optional
-        Columns to compare, for example the clean ones alone; all unless given.
+        Columns to compare, for example the clean ones; all by default.
     draws : int
-        Random ways to halve them.
+        Number of random splits.
 
     Returns
     -------
@@ -168,19 +174,19 @@ def split_half(
     """
     _check(inside, correct)
     if len(inside) < 4:
-        raise ValueError(f"{len(inside)} trainings can't be halved; make at least 4.")
+        raise ValueError(f"{len(inside)} trainings are too few to halve; give at least 4.")
     generator = torch.Generator().manual_seed(seed)
     columns = slice(None) if examples is None else examples
-    found = []
+    correlations = []
     for _ in range(draws):
         halves = torch.randperm(len(inside), generator=generator).chunk(2)
-        one, other = (memorization(inside[half], correct[half])[0][columns] for half in halves)
-        found.append(spearman(one.numpy(), other.numpy()))
-    return np.array(found)
+        first, second = (memorization(inside[half], correct[half])[0][columns] for half in halves)
+        correlations.append(spearman(first.numpy(), second.numpy()))
+    return np.array(correlations)
 
 
 def permuted_null(inside: Tensor, correct: Tensor, draws: int, seed: int) -> Null:
-    """Memorization where the subsets are dealt anew to the trainings, so that they mean nothing."""
+    """The null of memorization: the subsets are permuted among the trainings."""
     generator = torch.Generator().manual_seed(seed)
     rows = [
         memorization(inside[torch.randperm(len(inside), generator=generator)], correct)[0].numpy()
@@ -204,5 +210,6 @@ def _check(inside: Tensor, correct: Tensor) -> None:
             )
     if len(inside) != len(correct):
         raise ValueError(
-            f"inside has {len(inside)} trainings and correct {len(correct)}; they must be the same."
+            f"inside has {len(inside)} trainings and correct {len(correct)}; give the same "
+            "trainings."
         )

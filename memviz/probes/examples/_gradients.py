@@ -1,4 +1,4 @@
-"""Scores from errors and from gradients of the weights, at a training's checkpoints."""
+"""Scores from prediction errors and weight gradients at the checkpoints of a training."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ def el2n(
     seed: int = 0,
     progress: bool = True,
 ) -> Scores:
-    """L2 norm of the error, softmax less one-hot label, early in training.
+    """L2 norm of the error, softmax minus one-hot label, early in training (EL2N).
 
-    Paul et al. average some ten initializations; here early checkpoints of one training are.
+    Paul et al. average over about ten initializations; here early checkpoints of one training are
+    averaged.
 
     Parameters
     ----------
     study, examples, null_draws, seed, progress
         As for :func:`memviz.probes.examples.loss_curvature`.
     epochs : collection of int, optional
-        Checkpoints of the first third, after epoch 0, unless given.
+        By default the checkpoints of the first third of the training, without epoch 0.
 
     Examples
     --------
@@ -104,22 +105,22 @@ def tracin(
 ) -> Scores:
     """TracIn self-influence: squared L2 norm of the weights' loss gradient, times learning rate.
 
-    Summed over the checkpoints; to first order, how far steps on an example alone lower its loss.
+    Summed over the checkpoints; to first order, how much steps on an example alone lower its loss.
 
     Parameters
     ----------
     study, examples, epochs, null_draws, seed, progress
         As for :func:`memviz.probes.examples.loss_curvature`.
-    learning_rates : mapping of epoch to float, or one for all
+    learning_rates : float, or mapping of epoch to float
         At each checkpoint.
-    engine : "gradient norms" or "captum"
-        Captum's ``TracInCP`` takes one gradient an example; the engine's gradient norms are the
-        same numbers without the gradients.
+    engine : {"gradient norms", "captum"}
+        Captum's ``TracInCP`` computes one gradient per example; the engine's gradient norms give
+        the same numbers without them.
 
     Raises
     ------
     ValueError
-        If a checkpoint is not there, is of another architecture, or has no learning rate.
+        If a checkpoint is missing, is of another architecture, or has no learning rate.
 
     Examples
     --------
@@ -129,11 +130,13 @@ def tracin(
     (6,)
     """
     if engine not in get_args(Engine):
-        raise ValueError(f"engine {engine!r} is not one of {', '.join(get_args(Engine))}.")
+        raise ValueError(f"engine is {engine!r}; choose from {', '.join(get_args(Engine))}.")
     if isinstance(learning_rates, Mapping):
         for epoch in chosen_epochs(study, epochs):
             if epoch is None or epoch not in learning_rates:
-                raise ValueError(f"learning_rates has none for epoch {epoch}; give one for each.")
+                raise ValueError(
+                    f"learning_rates has none for epoch {epoch}; give one for each checkpoint."
+                )
 
     def measure(at: Study, epoch: int | None, chosen: Tensor) -> Tensor:
         by_epoch = learning_rates
@@ -151,7 +154,7 @@ def tracin(
 
 
 class _Loss(nn.Module):
-    """The task's loss of each example, as Captum asks for it."""
+    """The task's loss per example, in the form Captum expects."""
 
     reduction = "none"
 
@@ -170,19 +173,19 @@ def _self_influence(study: Study, examples: Tensor, rate: float) -> Tensor:
     inputs = study.batch(examples)
     if not isinstance(inputs, Tensor):
         raise ValueError(
-            "Captum's TracInCP takes inputs that are one tensor, and these are a dict; use the "
-            'engine "gradient norms".'
+            "Captum's TracInCP needs inputs that are a single tensor, but these are a dict; use "
+            'engine="gradient norms".'
         )
     labels = study.labels[examples].to(inputs.device)
-    found: Tensor = TracInCP(
+    influences: Tensor = TracInCP(
         study.model,
         TensorDataset(inputs, labels),
-        [study.name],  # the weights are loaded; Captum asks only for the learning rate
+        [study.name],  # the weights are loaded already; Captum only looks up the learning rate
         lambda model, checkpoint: rate,
         loss_fn=_Loss(study),
         batch_size=_BATCH,
     ).self_influence()
-    return found
+    return influences
 
 
 def _errors(study: Study, rows: Tensor) -> Tensor:
@@ -190,7 +193,7 @@ def _errors(study: Study, rows: Tensor) -> Tensor:
     labels = study.labels[rows].to(outputs.device)
     if outputs.dim() != 2:
         raise ValueError(
-            f"EL2N takes logits [examples, classes], and the outputs are {list(outputs.shape)}."
+            f"EL2N needs logits [examples, classes], but the outputs are {list(outputs.shape)}."
         )
     errors = outputs.double().softmax(1) - one_hot(labels, outputs.shape[1])
     norms: Tensor = torch.linalg.vector_norm(errors, dim=1)

@@ -27,37 +27,41 @@ def loss_curvature(
     seed: int = 0,
     progress: bool = True,
 ) -> Scores:
-    """How fast the loss gradient turns around an input, averaged over the checkpoints.
+    """How fast the loss gradient changes around an input, averaged over the checkpoints.
 
     ``mean over v of |(grad loss(x + h v) - grad loss(x)) / h|^2``, gradients with respect to the
     input: an estimate of the trace of the squared Hessian. The directions v are Rademacher (each
-    entry -1 or 1) and not rescaled. Of the end of training alone it says less, since the curvature
-    of fitted examples shrinks.
+    entry -1 or 1) and not rescaled. The end of training alone says less, since the curvature of
+    fitted examples shrinks.
 
     Parameters
     ----------
     study : Study
-        With inputs that are one floating-point tensor.
+        Its inputs must be a single floating-point tensor.
     examples : int64 ``[n]``, optional
-        All unless given.
+        All by default.
     epochs : collection of int, optional
-        Checkpoints to average over: all after epoch 0, unless given; a study without any is taken
-        as it is.
+        Checkpoints to average over: by default all after epoch 0, or the current model if the study
+        has none.
     draws : int
-        Directions for each example and checkpoint.
+        Directions per example and checkpoint.
     step : float
         h, in units of the input.
     null_draws : int
-        Deals of the null (each checkpoint's values dealt to the examples at random); 0 for none.
+        Draws of the null, which permutes each checkpoint's values among the examples; 0 for none.
     seed : int
-        Of the directions and of the null.
+        Seed of the directions and of the null.
     progress : bool
+
+    Returns
+    -------
+    Scores
+        Over examples.
 
     Raises
     ------
     ValueError
-        On inputs that are not floating-point, a checkpoint that is not there, or one of another
-        architecture.
+        If the inputs are not floating-point, or a checkpoint is missing or of another architecture.
 
     Examples
     --------
@@ -68,21 +72,21 @@ def loss_curvature(
     """
     if draws < 1 or not step > 0:
         raise ValueError(
-            f"draws is {draws} and step {step}; draws must be at least 1, and step above 0."
+            f"draws is {draws} and step {step}; draws must be at least 1 and step above 0."
         )
 
     def measure(at: Study, epoch: int | None, chosen: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        found = []
+        curvatures = []
         for rows in chosen.split(_BATCH):
-            inputs, flat = _inputs(at, rows), _input_gradients(at, rows)
-            total = torch.zeros(len(rows), dtype=torch.float64, device=flat.device)
+            inputs, gradient = _inputs(at, rows), _input_gradients(at, rows)
+            total = torch.zeros(len(rows), dtype=torch.float64, device=gradient.device)
             for _ in range(draws):
                 signs = torch.randint(2, inputs.shape, generator=generator) * 2 - 1
-                turned = _input_gradients(at, rows, inputs + step * signs.to(inputs)) - flat
-                total += (turned.double() / step).flatten(1).square().sum(1)
-            found.append(total / draws)
-        return torch.cat(found)
+                change = _input_gradients(at, rows, inputs + step * signs.to(inputs)) - gradient
+                total += (change.double() / step).flatten(1).square().sum(1)
+            curvatures.append(total / draws)
+        return torch.cat(curvatures)
 
     source = f"after Garg et al. 2024; {UNREAD}"
     about = About("input-loss curvature", "nats squared for input units to the fourth", source)
@@ -131,8 +135,8 @@ def _inputs(study: Study, rows: Tensor) -> Tensor:
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
         kind = inputs.dtype if isinstance(inputs, Tensor) else "a dict"
         raise ValueError(
-            "gradients with respect to the inputs need inputs that are one floating-point tensor; "
-            f"these are {kind}."
+            "gradients with respect to the inputs need inputs that are a single floating-point "
+            f"tensor; these are {kind}."
         )
     return inputs
 

@@ -1,4 +1,4 @@
-"""Which examples are memorized: the scores of a study's examples, from what there is of it."""
+"""Memorization of examples by trainings with and without them, by subsets or one at a time."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 def subsampled_memorization(
     trainings: SubsetTrainings, *, null_draws: int = 20, seed: int = 0
 ) -> Memorization:
-    """Feldman and Zhang's memorization of each example: what a training on it adds to its accuracy.
+    """Feldman and Zhang's memorization: how much training on an example raises its accuracy.
 
-    It is relative to the size of the subsets, and says nothing where the trainings did not fit what
-    they were given. Near duplicates hide each other: with one in the subset, the other is right.
+    It depends on the size of the subsets, and says nothing if the trainings did not fit their
+    subsets. Near duplicates hide each other: with one in the subset, the other is right.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def subsampled_memorization(
     Returns
     -------
     Memorization
-        From -1 to 1, with its standard error; NaN for what was in every subset, or in none.
+        From -1 to 1, with its standard error; NaN for an example in every subset, or in none.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def subsampled_memorization(
     """
     inside, correct = trainings.inside, trainings.correct_inside
     values, errors = feldman.memorization(inside, correct)
-    had = inside.sum(0).numpy()
+    count_with = inside.sum(0).numpy()
     return Memorization(
         name="memorization",
         measure="accuracy with the example in training less that without",
@@ -66,8 +66,8 @@ def subsampled_memorization(
         source=f"{feldman.SOURCE}, {len(trainings)} trainings",
         null=feldman.permuted_null(inside, correct, null_draws, seed) if null_draws else None,
         standard_error=errors.numpy(),
-        trainings_with=had,
-        trainings_without=len(trainings) - had,
+        trainings_with=count_with,
+        trainings_without=len(trainings) - count_with,
     )
 
 
@@ -79,7 +79,7 @@ def influential_pairs(
     memorization: float = 0.25,
     same_class: bool = True,
 ) -> pd.DataFrame:
-    """Memorized examples without which a test example would be wrong.
+    """Pairs of a memorized example and a test example that would be wrong without it.
 
     Parameters
     ----------
@@ -87,9 +87,9 @@ def influential_pairs(
         With a group ``test``.
     trainings : SubsetTrainings
     influence, memorization : float
-        Least values; the defaults are Feldman and Zhang's (2020).
+        Thresholds; the defaults are those of Feldman and Zhang (2020).
     same_class : bool
-        Whether both must have the same given label.
+        Keep only pairs with the same given label.
 
     Returns
     -------
@@ -102,19 +102,19 @@ def influential_pairs(
     test = study.group("test")
     values = feldman.memorization(trainings.inside, trainings.correct_inside)[0]
     rows = (values >= memorization).nonzero()[:, 0]
-    pairs, found = feldman.influential_pairs(
+    pairs, influences = feldman.influential_pairs(
         trainings.inside[:, rows], trainings.correct[:, test], influence
     )
-    example, other = trainings.examples[rows[pairs[:, 0]]], test[pairs[:, 1]]
+    example, test_example = trainings.examples[rows[pairs[:, 0]]], test[pairs[:, 1]]
     frame = pd.DataFrame(
         {
             "example": example.numpy(),
-            "test example": other.numpy(),
-            "influence": found.numpy(),
+            "test example": test_example.numpy(),
+            "influence": influences.numpy(),
             "memorization": values[rows[pairs[:, 0]]].numpy(),
         }
     )
-    alike = (study.labels[example] == study.labels[other]).numpy()
+    alike = (study.labels[example] == study.labels[test_example]).numpy()
     return frame[alike].reset_index(drop=True) if same_class else frame
 
 
@@ -130,21 +130,30 @@ def leave_one_out(
     jobs: int | None = None,
     progress: bool = True,
 ) -> Memorization:
-    """Feldman's memorization by its definition: trained on all, and on all but one.
+    """Feldman's memorization by definition: train on all examples, and on all but one.
 
-    ``(1 + len(examples)) * runs`` trainings: for a few examples, or a learner that takes no time.
-    The null leaves out each of the other examples instead.
+    This takes ``(1 + len(examples)) * runs`` trainings: use it for a few examples, or with a fast
+    learner. The null leaves out each of the other examples instead.
 
     Parameters
     ----------
     study, fit, seed, folder, jobs, progress
         As for :func:`memviz.training.subsets.train_subsets`.
     examples : int64 ``[m]``
-        To leave out, one at a time.
+        Examples to leave out, one at a time.
     pool : int64 ``[n]``, optional
-        What is trained on: all groups but ``test``, unless given.
+        Training examples; by default all groups except ``test``.
     runs : int
-        Trainings, each with a seed of its own, for each share.
+        Trainings with different seeds behind each share.
+
+    Returns
+    -------
+    Memorization
+
+    Raises
+    ------
+    ValueError
+        If an example is not in the pool or is given twice, or ``runs`` is below 1.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The scores of examples that a recorded training or its checkpoints give."""
+"""All scores of examples from a recorded training, or from its checkpoints."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ._input_gradients import loss_curvature, loss_sensitivity
 
 
 def scores_of_run(run: TrainingRun, examples: Tensor | None = None) -> list[Scores]:
-    """Every score that a recorded training gives by itself.
+    """All scores that need only a recorded training.
 
-    Forgetting events are counted in the moments of training where the run has them, else after each
-    epoch.
+    Forgetting events are counted when examples are presented, if the run recorded that, and after
+    each epoch otherwise.
 
     Parameters
     ----------
     run : TrainingRun
     examples : int64 ``[n]``, optional
-        The study's indices of the run's examples; 0 to n-1 unless given.
+        The study's indices of the run's examples; 0 to n-1 by default.
     """
     presented = run.presented_margins
     seen = run.correct if presented is None or presented.isnan().any() else presented > 0
@@ -44,13 +44,13 @@ def scores_of_checkpoints(
     learning_rates: dict[int, float] | float = 1.0,
     progress: bool = True,
 ) -> list[Scores]:
-    """Every score that the study's checkpoints and its examples give, by their default settings.
+    """All scores that need a study and its checkpoints, with their default settings.
 
     Parameters
     ----------
     study : Study
     examples : int64 ``[n]``, optional
-        All but the group ``test``, unless given.
+        By default all except the group ``test``.
     learning_rates : float, or mapping of epoch to float
         For TracIn.
     progress : bool

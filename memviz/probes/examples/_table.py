@@ -1,4 +1,4 @@
-"""Scores of examples side by side: one table, and how alike they rank the examples."""
+"""Scores of examples in one table, and their rank correlations."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ _ERROR = ", standard error"
 
 
 def example_table(study: Study, scores: Sequence[Scores]) -> pd.DataFrame:
-    """One row an example, one column a score, and what is known of the example.
+    """One row per example, one column per score, with the example's labels and group.
 
     Parameters
     ----------
     study : Study
     scores : sequence of Scores
-        Of examples, each with a name of its own. An example that a score does not know has NaN.
+        Over examples, each with a different name. An example that a score does not cover has NaN.
 
     Returns
     -------
     pandas.DataFrame
-        Index ``example`` (the study's indices); columns ``given label``, ``true label`` (where
-        known), ``group``, then each score by its name, with its standard error where it has one.
-        ``frame.attrs`` holds measure, direction, source and null of each score;
-        ``frame.to_csv(path)`` and ``frame.to_parquet(path)`` write it.
+        Index ``example`` (the study's indices); columns ``given label``, ``true label`` (if known),
+        ``group``, then each score by its name, with its standard error if it has one.
+        ``frame.attrs`` holds measure, direction, source and null of each score.
 
     Raises
     ------
     ValueError
-        If there are no scores, two of one name, one of units, or of examples outside the study.
+        If there are no scores, two have the same name, or one is over units or over examples
+        outside the study.
 
     Examples
     --------
     >>> labels, model = [0, 1, 2], torch.nn.Linear(4, 3).eval()
     >>> study = Study(model, torch.zeros(3, 4), labels, {"test": labels})
-    >>> two = Scores("loss", "nats", np.array([0.5, 0.1]), examples=np.array([0, 2]))
-    >>> example_table(study, [two])[["given label", "loss"]]
+    >>> loss = Scores("loss", "nats", np.array([0.5, 0.1]), examples=np.array([0, 2]))
+    >>> example_table(study, [loss])[["given label", "loss"]]
              given label  loss
     example
     0                  0   0.5
@@ -59,20 +59,20 @@ def example_table(study: Study, scores: Sequence[Scores]) -> pd.DataFrame:
     if study.true_labels is not None:
         frame["true label"] = study.true_labels[examples].numpy()
     frame["group"] = [_group(study, int(example)) for example in examples]
-    for one in scores:
-        rows = pd.Index(np.asarray(one.examples))
-        frame[one.name] = pd.Series(one.values, rows).reindex(examples)
-        error = getattr(one, "standard_error", None)
+    for score in scores:
+        rows = pd.Index(np.asarray(score.examples))
+        frame[score.name] = pd.Series(score.values, rows).reindex(examples)
+        error = getattr(score, "standard_error", None)
         if error is not None:
-            frame[one.name + _ERROR] = pd.Series(error, rows).reindex(examples)
+            frame[score.name + _ERROR] = pd.Series(error, rows).reindex(examples)
     frame.attrs = {
-        one.name: {
-            "measure": one.measure,
-            "higher": one.higher,
-            "source": one.source,
-            "null": one.null.words if one.null is not None else "none is defined",
+        score.name: {
+            "measure": score.measure,
+            "higher": score.higher,
+            "source": score.source,
+            "null": score.null.words if score.null is not None else "none is defined",
         }
-        for one in scores
+        for score in scores
     }
     return frame
 
@@ -80,14 +80,14 @@ def example_table(study: Study, scores: Sequence[Scores]) -> pd.DataFrame:
 def rank_correlations(study: Study, scores: Sequence[Scores]) -> dict[str, pd.DataFrame]:
     """Spearman correlation of each pair of scores: on all examples, and on the clean ones alone.
 
-    A planted wrong label lifts every score at once, so the clean table is the one that says whether
-    two scores agree about natural examples. Each pair is compared where both are known.
+    A planted wrong label raises every score at once, so only the clean table says whether two
+    scores agree about natural examples. Each pair is compared on the examples that both cover.
 
     Returns
     -------
-    dict
-        ``"all examples"``, and ``"clean examples"`` where the study tells true labels or has a
-        group of the name clean; both are ``[scores, scores]``.
+    dict of str to pandas.DataFrame
+        ``"all examples"``, and ``"clean examples"`` if the study has true labels or a group
+        ``clean``; both are ``[scores, scores]``.
 
     Examples
     --------
@@ -98,36 +98,36 @@ def rank_correlations(study: Study, scores: Sequence[Scores]) -> dict[str, pd.Da
     1.0
     """
     table = example_table(study, scores)
-    columns = [one.name for one in scores]
-    found = {"all examples": table[columns].corr(method="spearman", min_periods=3)}
+    columns = [score.name for score in scores]
+    tables = {"all examples": table[columns].corr(method="spearman", min_periods=3)}
     clean = _clean(study)
     if clean is not None:
         kept = table[clean[torch.tensor(table.index)].numpy()]
-        found["clean examples"] = kept[columns].corr(method="spearman", min_periods=3)
-    return found
+        tables["clean examples"] = kept[columns].corr(method="spearman", min_periods=3)
+    return tables
 
 
 def _examples(study: Study, scores: Sequence[Scores]) -> np.ndarray:
     if not scores:
-        raise ValueError("there are no scores to lay side by side; give at least one.")
-    names = [one.name for one in scores]
+        raise ValueError("scores is empty; give at least one.")
+    names = [score.name for score in scores]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise ValueError(f"two scores have the name {twice[0]!r}; give each its own.")
-    found: set[int] = set()
-    for one in scores:
-        if one.examples is None:
-            raise ValueError(f"{one.name!r} scores units; the table is of examples.")
-        ids = np.asarray(one.examples)
+        raise ValueError(f"two scores have the name {twice[0]!r}; give each a different name.")
+    examples: set[int] = set()
+    for score in scores:
+        if score.examples is None:
+            raise ValueError(f"{score.name!r} is over units; give scores over examples.")
+        ids = np.asarray(score.examples)
         if len(np.unique(ids)) < len(ids) or (
             len(ids) and not 0 <= ids.min() <= ids.max() < len(study)
         ):
             raise ValueError(
-                f"{one.name!r} names an example twice or one outside the study, which has "
-                f"{len(study):,}; score each of them once."
+                f"{score.name!r} contains an example twice or one outside the study, which has "
+                f"{len(study):,}; score each example once."
             )
-        found.update(ids.tolist())
-    return np.array(sorted(found), dtype=np.int64)
+        examples.update(ids.tolist())
+    return np.array(sorted(examples), dtype=np.int64)
 
 
 def _group(study: Study, example: int) -> str:

@@ -1,19 +1,19 @@
-"""Measures of information reflect memorization patterns: those of Bansal et al. (2022).
+"""Information measures of activations reflect memorization (Bansal et al. 2022).
 
-Two measures of a network's activations over examples without labels (arXiv:2210.09404):
+Two measures of a network's activations over unlabelled examples (arXiv:2210.09404):
 
-- :func:`entropy`: how diverse the activations of one unit are;
-- :func:`pair_information`: how much one unit tells of another.
+- :func:`entropy`: how diverse the activations of a unit are;
+- :func:`pair_information`: how much one unit says about another.
 
 A network that has memorized a heuristic has less entropy and more mutual information; one that has
-memorized single examples less mutual information, and, under some edges of the bins, more entropy.
-:func:`rank_models` orders a family of models by either. The math on plain tensors stands beside:
-:func:`unit_entropy`, :func:`ksg_mutual_information`, :func:`ksg_matrix`, :func:`quantile_codes`
-(for the engine's ``binned_mutual_information``).
+memorized single examples has less mutual information and, with some choices of bin edges, more
+entropy. :func:`rank_models` orders a family of models by either. The same measures on plain tensors
+are :func:`unit_entropy`, :func:`ksg_mutual_information`, :func:`ksg_matrix` and
+:func:`quantile_codes` (for the engine's ``binned_mutual_information``).
 
 Definitions follow the paper's main text and the released code
 (technion-cs-nlp/Information-Reflects-Memorization, 9422242), which was read and not copied; each
-function names where it departs from it.
+function says where it departs from it.
 """
 
 from ._activations import UnitValues as UnitValues

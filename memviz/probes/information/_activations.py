@@ -1,4 +1,4 @@
-"""What the measures of information are taken of: activations, and networks yet to be trained."""
+"""Inputs of the information measures: activations, and randomly initialized networks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WHERE = {
 
 @dataclass(frozen=True, eq=False)
 class UnitValues:
-    """The activation of units on examples; of a conv unit its mean over positions.
+    """Activations of units on examples; those of a conv unit are averaged over positions.
 
     Attributes
     ----------
@@ -41,21 +41,21 @@ class UnitValues:
 
     @property
     def names(self) -> list[str]:
-        """The layer of each unit."""
+        """Name of each unit's layer."""
         return [unit.layer for unit in self.units]
 
 
 class _LayerOutputs(UnitActivations):
-    """Activations as the layers themselves give them, where filter ablation acts."""
+    """Activations as the layers themselves return them, where filter ablation acts."""
 
     def _chosen(self, names: Sequence[str] | None) -> list[Located]:
         return [
             replace(
-                one,
-                layer=replace(one.layer, site=one.layer.site.split(" > ")[0]),
-                unit_sites=one.filter_sites,
+                located,
+                layer=replace(located.layer, site=located.layer.site.split(" > ")[0]),
+                unit_sites=located.filter_sites,
             )
-            for one in super()._chosen(names)
+            for located in super()._chosen(names)
         ]
 
 
@@ -67,15 +67,15 @@ def unit_values(
     *,
     progress: bool = True,
 ) -> UnitValues:
-    """Activations of every unit of some layers; labels are not looked at.
+    """Activations of every unit of the chosen layers; labels are not used.
 
     Parameters
     ----------
     study : Study
     layers : sequence of str, optional
-        Layers with units, all but the output layer unless given.
+        Layers with units; by default all except the output layer.
     examples : int64 ``[n]``, optional
-        All unless given.
+        All by default.
     where : {"after", "before"}
         After the layer's norm and non-linearity, where ablation acts, or before them.
     progress : bool
@@ -83,9 +83,9 @@ def unit_values(
     Raises
     ------
     KeyError
-        If a layer is unknown.
+        If the study has no such layer.
     ValueError
-        If ``where`` is unknown, or a unit gives NaN or infinity.
+        If ``where`` is unknown, or an activation is NaN or infinite.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def unit_values(
     torch.Size([6, 8])
     """
     if where not in WHERE:
-        raise ValueError(f"where is {where!r}; read activations 'after' or 'before'.")
+        raise ValueError(f"where is {where!r}; use 'after' or 'before'.")
     reader = UnitActivations if where == "after" else _LayerOutputs
     stream = reader(study, layers, examples=examples)
     values = torch.empty(len(stream.examples), len(stream.units))
@@ -110,7 +110,7 @@ def unit_values(
         row, column = bad.nonzero()[0].tolist()
         raise ValueError(
             f"unit {stream.units[column]} is NaN or infinite on example "
-            f"{int(stream.examples[row])}; leave that example out, or look at the weights."
+            f"{int(stream.examples[row])}; leave that example out, or check the weights."
         )
     return UnitValues(stream.layers, stream.units, values, where)
 
@@ -118,15 +118,15 @@ def unit_values(
 def initialized(
     study: Study, seed: int, initial: Callable[[int], nn.Module] | None = None
 ) -> Study:
-    """The study with a randomly initialized network; the study's own model stays as it is.
+    """The study with a randomly initialized network; its own model remains unchanged.
 
     Parameters
     ----------
     study : Study
     seed : int
     initial : callable, optional
-        ``seed -> model`` in evaluation mode; unless given, a copy of the study's model in which
-        every module has drawn its parameters anew (``reset_parameters``).
+        ``seed -> model`` in eval mode; by default a copy of the study's model in which every module
+        is reinitialized (``reset_parameters``).
 
     Raises
     ------
@@ -144,8 +144,8 @@ def initialized(
                 reset()
             elif next(module.parameters(recurse=False), None) is not None:
                 raise ValueError(
-                    f"module {name or 'model'!r} does not say how its parameters are drawn, so "
-                    "there is no random network to compare with; give initial=, a function from "
-                    "a seed to such a network, or null_draws=0."
+                    f"module {name or 'model'!r} has no reset_parameters, so there is no random "
+                    "network to compare with; give initial=, a function from a seed to such a "
+                    "network, or null_draws=0."
                 )
     return replace(study, model=model)

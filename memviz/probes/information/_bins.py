@@ -1,4 +1,4 @@
-"""Bins: the entropy of units over examples, and codes for their joint histograms."""
+"""Binned measures: the entropy of units, and codes for their joint histograms."""
 
 from __future__ import annotations
 
@@ -21,31 +21,32 @@ def unit_entropy(
 ) -> Tensor:
     """Shannon entropy of each unit's activations in bins of equal width, in nats.
 
-    ``Σ_b p_b ln(1 / p_b)``, p_b the share of the examples in bin b (Bansal et al. 2022, section 2;
-    their printed equation 1 multiplies by p once more in an average over the examples, their code
-    computes this one). The maximum falls into the last bin, as in a histogram; the released code
-    gives it a bin of its own. At most ``ln(bins)``.
+    ``Σ_b p_b ln(1 / p_b)``, with p_b the share of examples in bin b (Bansal et al. 2022, section 2;
+    their printed equation 1 multiplies by p once more in an average over the examples, while their
+    code computes this one). The maximum falls into the last bin, as in a histogram; the released
+    code gives it its own bin. At most ``ln(bins)``.
 
     Parameters
     ----------
     values : float ``[examples, units]``
     bins : int
-        At least 2, and no more than there are examples.
+        At least 2 and at most the number of examples.
     edges : {"global", "layer", "unit"}
-        Which units share the bins: all of them, from the least value of any to the largest, as in
-        the paper; those of a layer; or none. Shared edges see the scale of a unit, its own do not.
-    layers : sequence of str ``[units]``
-        The layer of each unit, for ``edges="layer"``.
+        Which units share bins: all of them, from the least value of any to the largest, as in the
+        paper; those of a layer; or none. Shared edges reflect the scale of a unit, its own do not.
+    layers : sequence of str ``[units]``, optional
+        The layer of each unit; needed for ``edges="layer"``.
 
     Returns
     -------
     float64 ``[units]``
-        0 for a unit that is constant.
+        0 for a constant unit.
 
     Raises
     ------
     ValueError
-        On fewer examples than bins, NaN, unknown edges, or layers that are missing.
+        If there are fewer examples than bins, a value is NaN, ``edges`` is unknown, or ``layers``
+        is missing.
 
     Examples
     --------
@@ -59,13 +60,13 @@ def unit_entropy(
     counts = torch.zeros(bins, values.shape[1], dtype=torch.float64, device=values.device)
     counts.scatter_add_(0, codes, torch.ones_like(counts[:1]).expand(codes.shape))
     shares = counts / len(values)
-    return torch.xlogy(shares, shares).sum(0).abs_()  # no term is above 0
+    return torch.xlogy(shares, shares).sum(0).abs_()  # no term is positive
 
 
 def bin_ranges(
     values: Tensor, edges: Edges = "global", layers: Sequence[str] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Lower and upper end of each unit's bins, float64 ``[units]`` each.
+    """Lowest and highest edge of each unit's bins, float64 ``[units]`` each.
 
     Examples
     --------
@@ -80,33 +81,32 @@ def bin_ranges(
     if edges == "global":
         return low.amin().expand_as(low).clone(), high.amax().expand_as(high).clone()
     if edges != "layer":
-        raise ValueError(f"there are no edges {edges!r}; choose from {', '.join(get_args(Edges))}.")
+        raise ValueError(f"edges is {edges!r}; choose from {', '.join(get_args(Edges))}.")
     if layers is None or len(layers) != len(low):
-        given = "no layers are" if layers is None else f"layers names {len(layers)} units and is"
-        raise ValueError(f"{given} given for {len(low)} units; name the layer of each.")
+        count = "no" if layers is None else len(layers)
+        raise ValueError(f"{count} layers are given for {len(low)} units; name the layer of each.")
     for layer in dict.fromkeys(layers):
-        mine = torch.tensor([name == layer for name in layers], device=values.device)
-        low[mine], high[mine] = low[mine].amin(), high[mine].amax()
+        members = torch.tensor([name == layer for name in layers], device=values.device)
+        low[members], high[members] = low[members].amin(), high[members].amax()
     return low, high
 
 
 def quantile_codes(values: Tensor, bins: int = 8) -> Tensor:
     """The quantile bin of each activation, for joint histograms; equal values share a bin.
 
-    A value's bin tells how many values are smaller, so that the 0 behind a ReLU keeps to itself.
+    A bin counts the smaller values, so that all zeros after a ReLU fall into the same bin.
 
     Parameters
     ----------
     values : float ``[examples, units]``
     bins : int
-        At least 2, and no more than there are examples. The mutual information of two units that
-        have nothing in common comes out at about ``(bins - 1)² / 2n`` instead of 0, so few are
-        better than many.
+        At least 2 and at most the number of examples. The mutual information of independent units
+        comes out at about ``(bins - 1)² / 2n`` instead of 0, so few bins are better than many.
 
     Returns
     -------
     int64 ``[units, examples]``
-        As :func:`memviz.engine.activations.binned_mutual_information` takes them.
+        As :func:`memviz.engine.activations.binned_mutual_information` expects them.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def quantile_codes(values: Tensor, bins: int = 8) -> Tensor:
 
 
 def check_bins(n: int, bins: int) -> None:
-    """Raise one sentence on bins that so many examples can't fill."""
+    """Refuse fewer than 2 bins, or more bins than examples."""
     if bins < 2:
         raise ValueError(f"bins is {bins}; it must be at least 2.")
     if n < bins:

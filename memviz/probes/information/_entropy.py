@@ -1,4 +1,4 @@
-"""Entropy of units: how diverse the activations of one unit are over the examples."""
+"""Entropy of units: how diverse a unit's activations are over the examples."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAPER = "Bansal, Pruthi and Belinkov 2022, arXiv:2210.09404"
 
 @dataclass(frozen=True, eq=False)
 class Entropy(Scores):
-    """Scores of units that know their bins.
+    """Entropy scores of units, with the bins they were computed in.
 
     Attributes
     ----------
@@ -36,9 +36,9 @@ class Entropy(Scores):
     edges : {"global", "layer", "unit"}
     where : {"after", "before"}
     ranges : float64 ``[2, units]``
-        Lower and upper end of each unit's bins.
+        Lowest and highest edge of each unit's bins.
     reached : float64 ``[2, units]``
-        Least and largest activation of each unit.
+        Smallest and largest activation of each unit.
     """
 
     layers: tuple[Layer, ...] = ()
@@ -50,36 +50,36 @@ class Entropy(Scores):
 
     @property
     def constant(self) -> np.ndarray:
-        """Units that are the same on all examples, dead ones for example, bool ``[units]``."""
+        """Units with equal activations on all examples, such as dead ones, bool ``[units]``."""
         return np.asarray(self.reached[0] == self.reached[1])
 
     @property
     def mean(self) -> float:
-        """Mean over all units but the constant ones; NaN where there is no other."""
+        """Mean over the units that are not constant; NaN if all are."""
         live = self.values[~self.constant]
         return float(live.mean()) if len(live) else float("nan")
 
     @property
     def null_mean(self) -> float:
-        """Mean over the units of the null and its draws; NaN without a null."""
+        """Mean of the null over units and draws; NaN without a null."""
         return float(self.null.values.mean()) if self.null is not None else float("nan")
 
     @property
     def by_layer(self) -> pd.DataFrame:
-        """One row a layer, and one for all: units, constant ones, mean of the others, its null."""
+        """One row per layer and one for all: units, constant units, mean of the others, null."""
         import pandas as pd
 
         names = np.array([unit.layer for unit in self.units or ()])
-        parts = {layer.name: names == layer.name for layer in self.layers}
+        masks = {layer.name: names == layer.name for layer in self.layers}
         rows = {}
-        for name, mine in {**parts, "all": names == names}.items():
-            live = self.values[mine & ~self.constant]
+        for name, members in {**masks, "all": names == names}.items():
+            live = self.values[members & ~self.constant]
             rows[name] = {
-                "units": int(mine.sum()),
-                "constant": int((mine & self.constant).sum()),
+                "units": int(members.sum()),
+                "constant": int((members & self.constant).sum()),
                 "entropy": live.mean() if len(live) else np.nan,
                 "median": np.median(live) if len(live) else np.nan,
-                "null": self.null.mean[mine].mean() if self.null is not None else np.nan,
+                "null": self.null.mean[members].mean() if self.null is not None else np.nan,
             }
         return pd.DataFrame(rows).T.astype({"units": int, "constant": int}).rename_axis("layer")
 
@@ -92,8 +92,8 @@ class Entropy(Scores):
     def __repr__(self) -> str:
         constant = int(self.constant.sum())
         return (
-            f"{super().__repr__()}\nread {WHERE[self.where]}; {self.bins} bins, edges "
-            f"{self.edges}; {constant} of {len(self)} units constant (entropy 0)"
+            f"{super().__repr__()}\nread {WHERE[self.where]}; {self.bins} bins, {self.edges} "
+            f"edges; {constant} of {len(self)} units are constant (entropy 0)"
         )
 
 
@@ -110,71 +110,72 @@ def entropy(
     seed: int = 0,
     progress: bool = True,
 ) -> Entropy:
-    """Entropy of each unit's activations over the examples, in nats; no label is looked at.
+    """Entropy of each unit's activations over the examples, in nats; labels are not used.
 
-    A network that has memorized a heuristic, a cue that most labels obey, has units of few
-    distinct activations: low entropy. One that has memorized single examples is said to have more
-    (section 3), but by how much, and even whether, depends on ``edges``: bins that units share see
-    a unit's scale, too. Compare networks at equal bins, examples and training accuracy.
+    In a network that has memorized a heuristic, a cue that most labels follow, units take few
+    distinct values: low entropy. One that has memorized single examples should have more
+    (section 3), but how much more, and even whether, depends on ``edges``: shared bins also reflect
+    a unit's scale. Compare networks at equal bins, examples and training accuracy.
 
     Parameters
     ----------
     study : Study
     layers, examples, where, progress
-        As for :func:`unit_values`. The paper takes held-out examples.
+        As for :func:`unit_values`. The paper uses held-out examples.
     bins : int
-        Of equal width. The released scripts take 100, and 10 or 20 for the circles.
+        Of equal width. The released scripts use 100, and 10 or 20 for the circles.
     edges : {"global", "layer", "unit"}
-        Which units share the edges of the bins; the paper's are global.
+        Which units share bin edges; global in the paper.
     null_draws : int
-        Randomly initialized networks of the null, each with as many bins between edges of its own;
-        0 for none. (Permuted examples would change nothing.)
+        Randomly initialized networks for the null, each with the same number of bins between its
+        own edges; 0 for none. (Permuting the examples would change nothing.)
     initial : callable, optional
-        ``seed -> model``: makes such a network; unless given, a copy of the model is drawn anew.
+        ``seed -> model``: makes such a network; by default a copy of the model is reinitialized.
     seed : int
-        Of the first of them.
+        Seed of the first of them.
 
     Raises
     ------
     KeyError
-        If a layer is unknown.
+        If the study has no such layer.
     ValueError
-        On fewer examples than bins, NaN, unknown edges, or a model that can't be drawn anew.
+        If there are fewer examples than bins, a value is NaN, ``edges`` is unknown, or the model
+        cannot be reinitialized.
 
     Examples
     --------
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
     >>> study = Study(model.eval(), torch.randn(60, 4), torch.zeros(60), {"all": range(60)})
-    >>> found = entropy(study, bins=10)
-    >>> found.values.shape, bool((found.values <= np.log(10)).all())
+    >>> scores = entropy(study, bins=10)
+    >>> scores.values.shape, bool((scores.values <= np.log(10)).all())
     ((8,), True)
     """
-    read = unit_values(study, layers, examples, where, progress=progress)
-    found = unit_entropy(read.values, bins, edges, read.names)
-    names = [layer.name for layer in read.layers]
+    activations = unit_values(study, layers, examples, where, progress=progress)
+    values = unit_entropy(activations.values, bins, edges, activations.names)
+    names = [layer.name for layer in activations.layers]
     draws = []
     for draw in slow(range(null_draws), "random networks", progress=progress):
         random = initialized(study, seed + draw, initial)
-        other = unit_values(random, names, examples, where, progress=False)
-        if other.units != read.units:
+        drawn = unit_values(random, names, examples, where, progress=False)
+        if drawn.units != activations.units:
             raise ValueError(
-                f"initial gave a network of {len(other.units)} units where the study's has "
-                f"{len(read.units)}; give one of the same layers."
+                f"initial returned a network of {len(drawn.units)} units, but the study's has "
+                f"{len(activations.units)}; return one with the same layers."
             )
-        draws.append(unit_entropy(other.values, bins, edges, other.names).numpy())
-    words = f"{null_draws} randomly initialized networks, {bins} bins with {edges} edges of theirs"
+        draws.append(unit_entropy(drawn.values, bins, edges, drawn.names).numpy())
+    words = f"{null_draws} randomly initialized networks, {bins} bins with their own {edges} edges"
     return Entropy(
         "entropy of activations",
         "nats",
-        found.numpy(),
-        units=read.units,
+        values.numpy(),
+        units=activations.units,
         higher="more diverse (memorized heuristics lower it)",
         source=f"{PAPER}, section 2",
         null=Null(words, np.stack(draws)) if draws else None,
-        layers=read.layers,
+        layers=activations.layers,
         bins=bins,
         edges=edges,
         where=where,
-        ranges=torch.stack(bin_ranges(read.values, edges, read.names)).numpy(),
-        reached=torch.stack(bin_ranges(read.values, "unit")).numpy(),
+        ranges=torch.stack(bin_ranges(activations.values, edges, activations.names)).numpy(),
+        reached=torch.stack(bin_ranges(activations.values, "unit")).numpy(),
     )

@@ -1,4 +1,4 @@
-"""Mutual information of pairs of units: how much one unit tells of another."""
+"""Mutual information of pairs of units: how much one unit says about another."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ class PairInformation:
     Attributes
     ----------
     values : float64 ``[units, units]``
-        Symmetric. The diagonal is NaN: a unit and itself are no pair. 0 for a constant unit.
+        Symmetric, with a diagonal of NaN; 0 for a constant unit.
     null : float64 ``[draws, units, units]``
         The same with each unit's activations permuted over the examples, independently.
     units : tuple of Unit
     layers : tuple of Layer
     constant : bool ``[units]``
-        Units that are the same on all examples; no mean counts them.
+        Units with equal activations on all examples; means leave them out.
     examples : int
-        How many.
+        Number of examples.
     estimator : str
-        In words, with its settings.
+        The estimator and its settings, in words.
     where : {"after", "before"}
     sample : str
-        How units were sub-sampled; empty where all were taken.
+        How units were subsampled; empty if all were used.
     """
 
     values: np.ndarray
@@ -66,40 +66,40 @@ class PairInformation:
         Parameters
         ----------
         layer : str, optional
-            Both units of this layer; unless given, of any.
+            Only pairs within this layer; by default all pairs.
         null : bool
-            Those of the null, all its draws one after the other.
+            Return those of the null instead, all draws concatenated.
         """
-        mine = ~self.constant
+        kept = ~self.constant
         if layer is not None:
-            mine = mine & np.array([unit.layer == layer for unit in self.units])
-        rows, columns = np.triu_indices(int(mine.sum()), 1)
-        index = np.flatnonzero(mine)
+            kept = kept & np.array([unit.layer == layer for unit in self.units])
+        rows, columns = np.triu_indices(int(kept.sum()), 1)
+        index = np.flatnonzero(kept)
         table = self.null if null else self.values
         return np.asarray(table[..., index[rows], index[columns]]).ravel()
 
     @property
     def mean(self) -> float:
-        """Mean over all pairs, without the diagonal and without constant units."""
+        """Mean over all pairs of units that are not constant."""
         return _mean(self.pairs())
 
     @property
     def null_mean(self) -> float:
-        """The same of the null; NaN without one."""
+        """Mean of the null; NaN without one."""
         return _mean(self.pairs(null=True))
 
     @property
     def by_layer(self) -> pd.DataFrame:
-        """One row for the pairs within each layer, and one for all pairs, across layers too."""
+        """One row for the pairs within each layer, and one for all pairs, also across layers."""
         import pandas as pd
 
         names = np.array([unit.layer for unit in self.units])
         rows = {}
         for layer in (*(layer.name for layer in self.layers), None):
-            mine = names == (names if layer is None else layer)
+            members = names == (names if layer is None else layer)
             rows["all" if layer is None else layer] = {
-                "units": int(mine.sum()),
-                "constant": int((mine & self.constant).sum()),
+                "units": int(members.sum()),
+                "constant": int((members & self.constant).sum()),
                 "pairs": len(self.pairs(layer)),
                 "mutual information": _mean(self.pairs(layer)),
                 "null": _mean(self.pairs(layer, null=True)),
@@ -109,7 +109,7 @@ class PairInformation:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a pair, each pair once."""
+        """One row per pair, each pair once."""
         import pandas as pd
 
         rows, columns = np.triu_indices(len(self.units), 1)
@@ -124,7 +124,7 @@ class PairInformation:
         return frame
 
     def scores(self) -> Scores:
-        """Mean of each unit's pairs with the others: how redundant it is; 0 if it is constant."""
+        """Mean over each unit's pairs, a measure of its redundancy; 0 for a constant unit."""
         return Scores(
             "mutual information with other units",
             "nats, mean over the pairs of a unit",
@@ -146,16 +146,16 @@ class PairInformation:
         return f"each unit's activations permuted on its own, {len(self.null)} draws"
 
     def _of_units(self, table: np.ndarray) -> np.ndarray:
-        found = np.zeros(table.shape[:-1])
+        means = np.zeros(table.shape[:-1])
         live = np.flatnonzero(~self.constant)
         if len(live) > 1:
-            held = table[..., live[:, None], live]
-            found[..., live] = np.nansum(held, -1) / (len(live) - 1)
-        return found
+            pairs = table[..., live[:, None], live]
+            means[..., live] = np.nansum(pairs, -1) / (len(live) - 1)
+        return means
 
     def __repr__(self) -> str:
         sample = f"\n{self.sample}" if self.sample else ""
-        null = self._null_words if len(self.null) else "not asked for"
+        null = self._null_words if len(self.null) else "none (null_draws=0)"
         return (
             f"mutual information of {len(self.pairs()):,} pairs of units on {self.examples:,} "
             f"examples, in nats; {self.estimator}\nread {WHERE[self.where]}{sample}\n"
@@ -184,64 +184,67 @@ def pair_information(
     seed: int = 0,
     progress: bool = True,
 ) -> PairInformation:
-    """Mutual information of all pairs of units, in nats; no label is looked at.
+    """Mutual information of all pairs of units, in nats; labels are not used.
 
-    High where units repeat each other, as in networks that have memorized a heuristic; low where
-    each goes its own way, as in those that have memorized single examples (Bansal et al. 2022,
+    High if units repeat each other, as in networks that have memorized a heuristic; low if units
+    are independent, as in those that have memorized single examples (Bansal et al. 2022,
     section 3). It is not normalized. Departures from the released code: ties are broken by a
-    jitter, units are ranked so that their scale does not matter, and no mean takes the diagonal.
+    jitter, units are ranked so that their scale does not matter, and means exclude the diagonal.
 
     Parameters
     ----------
     study : Study
     layers, examples, where, progress
-        As for :func:`unit_values`. The paper takes held-out examples.
+        As for :func:`unit_values`. The paper uses held-out examples.
     estimator : {"binned", "ksg"}
-        ``"binned"``: plug-in, in quantile bins; hundreds of units in seconds, biased upwards as the
-        null shows. ``"ksg"``: by nearest neighbours, as in the paper, nearly without a bias;
-        hundreds of units take minutes, as long again for each draw of the null.
+        ``"binned"`` is the plug-in estimate in quantile bins: hundreds of units in seconds, biased
+        upwards as the null shows. ``"ksg"`` uses nearest neighbours, as the paper does, and is
+        nearly unbiased; hundreds of units take minutes, and as long again for each null draw.
     bins : int
-        Of ``"binned"``.
+        For ``"binned"``.
     k, scale
-        Of ``"ksg"``: :func:`ksg_mutual_information`.
+        For ``"ksg"``, as in :func:`ksg_mutual_information`.
     per_layer : int, optional
-        Take only so many units of each layer, drawn at random.
+        Use only this many units of each layer, drawn at random.
     null_draws : int
-        Permutations of the null; 0 for none.
+        Permutations for the null; 0 for none.
     seed : int
-        Of the drawn units, the jitter and the null.
+        Seed of the drawn units, the jitter and the null.
 
     Raises
     ------
     KeyError
-        If a layer is unknown.
+        If the study has no such layer.
     ValueError
-        With a single unit, too few examples, NaN, or an unknown estimator.
+        If there is a single unit, there are too few examples, a value is NaN, or the estimator is
+        unknown.
 
     Examples
     --------
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
     >>> study = Study(model.eval(), torch.randn(60, 4), torch.zeros(60), {"all": range(60)})
-    >>> found = pair_information(study)
-    >>> found.values.shape, found.by_layer.shape, len(found.scores())
+    >>> information = pair_information(study)
+    >>> information.values.shape, information.by_layer.shape, len(information.scores())
     ((8, 8), (2, 5), 8)
     """
     if estimator not in get_args(Estimator):
         known = ", ".join(get_args(Estimator))
-        raise ValueError(f"there is no estimator {estimator!r}; choose from {known}.")
-    read = unit_values(study, layers, examples, where, progress=progress)
+        raise ValueError(f"estimator is {estimator!r}; choose from {known}.")
+    activations = unit_values(study, layers, examples, where, progress=progress)
     generator = torch.Generator().manual_seed(seed)
-    chosen, sample = _drawn(read.layers, per_layer, seed, generator)
-    values = read.values[:, chosen]
+    chosen, sample = _drawn(activations.layers, per_layer, seed, generator)
+    values = activations.values[:, chosen]
     if values.shape[1] < 2:
-        raise ValueError("there is one unit, and a pair needs two; name a layer of more units.")
+        raise ValueError(
+            "there is only one unit, but a pair needs two; choose layers with more units."
+        )
 
     def measure(values: Tensor) -> np.ndarray:
         if estimator == "ksg":
             return ksg_matrix(values, k, scale, seed=seed, progress=progress).numpy()
         codes = quantile_codes(values, bins)
-        found = binned_mutual_information(codes, bins, progress=progress)
-        return found.fill_diagonal_(torch.nan).numpy()
+        information = binned_mutual_information(codes, bins, progress=progress)
+        return information.fill_diagonal_(torch.nan).numpy()
 
     n, count = values.shape
     null = np.empty((null_draws, count, count))
@@ -252,8 +255,8 @@ def pair_information(
     return PairInformation(
         measure(values),
         null,
-        tuple(read.units[i] for i in chosen.tolist()),
-        read.layers,
+        tuple(activations.units[i] for i in chosen.tolist()),
+        activations.layers,
         (values.amax(0) == values.amin(0)).numpy(),
         n,
         words,
@@ -265,18 +268,18 @@ def pair_information(
 def _drawn(
     layers: Sequence[Layer], per_layer: int | None, seed: int, generator: torch.Generator
 ) -> tuple[Tensor, str]:
-    """Which columns to take, and how that is said."""
+    """Columns of the units to use, and the description of the sample."""
     total = sum(layer.units for layer in layers)
     if per_layer is None:
         return torch.arange(total), ""
     if per_layer < 1:
-        raise ValueError(f"per_layer is {per_layer}; take at least 1 unit of each layer.")
-    found, start = [], 0
+        raise ValueError(f"per_layer is {per_layer}; use at least 1 unit of each layer.")
+    columns, start = [], 0
     for layer in layers:
         drawn = torch.randperm(layer.units, generator=generator)[:per_layer]
-        found.append(start + drawn.sort().values)
+        columns.append(start + drawn.sort().values)
         start += layer.units
-    chosen = torch.cat(found)
+    chosen = torch.cat(columns)
     words = f"{len(chosen)} of {total} units, at most {per_layer} of each layer at random"
     return chosen, f"{words} (seed {seed})"
 

@@ -1,4 +1,4 @@
-"""Model selection: a measure orders a family of models, and an external figure judges it."""
+"""Model selection: order a family of models by a measure, and compare with an external one."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-_ENUMERATED = 9999  # orders that are all tried where there are ties: up to 7 models
+_ENUMERATED = 9999  # most orders to try with ties: all of them for up to 7 models
 
 
 @dataclass(frozen=True, eq=False)
 class ModelRanking:
-    """A family of models, ordered by a measure and by an external figure.
+    """A family of models, ordered by a measure and by an external measure.
 
     Attributes
     ----------
     models : tuple of str
     measured, external : float ``[models]``
     better : {"high", "low"}
-        Which values of the measure are taken for the better model.
+        Which values of the measure mark the better model.
     tau : float
-        Kendall's τ of both orders (τ-b where there are ties), 1 where they are the same.
+        Kendall's τ between both orders (τ-b with ties); 1 if they agree.
     p : float
-        Share of random orders whose τ is as far from 0: two-sided.
+        Two-sided: share of random orders with τ at least as far from 0.
     how : str
-        How p was found.
+        How p was computed.
     """
 
     models: tuple[str, ...]
@@ -44,7 +44,7 @@ class ModelRanking:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a model: both values, and its rank by each, the best first."""
+        """One row per model: both values and its rank by each, the best first."""
         import pandas as pd
 
         frame = pd.DataFrame({"measured": self.measured, "external": self.external}, self.models)
@@ -58,7 +58,7 @@ class ModelRanking:
         import pandas as pd
 
         counts = np.ones(1)
-        for later in range(2, len(self.models) + 1):  # pairs in the wrong order, model by model
+        for later in range(2, len(self.models) + 1):  # numbers of inversions, model by model
             counts = np.convolve(counts, np.ones(later))
         taus = 1 - 2 * np.arange(len(counts)) / (len(counts) - 1)
         return pd.Series(counts / factorial(len(self.models)), taus, name="probability")
@@ -81,28 +81,29 @@ def rank_models(
     external: Mapping[Any, float],
     better: Literal["high", "low"] = "low",
 ) -> ModelRanking:
-    """Order models by a measure and by an external figure, and say how alike the orders are.
+    """Order models by a measure and by an external one, and report how well the orders agree.
 
     Parameters
     ----------
     measured : mapping of model to float
-        Mean pair information of each, for example: it needs no label.
+        For example the mean pair information of each model, which needs no labels.
     external : mapping of the same models to float
-        What they are judged by, held-out accuracy for example; higher is better.
+        What models are judged by, for example held-out accuracy; higher is better.
     better : {"high", "low"}
-        Which values of the measure are expected of the better model: low pair information or high
-        entropy where a heuristic may be memorized; the other way round for memorized examples.
+        Which values of the measure the better model should have: low pair information or high
+        entropy if a heuristic may be memorized; the opposite for memorized examples.
 
     Returns
     -------
     ModelRanking
         With Kendall's τ (Bansal et al. 2022, section 5) and its p from the exact distribution.
-        With five models τ goes in steps of 0.2, and one of 1 has p = 2 / 5! = 0.017.
+        With five models τ comes in steps of 0.2, and τ = 1 has p = 2 / 5! = 0.017.
 
     Raises
     ------
     ValueError
-        On fewer than three models, other models in the two, NaN, or values that are all the same.
+        If there are fewer than three models, the two mappings have different models, a value is
+        NaN, or all values are equal.
 
     Examples
     --------
@@ -113,29 +114,29 @@ def rank_models(
 
     if set(measured) != set(external) or len(measured) < 3:
         raise ValueError(
-            f"the measure has {len(measured)} models and the external figure {len(external)}; "
-            "give both of the same three models or more."
+            f"measured has {len(measured)} models and external {len(external)}; give both for the "
+            "same models, at least three."
         )
     if better not in ("high", "low"):
-        raise ValueError(f"better is {better!r}; it must be 'high' or 'low'.")
+        raise ValueError(f"better is {better!r}; use 'high' or 'low'.")
     x = np.array([float(measured[model]) for model in measured])
     y = np.array([float(external[model]) for model in measured])
-    for what, values in (("measure", x), ("external figure", y)):
+    for name, values in (("measured", x), ("external", y)):
         if np.isnan(values).any() or len(np.unique(values)) == 1:
-            raise ValueError(f"the {what} is NaN or the same for all models; there is no order.")
+            raise ValueError(f"{name} is NaN or the same for all models, so there is no order.")
     signed = x if better == "high" else -x
     if len(np.unique(x)) == len(np.unique(y)) == len(x):
         tau, p = kendalltau(signed, y, method="exact")
         how = "exact"
     else:
-        found = permutation_test(
+        test = permutation_test(
             (signed,),
             lambda order: kendalltau(order, y)[0],
             permutation_type="pairings",
             n_resamples=_ENUMERATED,
             rng=np.random.default_rng(0),
         )
-        tau, p = found.statistic, found.pvalue
+        tau, p = test.statistic, test.pvalue
         how = "all orders" if factorial(len(x)) <= _ENUMERATED else f"{_ENUMERATED:,} orders"
         how += ", with ties"
     models = tuple(str(model) for model in measured)

@@ -1,16 +1,17 @@
 """Can neural network memorization be localized? The experiments of Maini et al. (2023).
 
-Four ways to ask in which layers and units wrong labels are memorized (arXiv:2307.09542, ICML 2023):
+Four ways to find the layers and units that memorize wrong labels (arXiv:2307.09542, ICML 2023):
 
-- :func:`gradient_accounting` and :class:`EpochGradients`: what the wrong labels add to each
-  layer's gradient, beside the clean examples;
-- :func:`layer_rewinding` and :class:`Rewinder`: what is still known with a layer put back in time;
-- :func:`layer_retraining`: what comes back when that layer then learns clean examples alone;
-- :func:`critical_units`: the fewest units that flip one example.
+- :func:`gradient_accounting` and :class:`EpochGradients`: what the wrong labels contribute to each
+  layer's gradient, compared with the clean examples;
+- :func:`layer_rewinding` and :class:`Rewinder`: what is still known with a layer rewound to an
+  earlier epoch;
+- :func:`layer_retraining`: what returns when that layer is then trained on clean examples alone;
+- :func:`critical_units`: the fewest units that flip an example.
 
-The fifth, example-tied dropout, is a layer to train with: ``memviz.training``. Definitions follow
-the paper's abstract and the released code (pratyushmaini/localizing-memorization, b09ba96), which
-was read and not copied; each function names where it departs from it.
+The fifth, example-tied dropout, is a layer to train with: see ``memviz.training``. Definitions
+follow the paper's abstract and the released code (pratyushmaini/localizing-memorization, b09ba96),
+which was read and not copied; each function says where it departs from it.
 """
 
 from memviz.probes.localization.critical import CriticalUnits as CriticalUnits

@@ -1,4 +1,4 @@
-"""Gradients of clean and of noisy examples, added up over an epoch while the weights move."""
+"""Gradients of clean and of noisy examples, summed over an epoch as the weights change."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ from ._layer_groups import LayersLike, layer_groups
 def subset_gradients(
     losses: Tensor, noisy: Tensor, parameters: Sequence[Tensor]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Gradients of the clean and of the noisy part of a batch; they add up to the batch's.
+    """Gradients of the clean and of the noisy part of a batch; their sum is the batch's gradient.
 
     Parameters
     ----------
     losses : float ``[b]``
-        Of each example, from one forward pass of the whole batch, so that a batch norm has seen
-        all of it.
+        Per example, from a forward pass of the whole batch, so that batch norm sees all of it.
     noisy : bool ``[b]``
     parameters : sequence of Tensor
 
     Returns
     -------
     clean, noisy : list of Tensor
-        One of each parameter's shape: the gradient of the part's summed loss over ``b``, that is
+        One per parameter, of its shape: the gradient of the part's summed loss over ``b``, which is
         the part's mean loss times its share of the batch.
 
     Examples
@@ -47,29 +46,35 @@ def subset_gradients(
         if not mask.any():
             return [torch.zeros_like(p) for p in parameters]
         total = losses[mask].sum() / len(losses)
-        found = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
         return [
-            torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)
+            torch.zeros_like(p) if g is None else g
+            for p, g in zip(parameters, gradients, strict=True)
         ]
 
     return part(~noisy), part(noisy)
 
 
 class EpochGradients:
-    """Adds up clean and noisy gradients while a model is trained; it is called as the loss.
+    """Sums clean and noisy gradients while a model trains; call it as the loss.
 
     Parameters
     ----------
     model : nn.Module
-        The model that is trained.
+        The model being trained.
     noisy : bool ``[n]``
         Which examples of the dataset are noisy.
     layers : mapping, optional
         As in ``layer_groups``.
     task : Task
-        Gives each example's loss; cross-entropy unless given.
+        Defines the loss per example; cross-entropy by default.
     null_draws, seed : int
-        Random subsets of as many examples, and what draws them.
+        Number of random subsets of the same size for the null, and their seed.
+
+    Raises
+    ------
+    ValueError
+        If ``noisy`` is not a bool mask that marks some examples but not all.
 
     Examples
     --------
@@ -101,7 +106,7 @@ class EpochGradients:
         if noisy.dtype != torch.bool or noisy.dim() != 1 or not 0 < noisy.sum() < len(noisy):
             raise ValueError(
                 f"noisy is {noisy.dtype} of shape {tuple(noisy.shape)} with {int(noisy.sum())} "
-                "set; give a bool mask [n] that marks some examples, not all."
+                "set; give a bool mask [n] that marks some examples but not all."
             )
         self.task = Classification() if task is None else task
         self._groups = layer_groups(model, layers)
@@ -116,25 +121,31 @@ class EpochGradients:
         self._start()
 
     def __call__(self, outputs: Any, labels: Tensor, ids: Tensor) -> Tensor:
-        """The batch's mean loss, to go backward from; ``ids`` are the dataset's, int64 ``[b]``."""
+        """The batch's mean loss, for ``backward``; ``ids`` index the dataset, int64 ``[b]``.
+
+        Raises
+        ------
+        ValueError
+            If an id is outside the dataset.
+        """
         ids = torch.as_tensor(ids).cpu()
         n = self._masks.shape[1]
         if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < n:
             raise ValueError(
-                f"ids run from {int(ids.min())} to {int(ids.max())}, and noisy marks {n} examples; "
-                "give each example's index in the dataset."
+                f"ids run from {int(ids.min())} to {int(ids.max())}, but noisy covers {n} "
+                "examples; give each example's index in the dataset."
             )
         losses = self.task.loss(self.task.outputs(outputs), labels)
         for mask, (clean, noisy) in zip(self._masks, self._sums, strict=True):
-            mine = mask[ids].to(losses.device)
+            in_batch = mask[ids].to(losses.device)
             for total, part in zip(
-                (clean, noisy), subset_gradients(losses, mine, self._parameters), strict=True
+                (clean, noisy), subset_gradients(losses, in_batch, self._parameters), strict=True
             ):
                 torch._foreach_add_(total, part)
         return losses.mean()
 
     def end_epoch(self, epoch: int, model: nn.Module | None = None) -> None:
-        """Close an epoch; fits ``train(on_epoch=...)``, which hands it the model as well."""
+        """Close an epoch; can be given as ``train(on_epoch=...)``, which also passes the model."""
         del model
         rows = [self._norms_and_cosine(clean, noisy) for clean, noisy in self._sums]
         self._rows.append(np.stack(rows))
@@ -142,15 +153,15 @@ class EpochGradients:
         self._start()
 
     def result(self) -> GradientAccounting:
-        """The epochs closed so far.
+        """Gradient accounting of the epochs closed so far.
 
         Raises
         ------
         ValueError
-            If there is none.
+            If no epoch has been closed.
         """
         if not self._rows:
-            raise ValueError("no epoch was closed yet; call end_epoch(epoch) after each.")
+            raise ValueError("no epoch has been closed; call end_epoch(epoch) after each.")
         table = np.stack(self._rows)  # epoch, mask, clean / noisy / cosine, layer
         null = table[:, 1:].swapaxes(0, 1)
         return GradientAccounting(
@@ -173,12 +184,12 @@ class EpochGradients:
 
     def _norms_and_cosine(self, clean: list[Tensor], noisy: list[Tensor]) -> np.ndarray:
         """Clean norm, noisy norm and cosine of each layer group, ``[3, L]``."""
-        place = {name: k for k, name in enumerate(self._names)}
+        index_of = {name: k for k, name in enumerate(self._names)}
         rows = []
         for group in self._groups:
-            mine = [place[name] for name in group.parameters if name in place]
+            members = [index_of[name] for name in group.parameters if name in index_of]
             norms, cosines = torch.zeros(2, dtype=torch.float64), []
-            for k in mine:
+            for k in members:
                 pair = torch.stack([clean[k], noisy[k]]).flatten(1).double().cpu()
                 size = pair.norm(dim=1)
                 norms += size / pair.shape[1] ** 0.5

@@ -1,4 +1,4 @@
-"""Gradient accounting: what clean and noisy examples each add to the gradient of a layer."""
+"""Gradient accounting: what clean and noisy examples contribute to a layer's gradient."""
 
 from __future__ import annotations
 
@@ -34,40 +34,41 @@ def gradient_accounting(
     seed: int = 0,
     progress: bool = True,
 ) -> GradientAccounting:
-    """Norm and cosine of the clean and the noisy examples' gradients, from a study's checkpoints.
+    """Norms and cosines of the clean and the noisy examples' gradients, from a study's checkpoints.
 
-    From each checkpoint a copy of the model, in train mode, goes over the examples of both groups
-    once, in batches of random order. The parts of each batch add up to its gradient. Without an
-    optimizer the weights stay those of the checkpoint; with one they move, as in the epoch that
-    followed it. To account for a whole training as it runs, use ``EpochGradients``.
+    At each checkpoint a copy of the model, in train mode, sees the examples of both groups once, in
+    shuffled batches. The clean and the noisy part of each batch add up to its gradient. Without an
+    optimizer the weights stay those of the checkpoint; with one they change, as in the epoch that
+    followed. To account for a whole training as it runs, use ``EpochGradients``.
 
     Parameters
     ----------
     study : Study
         With checkpoints.
     noisy, clean : str, optional
-        The study's first and second group unless given.
+        The study's first and second group by default.
     layers : mapping, optional
         As in ``layer_groups``.
     epochs : sequence of int, optional
-        Which checkpoints; all unless given.
+        Checkpoints to use; all by default.
     optimizer : callable, optional
-        Makes the optimizer of a model's parameters, say
+        Makes an optimizer for a model's parameters, for example
         ``lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9)``.
     batch_size : int
         512 in the released code.
     null_draws, seed : int
-        Random subsets of as many examples as are noisy; what draws them and the batches.
+        Number of random subsets of as many examples as are noisy, and the seed of these and of the
+        batches.
 
     Raises
     ------
     ValueError
-        If there are no checkpoints, or an epoch has none.
+        If the study has no checkpoints, or none of a given epoch.
 
     Notes
     -----
     After Maini et al. (2023) and their released code, which divides each tensor's norm by the root
-    of its size twice over, once in each of two scripts; here it is done once.
+    of its size twice, once in each of two scripts; here it is done once.
 
     Examples
     --------

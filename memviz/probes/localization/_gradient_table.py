@@ -1,4 +1,4 @@
-"""What gradient accounting returns: norms and cosines by epoch and layer, with their null."""
+"""The result of gradient accounting: norms and cosines by epoch and layer, with their null."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ SOURCE = "Maini et al. 2023 (arXiv:2307.09542), gradient accounting"
 class GradientAccounting:
     """Gradient norms of clean and of noisy examples by layer, and the cosine between them.
 
-    A norm is that of the gradient summed over the batches of an epoch, of each parameter tensor
-    divided by the root of its number of entries, added over the tensors of the layer group. A
-    cosine is that between the two sums of a tensor, averaged over the tensors of the group.
+    Gradients are summed over the batches of an epoch. The norm of a layer group adds up, over its
+    parameter tensors, the norm of each tensor's summed gradient divided by the root of the tensor's
+    size. The cosine is that between a tensor's clean and noisy sums, averaged over the tensors of
+    the group.
 
     Attributes
     ----------
-    layers : tuple of str, ``L`` of them
-    epochs : tuple of int, ``E`` of them
+    layers : tuple of str
+        ``L`` of them.
+    epochs : tuple of int
+        ``E`` of them.
     clean, noisy, cosine : float64 ``[E, L]``
     null_clean, null_noisy, null_cosine : float64 ``[draws, E, L]``
-        The same for as many examples as there are noisy ones, drawn at random from all, against
-        the rest: membership says nothing.
+        The same for as many random examples as there are noisy ones, against all others.
     share : float
-        Noisy examples of all.
+        Share of the examples that are noisy.
     """
 
     layers: tuple[str, ...]
@@ -46,7 +48,7 @@ class GradientAccounting:
 
     @property
     def ratio(self) -> np.ndarray:
-        """Noisy norm over clean norm, each averaged over the epochs first, ``[L]``."""
+        """Noisy norm over clean norm, each first averaged over the epochs, ``[L]``."""
         return np.asarray(self.noisy.mean(0) / self.clean.mean(0))
 
     @property
@@ -56,7 +58,7 @@ class GradientAccounting:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row an epoch and layer, the null's mean over its draws beside."""
+        """One row per epoch and layer, with the mean of the null over its draws."""
         import pandas as pd
 
         shape = self.clean.shape
@@ -77,7 +79,7 @@ class GradientAccounting:
 
     @property
     def by_layer(self) -> pd.DataFrame:
-        """One row a layer: the ratio of the norms averaged over epochs, the mean cosine, nulls."""
+        """One row per layer: ratio of the norms averaged over epochs, mean cosine, and nulls."""
         import pandas as pd
 
         columns = {"ratio": self.ratio, "cosine": self.cosine.mean(0)}

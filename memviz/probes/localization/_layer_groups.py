@@ -1,4 +1,4 @@
-"""Layer groups: which parameters and buffers are rewound, retrained or accounted for together."""
+"""Layer groups: parameters and buffers that are rewound, retrained or accounted for together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LayersLike = Mapping[str, str | Sequence[str]]
 
 @dataclass(frozen=True)
 class LayerGroup:
-    """Parameters, and the buffers beside them, that are handled as one layer.
+    """Parameters and buffers that are treated as one layer.
 
     Attributes
     ----------
@@ -31,23 +31,24 @@ class LayerGroup:
 def layer_groups(model: nn.Module, layers: LayersLike | None = None) -> list[LayerGroup]:
     """The layer groups of a model.
 
-    Each module with parameters of its own is a group, under its name; a batch, instance or group
-    norm registered right after a layer of as many units belongs to that layer's group. A parameter
-    that two modules share belongs to the first, one of the model itself to the group ``""``.
+    Each module with parameters of its own is a group and gives it its name; a batch, instance or
+    group norm registered right after a layer with the same number of units belongs to that layer's
+    group. A parameter shared by two modules belongs to the first, a parameter of the model itself
+    to the group ``""``.
 
     Parameters
     ----------
     model : nn.Module
     layers : mapping of name to module names, optional
-        Groups of one's own: each holds the named modules (with all below them) or parameters.
-        What no group names is left alone.
+        Your own groups: each contains the named modules (with all their submodules) or parameters.
+        Whatever no group names stays untouched.
 
     Raises
     ------
     KeyError
-        If the model has no module or parameter of a name.
+        If the model has no such module or parameter.
     ValueError
-        If a group has no parameters, or two groups share one.
+        If the model or a group has no parameters, or two groups share one.
 
     Examples
     --------
@@ -71,46 +72,50 @@ def layer_groups(model: nn.Module, layers: LayersLike | None = None) -> list[Lay
             )
             for modules in _default(model)
         ]
-    found = []
+    groups = []
     owner: dict[str, str] = {}
     for group, members in layers.items():
         wanted = [members] if isinstance(members, str) else list(members)
         for name in wanted:
             _check_known(model, name, parameters)
-        mine = [name for name in parameters if _below(name, wanted)]
-        if not mine:
-            raise ValueError(f"layer group {group!r} has no parameters; name a module that has.")
-        for name in mine:
+        in_group = [name for name in parameters if _below(name, wanted)]
+        if not in_group:
+            raise ValueError(
+                f"layer group {group!r} has no parameters; name a module that has some."
+            )
+        for name in in_group:
             if name in owner:
                 raise ValueError(
                     f"parameter {name!r} is in layer group {owner[name]!r} and in {group!r}; "
-                    "a parameter belongs to one group."
+                    "name it in one group only."
                 )
             owner[name] = group
-        found.append(LayerGroup(group, tuple(mine), tuple(b for b in buffers if _below(b, wanted))))
-    return found
+        groups.append(
+            LayerGroup(group, tuple(in_group), tuple(b for b in buffers if _below(b, wanted)))
+        )
+    return groups
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, each once; not copied, without gradients."""
+    """Parameters and buffers by name, each once; detached, but not copied."""
     named = [*model.named_parameters(), *model.named_buffers()]
     return {name: tensor.detach() for name, tensor in named}
 
 
 def _default(model: nn.Module) -> list[list[str]]:
-    """Modules with parameters of their own, a normalization with the layer before it."""
+    """Modules with parameters of their own, each norm joined to the layer before it."""
     owners = dict.fromkeys(_owner(name) for name, _ in model.named_parameters())
-    found: list[list[str]] = []
+    groups: list[list[str]] = []
     units = 0
     for name, module in model.named_modules():
         is_norm = _is_norm(module)
-        if is_norm and found and _units(module) == units:
-            found[-1].append(name)  # also one without parameters: its statistics are the layer's
-            units = 0  # one normalization a layer
+        if is_norm and groups and _units(module) == units:
+            groups[-1].append(name)  # even without parameters: its statistics belong to the layer
+            units = 0  # one norm per layer
         elif name in owners:
-            found.append([name])
+            groups.append([name])
             units = 0 if is_norm else _units(module)
-    return found
+    return groups
 
 
 def _owner(name: str) -> str:
@@ -120,7 +125,7 @@ def _owner(name: str) -> str:
 
 
 def _is_norm(module: nn.Module) -> bool:
-    # A transformer's layer norm stands before the layer that it feeds: it is a layer of its own.
+    # A transformer's layer norm precedes the layer that it feeds, so it is a layer of its own.
     return isinstance(module, _NormBase | nn.GroupNorm)
 
 
@@ -138,13 +143,13 @@ def _check_known(model: nn.Module, name: str, parameters: Sequence[str]) -> None
     if name and name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
         raise UnknownModuleError(
-            f"there is no module or parameter {name!r} in this model; the nearest are "
+            f"this model has no module or parameter {name!r}; the closest names are "
             f"{', '.join(map(repr, near))}."
         )
 
 
 class UnknownModuleError(KeyError):
-    """A module that the model does not have, with the nearest names it has."""
+    """The model has no such module; the message lists the closest names."""
 
     def __str__(self) -> str:
         # KeyError would print the sentence in quotes.

@@ -1,4 +1,4 @@
-"""Layer retraining: what of the memorized comes back when a layer learns clean examples anew."""
+"""Layer retraining: which memorized labels return when a layer is retrained on clean examples."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ _PEAK = 0.4  # of the training, where the triangular learning rate is highest
 
 @dataclass(frozen=True)
 class RetrainingSettings:
-    """How a layer is trained again; the settings of the released code, unless given.
+    """How a layer is retrained; the defaults are those of the released code.
 
     Attributes
     ----------
     learning_rate : float
-        Highest, at 40 % of the epochs; it rises from 0 and falls to 0 in straight lines.
+        Peak, at 40 % of the epochs; it rises linearly from 0 and falls linearly to 0.
     epochs : int
-        At most.
+        Most epochs.
     patience : int
-        Epochs in a row with every training example right, after which it stops.
+        Stop after this many consecutive epochs with every training example right.
     batch_size, momentum, weight_decay, seed
-        Of SGD; the seed shuffles.
+        Of SGD; the seed sets the order.
     frozen_statistics : bool
-        Whether the batch norms of the other layers keep their running statistics and use them
-        (they stand in eval mode); if not, they see and follow the batches.
+        Whether the batch norms of other layers keep and use their running statistics (eval mode);
+        otherwise they use and track those of the batches.
     """
 
     learning_rate: float = 0.01
@@ -57,27 +57,28 @@ class RetrainingSettings:
     def __post_init__(self) -> None:
         if min(self.epochs, self.patience, self.batch_size) < 1 or not self.learning_rate > 0:
             raise ValueError(
-                f"epochs, patience and batch_size must be at least 1 and learning_rate above 0, "
-                f"but got {self}."
+                f"epochs, patience and batch_size must be at least 1 and learning_rate above 0; "
+                f"got {self}."
             )
 
 
 @dataclass(frozen=True, eq=False)
 class Retraining:
-    """Accuracies while single layers were trained again, the rest of the network frozen.
+    """Accuracies while single layers are retrained, with the rest of the network frozen.
 
     Attributes
     ----------
     accuracy : dict of layer to float64 ``[epochs + 1, G]``
         Row 0 is right after rewinding. Under ``"(everything)"`` all layers were rewound and
-        trained: what clean examples alone teach, the null.
-    groups : tuple of str, ``G`` of them
+        retrained: the null, what clean examples alone teach.
+    groups : tuple of str
+        ``G`` of them.
     models : dict of layer to nn.Module
         The retrained copies.
     epoch : int
-        What the layers were put back to.
+        The epoch that layers were rewound to.
     trained_on : str
-        The group that the layers were trained on.
+        The group that layers were retrained on.
     """
 
     accuracy: dict[str, np.ndarray]
@@ -88,7 +89,7 @@ class Retraining:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a layer, epoch and group."""
+        """One row per layer, epoch and group."""
         import pandas as pd
 
         parts = []
@@ -103,7 +104,7 @@ class Retraining:
 
     @property
     def by_layer(self) -> pd.DataFrame:
-        """One row a layer: accuracy of each group right after rewinding and at the end."""
+        """One row per layer: accuracy of each group right after rewinding and at the end."""
         import pandas as pd
 
         rows = {}
@@ -122,8 +123,8 @@ class Retraining:
 
     def __repr__(self) -> str:
         return (
-            f"layer retraining from epoch {self.epoch} on {self.trained_on} examples alone, the "
-            f"rest frozen:\n{self.by_layer.round(3).to_string()}\nsource: {SOURCE}"
+            f"layer retraining from epoch {self.epoch} on {self.trained_on} examples alone, with "
+            f"the rest frozen:\n{self.by_layer.round(3).to_string()}\nsource: {SOURCE}"
         )
 
 
@@ -137,51 +138,50 @@ def layer_retraining(
     settings: RetrainingSettings | None = None,
     progress: bool = True,
 ) -> Retraining:
-    """Put one layer after the other back to its initialization and train it on clean examples.
+    """Rewind one layer at a time to its initialization, and retrain it on clean examples.
 
-    If the wrong labels are predicted again although the layer never saw them since, what it held
-    of them was held elsewhere, too: it was redundant for memorizing them.
+    If the wrong labels are predicted again although the layer never saw them since, the layer was
+    redundant for memorizing them: other layers hold them, too.
 
     Everything but the layer is frozen, in a copy of the model. (In the released code it is not,
-    since ``requires_grad`` is set on copies of the weights, and it trains on the *noisy* examples,
+    since ``requires_grad`` is set on copies of the weights; and it trains on the *noisy* examples,
     since the mask is inverted twice.)
 
     Parameters
     ----------
     study : Study
-        With the checkpoint to go back to.
+        With a checkpoint of ``epoch``.
     layers : mapping, optional
         As in ``layer_groups``.
     only : iterable of str, optional
-        Which of the layer groups; all, and the null, unless given. The null is named
-        ``"(everything)"``.
+        Layer groups to retrain; by default all and the null, which is named ``"(everything)"``.
     group : str, optional
-        What to train on: the study's second group (usually clean) unless given.
+        Group to train on; by default the study's second (usually clean).
     epoch : int
-        The checkpoint to go back to.
+        The checkpoint to rewind to.
     settings : RetrainingSettings, optional
-        Those of the released code unless given.
+        By default those of the released code.
 
     Raises
     ------
     ValueError
         If a layer group, the group or the checkpoint is unknown.
     FloatingPointError
-        If the loss is no longer finite.
+        If the loss becomes NaN or infinite.
 
     Examples
     --------
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
     >>> groups, kept = {"memorized": range(2), "clean": range(2, 6)}, {0: model.state_dict()}
     >>> study = Study(model, torch.randn(6, 4), torch.zeros(6), groups, checkpoints=kept)
-    >>> found = layer_retraining(study, only=["2"], progress=False)
-    >>> list(found.by_layer.index), found.groups
+    >>> retraining = layer_retraining(study, only=["2"], progress=False)
+    >>> list(retraining.by_layer.index), retraining.groups
     (['2'], ('memorized', 'clean'))
     """
     settings = RetrainingSettings() if settings is None else settings
     trained_on = default_groups(study, None, None)[1] if group is None else group
     study.group(trained_on)
-    groups = {found.name: found for found in layer_groups(study.model, layers)}
+    groups = {layer.name: layer for layer in layer_groups(study.model, layers)}
     groups[EVERYTHING] = _everything(study.model)
     chosen = list(groups) if only is None else list(only)
     unknown = next((name for name in chosen if name not in groups), None)
@@ -226,7 +226,7 @@ def _retrain(
                 loss = copy.task.loss(outputs, labels).mean()
                 if not loss.isfinite():
                     raise FloatingPointError(
-                        f"the loss of retraining {layer.name} stopped being finite; try a "
+                        f"the loss became {loss.item()} while retraining {layer.name}; try a "
                         f"learning_rate below {settings.learning_rate}."
                     )
                 optimizer.zero_grad()
@@ -242,29 +242,29 @@ def _retrain(
 
 
 def _rewound(study: Study, layer: LayerGroup, epoch: int) -> list[nn.Parameter]:
-    """Put the layer back, with its statistics, and freeze all else; gives what is to be trained."""
-    then = state_at(study, epoch)
+    """Rewind the layer with its statistics and freeze the rest; return what to train."""
+    checkpoint = state_at(study, epoch)
     trained = []
     with torch.no_grad():
         for name, buffer in study.model.named_buffers():
             if name in layer.buffers:
-                buffer.copy_(then[name])
+                buffer.copy_(checkpoint[name])
         for name, parameter in study.model.named_parameters():
             parameter.requires_grad_(name in layer.parameters)
             if name in layer.parameters:
-                parameter.copy_(then[name])
+                parameter.copy_(checkpoint[name])
                 trained.append(parameter)
     return trained
 
 
 def _train_mode(model: nn.Module, layer: LayerGroup, settings: RetrainingSettings) -> None:
-    """Train mode for the layer's own modules, or for all where the statistics are not frozen."""
+    """Train mode for the layer's own modules, or for all if statistics are not frozen."""
     if not settings.frozen_statistics or layer.name == EVERYTHING:
         model.train()
         return
-    mine = {name.rpartition(".")[0] for name in layer.parameters + layer.buffers}
+    own_modules = {name.rpartition(".")[0] for name in layer.parameters + layer.buffers}
     for name, module in model.named_modules():
-        module.training = name in mine
+        module.training = name in own_modules
 
 
 def _everything(model: nn.Module) -> LayerGroup:

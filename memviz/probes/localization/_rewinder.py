@@ -1,4 +1,4 @@
-"""A network with each layer put back to an epoch of its own, without a trace on the model."""
+"""A network with each layer rewound to an epoch of its own, without changing the model."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _KEPT = 256
 
 
 class Rewinder:
-    """Accuracies of a study with each layer put back to an epoch of its own; for a slider each.
+    """Accuracies of a study with each layer rewound to an epoch of its own, as by one slider each.
 
-    The weights are handed to the model for the time of a call (``torch.func.functional_call``), so
-    the study's model is never written to. Checkpoints are read once, and answers are kept.
+    Weights are swapped for the duration of a call (``torch.func.functional_call``), so the study's
+    model is never modified. Checkpoints are read once, and results are cached.
 
     Parameters
     ----------
@@ -32,14 +32,14 @@ class Rewinder:
     layers : mapping, optional
         As in ``layer_groups``.
     examples : int64 ``[n]``, optional
-        What to read the accuracies on; all unless given. Fewer answer sooner.
+        Examples to evaluate; all by default. Fewer are faster.
 
     Attributes
     ----------
     groups : dict of name to LayerGroup
     examples : int64 ``[n]``
     epochs : tuple of int
-        The checkpoints there are.
+        Epochs with a checkpoint.
 
     Raises
     ------
@@ -68,10 +68,10 @@ class Rewinder:
         self._answers: OrderedDict[tuple[object, ...], dict[str, float]] = OrderedDict()
 
     def state(self, epochs: Mapping[str, int], *, buffers: bool = False) -> dict[str, Tensor]:
-        """Parameters and buffers by name: the layers in ``epochs`` put back, all else as it is.
+        """Parameters and buffers by name, with the layers in ``epochs`` rewound.
 
-        With ``buffers`` the batch-norm statistics of these layers are put back, too; the released
-        code of the paper leaves them.
+        With ``buffers`` the batch-norm statistics of these layers are rewound, too; the paper's
+        released code keeps them.
 
         Raises
         ------
@@ -81,13 +81,13 @@ class Rewinder:
         state = state_of(self.study.model)
         for name, epoch in epochs.items():
             group = self._group(name)
-            then = self._state_at(epoch)
+            checkpoint = self._state_at(epoch)
             for key in group.parameters + (group.buffers if buffers else ()):
-                state[key] = then[key]
+                state[key] = checkpoint[key]
         return state
 
     def accuracies(self, epochs: Mapping[str, int], *, buffers: bool = False) -> dict[str, float]:
-        """Accuracy of each group of the study with the layers in ``epochs`` put back."""
+        """Accuracy of each group of the study with the layers in ``epochs`` rewound."""
         present = tuple((t.data_ptr(), t._version) for t in state_of(self.study.model).values())
         key = (present, frozenset(epochs.items()), buffers)
         if key not in self._answers:
@@ -97,14 +97,14 @@ class Rewinder:
         return dict(self._answers[key])
 
     def accuracies_at(self, epoch: int) -> dict[str, float]:
-        """Accuracy of each group with the whole checkpoint of an epoch, buffers included."""
+        """Accuracy of each group at the whole checkpoint of an epoch, buffers included."""
         return self.accuracies_of(self._state_at(epoch))
 
     @torch.no_grad()
     def accuracies_of(self, state: Mapping[str, Tensor]) -> dict[str, float]:
         """Accuracy of each group with these parameters and buffers."""
         study, right = self.study, []
-        # Buffers are copied, for a model that counts its calls.
+        # Copied, since a model may change its buffers, a counter of its calls for example.
         buffers = {name for name, _ in study.model.named_buffers()}
         state = {name: t.clone() if name in buffers else t for name, t in state.items()}
         for examples in self.examples.split(_BATCH):
@@ -133,12 +133,12 @@ class Rewinder:
 
 
 def check_epochs(study: Study, epochs: Sequence[int] | None = None) -> tuple[int, ...]:
-    """The epochs asked for, all unless given, or one sentence on what the study has.
+    """The given epochs, or by default all that have a checkpoint.
 
     Raises
     ------
     ValueError
-        If the study has no checkpoints, or not of such an epoch.
+        If the study has no checkpoints, or none of a given epoch.
     """
     known = sorted(study.checkpoints)
     if not known:
@@ -156,7 +156,7 @@ def check_epochs(study: Study, epochs: Sequence[int] | None = None) -> tuple[int
 
 
 def state_at(study: Study, epoch: int) -> dict[str, Tensor]:
-    """Parameters and buffers of a checkpoint, placed as the model's own are.
+    """Parameters and buffers of a checkpoint, on the devices of the model's own.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Layer rewinding: what a network still knows with the weights of one layer put back in time."""
+"""Layer rewinding: what a network still knows with one layer rewound to an earlier epoch."""
 
 from __future__ import annotations
 
@@ -24,19 +24,22 @@ SOURCE = "Maini et al. 2023 (arXiv:2307.09542), layer rewinding"
 
 @dataclass(frozen=True, eq=False)
 class Rewinding:
-    """Accuracy of each group of a study with one layer put back to one epoch.
+    """Accuracy of each group of a study with one layer rewound to one epoch.
 
     Attributes
     ----------
-    layers : tuple of str, ``L`` of them
-    epochs : tuple of int, ``E`` of them
-    groups : tuple of str, ``G`` of them
+    layers : tuple of str
+        ``L`` of them.
+    epochs : tuple of int
+        ``E`` of them.
+    groups : tuple of str
+        ``G`` of them.
     parameters, with_buffers : float64 ``[L, E, G]``
-        Accuracy with the layer's parameters put back; with its batch-norm statistics as well.
+        Accuracy with the layer's parameters rewound; with its batch-norm statistics as well.
     final : float64 ``[G]``
-        Nothing put back.
+        With nothing rewound.
     checkpoints : float64 ``[E, G]``
-        Everything put back: the network as it was.
+        With everything rewound: the network as it was at that epoch.
     """
 
     layers: tuple[str, ...]
@@ -49,7 +52,7 @@ class Rewinding:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a layer, epoch and group: accuracy without and with buffers, and what was."""
+        """One row per layer, epoch and group: accuracy without and with buffers, and references."""
         import pandas as pd
 
         index = pd.MultiIndex.from_product(
@@ -66,17 +69,19 @@ class Rewinding:
         return frame
 
     def at(self, epoch: int, *, buffers: bool = False) -> pd.DataFrame:
-        """One row a layer, one column a group, at one epoch.
+        """One row per layer, one column per group, at one epoch.
 
         Raises
         ------
         ValueError
-            If this epoch was not asked for.
+            If layers were not rewound to this epoch.
         """
         import pandas as pd
 
         if epoch not in self.epochs:
-            raise ValueError(f"epoch {epoch} is not among {', '.join(map(str, self.epochs))}.")
+            raise ValueError(
+                f"epoch {epoch} is not among the epochs {', '.join(map(str, self.epochs))}."
+            )
         table = self.with_buffers if buffers else self.parameters
         index = pd.Index(self.layers, name="layer")
         return pd.DataFrame(
@@ -93,7 +98,7 @@ class Rewinding:
         table = self.at(self.epochs[0]).round(3).to_string()
         return (
             f"layer rewinding of {len(self.layers)} layers to {len(self.epochs)} epochs; "
-            f"parameters put back to epoch {self.epochs[0]}:\n{table}\nsource: {SOURCE}"
+            f"parameters rewound to epoch {self.epochs[0]}:\n{table}\nsource: {SOURCE}"
         )
 
 
@@ -105,12 +110,12 @@ def layer_rewinding(
     examples: Tensor | None = None,
     progress: bool = True,
 ) -> Rewinding:
-    """Put the parameters of one layer after the other back to each epoch, and read the accuracies.
+    """Rewind the parameters of one layer at a time to each epoch, and measure the accuracies.
 
-    All else stays as it is after training; batch-norm statistics, too, in the released code and in
-    ``parameters`` here. ``with_buffers`` puts the layer's own back with it: the two tell apart
-    what the weights hold from what the statistics no longer fit. The null of a value is the same
-    layer at other epochs, and the network as it was at that epoch.
+    Everything else stays as trained, in the released code and in ``parameters`` here including the
+    batch-norm statistics. ``with_buffers`` rewinds the layer's own statistics, too: the two
+    separate what the weights hold from statistics that no longer match. As a null, compare with the
+    same layer at other epochs, and with the network as it was at that epoch.
 
     Parameters
     ----------
@@ -119,14 +124,14 @@ def layer_rewinding(
     layers : mapping, optional
         As in ``layer_groups``.
     epochs : sequence of int, optional
-        All checkpoints unless given.
+        All checkpoints by default.
     examples : int64 ``[n]``, optional
-        What to read the accuracies on; all unless given.
+        Examples to evaluate; all by default.
 
     Raises
     ------
     ValueError
-        If there are no checkpoints, an epoch has none, or one is of another architecture.
+        If the study has no checkpoints or none of an epoch, or one is of another architecture.
 
     Examples
     --------
@@ -145,16 +150,18 @@ def layer_rewinding(
     wanted = check_epochs(study, epochs)
     names = tuple(rewinder.accuracies({}))
 
-    def row(found: Mapping[str, float]) -> list[float]:
-        return [found[name] for name in names]
+    def row(accuracies: Mapping[str, float]) -> list[float]:
+        return [accuracies[name] for name in names]
 
     table = []
     for name in slow(tuple(rewinder.groups), "layer rewinding", progress=progress):
         for epoch in wanted:
-            plain = row(rewinder.accuracies({name: epoch}))
+            without = row(rewinder.accuracies({name: epoch}))
             has_buffers = bool(rewinder.groups[name].buffers)
-            whole = row(rewinder.accuracies({name: epoch}, buffers=True)) if has_buffers else plain
-            table.append([plain, whole])
+            with_buffers = (
+                row(rewinder.accuracies({name: epoch}, buffers=True)) if has_buffers else without
+            )
+            table.append([without, with_buffers])
     shape = (len(rewinder.groups), len(wanted), 2, len(names))
     values = np.array(table, float).reshape(shape)
     return Rewinding(

@@ -136,7 +136,7 @@ def test_bad_input_gets_one_sentence(digits: mv.Study) -> None:
         prediction_depth(digits, some, k=3, layers=["conv9"])
     with pytest.raises(ValueError, match="layers is empty"):
         prediction_depth(digits, some, k=3, layers=[])
-    with pytest.raises(ValueError, match="names an example twice"):
+    with pytest.raises(ValueError, match="contains an example twice"):
         prediction_depth(digits, some, support=torch.tensor([1, 2, 2, 3, 4]), k=3)
     with pytest.raises(ValueError, match="examples names 1797"):
         prediction_depth(digits, torch.tensor([1797]), k=3)

@@ -122,7 +122,7 @@ def test_bad_tables_get_one_sentence() -> None:
         cumulative_loss(losses)
     with pytest.raises(ValueError, match="margins of row 1, column 2 is nan"):
         area_under_margin(losses)
-    with pytest.raises(ValueError, match="give one index a column"):
+    with pytest.raises(ValueError, match="give one index per column"):
         forgetting_events(torch.ones(3, 4).bool(), examples=torch.arange(3))
-    with pytest.raises(ValueError, match="give one index a column"):
+    with pytest.raises(ValueError, match="give one index per column"):
         forgetting_events(torch.ones(3, 4).bool(), examples=torch.rand(4))

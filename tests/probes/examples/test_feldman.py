@@ -211,7 +211,7 @@ def test_bad_tables_get_one_sentence() -> None:
         feldman.influence(good, good[:3])
     with pytest.raises(ValueError, match="the same trainings and examples"):
         feldman.memorization(good, good[:, :2])
-    with pytest.raises(ValueError, match="can't be halved"):
+    with pytest.raises(ValueError, match="too few to halve"):
         feldman.split_half(good[:3], good[:3])
     study = study_of([0.0, 1.0, 2.0], [0, 1, 0], test=1)
     with pytest.raises(ValueError, match="example 2, which is not in the pool"):

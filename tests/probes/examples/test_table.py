@@ -153,18 +153,18 @@ def test_rank_correlations_are_scipys_on_all_and_on_clean_ones(study: mv.Study) 
 
 def test_bad_scores_get_one_sentence(study: mv.Study) -> None:
     loss = score("loss", np.arange(3.0))
-    with pytest.raises(ValueError, match="there are no scores"):
+    with pytest.raises(ValueError, match="scores is empty"):
         example_table(study, [])
     with pytest.raises(ValueError, match="two scores have the name 'loss'"):
         example_table(study, [loss, loss])
-    with pytest.raises(ValueError, match="names an example twice or one outside"):
+    with pytest.raises(ValueError, match="contains an example twice or one outside"):
         example_table(study, [score("loss", np.arange(2.0), np.array([1, 1]))])
-    with pytest.raises(ValueError, match="names an example twice or one outside"):
+    with pytest.raises(ValueError, match="contains an example twice or one outside"):
         example_table(study, [score("loss", np.arange(1.0), np.array([N]))])
     units = mv.Scores("effect", "logits", np.ones(1), units=(mv.Unit("fc", 0),))
-    with pytest.raises(ValueError, match="'effect' scores units"):
+    with pytest.raises(ValueError, match="'effect' is over units"):
         example_table(study, [units])
-    with pytest.raises(ValueError, match="'effect' scores units"):
+    with pytest.raises(ValueError, match="'effect' is over units"):
         plots.distribution(units, study)
     with pytest.raises(ValueError, match="reference 'depth' is not among the scores"):
         agreement(study, [loss], reference="depth")

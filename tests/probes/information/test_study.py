@@ -159,7 +159,7 @@ def test_dead_units_are_counted_apart(perceptron):
     assert found.constant[dead] and found.values[dead] == 0
     assert found.mean == pytest.approx(found.values[~found.constant].mean())
     assert found.by_layer.loc["0", "constant"] >= 1
-    assert f"{found.constant.sum()} of 18 units constant" in repr(found)
+    assert f"{found.constant.sum()} of 18 units are constant" in repr(found)
     pairs = pair_information(perceptron, progress=False)
     live = 18 - int(pairs.constant.sum())
     assert pairs.constant[dead] and len(pairs.pairs()) == live * (live - 1) // 2
@@ -274,19 +274,19 @@ def test_figures_are_drawn(perceptron, tmp_path):
 def test_bad_input_gets_one_sentence(perceptron, inputs):
     cases = [
         (lambda: entropy(perceptron, bins=500), "300 examples for 500 bins"),
-        (lambda: entropy(perceptron, where="at"), "read activations 'after' or 'before'"),
-        (lambda: entropy(perceptron, edges="own"), "no edges 'own'; choose from global"),
+        (lambda: entropy(perceptron, where="at"), "use 'after' or 'before'"),
+        (lambda: entropy(perceptron, edges="own"), "edges is 'own'; choose from global"),
         (lambda: pair_information(perceptron, estimator="knn"), "choose from binned, ksg"),
         (lambda: pair_information(perceptron, per_layer=0), "at least 1 unit of each layer"),
         (
             lambda: pair_information(perceptron, ["0"], per_layer=1),
-            "one unit, and a pair needs two",
+            "only one unit, but a pair needs two",
         ),
-        (lambda: rank_models({"a": 1, "b": 2}, {"a": 1, "b": 2}), "three models or more"),
+        (lambda: rank_models({"a": 1, "b": 2}, {"a": 1, "b": 2}), "same models, at least three"),
         (lambda: rank_models(dict.fromkeys("abc", 1), dict.fromkeys("abc", 2)), "the same for all"),
         (
             lambda: entropy(perceptron, ["0"], initial=lambda _: linear(torch.ones(3, UNITS + 1))),
-            "initial gave a network of 3 units where the study's has 12",
+            "initial returned a network of 3 units, but the study's has 12",
         ),
     ]
     for call, words in cases:
@@ -317,7 +317,9 @@ def test_a_model_that_cannot_be_drawn_anew(inputs):
             return self.head(self.fc(x * self.scale))
 
     study = mv.Study(Own().eval(), inputs, torch.zeros(N), {"all": range(N)})
-    with pytest.raises(ValueError, match="module 'model' does not say how .* give initial="):
+    with pytest.raises(
+        ValueError, match="module 'model' has no reset_parameters, .* give initial="
+    ):
         entropy(study, progress=False)
     assert entropy(study, null_draws=0, progress=False).null is None
     found = entropy(study, initial=lambda seed: Own().eval(), null_draws=1, progress=False)

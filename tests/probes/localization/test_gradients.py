@@ -232,9 +232,9 @@ def test_bad_input_gets_one_sentence() -> None:
         with pytest.raises(ValueError, match="give a bool mask"):
             EpochGradients(model, wrong)
     loss = EpochGradients(model, torch.arange(4) < 1)
-    with pytest.raises(ValueError, match="no epoch was closed yet"):
+    with pytest.raises(ValueError, match="no epoch has been closed"):
         loss.result()
-    with pytest.raises(ValueError, match="ids run from 2 to 4, and noisy marks 4 examples"):
+    with pytest.raises(ValueError, match="ids run from 2 to 4, but noisy covers 4 examples"):
         loss(torch.zeros(2, 2), torch.zeros(2).long(), torch.tensor([2, 4]))
     with pytest.raises(ValueError, match="has no checkpoints"):
         gradient_accounting(study(checkpoints={}))

@@ -208,7 +208,7 @@ def test_rewinding_has_a_table_and_a_figure(trained: mv.Study) -> None:
     assert len(found.plot().axes) == 3
     assert found.plot(buffers=True)._repr_png_().startswith(b"\x89PNG")
     assert "layer rewinding of 3 layers" in repr(found)
-    with pytest.raises(ValueError, match="epoch 3 is not among 0, 8"):
+    with pytest.raises(ValueError, match="epoch 3 is not among the epochs 0, 8"):
         found.at(3)
     few = layer_rewinding(trained, epochs=[0], examples=torch.arange(5, 20), progress=False)
     assert few.groups == ("memorized", "clean")
@@ -301,7 +301,7 @@ def test_retraining_has_a_table_and_a_figure(trained: mv.Study) -> None:
 
 
 def test_bad_input_gets_one_sentence(trained: mv.Study) -> None:
-    with pytest.raises(KeyError, match="no module or parameter 'conv9' in this model; the nearest"):
+    with pytest.raises(KeyError, match="no module or parameter 'conv9'; the closest"):
         layer_groups(net(), {"a": "conv9"})
     with pytest.raises(ValueError, match="'relu' has no parameters"):
         layer_groups(net(), {"relu": "2"})

@@ -1,4 +1,4 @@
-"""The fewest units that flip one example (Maini et al. 2023, 4.3)."""
+"""Critical units: the fewest units that flip an example (Maini et al. 2023, section 4.3)."""
 
 from ._critical_units import Method as Method
 from ._critical_units import critical_units as critical_units

@@ -1,4 +1,4 @@
-"""Critical units: how many units, and which, must be ablated to flip one example."""
+"""Critical units: which units, and how many, must be ablated to flip an example."""
 
 from __future__ import annotations
 
@@ -38,49 +38,54 @@ def critical_units(
     seed: int = 0,
     progress: bool = True,
 ) -> CriticalUnits:
-    """Ablate unit after unit, the most critical of all layers first, until an example flips.
+    """Ablate one unit after another, the most critical of all layers first, until an example flips.
 
-    To first order, as published: a batch of reference examples and the example, each as a few
-    noisy copies that are judged by their mean output (so that the search does not find adversarial
-    directions); the objective is the reference's mean loss minus the example's; the unit whose
-    sum of weight × gradient lowers it most is ablated, and so on. Exactly: ``greedy`` over sets,
-    on margins, without noise.
+    The first-order search, as published, takes a batch of reference examples and the example, each
+    as a few noisy copies judged by their mean output (so that the search does not find adversarial
+    directions). The objective is the reference's mean loss minus the example's; each step ablates
+    the unit whose sum of weight × gradient lowers it most. The exact search is ``greedy`` over
+    sets, on margins, without noise.
 
     Parameters
     ----------
     study : Study
     examples : int64 ``[k]``, optional
-        Drawn from the study's first and second group, ``per_group`` of each, unless given.
+        By default ``per_group`` examples drawn from each of the study's first two groups.
     how : str or Intervention
-        ``"filter"`` (the unit's weights become 0) is published; ``"zero"`` ablates the unit.
-        Through a batch norm they differ, and so do the counts.
+        ``"filter"``, as published, sets the unit's weights to 0; ``"zero"`` ablates the unit. With
+        batch norm the two differ, and so do the counts.
     method : {"first-order", "exact"}
-    units : UnitSet or text, optional
-        Where to search; all units but those of the output layer unless given.
+    units : UnitSet or str, optional
+        Units to search; by default all except those of the output layer.
     cap : int
-        Most units; an example that takes more is not flipped.
+        Most units to ablate; an example that needs more counts as not flipped.
     reference : int
-        Size of the batch, the example in it; drawn from the first and second group.
+        Size of the batch, including the example; drawn from the first two groups.
     copies, noise : int, float
-        Noisy copies, and the norm of the noise over the batch relative to the batch's. 0 copies
-        for none. Used by the first-order search and the random order.
+        Number of noisy copies (0 for no noise), and the norm of the noise relative to that of the
+        batch. Used by the first-order search and the random order.
     on : {"loss", "margin"}
-        The example's part of the first-order objective; the slope of a loss near zero vanishes.
+        The example's term in the first-order objective; the gradient of a loss near zero vanishes.
     budget : int
-        Exact evaluations a unit, of the exact search.
+        Exact evaluations per unit of the exact search.
     random_draws, seed : int
-        Random orders, the control; what draws them, the batches and the noise.
+        Number of random orders, the control, and the seed of these, the batches and the noise.
+
+    Returns
+    -------
+    CriticalUnits
 
     Raises
     ------
     ValueError
-        On an unknown method, a size that does not fit, or inputs that no noise fits.
+        If an option is unknown, a size is too small, or the inputs are not floating-point and
+        ``copies`` is not 0.
 
     Notes
     -----
-    In the released code each entry of a batch norm or linear layer is a unit of its own, there is
-    no cap, and the path without noise raises. Here a unit is a channel or a feature; one draw of
-    batch and noise serves all steps of an example.
+    In the released code each entry of a batch norm or linear layer counts as a unit, there is no
+    cap, and running without noise raises an error. Here a unit is a channel or a feature; one draw
+    of batch and noise serves all steps of an example.
 
     Examples
     --------
@@ -99,19 +104,25 @@ def critical_units(
     replay = Replay(study, memory=0)
     known = list(replay.check(units)) if units is not None else default_units(replay.layers)
     right = _right(replay, replay.clean)
-    found, flipped, after = [], [], []
+    critical, flipped, right_after = [], [], []
     for example in slow(chosen.tolist(), "critical units", progress=progress):
         batch = _batch(pool, example, reference, generator)
         if method == "exact":
-            mine, done = exact_search(study, UnitSet(known), kind, batch, cap=cap, budget=budget)
+            units_taken, did_flip = exact_search(
+                study, UnitSet(known), kind, batch, cap=cap, budget=budget
+            )
         else:
             noisy = NoisyBatch.of(study, batch, copies, noise, generator)
-            mine, done = first_order_search(replay, known, kind, noisy, on=on, cap=cap)
-        found.append(mine)
-        flipped.append(done)
-        after.append(_right(replay, replay.outputs(UnitSet(mine), kind)) if mine else right)
+            units_taken, did_flip = first_order_search(replay, known, kind, noisy, on=on, cap=cap)
+        critical.append(units_taken)
+        flipped.append(did_flip)
+        right_after.append(
+            _right(replay, replay.outputs(UnitSet(units_taken), kind)) if units_taken else right
+        )
     retained = {
-        name: np.array([_accuracy(r, mask, i) for r, i in zip(after, chosen.tolist(), strict=True)])
+        name: np.array(
+            [_accuracy(r, mask, i) for r, i in zip(right_after, chosen.tolist(), strict=True)]
+        )
         for name, mask in study.groups.items()
     }
     alone = NoisyBatch.of(study, chosen, copies, noise, generator)
@@ -119,12 +130,12 @@ def critical_units(
         replay, known, kind, alone, draws=random_draws, seed=seed, progress=progress
     )
     return CriticalUnits(
-        study, chosen, tuple(found), np.array(flipped), retained, random, str(kind), method
+        study, chosen, tuple(critical), np.array(flipped), retained, random, str(kind), method
     )
 
 
 def _batch(pool: Tensor, example: int, size: int, generator: torch.Generator) -> Tensor:
-    """The example, then as many others of the pool as fit."""
+    """The example, followed by others of the pool, at most ``size`` in all."""
     others = pool[pool != example]
     drawn = torch.randperm(len(others), generator=generator)[: size - 1]
     return torch.cat([torch.tensor([example]), others[drawn]])
@@ -132,7 +143,7 @@ def _batch(pool: Tensor, example: int, size: int, generator: torch.Generator) ->
 
 def _drawn(study: Study, per_group: int, generator: torch.Generator) -> Tensor:
     if per_group < 1:
-        raise ValueError(f"per_group is {per_group}; search for one example of each at least.")
+        raise ValueError(f"per_group is {per_group}; search for at least 1 example of each group.")
     parts = []
     for name in default_groups(study, None, None):
         if name:
@@ -161,9 +172,11 @@ def _check(
     if on not in ("loss", "margin"):
         raise ValueError(f"on is {on!r}; use 'loss' or 'margin'.")
     if kind.needs == "donor":
-        raise ValueError(f"{kind} takes another example's value each time; use 'filter' or 'zero'.")
+        raise ValueError(
+            f"how is {kind}, which depends on another example each time; use 'filter' or 'zero'."
+        )
     if min(cap, reference, budget) < 1 or copies < 0:
         raise ValueError(
-            f"cap, reference and budget must be at least 1 and copies not below 0, but got "
-            f"{cap}, {reference}, {budget} and {copies}."
+            f"cap, reference and budget must be at least 1 and copies at least 0; got {cap}, "
+            f"{reference}, {budget} and {copies}."
         )

@@ -1,4 +1,4 @@
-"""The search for the fewest units that flip one example: to first order, exactly, at random."""
+"""Searches for the fewest units that flip an example: first-order, exact, and random order."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from memviz.tasks.task import Inputs
 from memviz.units import Unit, UnitSet
 
 Objective = Literal["loss", "margin"]
-_FIRST_SIZE = 4  # of the exact search's sets; twice as many where these do not flip it
+_FIRST_SIZE = 4  # first size of the exact search's sets; doubled until the example flips
 
 
 @dataclass(frozen=True, eq=False)
 class NoisyBatch:
-    """Examples, each as several copies with a little noise, judged by their mean output.
+    """Examples, each as several slightly noisy copies, judged by their mean output.
 
     Attributes
     ----------
@@ -39,19 +39,21 @@ class NoisyBatch:
     def of(
         cls, study: Study, examples: Tensor, copies: int, noise: float, generator: torch.Generator
     ) -> NoisyBatch:
-        """Copies with Gaussian noise, whose norm over the batch is ``noise`` of the batch's norm.
+        """Copies with Gaussian noise, whose norm over the batch is ``noise`` times the batch's.
 
         Raises
         ------
         ValueError
-            If there is nothing to add noise to.
+            If no input is floating-point.
         """
         inputs = study.batch(examples)
         if copies == 0:
             return cls(examples, (inputs,))
         values = inputs.values() if isinstance(inputs, Mapping) else [inputs]
         if not any(value.is_floating_point() for value in values):
-            raise ValueError("these inputs are not floating-point, so no noise fits; use copies=0.")
+            raise ValueError(
+                "the inputs are not floating-point, so noise cannot be added; use copies=0."
+            )
 
         def noisy(value: Tensor) -> Tensor:
             if not value.is_floating_point():
@@ -63,12 +65,12 @@ class NoisyBatch:
         return cls(examples, tuple(_each(inputs, noisy) for _ in range(copies)))
 
     def few(self, positions: Tensor) -> NoisyBatch:
-        """Some of the examples, by their position."""
+        """The examples at these positions."""
         copies = tuple(_each(copy, lambda value: value[positions]) for copy in self.copies)
         return NoisyBatch(self.examples[positions], copies)
 
     def outputs(self, replay: Replay, edits: Sequence[Edit]) -> Tensor:
-        """Mean output of each example's copies with these edits, ``[b, ...]``."""
+        """Mean output of each example's copies under these edits, ``[b, ...]``."""
         study = replay.study
         passes = (run_edited(replay.trace, edits, study.call(copy)) for copy in self.copies)
         mean: Tensor = torch.stack([study.task.outputs(raw) for raw in passes]).mean(0)
@@ -90,24 +92,25 @@ def first_order_search(
 ) -> tuple[tuple[Unit, ...], bool]:
     """Ablate the unit that lowers the objective most to first order, until the example flips.
 
-    The example is the batch's first; the others are the reference that is to be kept.
+    The example is the batch's first; the others are the reference, which should stay right.
 
     Returns
     -------
-    found : tuple of Unit, in the order they were taken
+    ablated : tuple of Unit
+        In the order they were ablated.
     flipped : bool
-        False where the cap was reached, or no unit is left that does anything.
+        False if the cap was reached, or no remaining unit has an effect.
     """
-    found: list[Unit] = []
+    ablated: list[Unit] = []
     while True:
-        scores, margin = objective_drops(replay, units, kind, batch, UnitSet(found), on=on)
+        scores, margin = objective_drops(replay, units, kind, batch, UnitSet(ablated), on=on)
         if margin <= 0:
-            return tuple(found), True
-        scores[[k for k, unit in enumerate(units) if unit in found]] = -torch.inf
+            return tuple(ablated), True
+        scores[[k for k, unit in enumerate(units) if unit in ablated]] = -torch.inf
         best = int(scores.argmax())
-        if len(found) == cap or scores[best] == -torch.inf:
-            return tuple(found), False
-        found.append(units[best])
+        if len(ablated) == cap or scores[best] == -torch.inf:
+            return tuple(ablated), False
+        ablated.append(units[best])
 
 
 def objective_drops(
@@ -119,7 +122,7 @@ def objective_drops(
     *,
     on: Objective = "loss",
 ) -> tuple[Tensor, float]:
-    """First-order drop of the objective by each unit, and the example's present margin.
+    """First-order drop of the objective for each unit, and the example's current margin.
 
     The objective is that of Maini et al. (2023): the summed loss of the reference examples over
     the size of the batch, minus the loss of the example (the batch's first); with ``on="margin"``
@@ -130,7 +133,7 @@ def objective_drops(
     Returns
     -------
     drops : float32 ``[units]``
-        −inf for a unit that does nothing to any example of the batch: dead, or ablated before.
+        −inf for a unit without effect on any example of the batch: dead, or already ablated.
     margin : float
     """
     wanted = UnitSet(units)
@@ -150,9 +153,9 @@ def objective_drops(
             losses = replay.study.task.loss(outputs, labels)
             value = losses[int(first) :].sum() / len(batch.examples)
             if first:
-                mine = replay.study.task.margin(outputs[:1], labels[:1]).sum()
-                margin = float(mine.detach())
-                value = value + (mine if on == "margin" else -losses[0])
+                example_margin = replay.study.task.margin(outputs[:1], labels[:1]).sum()
+                margin = float(example_margin.detach())
+                value = value + (example_margin if on == "margin" else -losses[0])
             passed = [activation for _, _, activation, _ in kept]
             slopes = torch.autograd.grad(value, passed, allow_unused=True)
         for (name, edit, _, step), slope in zip(kept, slopes, strict=True):
@@ -162,17 +165,19 @@ def objective_drops(
                 total[name] -= _by_unit(product, edit)[ids]
     for name, drops in total.items():
         drops[~alive[name]] = -torch.inf
-    place = {name: dict(zip(ids, total[name], strict=True)) for name, ids in wanted.layers.items()}
-    return torch.stack([place[unit.layer][unit.index] for unit in units]), margin
+    drop_of = {
+        name: dict(zip(ids, total[name], strict=True)) for name, ids in wanted.layers.items()
+    }
+    return torch.stack([drop_of[unit.layer][unit.index] for unit in units]), margin
 
 
 def exact_search(
     study: Study, units: UnitSet, kind: Intervention, examples: Tensor, *, cap: int, budget: int
 ) -> tuple[tuple[Unit, ...], bool]:
-    """Grow a set by what ablating it as a whole does to margins, until the first example flips.
+    """Grow a set of units by the exact effect of ablating it, until the first example flips.
 
-    The search is ``memviz.engine.sets``: the margin drop of the example minus the mean drop of
-    the reference examples, evaluated exactly for ``budget`` additions a unit.
+    This is the greedy search of ``memviz.engine.sets``, on the margin drop of the example minus the
+    mean drop of the reference examples, with ``budget`` exact evaluations per unit.
     """
     is_example = torch.arange(len(examples)) == 0
     groups = {"example": is_example, "reference": ~is_example}
@@ -216,22 +221,23 @@ def random_order_counts(
 
     Returns
     -------
-    float64 ``[draws, b]``; inf where all units together do not flip it.
+    float64 ``[draws, b]``
+        inf if all units together do not flip the example.
     """
     counts = np.full((draws, len(batch.examples)), np.inf)
     trace = replay.trace
     for draw in slow(range(draws), "random order", progress=progress):
         generator = torch.Generator().manual_seed(seed + draw)
         order = [units[k] for k in torch.randperm(len(units), generator=generator).tolist()]
-        left = torch.arange(len(batch.examples))
+        remaining = torch.arange(len(batch.examples))
         for count in range(len(order) + 1):
-            part = batch.few(left)
+            part = batch.few(remaining)
             with undisturbed(random=trace.random, counting=trace.counting):
                 outputs = part.outputs(replay, replay.edits(0, UnitSet(order[:count]), kind))
             flipped = replay.study.task.margin(outputs, part.labels(replay.study)).cpu() <= 0
-            counts[draw, left[flipped].numpy()] = count
-            left = left[~flipped]
-            if len(left) == 0:
+            counts[draw, remaining[flipped].numpy()] = count
+            remaining = remaining[~flipped]
+            if len(remaining) == 0:
                 break
     return counts
 
@@ -242,28 +248,28 @@ def _kept_at(
     kind: Intervention,
     kept: list[tuple[str, Edit, Tensor, Tensor]],
 ) -> list[Edit]:
-    """Edits that change nothing but keep each activation, and the step to its replacement."""
+    """Edits that only record each activation and the step to its replacement."""
     changes = replay.edits(0, wanted, kind)
-    found: list[Edit] = []
+    edits: list[Edit] = []
 
     def keep(name: str, edit: Edit) -> Edit:
         def change(value: Tensor) -> Tensor:
             step = (edit.change(value) - value).detach()
             passed = value if value.requires_grad else value.detach().requires_grad_()
             kept.append((name, edit, passed, step))
-            return passed.clone()  # a later in-place call must not reach the kept one
+            return passed.clone()  # a later in-place call must not change the recorded one
 
         return Edit(edit.site, change)
 
     for name in wanted.layers:
         located = replay.located[name]
         count = len(located.filter_sites if kind.at == "filter" else located.unit_sites)
-        found += [keep(name, changes[len(found) + k]) for k in range(count)]
-    return found
+        edits += [keep(name, changes[len(edits) + k]) for k in range(count)]
+    return edits
 
 
 def _by_unit(product: Tensor, edit: Edit) -> Tensor:
-    """Sum over examples, positions and a head's features, ``[units of the layer]``."""
+    """Sum over examples, positions and the features of a head, ``[units of the layer]``."""
     moved = product.movedim(edit.site.axis, -1)
     return moved.reshape(-1, moved.shape[-1] // edit.site.width, edit.site.width).sum((0, 2)).cpu()
 

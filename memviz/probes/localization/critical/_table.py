@@ -1,4 +1,4 @@
-"""What a search for critical units returns: the units of each example, and what they cost."""
+"""The result of a search for critical units: each example's units, and what they cost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOURCE = "Maini et al. 2023 (arXiv:2307.09542), greedy search for the units that
 
 @dataclass(eq=False)
 class CriticalUnits:
-    """The units that had to be ablated until each example no longer got its label.
+    """The units that had to be ablated to flip each example.
 
     Attributes
     ----------
@@ -30,15 +30,15 @@ class CriticalUnits:
     examples : int64 ``[k]``
         The study's indices.
     units : tuple of tuple of Unit
-        Of each example, in the order they were taken.
+        The units of each example, in the order they were ablated.
     flipped : bool ``[k]``
-        False where it was not flipped: the cap was reached, or nothing was left to ablate.
+        False if the cap was reached or no unit was left before the example flipped.
     retained : dict of group to float64 ``[k]``
-        Accuracy of the group, the example itself left out, with the example's units ablated.
+        Accuracy of the group, without the example itself, with the example's units ablated.
     random : float64 ``[draws, k]``
-        How many units in random order flip it (inf: not even all of them).
+        How many units in random order flip the example (inf if all together do not).
     how, method : str
-        The intervention, and whether units were ranked to first order or evaluated exactly.
+        The intervention, and whether the search was first-order or exact.
 
     Examples
     --------
@@ -47,8 +47,8 @@ class CriticalUnits:
     >>> groups = {"memorized": range(2), "clean": range(2, 6)}
     >>> study = Study(model.eval(), torch.randn(6, 4), torch.zeros(6), groups)
     >>> from memviz.probes.localization.critical import critical_units
-    >>> found = critical_units(study, torch.tensor([0, 3]), random_draws=2, progress=False)
-    >>> found.counts.shape, found.random.shape
+    >>> critical = critical_units(study, torch.tensor([0, 3]), random_draws=2, progress=False)
+    >>> critical.counts.shape, critical.random.shape
     ((2,), (2, 2))
     """
 
@@ -63,17 +63,16 @@ class CriticalUnits:
 
     @property
     def counts(self) -> np.ndarray:
-        """Units that flip each example, float64 ``[k]``; inf where it was not flipped."""
-        sizes = np.array([len(found) for found in self.units], float)
+        """Number of units that flip each example, float64 ``[k]``; inf if it did not flip."""
+        sizes = np.array([len(units) for units in self.units], float)
         return np.where(self.flipped, sizes, np.inf)
 
-    @property
     def scores(self) -> Scores:
-        """The counts as Scores over examples (NaN where not flipped), random order as their null.
+        """The counts as Scores over examples, NaN if not flipped; the null is random order.
 
-        A null draw in which all units did not flip an example counts all the units there are.
+        A null draw in which no number of units flips an example counts as all units.
         """
-        every = sum(layer.units for layer in layers(self.study) if not layer.is_output)
+        total = sum(layer.units for layer in layers(self.study) if not layer.is_output)
         return Scores(
             name="critical units",
             measure="units ablated until the example flips",
@@ -81,14 +80,14 @@ class CriticalUnits:
             examples=self.examples.numpy(),
             higher="held by more units",
             source=SOURCE,
-            null=Null("units ablated in random order", np.minimum(self.random, every))
+            null=Null("units ablated in random order", np.minimum(self.random, total))
             if len(self.random)
             else None,
         )
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row an example: its group, units, their number, and what else was lost."""
+        """One row per example: its group, units and their number, and the accuracy retained."""
         import pandas as pd
 
         columns = {
@@ -96,8 +95,8 @@ class CriticalUnits:
             "group": self._groups(),
             "count": self.counts,
             "flipped": self.flipped,
-            "units": [str(UnitSet(found)) for found in self.units],
-            "layers": [len({unit.layer for unit in found}) for found in self.units],
+            "units": [str(UnitSet(units)) for units in self.units],
+            "layers": [len({unit.layer for unit in units}) for units in self.units],
         }
         if len(self.random):
             columns["random"] = np.median(self.random, 0)
@@ -108,17 +107,17 @@ class CriticalUnits:
 
     @property
     def by_group(self) -> pd.DataFrame:
-        """One row a group: examples, median and quartiles of the counts, flipped, retained."""
+        """One row per group: examples, median and quartiles of the counts, flipped, retained."""
         frame = self.frame
         rows = {}
         for name in dict.fromkeys(frame["group"]):
-            mine = frame[frame["group"] == name]
-            low, median, high = np.quantile(mine["count"], [0.25, 0.5, 0.75], method="nearest")
-            row = {"n": len(mine), "median": median, "low": low, "high": high}
-            row["flipped"] = mine["flipped"].mean()
+            members = frame[frame["group"] == name]
+            low, median, high = np.quantile(members["count"], [0.25, 0.5, 0.75], method="nearest")
+            row = {"n": len(members), "median": median, "low": low, "high": high}
+            row["flipped"] = members["flipped"].mean()
             if len(self.random):
-                row["random median"] = np.median(self.random[:, mine.index])
-            row |= {key: mine[key].mean() for key in mine if key.startswith("retained ")}
+                row["random median"] = np.median(self.random[:, members.index])
+            row |= {key: members[key].mean() for key in members if key.startswith("retained ")}
             rows[name] = row
         import pandas as pd
 
@@ -126,16 +125,20 @@ class CriticalUnits:
 
     @property
     def by_layer(self) -> pd.DataFrame:
-        """One row a layer, one column a group: the layer's share of the group's units."""
+        """One row per layer, one column per group: the layer's share of the group's units."""
         import pandas as pd
 
         groups = self._groups()
         names = [layer.name for layer in layers(self.study) if not layer.is_output]
         shares = {}
         for group in dict.fromkeys(groups):
-            theirs = zip(groups, self.units, strict=True)
-            places = [unit.layer for mine, found in theirs if mine == group for unit in found]
-            shares[group] = [places.count(name) / max(len(places), 1) for name in names]
+            unit_layers = [
+                unit.layer
+                for name, units in zip(groups, self.units, strict=True)
+                if name == group
+                for unit in units
+            ]
+            shares[group] = [unit_layers.count(name) / max(len(unit_layers), 1) for name in names]
         return pd.DataFrame(shares, index=pd.Index(names, name="layer"))
 
     def plot(self) -> Figure:

@@ -315,13 +315,13 @@ def test_tables_scores_and_figure() -> None:
     assert found.by_group.loc["clean", "n"] == 3
     assert found.by_layer.sum().tolist() == pytest.approx([1, 1])
     assert list(found.by_layer.index) == ["0", "4"]
-    scores = found.scores
+    scores = found.scores()
     assert scores.null is not None and scores.null.values.shape == (2, 6)
     assert np.nanmax(scores.values) == found.counts[found.flipped].max()
     assert isinstance(found.plot(), matplotlib.figure.Figure)
     assert found.plot()._repr_png_().startswith(b"\x89PNG")
     assert "zero ablation flips an example, first-order search" in repr(found)
-    assert critical_units(small(), torch.tensor([1]), **ALONE).scores.null is None
+    assert critical_units(small(), torch.tensor([1]), **ALONE).scores().null is None
 
 
 def test_token_inputs_take_no_noise() -> None:
@@ -329,7 +329,9 @@ def test_token_inputs_take_no_noise() -> None:
                           nn.Linear(6, 3)).eval()  # fmt: skip
     study = mv.Study(model, torch.randint(0, 9, (8, 3)), torch.zeros(8),
                      {"memorized": [0], "clean": range(1, 8)})  # fmt: skip
-    with pytest.raises(ValueError, match="not floating-point, so no noise fits; use copies=0"):
+    with pytest.raises(
+        ValueError, match="not floating-point, so noise cannot be added; use copies=0"
+    ):
         critical_units(study, torch.tensor([0]), **ALONE)
     assert len(critical_units(study, torch.tensor([0]), copies=0, **ALONE).units) == 1
 
@@ -339,9 +341,9 @@ def test_token_inputs_take_no_noise() -> None:
     [
         ({"method": "fast"}, "method is 'fast'; use 'first-order' or 'exact'"),
         ({"on": "logit"}, "on is 'logit'; use 'loss' or 'margin'"),
-        ({"how": "resample"}, "takes another example's value"),
+        ({"how": "resample"}, "depends on another example each time"),
         ({"cap": 0}, "must be at least 1"),
-        ({"copies": -1}, "copies not below 0"),
+        ({"copies": -1}, "copies at least 0"),
         ({"per_group": 0}, "per_group is 0"),
         ({"examples": torch.tensor([99])}, "99"),
     ],
