@@ -39,7 +39,7 @@ class Layers(Protocol):
     """What the figure reads of LayerMem: ``P`` points, the candidates S_C and other subsets."""
 
     @property
-    def path(self) -> Sequence[Point]:
+    def points(self) -> Sequence[Point]:
         """``P`` of them."""
 
     @property
@@ -88,10 +88,10 @@ def layer_mem(result: Layers) -> Figure:
     >>> len(layer_mem(LayerMem(path, values, values)).axes)
     2
     """
-    figure = style.figure(max(7.2, 0.45 * len(result.path) + 4), 3.4)
+    figure = style.figure(max(7.2, 0.45 * len(result.points) + 4), 3.4)
     levels, gaps = figure.subplots(1, 2)
-    places = np.arange(len(result.path))
-    joins = np.array([point.kind == "join" for point in result.path])
+    places = np.arange(len(result.points))
+    joins = np.array([point.kind == "join" for point in result.points])
     for name, values in result.values.items():
         _line(levels, joins, values, result.errors[name], name, _WORDS[name])
     for name in result.values:

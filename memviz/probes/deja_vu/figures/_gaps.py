@@ -53,7 +53,7 @@ class TwoModels(Protocol):
     def aucg(self) -> float:
         """Area between the two curves."""
 
-    def figures(self, draws: int, seed: int) -> pd.DataFrame:
+    def summary(self, draws: int, seed: int) -> pd.DataFrame:
         """A row per gap: value, low, high; with held-out pairs also null, null low, null high."""
 
 
@@ -70,9 +70,9 @@ def gaps(result: TwoModels, draws: int = 1000, seed: int = 0) -> Figure:
     --------
     >>> import torch
     >>> from memviz.probes.deja_vu import Embedded, two_model_test
-    >>> one = Embedded(torch.eye(3), torch.eye(3))
-    >>> other = Embedded(torch.eye(3).flip(0), torch.eye(3))
-    >>> len(gaps(two_model_test(one, other, torch.eye(3) > 0, torch.eye(3) > 0, k=1)).axes)
+    >>> target = Embedded(torch.eye(3), torch.eye(3))
+    >>> reference = Embedded(torch.eye(3).flip(0), torch.eye(3))
+    >>> len(gaps(two_model_test(target, reference, torch.eye(3) > 0, torch.eye(3) > 0, k=1)).axes)
     2
     """
     figure = style.figure(7.6, 3.0)
@@ -84,7 +84,7 @@ def gaps(result: TwoModels, draws: int = 1000, seed: int = 0) -> Figure:
     legend(curves)
     curves.set_title(f"area between: AUCG {result.aucg:+.3f}", loc="left", fontsize=9)
     quiet(curves)
-    frame = result.figures(draws, seed)
+    frame = result.summary(draws, seed)
     places = np.arange(len(frame))
     _intervals(bars, places, frame["value"], frame["low"], frame["high"], TARGET, "o", "pairs")
     if "null" in frame:
@@ -177,7 +177,7 @@ def _intervals(
 
 
 def _logarithmic(axes: Axes, values: pd.Series) -> None:
-    """The values themselves as the marks of the axis."""
+    """A log axis with a tick at each value."""
     axes.set_xscale("log")
     axes.set_xticks(list(values), [str(value) for value in values])
     axes.minorticks_off()
