@@ -1,16 +1,17 @@
-"""The atlas: what each unit takes from each example, both clustered, the means beside."""
+"""The atlas: the effect of each unit on each example, clustered on both sides, with means."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
 
 from memviz.plots import style
-from memviz.plots.style import group_style
+from memviz.plots.style import group_style, is_dark
+
+from ._tree import cluster, draw_tree
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,17 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_NAMED = 60  # rows or columns that have room for a name each
+_NAMED = 60  # rows or columns with room for a name each
 _MOST_LAYERS = 24
-_QUICK = 500  # rows up to which the best order of a tree's leaves is searched
-
-
-@dataclass(frozen=True)
-class _Side:
-    """One clustered side: the chosen rows in drawing order, and the tree above them."""
-
-    chosen: np.ndarray
-    tree: np.ndarray
 
 
 class Unit(Protocol):
@@ -88,26 +80,25 @@ def atlas(
 ) -> Figure:
     """Units × examples, Ward-clustered on both sides, with the mean drop of each.
 
-    Shown are the examples, in equal shares of the groups, and the units whose changes have the
-    largest root mean square; the title says how many of how many. Units that are only estimated
-    are hatched.
+    Shown are the examples (equal shares of the groups) and the units with the largest changes, by
+    root mean square; the title says how many of how many. Estimated units are hatched.
 
     Parameters
     ----------
     effects : Swept
     table : float ``[U, n]``
-        The change of each example under the ablation of each unit; NaN where not known.
+        The change of each example under the ablation of each unit; NaN where unknown.
     sign : {-1, 1}
-        What makes a drop of a change.
+        Multiplies a change to make it a drop.
     measure : str
         What a drop is measured in.
     units, examples : int
-        How many at most.
+        How many to show at most.
 
     Raises
     ------
     ValueError
-        If fewer than one unit or example is asked for, or no unit has values.
+        If ``units`` or ``examples`` is below 1, or no unit has values.
     """
     if units < 1 or examples < 1:
         raise ValueError(f"{units} units × {examples} examples is nothing to draw; ask for more.")
@@ -117,7 +108,7 @@ def atlas(
     columns = _of_each_group(effects, _norms(table[known], 0), examples)
     rows = np.sort(_largest(known, _norms(table[:, columns], 1), units))
     values = sign * table[rows][:, columns].numpy()
-    by_unit, by_example = _cluster(values, rows), _cluster(values.T, columns)
+    by_unit, by_example = cluster(values, rows), cluster(values.T, columns)
     cells = sign * table[by_unit.chosen][:, by_example.chosen].numpy()
 
     figure = style.figure(9.5, 7.2)
@@ -126,11 +117,11 @@ def atlas(
     )
     heat = figure.add_subplot(grid[3, 2])
     share = {"sharex": heat}
-    _tree(figure.add_subplot(grid[0, 2], **share), by_example, upright=True)
+    draw_tree(figure.add_subplot(grid[0, 2], **share), by_example, upright=True)
     _means(figure.add_subplot(grid[1, 2], **share), cells.mean(0), upright=True)
     _groups(figure.add_subplot(grid[2, 2], **share), effects, by_example.chosen)
     share = {"sharey": heat}
-    _tree(figure.add_subplot(grid[3, 0], **share), by_unit, upright=False)
+    draw_tree(figure.add_subplot(grid[3, 0], **share), by_unit, upright=False)
     _layers(figure.add_subplot(grid[3, 1], **share), effects, by_unit.chosen)
     _means(figure.add_subplot(grid[3, 3], **share), cells.mean(1), upright=False)
     _heat(heat, cells, effects, by_unit.chosen, by_example.chosen)
@@ -152,7 +143,7 @@ def _largest(of: np.ndarray, norms: np.ndarray, k: int) -> np.ndarray:
 
 
 def _of_each_group(effects: Swept, norms: np.ndarray, k: int) -> np.ndarray:
-    """Columns with the largest norm; a group smaller than its share leaves room to the larger."""
+    """Columns with the largest norm; room that a small group leaves goes to the larger ones."""
     groups = [effects.members(name).numpy() for name in effects.study.groups]
     grouped = np.concatenate(groups)
     groups.append(np.setdiff1d(np.arange(len(norms)), grouped))
@@ -162,25 +153,6 @@ def _of_each_group(effects: Swept, norms: np.ndarray, k: int) -> np.ndarray:
         share = (k - sum(map(len, chosen))) // left
         chosen.append(_largest(groups[-left], norms, share))
     return np.sort(np.concatenate(chosen))
-
-
-def _cluster(values: np.ndarray, chosen: np.ndarray) -> _Side:
-    from scipy.cluster.hierarchy import leaves_list, linkage  # type: ignore[import-untyped]
-
-    if len(chosen) < 2:
-        return _Side(chosen, np.empty((0, 4, 2)))
-    merges = linkage(values, "ward", optimal_ordering=len(chosen) <= _QUICK)
-    order = leaves_list(merges)
-    place, height = np.empty(2 * len(order) - 1), np.zeros(2 * len(order) - 1)
-    place[order] = np.arange(len(order))
-    brackets = np.empty((len(merges), 4, 2))
-    # scipy's own drawing recurses, too deep for thousands of leaves.
-    for k, (one, two, distance, _) in enumerate(merges, len(order)):
-        pair = np.array([one, two], int)
-        brackets[k - len(order), :, 0] = place[pair].repeat(2)
-        brackets[k - len(order), :, 1] = [height[pair[0]], distance, distance, height[pair[1]]]
-        place[k], height[k] = place[pair].mean(), distance
-    return _Side(chosen[order], brackets)
 
 
 def _heat(
@@ -201,41 +173,24 @@ def _heat(
 
 
 def _map() -> Colormap:
-    """Blue to orange through the background, so that nothing looks like nothing."""
+    """Blue to orange through the background colour, so that no change cannot be seen."""
     from matplotlib.colors import LinearSegmentedColormap
 
     ends = ("#00334F", "#0072B2", "#FFFFFF", "#D55E00", "#6B2F00")
-    if _dark():
+    if is_dark():
         ends = ("#A6DAFF", "#0072B2", "#111111", "#D55E00", "#FFC89E")
     return LinearSegmentedColormap.from_list("atlas", ends)
 
 
-def _dark() -> bool:
-    from matplotlib import rcParams
-    from matplotlib.colors import to_rgb
-
-    return sum(to_rgb(rcParams["text.color"])) > 1.5
-
-
-def _tree(axes: Axes, side: _Side, *, upright: bool) -> None:
-    from matplotlib.collections import LineCollection
-
-    brackets = side.tree if upright else side.tree[:, :, ::-1]
-    axes.add_collection(LineCollection(list(brackets), colors=style.NULL, linewidths=0.5))
-    top = float(side.tree[:, :, 1].max(initial=0.0)) * 1.02 or 1.0
-    axes.set_ylim(0, top) if upright else axes.set_xlim(top, 0)
-    axes.set_axis_off()
-
-
 def _means(axes: Axes, means: np.ndarray, *, upright: bool) -> None:
-    edges, colour = np.arange(len(means) + 1) - 0.5, "#AEB6CC" if _dark() else "#4D556C"
+    edges, colour = np.arange(len(means) + 1) - 0.5, "#AEB6CC" if is_dark() else "#4D556C"
     way: Literal["vertical", "horizontal"] = "vertical" if upright else "horizontal"
     axes.stairs(means, edges, fill=True, color=colour, orientation=way)
     axes.tick_params(labelsize=6, labelbottom=not upright, labelleft=upright)
     axes.tick_params(axis="x" if upright else "y", length=0)
     axes.spines[["top", "right"]].set_visible(False)
-    say = axes.set_ylabel if upright else axes.set_xlabel
-    say("mean over\nthe units" if upright else "mean over\nthe examples", fontsize=7)
+    set_label = axes.set_ylabel if upright else axes.set_xlabel
+    set_label("mean over\nthe units" if upright else "mean over\nthe examples", fontsize=7)
 
 
 def _groups(axes: Axes, effects: Swept, columns: np.ndarray) -> None:
@@ -275,7 +230,7 @@ def _layers(axes: Axes, effects: Swept, rows: np.ndarray) -> None:
 def _lanes(
     axes: Axes, masks: Sequence[np.ndarray], colours: Sequence[str], *, upright: bool
 ) -> None:
-    """A lane for each set and a mark where a cell belongs to it: place tells it, colour helps."""
+    """A lane per set, with a mark at each cell that belongs to it: readable without colour."""
     from matplotlib.collections import PolyCollection
 
     along = 1 if upright else 0

@@ -26,18 +26,18 @@ def bars(
     null: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
     null_words: str = "",
 ) -> Figure:
-    """Bars in the order given, filled where exact, hatched where estimated, the null in grey.
+    """Bars in the order given: filled if exact, hatched if estimated, the null in grey.
 
     Parameters
     ----------
     labels : sequence of str, ``R`` of them
     values : float ``[R]``
     title, measure, along : str
-        Title, name of the upright axis and of the other one.
+        Title, label of the vertical axis and of the horizontal one.
     exact : bool ``[R]``, optional
-        All unless given.
+        All of them by default.
     null : three arrays, float ``[R]`` each, optional
-        Low end, mean and high end of the null.
+        Lower end, mean and upper end of the null.
     null_words : str
         What the null is.
 

@@ -39,17 +39,17 @@ class Curve(Protocol):
 
 
 def ablation_curve(curve: Curve) -> Figure:
-    """One study's curve; dashed lines and bands are as many random units."""
+    """One study's curve; dashed lines and bands: as many random units."""
     return ablation_curves([curve])
 
 
 def ablation_curves(curves: Sequence[Curve]) -> Figure:
-    """Mean of several studies' curves, each study a thin line; they must share counts and groups.
+    """Mean of several studies' curves, a thin line per study, with the same counts and groups.
 
     Raises
     ------
     ValueError
-        If they do not.
+        If the curves differ in counts or groups.
     """
     first = curves[0]
     if any(c.counts != first.counts or c.groups != first.groups for c in curves):

@@ -43,6 +43,14 @@ def legend(
         text.set_parse_math(False)
 
 
+def is_dark() -> bool:
+    """Whether figures are drawn on a dark background."""
+    from matplotlib import rcParams
+    from matplotlib.colors import to_rgb
+
+    return sum(to_rgb(rcParams["text.color"])) > 1.5
+
+
 def quiet(axes: Axes) -> None:
     """No box and a light grid: the data are the loudest marks."""
     axes.spines[["top", "right"]].set_visible(False)

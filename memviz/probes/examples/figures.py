@@ -1,4 +1,4 @@
-"""Figures of scores of examples: how alike they rank, what they find, how they are distributed."""
+"""Figures of scores over examples: rank correlations, agreement with the truth, distributions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memviz.plots import style
-from memviz.plots.style import NULL, group_style, quiet
+from memviz.plots.style import NULL, group_style, is_dark, quiet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,12 +23,12 @@ _BINS = 30
 
 
 def rank_correlations(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Each pair of scores' rank correlation, a panel a set of examples, the number in each cell.
+    """Rank correlation of each pair of scores, a panel per set of examples, a number per cell.
 
     Parameters
     ----------
     tables : mapping of title to DataFrame ``[scores, scores]``
-        As :func:`memviz.probes.examples.rank_correlations` gives it.
+        As :func:`memviz.probes.examples.rank_correlations` returns it.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def rank_correlations(tables: Mapping[str, pd.DataFrame]) -> Figure:
             ax=axes,
             vmin=-1,
             vmax=1,
-            cmap="icefire" if _dark() else "vlag",
+            cmap="icefire" if is_dark() else "vlag",
             annot=np.vectorize(_short)(table.to_numpy(float)),
             fmt="",
             annot_kws={"fontsize": 6.5},
@@ -74,12 +74,12 @@ def rank_correlations(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def agreement(table: pd.DataFrame) -> Figure:
-    """AUROC of each score with its bootstrap interval; in grey what a permuted truth gives.
+    """AUROC of each score with its bootstrap interval; grey, the AUROC with the truth permuted.
 
     Parameters
     ----------
     table : DataFrame
-        As :func:`memviz.probes.examples.agreement` gives it.
+        As :func:`memviz.probes.examples.agreement` returns it.
     """
     figure = style.figure(6.4, 0.3 * len(table) + 1.2)
     axes = figure.subplots()
@@ -109,18 +109,18 @@ def agreement(table: pd.DataFrame) -> Figure:
 
 
 def distribution(scores: Scores, study: Study) -> Figure:
-    """Number of examples by score in each group, logarithmic; dashed, where the null ends.
+    """Histogram of the scores of each group, on a log scale; dashed, the ends of the null.
 
     Parameters
     ----------
     scores : Scores
-        Of examples.
+        Over examples.
     study : Study
 
     Raises
     ------
     ValueError
-        If the scores are of units.
+        If the scores are over units.
 
     Examples
     --------
@@ -133,7 +133,7 @@ def distribution(scores: Scores, study: Study) -> Figure:
     1
     """
     if scores.examples is None:
-        raise ValueError(f"{scores.name!r} scores units; this figure is of examples.")
+        raise ValueError(f"{scores.name!r} is over units; give scores over examples.")
     known = ~np.isnan(scores.values)
     values, examples = scores.values[known], np.asarray(scores.examples)[known]
     present = {name: mask.numpy()[examples] for name, mask in study.groups.items()}
@@ -153,7 +153,7 @@ def distribution(scores: Scores, study: Study) -> Figure:
 
 def _group(axes: Axes, name: str, values: np.ndarray, ends: tuple[float, float]) -> None:
     colour = group_style(name)["color"]
-    # Most clean examples score nothing; the long tail shows on a logarithmic scale.
+    # Most clean examples score about 0; the long tail shows on a log scale only.
     axes.hist(values, bins=_BINS, range=ends, color=colour, alpha=0.85, log=True)
     axes.set_ylim(bottom=0.7)
     axes.axvline(float(values.mean()), color=colour, lw=1.2)
@@ -164,14 +164,7 @@ def _group(axes: Axes, name: str, values: np.ndarray, ends: tuple[float, float])
 
 
 def _short(value: float, digits: int = 2) -> str:
-    """Without the zero before the point, so that it fits into a cell."""
+    """The number without its leading zero, to fit into a cell."""
     if np.isnan(value):
         return "–"
     return f"{value:.{digits}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.{digits}f}"
-
-
-def _dark() -> bool:
-    from matplotlib import rcParams
-    from matplotlib.colors import to_rgb
-
-    return sum(to_rgb(rcParams["text.color"])) > 1.5
