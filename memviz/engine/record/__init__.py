@@ -1,4 +1,4 @@
-"""One forward pass, recorded, and run again with edits."""
+"""A forward pass, recorded, and replayed with edits."""
 
 from ._chunks import Chunked as Chunked
 from ._chunks import chunk_size as chunk_size

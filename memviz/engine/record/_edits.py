@@ -1,4 +1,4 @@
-"""Edits: what ablating some units changes in one recorded value."""
+"""Edits: how ablating some units changes one recorded value."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ def edit(site: Site, units: Sequence[int], kind: Intervention, reference: Tensor
         return value.index_copy(axis, chosen, part(value.index_select(axis, chosen), chosen, None))
 
     def part(value: Tensor, chosen: Tensor, rows: Tensor | None) -> Tensor:
-        instead = None
+        replacement = None
         if reference is not None:
             known = reference.to(value.device)
             by_row = rows if len(known) > 1 else None
             if chosen.dim() == 2 and by_row is None:
                 known = known.expand(len(value), *known.shape[1:])
-            instead = take(known, site.axis % value.dim(), chosen, by_row)
-        return kind.replace(value, instead).to(value.dtype)
+            replacement = take(known, site.axis % value.dim(), chosen, by_row)
+        return kind.replace(value, replacement).to(value.dtype)
 
     return Edit(site, change, (tuple(units), kind), features, part)
 
 
 def filter_reference(located: Located, site: Site, trace: Trace) -> Tensor | None:
-    """The bias that filter ablation leaves, shaped along the site's axis."""
+    """The bias that filter ablation leaves, along the site's axis; None without a bias."""
     if located.bias is None:
         return None
     return along(located.bias.detach(), site, trace.calls[site.call].output.dim())
 
 
 def along(values: Tensor, site: Site, rank: int) -> Tensor:
-    """One value a feature, shaped so that it lies along the site's axis."""
+    """One value per feature, shaped ``[1, features, 1, ...]`` along the site's axis."""
     shape = [1] * rank
     shape[site.axis] = -1
     return values.view(shape)
 
 
 def take(value: Tensor, axis: int, features: Tensor, rows: Tensor | None = None) -> Tensor:
-    """Some features of a recorded value, in some rows; per row where ``features`` is 2-D.
+    """Some features of a recorded value, in some rows; ``features`` ``[rows, K]`` differ by row.
 
     Examples
     --------
@@ -66,12 +66,12 @@ def take(value: Tensor, axis: int, features: Tensor, rows: Tensor | None = None)
     """
     if features.dim() == 1:
         if len(features) == 1 and value.device.type == "cpu":
-            # A view: gathering is slow where channels are last.
+            # A view: gathering is slow with channels last.
             chosen = value.narrow(axis, int(features), 1)
         else:
             chosen = value.index_select(axis, features)
         return chosen if rows is None else chosen.index_select(0, rows)
-    # Rows first would copy every feature of every row.
+    # One gather: taking the rows first would copy every feature of every row.
     front = value.movedim(axis, 1)
     where = torch.arange(len(features), device=value.device) if rows is None else rows
     return front[where[:, None], features].movedim(1, axis)

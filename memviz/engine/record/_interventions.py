@@ -1,4 +1,4 @@
-"""What an ablated unit's activation is replaced by."""
+"""Interventions: what replaces an ablated unit's activation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Intervention:
 
     ``at`` says where: ``"unit"`` is the activation after the normalization and non-linearity that
     directly follow the layer, ``"filter"`` the layer's own output before them. ``needs`` says what
-    of the reference examples the replacement is made from.
+    the replacement takes from the reference examples.
     """
 
     at: ClassVar[Literal["unit", "filter"]] = "unit"
@@ -23,8 +23,8 @@ class Intervention:
     name: ClassVar[str] = ""
 
     def replace(self, activation: Tensor, reference: Tensor | None) -> Tensor:
-        """New values, of the activation's shape."""
-        raise TypeError(f"{type(self).__name__} does not say what it replaces a unit by.")
+        """New values, in the activation's shape."""
+        raise TypeError(f"{type(self).__name__} defines no replace(); define one.")
 
     def __str__(self) -> str:
         return self.name
@@ -62,14 +62,14 @@ class Mean(Intervention):
     needs: ClassVar[Literal["nothing", "mean", "donor"]] = "mean"
 
     def replace(self, activation: Tensor, reference: Tensor | None) -> Tensor:
-        """The mean, spread over the activation's shape."""
+        """The mean, expanded to the activation's shape."""
         assert reference is not None
         return reference.expand_as(activation).clone()
 
 
 @dataclass(frozen=True)
 class Constant(Intervention):
-    """The activation becomes one given value.
+    """The activation becomes a given value.
 
     Examples
     --------
@@ -111,7 +111,7 @@ class Scale(Intervention):
 
 @dataclass(frozen=True)
 class Resample(Intervention):
-    """The activation becomes that of another example of the study, drawn once by the seed.
+    """The activation becomes that of another example of the study, drawn once from the seed.
 
     Examples
     --------
@@ -134,10 +134,10 @@ class Resample(Intervention):
 
 @dataclass(frozen=True)
 class Filter(Intervention):
-    """Filter ablation: the unit's weights become 0 and its bias stays.
+    """Filter ablation: the unit's weights become 0, its bias stays (Maini et al. 2023).
 
-    Through a batch-norm that leaves the constant ``beta - gamma * mean / sqrt(var + eps)``, not 0
-    (Maini et al. 2023 ablate so). For attention heads it equals zero ablation.
+    After a batch norm this leaves the constant ``beta - gamma * mean / sqrt(var + eps)``, not 0.
+    For attention heads it equals zero ablation.
 
     Examples
     --------
@@ -166,7 +166,7 @@ def intervention(given: str | Intervention) -> Intervention:
     Raises
     ------
     ValueError
-        With the names there are.
+        If there is no such intervention; the message lists them.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Which layers a model has, and where in its forward pass their units live."""
+"""Which layers a model has, and where in its forward pass their units are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from memviz.units import Layer
 
 from ._trace import Key, Trace, Traced, tensors_in, version
 
-# Element by element or normalizing; what follows a layer and belongs to its activation.
+# Functions that belong to a layer's activation when they directly follow it.
 NORMALIZATIONS = frozenset(["batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"])
 NONLINEARITIES = frozenset(
     [
@@ -30,7 +30,7 @@ _PROJECTIONS = ("out_proj", "proj", "o_proj", "c_proj")
 class Site:
     """Where a layer's activation passes: a call, and the axis and width of its units.
 
-    ``at`` is the call's ``"output"``, its ``"input"`` number ``argument``, or ``"heads"``: the
+    ``at`` is the call's ``"output"``, its ``"input"`` number ``argument``, or ``"heads"``, the
     input of the output projection inside torch's own attention function.
     """
 
@@ -43,7 +43,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Located:
-    """A layer with its sites, one for each time the forward pass reaches it."""
+    """A layer with its sites, one per time the forward pass reaches it."""
 
     layer: Layer
     unit_sites: tuple[Site, ...]
@@ -52,7 +52,18 @@ class Located:
 
 
 def locate(model: nn.Module, trace: Trace) -> dict[str, Located]:
-    """Every layer with units that the traced forward pass reaches, in the order it does."""
+    """Every layer with units that the traced forward pass reaches, in that order.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from memviz.engine.record import trace
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    >>> inputs = torch.zeros(2, 4)
+    >>> located = locate(model, trace(model, lambda: model(inputs)))
+    >>> [(name, place.layer.site) for name, place in located.items()]
+    [('0', 'linear > relu'), ('2', 'linear')]
+    """
     flow = _Flow(trace)
     modules = dict(model.named_modules())
     owners = {
@@ -62,16 +73,16 @@ def locate(model: nn.Module, trace: Trace) -> dict[str, Located]:
         for label, parameter in module.named_parameters()
         if not label.split(".")[-1].startswith("bias") and "parametrizations.bias" not in label
     }
-    found: dict[str, Located] = {}
+    by_name: dict[str, Located] = {}
     for index, name in flow.weight_uses(model, owners):
-        located = _locate_layer(flow, index, name, modules[name], found.get(name))
+        located = _locate_layer(flow, index, name, modules[name], by_name.get(name))
         if located is not None:
-            found[name] = located
+            by_name[name] = located
     for name, module in modules.items():
         heads = _locate_heads(flow, name, module)
         if heads is not None:
-            found[name] = heads
-    return dict(sorted(found.items(), key=lambda item: item[1].unit_sites[0].call))
+            by_name[name] = heads
+    return dict(sorted(by_name.items(), key=lambda item: item[1].unit_sites[0].call))
 
 
 def _is_layer(module: nn.Module) -> bool:
@@ -89,13 +100,13 @@ class _Flow:
         self.readers: dict[Key, list[int]] = {}
         for index, call in enumerate(self.calls):
             if any(key in call.input_keys for key in call.output_keys):
-                continue  # dropout in eval mode hands back what it was given
+                continue  # dropout in eval mode returns its own input
             for key in call.input_keys:
                 self.readers.setdefault(key, []).append(index)
         self.outputs = {(id(t), version(t)) for t in tensors_in(trace.raw)}
 
     def weight_uses(self, model: nn.Module, owners: dict[int, str]) -> Iterator[tuple[int, str]]:
-        """Calls where an activation meets a layer's weight, or something made from it alone."""
+        """Calls where an activation meets a layer's weight, or a tensor made from it alone."""
         fixed: dict[int, str | None] = {
             id(t): None for t in (*model.parameters(), *model.buffers())
         }
@@ -110,7 +121,7 @@ class _Flow:
                 yield index, owned[0]
 
     def follow(self, start: int) -> tuple[int, str]:
-        """Last call of the layer's own activation: through the norm and non-linearity after it."""
+        """The last call of a layer's activation, after its norm and non-linearity, and its site."""
         index, names = start, [self.calls[start].name.rstrip("_")]
         while True:
             call = self.calls[index]
@@ -143,6 +154,7 @@ def _locate_layer(
     units = module.out_channels if is_conv else getattr(module, "out_features", None)
     units = int(units if units is not None else module.nf)  # type: ignore[arg-type]
     shape = call.output.shape
+    # Counted from the end: there may be any number of axes in front.
     axis = len(shape) - 1 - (len(module.kernel_size) if is_conv else 0)  # type: ignore[arg-type]
     if axis < 0 or shape[axis] != units:
         return None
@@ -195,7 +207,7 @@ def _locate_heads(flow: _Flow, name: str, module: nn.Module) -> Located | None:
 
 
 def _projection_input(call: Traced, weight: Tensor) -> tuple[int, int]:
-    """Which tensor among the inputs is projected, and its features; (0, 0) if none is."""
+    """Which of the inputs is projected, and its number of features; (0, 0) if none is."""
     if call.function is F.linear:
         return 0, weight.shape[1]
     if call.name == "addmm":  # Hugging Face's Conv1D: bias, input, weight

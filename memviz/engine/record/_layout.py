@@ -1,4 +1,4 @@
-"""Where the examples lie in a tensor of a forward pass: seen from passes of different sizes."""
+"""Where the examples are in a tensor of a forward pass, as passes of different sizes show."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 class Layout:
     """The axis that grows with the examples, and how many places each example has there.
 
-    ``interleaved`` where an example's places are not neighbours: ``[places, examples]`` flattened.
+    ``interleaved`` if an example's places are not neighbours: ``[places, examples]``, flattened.
     """
 
     axis: int
@@ -21,7 +21,7 @@ class Layout:
     interleaved: bool = False
 
     def rows(self, tensor: Tensor) -> Tensor:
-        """One row an example, ``[n, ...]``: the tensor's own axes with this example's share.
+        """One row per example, ``[n, ...]``: the tensor's own axes, with the example's places.
 
         Examples
         --------
@@ -34,7 +34,7 @@ class Layout:
 
 
 def layout(small: Sequence[int], examples: int, large: Sequence[int], more: int) -> Layout | None:
-    """The layout that explains two shapes of one tensor, or None if none does.
+    """The layout that explains the shapes of a tensor in two passes, or None if none does.
 
     Examples
     --------

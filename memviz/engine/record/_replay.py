@@ -1,9 +1,9 @@
-"""Record one forward pass, re-run only what lies downstream of a change; any module.
+"""Record one forward pass, rerun only what is downstream of a change; for any module.
 
-The model's own Python runs for real each time. A call whose tensors are the very objects of the
-record returns its recorded result; the first call that is handed something new computes, and so
-does whatever depends on it. Skips, branches, functional calls and shared modules stay right since
-nothing about the model's structure is assumed.
+The model's own Python really runs each time. A call whose tensors are the very objects of the
+record returns its recorded result; the first call with a new tensor computes, and so does
+everything that depends on it. Skips, branches, functional calls and shared modules stay right,
+since nothing is assumed about the model's structure.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from ._layers import Site
 from ._trace import METADATA, Call, Trace, leaves, storage_bytes, swap, tensors_in, undisturbed
 
 ANOTHER_PATH = (
-    "the forward pass takes another path when these units are ablated, and more units lie behind "
+    "the forward pass takes another path when these units are ablated, and more units come after "
     "the fork; ablate them one layer at a time."
 )
 _ATTENTION = inspect.signature(F.multi_head_attention_forward)
 
 
 def _whole_only(value: Tensor, features: Tensor, rows: Tensor | None) -> Tensor:
-    raise TypeError("this edit is made of a whole activation only.")
+    raise TypeError("this edit changes a whole activation only; it has no part.")
 
 
 @dataclass(frozen=True)
 class Edit:
     """A change of the activation that passes a site.
 
-    Edits of one site and one ``key`` make the same change; without a key none is like another.
-    ``part(value, features, rows)`` makes the same change of the ``chosen`` features alone.
+    Edits with the same site and ``key`` make the same change; one without a key equals no other.
+    ``part(value, features, rows)`` makes the same change, but of the ``chosen`` features alone.
     """
 
     site: Site
@@ -59,11 +59,11 @@ class Edit:
 
 
 class DivergedError(RuntimeError):
-    """The forward pass made other calls than in the trace."""
+    """The forward pass made calls other than those of the trace."""
 
 
 class _Mode(TorchFunctionMode):
-    """Shared by recording and replaying: counts calls, keeps in-place changes off kept tensors."""
+    """Shared by all modes: counts calls, and keeps in-place calls away from kept tensors."""
 
     def __init__(self, trace: Trace, edits: Sequence[Edit] = ()) -> None:
         self.trace = trace
@@ -87,7 +87,7 @@ class _Mode(TorchFunctionMode):
         return self.call(index, func, args, kwargs)
 
     def call(self, index: int, func: Any, args: Any, kwargs: Any) -> Any:
-        raise AssertionError("each mode says what a call does")
+        raise AssertionError("a subclass must define call()")
 
     def aligned(self, index: int, func: Any, tensors: list[Tensor]) -> bool:
         calls = self.trace.calls
@@ -96,7 +96,7 @@ class _Mode(TorchFunctionMode):
     def compute(
         self, index: int, func: Any, args: Any, kwargs: Any, tensors: list[Tensor]
     ) -> tuple[Any, dict[int, Tensor]]:
-        """Make an aligned call; what it changes in place is copied first, unless it is ours."""
+        """Make an aligned call; what it changes in place is copied first, unless we made it."""
         mutates = () if index in self.trace.volatile else self.trace.calls[index].mutates
         copies = {k: tensors[k].clone() for k in mutates if not self.owns(tensors[k])}
         if copies:
@@ -109,7 +109,7 @@ class _Mode(TorchFunctionMode):
         else:
             output = _edited(func, args, kwargs, edits)
             if mutates and any(edit.site.at == "output" for edit in edits):
-                # Code that reads the changed tensor itself must meet the edited one.
+                # Later code may read the tensor that was changed in place: it must see the edit.
                 changed = {k: tensors[k] for k in mutates if tensors[k] is not output}
                 self.exchange({id(t): (t, output) for t in changed.values()})
                 copies = dict.fromkeys(changed, output)
@@ -121,12 +121,12 @@ class _Mode(TorchFunctionMode):
 
     def exchange(self, pairs: dict[int, tuple[Tensor, Tensor]]) -> None:
         for key, (old, new) in pairs.items():
-            self.kept.append(old)  # an id may not be used again while it stands in the table
+            self.kept.append(old)  # alive, or Python could give its id to another tensor
             self.new[key] = new
 
 
 def _edited(func: Any, args: Any, kwargs: Any, edits: list[Edit]) -> Any:
-    # One call may be the place of two layers: heads go into a projection, its features come out.
+    # One call may belong to two layers: heads enter a projection, its features leave it.
     heads = [edit for edit in edits if edit.site.at == "heads"]
     values = list(args)
     for edit in edits:
@@ -141,7 +141,7 @@ def _edited(func: Any, args: Any, kwargs: Any, edits: list[Edit]) -> Any:
 
 def attention(func: Any, args: Any, kwargs: Any, edits: list[Edit]) -> Any:
     """Torch's own attention function with edits of its heads."""
-    # torch's attention projects its heads inside one call: project by the identity, edit, project.
+    # It projects the heads inside: let it project by the identity, edit the heads, then project.
     bound = _ATTENTION.bind(*args, **kwargs)
     weight, bias = bound.arguments["out_proj_weight"], bound.arguments["out_proj_bias"]
     features = weight.shape[1]
@@ -173,7 +173,7 @@ class _Recording(_Mode):
 
 
 class _Replaying(_Mode):
-    """Hands back what was recorded until something differs; keeps a new record if asked to."""
+    """Returns what was recorded until something differs; makes a new record if ``keep``."""
 
     def __init__(self, tape: Tape, edits: Sequence[Edit], *, keep: bool = False) -> None:
         super().__init__(tape.trace, edits)
@@ -186,16 +186,19 @@ class _Replaying(_Mode):
         }
 
     def owns(self, tensor: Tensor) -> bool:
+        # A new record must keep every value as it was.
         return self.calls is None and super().owns(tensor)
 
     def call(self, index: int, func: Any, args: Any, kwargs: Any) -> Any:
         tensors, constants = leaves(args, kwargs)
         if self.diverged or not self.aligned(index, func, tensors):
             self.diverged = True
+            # After the last edit the model may take any path; before, an edit would be lost.
             if index <= self.last_edit:
                 raise DivergedError
             return func(*args, **kwargs)
         record = self.recorded[index]
+        # Identity is enough: an unchanged call returns the recorded tensors themselves.
         if (
             index not in self.changed
             and index not in self.trace.volatile
@@ -214,15 +217,15 @@ class _Replaying(_Mode):
         return output
 
 
-def _alike(mine: list[Edit], theirs: list[Edit]) -> bool:
-    return len(mine) == len(theirs) and all(map(Edit.same, mine, theirs))
+def _alike(edits: list[Edit], others: list[Edit]) -> bool:
+    return len(edits) == len(others) and all(map(Edit.same, edits, others))
 
 
 class _Editing(_Mode):
-    """The whole forward pass with edits and no record: what there is no memory to keep."""
+    """The whole forward pass with edits and no record, where memory does not allow one."""
 
     def owns(self, tensor: Tensor) -> bool:
-        return True  # nothing is kept, so the model may change what it likes
+        return True  # nothing is kept, so the model may change anything in place
 
     def call(self, index: int, func: Any, args: Any, kwargs: Any) -> Any:
         tensors, _ = leaves(args, kwargs)
@@ -234,16 +237,16 @@ class _Editing(_Mode):
         return self.compute(index, func, args, kwargs, tensors)[0]
 
 
-def _same(mine: list[Any], theirs: list[Any]) -> bool:
+def _same(constants: list[Any], recorded: list[Any]) -> bool:
     try:
-        return bool(mine == theirs)
-    except (RuntimeError, ValueError):  # arrays compare to arrays
+        return bool(constants == recorded)
+    except (RuntimeError, ValueError):  # the truth of an array comparison is ambiguous
         return False
 
 
 @dataclass
 class Tape:
-    """One recorded forward pass; ``prepare`` gives the call that makes it again."""
+    """One recorded forward pass; ``prepare`` returns the call that makes it again."""
 
     trace: Trace
     calls: list[Call]
@@ -253,16 +256,16 @@ class Tape:
 
     @property
     def bytes(self) -> int:
-        """Memory the record holds."""
+        """Memory of the recorded results."""
         return storage_bytes([call.output for call in self.calls])
 
     def first_change(self, edits: Sequence[Edit]) -> int:
-        """The first call where these edits differ from those of this record."""
+        """The first call at which these edits differ from those of this record."""
         mode = _Replaying(self, edits)
         return min(mode.changed, default=len(self.calls))
 
     def fork(self, edits: Sequence[Edit]) -> Tape:
-        """A record of the pass with these edits; it shares what lies before the first of them."""
+        """A record of the pass with these edits; it shares everything before the first of them."""
         mode = _Replaying(self, edits, keep=True)
         raw = _run(mode, self.prepare())
         if mode.calls is None or len(mode.calls) != len(self.trace.calls):
@@ -270,7 +273,7 @@ class Tape:
         return Tape(self.trace, mode.calls, self.prepare, raw, mode.edits)
 
     def replay(self, edits: Sequence[Edit]) -> Any:
-        """What the model returns with these edits; bitwise what a hook would give."""
+        """What the model returns with these edits; bitwise identical to a hook."""
         return _run(_Replaying(self, edits), self.prepare())
 
 
@@ -280,7 +283,7 @@ def record(trace: Trace, prepare: Callable[[], Callable[[], Any]]) -> Tape:
     Raises
     ------
     DivergedError
-        If it makes other calls than the trace.
+        If its calls differ from those of the trace.
     """
     mode = _Recording(trace)
     raw = _run(mode, prepare())
@@ -290,7 +293,7 @@ def record(trace: Trace, prepare: Callable[[], Callable[[], Any]]) -> Tape:
 
 
 def run_edited(trace: Trace, edits: Sequence[Edit], forward: Callable[[], Any]) -> Any:
-    """The whole forward pass with edits, in whatever gradient mode the caller is in."""
+    """The whole forward pass with edits, in the caller's gradient mode."""
     return _called(_Editing(trace, edits), forward)
 
 
@@ -308,7 +311,7 @@ def _called(mode: _Mode, forward: Callable[[], Any]) -> Any:
 
 
 def returned(raw: Any, new: dict[int, Tensor]) -> Any:
-    """What the model returned, with its tensors exchanged, those of a plain object too."""
+    """What the model returned, with some tensors (by id) exchanged, also inside plain objects."""
     if isinstance(raw, Tensor | tuple | list | dict) or not hasattr(raw, "__dict__"):
         return swap(raw, new)
     raw = copy.copy(raw)

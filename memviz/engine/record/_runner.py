@@ -34,17 +34,17 @@ class Replay(Chunked):
     ----------
     study : Study
     examples : int64 ``[n]``, optional
-        Which examples to run, all unless given.
+        Which examples to run, all by default.
     memory : int, optional
-        Bytes that it may take, 1 GiB or half of a GPU's free memory unless given. Half of it is for
-        recorded results; where they do not fit, passes are run whole or recorded anew each time.
+        Bytes to use, 1 GiB or half of a GPU's free memory by default. Half of it is for recorded
+        results; if they do not fit, passes are run whole or recorded again each time.
 
     Attributes
     ----------
     clean : Tensor ``[n, ...]``
-        What the task takes from the model's outputs, nothing ablated.
+        What the task takes from the model's outputs, with nothing ablated.
     engine : str
-        ``"replay"`` where every chunk is recorded, else ``"hook"``.
+        ``"replay"`` if every chunk is recorded, else ``"hook"``.
 
     Examples
     --------
@@ -67,7 +67,7 @@ class Replay(Chunked):
         self._learn()
         few = min(2, len(self.examples))
         recorded, largest = self.trace.bytes // few, self.trace.largest // few
-        # Without room to keep records, chunks are as large as by default.
+        # With no memory for records, chunks have the default size.
         size = chunk_size(recorded, study.device, largest=largest, memory=self.memory or None)
         super().__init__(min(size, len(self.examples)))
         self._tapes: list[Tape | None] = []
@@ -84,7 +84,7 @@ class Replay(Chunked):
 
     @property
     def engine(self) -> str:
-        """Which way the outputs are made."""
+        """How the outputs are made: ``"replay"`` or ``"hook"``."""
         return "replay" if all(tape is not None for tape in self._tapes) else "hook"
 
     @property
@@ -97,21 +97,29 @@ class Replay(Chunked):
 
     @property
     def steps(self) -> int:
-        """Chunks that one set of units takes."""
+        """Number of chunks of examples, each a step for one set of units."""
         return len(self._chunks)
 
     def check(self, units: UnitsLike) -> UnitSet:
-        """The units as a set that this model has, else one clear sentence."""
-        found = UnitSet.of(units)
+        """The units as a set, once every one of them is known to exist.
+
+        Raises
+        ------
+        ValueError
+            If a layer has no units, or the forward pass does not reach it.
+        KeyError, IndexError
+            If there is no such layer or unit.
+        """
+        chosen = UnitSet.of(units)
         modules = dict(self.study.model.named_modules())
-        for name in found.layers:
+        for name in chosen.layers:
             if name in modules and name not in self.located:
                 if next(modules[name].parameters(), None) is None or name == "":
                     why = "has no units of its own; name a conv, linear or attention layer"
                 else:
                     why = "is never reached as a layer with units in the forward pass"
                 raise ValueError(f"layer {name!r} ({type(modules[name]).__name__}) {why}.")
-        return check_units(found, self.layers)
+        return check_units(chosen, self.layers)
 
     def outputs(
         self,
@@ -123,13 +131,13 @@ class Replay(Chunked):
     ) -> Tensor:
         """Outputs of every example with the units ablated, ``[n, ...]``.
 
-        With ``keep`` the ablated pass is recorded too, so that the next kept one restarts at the
-        first layer where the two differ; the memory is that of a second record at most.
+        With ``keep`` the ablated pass is recorded too, and the next kept one restarts at the first
+        layer where they differ; this takes at most the memory of a second record.
 
         Raises
         ------
         CancelledError
-            If ``stop()`` says so between two chunks.
+            If ``stop()`` returns True between two chunks.
         """
         chosen, kind = self.check(units), intervention(how)
         self.refresh()
@@ -149,37 +157,37 @@ class Replay(Chunked):
     def chunk_outputs(
         self, step: int, units: UnitSet, kind: Intervention, *, keep: bool = False
     ) -> Tensor:
-        """Outputs of one chunk; the units must be checked."""
+        """Outputs of one chunk; the units must have been checked."""
         edits = self.edits(step, units, kind)
         raw = self._kept_raw(step, edits) if keep else self._raw(step, edits)
         return self.study.task.outputs(raw)
 
     def chunk(self, step: int) -> Tensor:
-        """Positions (within ``examples``) that a chunk covers."""
+        """Positions in ``examples`` that a chunk covers, int64 ``[b]``."""
         return self._chunks[step]
 
     def edits(self, step: int, units: UnitSet, kind: Intervention) -> list[Edit]:
         """The changes that ablate these units in one chunk."""
-        found = []
+        edits = []
         for name, indices in units.layers.items():
             located = self.located[name]
             sites = located.filter_sites if kind.at == "filter" else located.unit_sites
             for site in sites:
                 reference = self._reference(step, located, site, kind)
-                found.append(edit(site, indices, kind, reference))
-        return found
+                edits.append(edit(site, indices, kind, reference))
+        return edits
 
     def refresh(self) -> None:
-        """Record anew if the weights were changed since."""
+        """Record again if the weights have changed since."""
         if self._weights != _weights(self.study.model):
             check_ready(self.study.model)
             self._means.clear()
-            self._learn()  # a weight may be another tensor now
+            self._learn()  # a weight may be a new tensor object
             self.guard(self._record)
 
     @contextmanager
     def recorded(self, step: int) -> Iterator[None]:
-        """Keep one chunk's record for as long as the block runs, whatever the memory."""
+        """Keep one chunk's record while the block runs, whatever the memory limit."""
         kept = self._tapes[step]
         if kept is None:
             self._tapes[step] = self._tape(self._inputs(self._chunks[step]))
@@ -189,11 +197,11 @@ class Replay(Chunked):
             self._tapes[step] = kept
 
     def tape(self, step: int) -> Tape | None:
-        """One chunk's record, if it is kept."""
+        """One chunk's record, or None if it is not kept."""
         return self._tapes[step]
 
     def restart(self, step: int, edits: Sequence[Edit]) -> int:
-        """The call from which the last kept pass of a chunk would have to be made anew."""
+        """The call from which the last kept pass of a chunk would have to be rerun."""
         tape = self._live[step] or self._tapes[step]
         return 0 if tape is None else tape.first_change(edits)
 
@@ -204,15 +212,15 @@ class Replay(Chunked):
     def _captured(self, run: Callable[..., Any], where: Any, site: Site) -> Tensor:
         seen: list[Tensor] = []
 
-        def look(value: Tensor) -> Tensor:
-            seen.append(value.clone())  # the model may change it in place further on
+        def keep(value: Tensor) -> Tensor:
+            seen.append(value.clone())  # the model may later change it in place
             return value
 
-        run(where, [Edit(site, look)])
+        run(where, [Edit(site, keep)])
         return seen[0]
 
     def reference_for(self, name: str, k: int, kind: Intervention, batch: int) -> Tensor | None:
-        """What a layer's k-th site is replaced by in a batch of other inputs."""
+        """What replaces the activation at a layer's k-th site for a batch of other inputs."""
         site = self.located[name].unit_sites[k]
         if kind.needs == "mean":
             return self._mean(site)
@@ -237,7 +245,7 @@ class Replay(Chunked):
     def _mean(self, site: Site) -> Tensor:
         if site not in self._means:
             total, count, rank = torch.zeros(()), 0, 0
-            for activation in self._activations(site):
+            for activation in self._activations(site):  # one chunk in memory at a time
                 value = activation.transpose(site.axis, -1)
                 rank = value.dim()
                 rows = value.reshape(-1, value.shape[-1]).double()
@@ -247,7 +255,7 @@ class Replay(Chunked):
         return self._means[site]
 
     def _activations(self, site: Site) -> Iterator[Tensor]:
-        """Of every example of the study, also where this replay runs some of them."""
+        """Of every example of the study, even if this replay runs only some of them."""
         if len(self.examples.unique()) == len(self.study):
             yield from (self.capture(step, site) for step in range(self.steps))
         else:
@@ -258,13 +266,14 @@ class Replay(Chunked):
         key = (step, site, kind)
         if key not in self._donors:
             if len(self._donors) >= 4 * self.steps:
-                self._donors.clear()
+                self._donors.clear()  # bounds the memory
             donors = self._order(kind)[self.examples[self.chunk(step)]]
             self._donors[key] = self._captured(self._whole, self.study.batch(donors), site)
         return self._donors[key]
 
     def _kept_raw(self, step: int, edits: Sequence[Edit]) -> Any:
         tape = self._live[step] or self._tapes[step]
+        # There must be room for the clean record, the kept one and the one being made.
         if tape is None or 3 * self._recorded_bytes > self.memory:
             return self._raw(step, edits)
         try:
@@ -294,10 +303,10 @@ class Replay(Chunked):
 
         def learn() -> Trace:
             first = _cloned(self._inputs(torch.arange(few.size)))
-            found = trace(self.study.model, self.study.call(first))
+            traced = trace(self.study.model, self.study.call(first))
             changed = any(version(tensor) for tensor in tensors_in(first))
-            self._inputs_change = changed and bool(found.volatile)
-            return found
+            self._inputs_change = changed and bool(traced.volatile)
+            return traced
 
         self.trace = few.guard(learn)
         self.study.task.outputs(self.trace.raw)
@@ -305,7 +314,7 @@ class Replay(Chunked):
 
     def _halved(self) -> None:
         self._donors.clear()
-        self._tapes, self._live = [], []  # free before recording anew
+        self._tapes, self._live = [], []  # free before recording again
         self._record()
 
     def _record(self, progress: bool = False) -> None:
@@ -325,7 +334,7 @@ class Replay(Chunked):
 
     def _tape(self, inputs: Inputs) -> Tape:
         def prepare() -> Callable[[], Any]:
-            # Changed through a view they are out of a record's reach: each pass gets its own.
+            # Inputs changed through a view escape the record, so each pass gets its own copy.
             return self.study.call(_cloned(inputs) if self._inputs_change else inputs)
 
         try:
@@ -349,8 +358,8 @@ def layers(study: Study) -> list[Layer]:
     """
     check_study(study)
     two = study.batch(torch.arange(min(2, len(study))))
-    found = locate(study.model, trace(study.model, study.call(_cloned(two))))
-    return [located.layer for located in found.values()]
+    by_name = locate(study.model, trace(study.model, study.call(_cloned(two))))
+    return [located.layer for located in by_name.values()]
 
 
 def _cloned(inputs: Inputs) -> Inputs:

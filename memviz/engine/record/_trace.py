@@ -1,9 +1,9 @@
 """What a model calls: every torch function of one forward pass, seen from outside.
 
-A torch function mode sees each call whether a module made it or the user's own code, works in any
-model, is local to the thread and leaves nothing on the model. Three passes share the code here:
-*trace* learns which calls change a tensor in place, *record* keeps every result, *replay* (in
-``replay.py``) hands results back until something has changed.
+A torch function mode sees every call, whether a module or the user's own code makes it, works with
+any model, is local to the thread and leaves nothing on the model. Three passes share this code:
+*trace* learns which calls change a tensor in place, *record* keeps every result, and *replay* (in
+``_replay.py``) returns kept results until something has changed.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ class Traced:
 class Trace:
     """The calls of one forward pass, and which of them may be cached.
 
-    ``volatile`` calls touch memory that is changed through an alias (a view, say); they are run
-    for real each time, so whatever depends on them is right without being cached. ``counting`` is
-    the model, where its forward pass writes into its own buffers.
+    ``volatile`` calls touch memory that is changed through an alias, such as a view; they really
+    run each time, so what depends on them is right without a cache. ``counting`` is the model
+    if its forward pass writes into its own buffers.
     """
 
     calls: list[Traced]
@@ -87,7 +87,7 @@ class Trace:
 
     @property
     def bytes(self) -> int:
-        """Memory that the results of all calls take, views counted once."""
+        """Memory of the results of all calls; views are counted once."""
         return storage_bytes(call.output for call in self.calls)
 
     @property
@@ -98,7 +98,13 @@ class Trace:
 
 
 def leaves(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], list[Any]]:
-    """Tensors and everything else among the arguments, in a fixed order."""
+    """The tensors among the arguments, and everything else, each in a fixed order.
+
+    Examples
+    --------
+    >>> leaves((torch.ones(1), "mean"), {"dim": 0})
+    ([tensor([1.])], [2, 'mean', 'dim', 0])
+    """
     tensors: list[Tensor] = []
     constants: list[Any] = []
     _gather(args, tensors, constants)
@@ -125,7 +131,13 @@ def _gather(value: Any, tensors: list[Tensor], constants: list[Any]) -> None:
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """The tensors of a result: one, several in a tuple, a dict or a model output object."""
+    """The tensors of a result: a tensor, or those in a tuple, a dict or a model output object.
+
+    Examples
+    --------
+    >>> tensors_in({"logits": torch.ones(1), "hidden": (torch.zeros(1), None)})
+    [tensor([1.]), tensor([0.])]
+    """
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, tuple | list):
@@ -139,7 +151,7 @@ def tensors_in(value: Any) -> list[Tensor]:
 def swap(value: Any, new: dict[int, Tensor]) -> Any:
     """The same arguments with some tensors (by id) exchanged."""
     if isinstance(value, Tensor):
-        while id(value) in new:
+        while id(value) in new:  # a tensor changed in place twice is exchanged twice
             value = new[id(value)]
         return value
     if isinstance(value, tuple | list):
@@ -164,7 +176,7 @@ def _set(mapping: Any, key: Any, item: Any) -> Any:
 
 
 def storage_bytes(values: Any) -> int:
-    """Bytes behind the tensors of these results, shared storages counted once."""
+    """Bytes of the tensors of these results; shared storages are counted once."""
     sizes = {}
     for value in values:
         for tensor in tensors_in(value):
@@ -174,13 +186,14 @@ def storage_bytes(values: Any) -> int:
 
 
 def version(tensor: Tensor) -> int:
-    """In-place changes so far; inference tensors keep no count and cannot be changed here."""
+    """In-place changes so far; inference tensors keep no count and can't be changed here."""
     return 0 if tensor.is_inference() else tensor._version
 
 
 class _Tracing(TorchFunctionMode):
     def __init__(self) -> None:
         self.calls: list[Traced] = []
+        # By id; the tensors are kept alive, or Python could give an id to another one.
         self.seen: dict[int, tuple[Tensor, int]] = {}
         self.aliased: list[Tensor] = []
 
@@ -195,6 +208,7 @@ class _Tracing(TorchFunctionMode):
         output = func(*args, **kwargs)
         mutates = tuple(k for k, t in enumerate(tensors) if version(t) != before[k][1])
         if mutates:
+            # If the version of any other tensor rose, it shares memory with a changed one.
             changed = {id(tensors[k]) for k in mutates}
             for key, (tensor, old) in self.seen.items():
                 if version(tensor) != old:
@@ -212,10 +226,10 @@ class _Tracing(TorchFunctionMode):
 
 @contextmanager
 def undisturbed(*, random: bool, counting: nn.Module | None = None) -> Iterator[None]:
-    """No gradients; the random state and the buffers as before, where the model changes them.
+    """Without gradients, and restoring the random state and the buffers that the model changes.
 
-    The state is the process's own, so it is left alone where the model draws none: another thread
-    may be drawing.
+    The random state belongs to the whole process, so it is left alone if the model does not draw:
+    another thread may be drawing.
     """
     with torch.no_grad(), buffers_kept(counting):
         if not random:
@@ -228,9 +242,9 @@ def undisturbed(*, random: bool, counting: nn.Module | None = None) -> Iterator[
 
 @contextmanager
 def buffers_kept(model: nn.Module | None) -> Iterator[Callable[[], bool]]:
-    """Put back what a forward pass writes into buffers (a counter, say), in place or by name.
+    """Restore what a forward pass writes into buffers, such as a counter, in place or by name.
 
-    Gives a function that says whether something was written.
+    Yields a function that says whether anything was written.
     """
     modules = [] if model is None else list(model.modules())
     kept = [
@@ -253,13 +267,19 @@ def buffers_kept(model: nn.Module | None) -> Iterator[Callable[[], bool]]:
             for buffers, name, buffer, before, value in kept:
                 if version(buffer) != before:
                     buffer.copy_(value)
-                buffers[name] = buffer
+                buffers[name] = buffer  # the model may have assigned another tensor
 
 
 def trace(model: nn.Module, call: Callable[[], Any], *, gradients: bool = False) -> Trace:
     """Run a forward pass once and learn what it calls.
 
-    With ``gradients`` as the caller has it: an explainer's hooks may ask for them.
+    ``gradients`` enables them during the pass: hooks of an explainer may need them.
+
+    Examples
+    --------
+    >>> model, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU()).eval(), torch.zeros(2, 4)
+    >>> [call.name for call in trace(model, lambda: model(inputs)).calls]
+    ['linear', 'relu']
     """
     mode = _Tracing()
     with undisturbed(random=True), buffers_kept(model) as written:
@@ -271,6 +291,7 @@ def trace(model: nn.Module, call: Callable[[], Any], *, gradients: bool = False)
     parameters = {id(parameter) for parameter in model.parameters()}
     for traced in mode.calls:
         traced.weights = tuple((k, t) for k, t in enumerate(traced.inputs) if id(t) in parameters)
+    # Views of one tensor share a storage: every call that touches it is volatile.
     families = {tensor.untyped_storage().data_ptr() for tensor in mode.aliased}
     volatile = frozenset(
         index
