@@ -1,4 +1,4 @@
-"""Embeddings: computed in batches, and kept on disk under a hash of model and data."""
+"""Embeddings: computed in batches, and cached on disk under a hash of model and data."""
 
 from __future__ import annotations
 
@@ -21,17 +21,15 @@ _KIND = "embeddings"
 def embed(
     encode: Callable[[Any], Tensor], items: Any, *, batch: int = 256, progress: bool = True
 ) -> Tensor:
-    """What an encoder makes of items, batch by batch, without gradients.
+    """Embed items batch by batch, without gradients.
 
     Parameters
     ----------
     encode : callable
-        A batch of items in, float ``[batch, features]`` out.
+        Maps a batch of items to floats ``[batch, features]``; moves it to the model's device.
     items : Tensor ``[n, ...]`` or sequence
-        Cut along the first dimension; moving a batch to the model's device is the encoder's.
     batch : int
     progress : bool
-        Show a bar when it takes more than a second.
 
     Returns
     -------
@@ -41,7 +39,7 @@ def embed(
     Raises
     ------
     ValueError
-        If there are no items, or the encoder gives something else, NaN or infinity.
+        If there are no items, or ``encode`` returns anything but finite floats, a row per item.
 
     Examples
     --------
@@ -56,8 +54,8 @@ def embed(
     parts = []
     with torch.no_grad():
         for start in slow(range(0, len(items), batch), "embedding", progress=progress):
-            given = items[start : start + batch]
-            parts.append(_checked(encode(given), len(given), start))
+            chunk = items[start : start + batch]
+            parts.append(_checked(encode(chunk), len(chunk), start))
     return torch.cat(parts)
 
 
@@ -71,37 +69,34 @@ def cached_embeddings(
     batch: int = 256,
     progress: bool = True,
 ) -> Tensor:
-    """The same from a folder, where they were computed before with the same model and items.
+    """Embed items, or read the embeddings of the same model and items from a folder.
 
-    The file's name is a hash of the model's weights and architecture, of ``name`` and of the items;
-    a file that was cut or altered is refused. A model that is changed for the moment (ablated, or
-    with a hook) is embedded anew and not kept: its weights do not show the change.
+    A file is named by a hash of the model's weights and architecture, ``name`` and the items. A
+    model that is ablated or has hooks is not cached.
 
     Parameters
     ----------
     folder : path
-        Made where it is missing.
+        Created if it is missing.
     model : nn.Module
         In eval mode.
     name : str
         What else the embeddings depend on: the tower, the preprocessing, the prompt.
     encode, items, batch, progress
-        As in :func:`embed`. Items are tensors, texts, or paths of files (hashed by their content).
+        As in :func:`embed`. Items are a tensor, texts, or paths (hashed by the files' content).
 
     Raises
     ------
     ValueError
-        On train mode, items of another kind, or a damaged file.
+        On train mode, items of another kind, or a truncated or altered file.
 
     Examples
     --------
     >>> import tempfile
     >>> model = nn.Linear(4, 2).eval()
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     one = cached_embeddings(folder, model, "images", model, torch.ones(3, 4))
-    ...     again = cached_embeddings(folder, model, "images", model, torch.ones(3, 4))
-    >>> torch.equal(one, again)
-    True
+    ...     cached_embeddings(folder, model, "images", model, torch.ones(3, 4)).shape
+    torch.Size([3, 2])
     """
     check_ready(model)
     if _changed(model):
@@ -116,29 +111,33 @@ def cached_embeddings(
     path = Path(folder) / f"{_hash(json.dumps(facts, sort_keys=True).encode())[:32]}.safetensors"
     if path.is_file():
         return read_hashed(path, _KIND)[0]["embeddings"]
-    found = embed(encode, items, batch=batch, progress=progress)
-    write_hashed(path, {"embeddings": found}, facts)
-    return found
+    embeddings = embed(encode, items, batch=batch, progress=progress)
+    write_hashed(path, {"embeddings": embeddings}, facts)
+    return embeddings
 
 
-def _checked(found: Any, items: int, start: int) -> Tensor:
-    if not isinstance(found, Tensor) or found.dim() != 2 or not found.is_floating_point():
-        given = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise ValueError(f"the encoder gave {given}; it must give floats [batch, features].")
-    if len(found) != items:
-        raise ValueError(f"the encoder gave {len(found)} rows for {items} items; give one an item.")
-    rows: Tensor = found.detach().float().cpu()
+def _checked(output: Any, items: int, start: int) -> Tensor:
+    """The embeddings of one batch, float32 on the CPU, once they are known to be usable."""
+    if not isinstance(output, Tensor) or output.dim() != 2 or not output.is_floating_point():
+        given = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(f"the encoder returned {given}; it must return floats [batch, features].")
+    if len(output) != items:
+        raise ValueError(
+            f"the encoder returned {len(output)} rows for {items} items; it must return one per "
+            "item."
+        )
+    rows: Tensor = output.detach().float().cpu()
     bad = ~rows.isfinite().all(1)
     if bool(bad.any()):
         raise ValueError(
-            f"the encoder gave NaN or infinity for item {start + int(bad.nonzero()[0])}; check "
+            f"the encoder returned NaN or infinity for item {start + int(bad.nonzero()[0])}; check "
             "that item, or leave it out."
         )
     return rows
 
 
 def _changed(model: nn.Module) -> bool:
-    """Whether the model computes something that its weights and classes do not tell."""
+    """Whether the model is ablated or has hooks, which no hash of its weights shows."""
     return any(
         "forward" in module.__dict__ or module._forward_hooks or module._forward_pre_hooks
         for module in model.modules()
@@ -153,7 +152,7 @@ def _hash_of(items: Any) -> str:
     if isinstance(items, Sequence) and all(isinstance(item, Path) for item in items):
         return _hash(json.dumps([_hash(item.read_bytes()) for item in items]).encode())
     raise ValueError(
-        f"items are {type(items).__name__}; to be kept they must be a tensor, texts, or paths."
+        f"items are {type(items).__name__}; to be cached they must be a tensor, texts, or paths."
     )
 
 

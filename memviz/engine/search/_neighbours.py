@@ -14,7 +14,7 @@ from ._screen import Measure, bfloat16_pays, unit
 from ._search import Search
 
 _STEP = 1024  # rows checked at a time
-_WORTH = 2**27  # multiplications below which either screen is done at once
+_WORTH = 2**27  # multiplications below which any screen is quick
 _L2 = 1  # faiss.METRIC_L2; inner products are 0
 
 
@@ -31,7 +31,7 @@ class Neighbours:
     measure : str
     engine : str
         What found the candidates: ``"bfloat16"``, ``"float32"``, ``"bfloat16, then float32"`` or
-        ``"faiss"``. Between the first three it changes the time, never the answer.
+        ``"faiss"``. The first three differ in time, never in the answer.
     """
 
     ids: Tensor
@@ -55,27 +55,21 @@ def nearest(
 ) -> Neighbours:
     """The k rows of an index that are nearest to each query, exactly.
 
-    One matrix product screens all pairs; what may be among the k nearest by a proved bound
-    (``neighbour_screen.py``) is scored again in float64. So the ids are those of a float64 brute
-    force on the float32 rows: cosine or dot product descending, distance ascending, equal rows by
-    lowest id. A float32 brute force gives the same ids except where two values differ by less than
-    its own rounding; values closer than float64's (1e-13 of the norms) may come in either order
-    here too. Unequal rows that tie in thousands are all scored again: right, but slow.
+    The ids are those of brute force in float64 on float32 rows; ties go to the lowest id. Values
+    that differ by less than 1e-13 of the norms may come in either order.
 
     Parameters
     ----------
     queries : float ``[queries, features]``
-        The search runs on their device; other floats are read as float32.
+        Read as float32; the search runs on their device.
     index : float ``[rows, features]``, or FAISS index
-        A tensor may be on another device: it is moved in steps. A FAISS index must compare by inner
-        products (for cosine: of rows of length 1) or, for distances, by L2, and answers as exactly
-        as its kind does.
+        A tensor may be on another device. A FAISS index must use inner products (for cosine: of
+        unit rows) or, for distances, L2; its answers are as exact as its kind.
     k : int
     measure : "cosine", "euclidean" or "dot"
     screen : bool, optional
-        In bfloat16: always, never, or (None) where a short measurement says that it pays.
+        Whether to screen in bfloat16; by default if a short measurement says that it pays.
     progress : bool
-        Show a bar when it takes more than a second.
 
     Returns
     -------
@@ -85,8 +79,8 @@ def nearest(
     Raises
     ------
     ValueError
-        On shapes that do not fit, a k above the number of rows, NaN or infinity, the cosine of a
-        zero row, or a FAISS index of another measure.
+        On mismatched shapes, a k above the number of rows, NaN or infinity, the cosine of a zero
+        row, or a FAISS index of another measure.
 
     Examples
     --------
@@ -99,6 +93,7 @@ def nearest(
     largest = _check_rows(queries, "queries", measure)
     if not isinstance(index, Tensor):
         return _from_faiss(queries, index, k, measure, progress)
+    # The largest entry sets the scale, which queries share for distances.
     largest = max(_check_rows(index, "index", measure), largest if measure == "euclidean" else 0.0)
     _check_features(queries.shape[1], index.shape[1])
     _check_k(k, len(index))
@@ -106,6 +101,8 @@ def nearest(
         work = queries.shape[0] * index.shape[0] * index.shape[1]
         screen = work > _WORTH and bfloat16_pays(queries.device)
     with torch.no_grad():
+        # One low-precision product screens all pairs; those that may be among the k nearest by a
+        # proved bound (_screen.py) are scored again in float64.
         kept = _first_of_equal(index, k)
         search = Search(
             queries.float(), index if kept is None else index[kept], k, measure, largest
@@ -114,12 +111,12 @@ def nearest(
         ids, values = search.settle(progress)
         ids = ids if kept is None else kept.to(ids.device)[ids]
     values = -values if measure == "euclidean" else values
-    found = [part.view(len(queries), k).cpu() for part in (ids, values.float())]
-    return Neighbours(found[0], found[1], measure, ", then ".join(search.precisions))
+    ids, values = (part.view(len(queries), k).cpu() for part in (ids, values.float()))
+    return Neighbours(ids, values, measure, ", then ".join(search.precisions))
 
 
 def _first_of_equal(index: Tensor, k: int) -> Tensor | None:
-    """Rows without those that k equal ones stand before; None where a sample shows no equal rows.
+    """The first k of each set of equal rows; None if a sample shows no equal rows.
 
     An ablation can make all embeddings equal, and then every pair would be scored exactly.
     """
@@ -136,7 +133,7 @@ def _first_of_equal(index: Tensor, k: int) -> Tensor | None:
 
 
 def _check_rows(rows: Tensor, words: str, measure: Measure) -> float:
-    """The largest absolute entry of rows that can be searched."""
+    """The largest absolute entry of the rows, once they are known to be searchable."""
     if not isinstance(rows, Tensor):
         raise ValueError(f"{words} are {type(rows).__name__}; they must be a float tensor.")
     if rows.dim() != 2 or not rows.is_floating_point() or not rows.numel():
@@ -157,7 +154,7 @@ def _check_rows(rows: Tensor, words: str, measure: Measure) -> float:
 def _refuse(bad: Tensor, start: int, words: str) -> None:
     if bool(bad.any()):
         raise ValueError(
-            f"row {start + int(bad.nonzero()[0])} of the {words}; leave such rows out."
+            f"row {start + int(bad.nonzero()[0])} of the {words}; leave out such rows."
         )
 
 
@@ -177,7 +174,7 @@ def _check_k(k: int, rows: int) -> None:
 def _from_faiss(
     queries: Tensor, index: Any, k: int, measure: Measure, progress: bool
 ) -> Neighbours:
-    """The same from a FAISS index, in steps that can be interrupted."""
+    """The k nearest rows of a FAISS index, in steps that can be interrupted."""
     if not all(hasattr(index, name) for name in ("search", "d", "ntotal", "metric_type")):
         raise ValueError(
             f"index is {type(index).__name__}; it must be a float tensor [rows, features] "
@@ -188,7 +185,7 @@ def _from_faiss(
     distances = measure == "euclidean"
     if index.metric_type != (_L2 if distances else 0):
         raise ValueError(
-            f"the FAISS index is not of {measure}; it needs "
+            f"the FAISS index is not for {measure}; build it with "
             f"{'METRIC_L2' if distances else 'METRIC_INNER_PRODUCT'}."
         )
     rows = queries.detach().float().cpu()
@@ -198,9 +195,11 @@ def _from_faiss(
         value, row = index.search(part.numpy(), k)
         values.append(torch.from_numpy(value))
         ids.append(torch.from_numpy(row))
-    found, value = torch.cat(ids), torch.cat(values)
-    if bool((found < 0).any()):
+    rows, values_of_rows = torch.cat(ids), torch.cat(values)
+    if bool((rows < 0).any()):
         raise ValueError(
-            f"the FAISS index found fewer than {k} rows for a query; let it visit more (nprobe)."
+            f"the FAISS index found fewer than {k} rows for a query; increase its nprobe."
         )
-    return Neighbours(found, value.clamp_min_(0).sqrt_() if distances else value, measure, "faiss")
+    if distances:  # FAISS returns their squares
+        values_of_rows = values_of_rows.clamp_min_(0).sqrt_()
+    return Neighbours(rows, values_of_rows, measure, "faiss")

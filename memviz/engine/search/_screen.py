@@ -1,15 +1,15 @@
 """Screen: scores of all pairs from one low-precision product, and a bound on their error.
 
 A score is ``s = u·v`` of a query's row u and an index row v (both scaled; v and, for distances, u
-shifted, which changes no order), minus ``|v|²/2`` for distances. The product sees u', v' instead.
-By Cauchy-Schwarz::
+shifted, which changes no order), minus ``|v|²/2`` for distances. The product sees rounded u', v'
+instead. By Cauchy-Schwarz::
 
     |u·v - u'·v'| = |u'·(v - v') + (u - u')·v| <= |u'| |v - v'| + |u - u'| |v|
 
-The norms are measured row by row, not assumed. Adding d products in float32, in whatever order,
-errs by at most ``d 2⁻²³ |u'| |v'|`` where every addition keeps 24 bits, truncating ones included.
-Rounding the result errs by at most half its last digit. A product that sums in less than float32
-would break the bound; the CPU's does not, and on a GPU the result is asked for in float32.
+The norms are measured row by row, not assumed. Adding d products in float32, in any order, errs by
+at most ``d 2⁻²³ |u'| |v'`` if every addition keeps 24 bits, even if it truncates. Rounding the
+result errs by at most half its last digit. A product that sums in less than float32 would break the
+bound; the CPU's does not, and on a GPU we ask for a float32 result.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from torch.linalg import vector_norm
 Measure = Literal["cosine", "euclidean", "dot"]
 
 _CACHED = 2**18  # entries whose float32 copies stay in the cache
-_SHARE = 2.0**-22  # scaling, shifting: a few float32 roundings
-_TINY = 2.0**-100  # what underflow may take from a score of rows with entries near 1
+_SHARE = 2.0**-22  # bounds the few float32 roundings of scaling and shifting
+_TINY = 2.0**-100  # bounds what underflow takes from a score of rows with entries near 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Rows:
     ----------
     low : ``[n, features]``
     size : float32 ``[2, n]``
-        Bounds on the length of each ``low`` row, and on its distance from the row that is meant.
+        Bounds on the length of each ``low`` row, and on its distance from the exact row.
     """
 
     low: Tensor
@@ -51,8 +51,8 @@ class Screen:
     Parameters
     ----------
     sample : float32 ``[n, features]``
-        Rows of the index; the shift is their mean. Any shift is right, this one makes scores small
-        and so the bound tight.
+        Rows of the index. Their mean is the shift: any shift is right, and this one makes scores
+        small and so the bound tight.
     largest : float
         The largest absolute entry of the index (and, for distances, of the queries).
     measure : "cosine", "euclidean" or "dot"
@@ -68,79 +68,81 @@ class Screen:
         self.away = float(vector_norm(self.shift))
 
     def queries(self, rows: Tensor, low: torch.dtype) -> Rows:
-        """The rows of queries, float32 ``[n, features]``."""
-        found = self._rounded(self._query(rows), low)
+        """The queries ``[n, features]``, float32, as the product sees them."""
+        rounded = self._rounded(self._query(rows), low)
         if self.measure != "euclidean":
-            return found
-        return Rows(torch.cat([found.low, found.low.new_ones(len(rows), 3)], 1), found.size)
+            return rounded
+        # Three columns of ones add up the index's three columns of -|v|²/2.
+        return Rows(torch.cat([rounded.low, rounded.low.new_ones(len(rows), 3)], 1), rounded.size)
 
     def index(self, rows: Tensor, low: torch.dtype) -> Rows:
-        """The rows of the index, float32 ``[n, features]``."""
+        """Rows of the index ``[n, features]``, float32, as the product sees them."""
         n, d = rows.shape
         extra = 3 if self.measure == "euclidean" else 0
-        found = Rows(rows.new_empty(n, d + extra, dtype=low), rows.new_empty(2, n))
+        prepared = Rows(rows.new_empty(n, d + extra, dtype=low), rows.new_empty(2, n))
         step = max(1, _CACHED // d)
         for start in range(0, n, step):
             part = slice(start, start + step)
-            meant = self._moved(rows[part])
-            rounded = self._rounded(meant, low)
-            found.low[part, :d], found.size[:, part] = rounded.low, rounded.size
+            exact = self._moved(rows[part])
+            rounded = self._rounded(exact, low)
+            prepared.low[part, :d], prepared.size[:, part] = rounded.low, rounded.size
             if extra:
-                found.low[part, d:] = _half_squares(meant)
-        return found
+                prepared.low[part, d:] = _half_squares(exact)
+        return prepared
 
     def error(self, queries: Tensor, rows: Tensor) -> Tensor:
         """Bound on the error of scores, from the sizes ``[2, n]`` of the rows on both sides."""
-        meant = rows[0] + rows[1]
+        exact = rows[0] + rows[1]  # bounds the length of the exact row
         terms = queries[0] * rows[0]
         if self.measure == "euclidean":
-            terms = terms + 2 * meant * meant
-        bound = queries[0] * rows[1] + queries[1] * meant + self.sums * terms
+            terms = terms + 2 * exact * exact  # the columns of -|v|²/2 are summed too
+        bound = queries[0] * rows[1] + queries[1] * exact + self.sums * terms
         return bound * (1 + _SHARE) + self.features * _TINY
 
     def at_least(self, queries: Tensor, values: Tensor) -> Tensor:
-        """The scores of exact values (float64 ``[n]``, one a query), rounded down to float32."""
-        meant = self._query(queries.double())
+        """Lower bounds, float32, on the scores of exact values (float64 ``[n]``, one per query)."""
+        exact = self._query(queries.double())
         shift = self.shift.double()
         if self.measure == "euclidean":
-            scores = (meant.square().sum(1) - (values * self.scale).square()) / 2
+            scores = (exact.square().sum(1) - (values * self.scale).square()) / 2
         else:
             scaled = values * self.scale * _power(_peak(queries))[:, 0].double()
-            scores = (values if self.measure == "cosine" else scaled) - meant @ shift
-        reach = vector_norm(meant, dim=1) + vector_norm(shift) + self.features**0.5
+            scores = (values if self.measure == "cosine" else scaled) - exact @ shift
+        reach = vector_norm(exact, dim=1) + vector_norm(shift) + self.features**0.5
         lower: Tensor = scores - self.features * 2.0**-44 * reach**2 - _SHARE * scores.abs()
         return lower.float()
 
     def _query(self, rows: Tensor) -> Tensor:
         if self.measure == "euclidean":
             return self._moved(rows)
-        # The scale of a query changes nothing in its order.
+        # The scale of a query does not change the order of its scores.
         return unit(rows) if self.measure == "cosine" else rows * _power(_peak(rows))
 
     def _moved(self, rows: Tensor) -> Tensor:
-        """Scaled, less the shift."""
+        """Rows, scaled, minus the shift."""
         shift = self.shift.to(rows.dtype)
         if self.measure == "cosine":
             rows, length = _lengths(rows)
             return torch.addcmul(-shift, rows, 1 / length)
         return torch.add(-shift, rows, alpha=self.scale)
 
-    def _rounded(self, meant: Tensor, low: torch.dtype) -> Rows:
-        rounded = meant.to(low)
-        norm = vector_norm(meant, dim=1) * (1 + self.sums)
-        if self.measure == "cosine":  # behind a row of length 1 stands a float32 sum of squares
+    def _rounded(self, exact: Tensor, low: torch.dtype) -> Rows:
+        """Rows in low precision, with bounds on their length and on their distance from exact."""
+        rounded = exact.to(low)
+        norm = vector_norm(exact, dim=1) * (1 + self.sums)
+        if self.measure == "cosine":  # the length divided by is itself a rounded float32 sum
             off = (norm + self.away) * self.sums
         else:
             off = norm * _SHARE
         if low == torch.float32:
             off += norm * _float32_inputs()
         else:
-            off += vector_norm(meant - rounded, dim=1) * (1 + self.sums)
+            off += vector_norm(exact - rounded, dim=1) * (1 + self.sums)
         return Rows(rounded, torch.stack([norm + off, off]))
 
 
 def _half_squares(rows: Tensor) -> Tensor:
-    """``-|v|²/2`` as three bfloat16 numbers: 24 bits, whatever a product rounds its inputs to."""
+    """``-|v|²/2`` as three bfloat16 numbers: 24 bits, whatever precision a product has."""
     left = vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64).square().div(-2)
     pieces = []
     for _ in range(3):
@@ -150,13 +152,13 @@ def _half_squares(rows: Tensor) -> Tensor:
 
 
 def unit(rows: Tensor) -> Tensor:
-    """Rows of length 1; none may be zero."""
+    """The rows scaled to length 1; none may be zero."""
     rows, length = _lengths(rows)
     return rows / length
 
 
 def _lengths(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows, scaled where their squares could leave float32, and their lengths ``[n, 1]``."""
+    """Rows, rescaled if their squares could over- or underflow, and their lengths ``[n, 1]``."""
     length = vector_norm(rows, dim=1, keepdim=True)
     if bool((length < 2.0**-50).any()) or bool((length > 2.0**50).any()):
         rows = rows * _power(_peak(rows))
@@ -177,13 +179,13 @@ def _power(peak: Tensor) -> Tensor:
 def product(rows: Tensor, queries: Tensor) -> Tensor:
     """Scores ``[rows, queries]``, summed in float32."""
     if rows.is_cuda and rows.dtype == torch.bfloat16:
-        # A bfloat16 result may be summed from bfloat16 parts there.
+        # With a bfloat16 result, partial sums may be rounded to bfloat16 there.
         return torch.mm(rows, queries.T, out_dtype=torch.float32)
     return torch.mm(rows, queries.T)
 
 
 def _float32_inputs() -> float:
-    """How far a float32 product may round its inputs, as a share of them (TF32, bfloat16)."""
+    """The relative error to which a float32 product may round its inputs (TF32, bfloat16)."""
     try:
         setting = torch.get_float32_matmul_precision()
     except RuntimeError:  # set for one backend only: take the coarsest there is
@@ -193,7 +195,7 @@ def _float32_inputs() -> float:
 
 @cache
 def bfloat16_pays(device: torch.device) -> bool:
-    """Whether a product is quicker in bfloat16 than in float32, by enough to re-score for."""
+    """Whether bfloat16 products are so much faster than float32 that scoring again pays."""
     seconds = []
     for dtype in (torch.float32, torch.bfloat16):
         rows = torch.ones(1024, 256, dtype=dtype, device=device)

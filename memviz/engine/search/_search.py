@@ -1,4 +1,4 @@
-"""Search: all pairs screened in steps, those that may be among the k nearest scored exactly."""
+"""Search: screen all pairs in steps, and score exactly those that may be among the k nearest."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ._screen import Measure, Rows, Screen, product
 
 _STEP = 4096  # index rows at a time
 _ENTRIES = 2**22  # scores at a time
-_KEPT = 2**22  # pairs kept before they are settled
-_LOOSE = 0.002  # share of all pairs left in question above which float32 screens faster
+_KEPT = 2**22  # pairs kept before they are scored exactly
+_LOOSE = 0.002  # share of all pairs left undecided above which float32 screens faster
 
 
 class Search:
-    """One search: a bound on each query's k-th best score so far, and the pairs in question."""
+    """One search: a bound on each query's k-th best score so far, and the undecided pairs."""
 
     def __init__(
         self, queries: Tensor, index: Tensor, k: int, measure: Measure, largest: float
@@ -38,7 +38,7 @@ class Search:
         self.precisions: list[str] = []
 
     def run(self, dtypes: list[torch.dtype], progress: bool) -> None:
-        """Screen all rows; in the second dtype once the first leaves too much in question."""
+        """Screen all rows; in the second dtype once the first leaves too many pairs undecided."""
         self._screen_in(dtypes[0])
         starts = range(0, len(self.index), self.step)
         for start in slow(starts, "nearest rows", progress=progress):
@@ -58,19 +58,19 @@ class Search:
                 self.settle(progress=False)
 
     def settle(self, progress: bool) -> tuple[Tensor, Tensor]:
-        """Keep each query's k of the pairs in question: rows and float64 values, in order."""
+        """Score the undecided pairs: each query's k best rows and float64 values, in order."""
         self._prune()
-        # The likely ones first: their exact values rule out most of the others.
+        # The likely pairs first: their exact values rule out most of the others.
         query, row, upper = self.pairs[0]
         likely = self._first(query, row, upper)
         value = self._exact(query[likely], row[likely], progress)
         kth = value.view(-1, self.k).amin(1)
         self.least = torch.maximum(self.least, self.screen.at_least(self.queries, kth))
         unlikely = torch.ones_like(query, dtype=torch.bool).index_fill_(0, likely, False)
-        rest = (unlikely & (upper >= self.least[query])).nonzero()[:, 0]
+        others = (unlikely & (upper >= self.least[query])).nonzero()[:, 0]
 
-        value = torch.cat([value, self._exact(query[rest], row[rest], progress)])
-        query, row = (ids[torch.cat([likely, rest])] for ids in (query, row))
+        value = torch.cat([value, self._exact(query[others], row[others], progress)])
+        query, row = (ids[torch.cat([likely, others])] for ids in (query, row))
         kept = self._first(query, row, value)
         self.pairs = [(query[kept], row[kept], value.new_full(kept.shape, torch.inf).float())]
         return row[kept], value[kept]
@@ -81,16 +81,17 @@ class Search:
         self.precisions.append(str(low).removeprefix("torch."))
 
     def _scan(self, start: int, rows: Rows, tile: slice) -> None:
-        """Score a step's rows with a tile's queries; keep the pairs that may be among the k."""
+        """Score a step's rows with a tile's queries; keep pairs that may be among the k nearest."""
         sizes = self.rounded.size[:, tile]
         scores = product(rows.low, self.rounded.low[tile])
         group = -(-len(scores) // self.classes)
         missing = group * self.classes - len(scores)
         if missing:
             scores = pad(scores, (0, 0, 0, missing), value=torch.finfo(scores.dtype).min)
-        last = 0.51 * torch.finfo(scores.dtype).eps
+        last = 0.51 * torch.finfo(scores.dtype).eps  # half a last digit, and a little more
         error = self.screen.error(sizes, rows.size.amax(1))
 
+        # Per class first: only classes whose best may be near enough are looked at row by row.
         top = scores.view(group, self.classes, -1).amax(0).float()
         slack = top.abs() * last + error
         best = self.best[:, tile]
@@ -103,17 +104,18 @@ class Search:
 
         place = hits.flatten().nonzero()[:, 0]
         query = place % len(error)
-        found = scores.view(group, -1).index_select(1, place).float()
-        found += found.abs() * last  # the upper end, but for the product's own error
-        member, hit = (found + error[query] >= self.least[tile][query]).nonzero().unbind(1)
+        likely = scores.view(group, -1).index_select(1, place).float()
+        likely += likely.abs() * last  # upper bounds, but for the product's own error
+        member, hit = (likely + error[query] >= self.least[tile][query]).nonzero().unbind(1)
         row = member * self.classes + place[hit] // len(error)
-        query, upper = query[hit], found[member, hit]
+        query, upper = query[hit], likely[member, hit]
         real = row < len(rows.low)
         row, query, upper = row[real], query[real], upper[real]
         upper = upper + self.screen.error(sizes[:, query], rows.size[:, row])
         self.pairs.append((query + tile.start, row + start, upper))
 
     def _lift(self, tile: slice) -> None:
+        """Raise the bound on each query's k-th best score to that of the best of each class."""
         kth = self.best[:, tile].topk(self.k, dim=0).values[-1]
         self.least[tile] = torch.maximum(self.least[tile], kth)
 
@@ -121,7 +123,7 @@ class Search:
         return sum(row.numel() for _, row, _ in self.pairs)
 
     def _prune(self) -> int:
-        """Drop the pairs that later rows have ruled out; how many are left."""
+        """Drop the pairs that later rows have ruled out; returns how many are left."""
         self._lift(slice(None))
         query, row, upper = (torch.cat(part) for part in zip(*self.pairs, strict=True))
         kept = upper >= self.least[query]
@@ -129,7 +131,7 @@ class Search:
         return self._held()
 
     def _first(self, query: Tensor, row: Tensor, value: Tensor) -> Tensor:
-        """Positions of each query's k pairs of highest value, in order, equal ones by row."""
+        """Positions of each query's k pairs of highest value, in order, ties by row."""
         order = row.argsort()
         order = order[value[order].argsort(stable=True, descending=True)]
         order = order[query[order].argsort(stable=True)]
@@ -138,8 +140,8 @@ class Search:
         return order[torch.arange(len(order), device=order.device) - before < self.k]
 
     def _exact(self, query: Tensor, row: Tensor, progress: bool) -> Tensor:
-        """Values of pairs in float64; a distance negative, so that more is nearer."""
-        # Always as many pairs at a time: equal rows then get equal sums, to the last bit.
+        """Values of pairs in float64; distances are negative, so that higher is nearer."""
+        # Always the same number of pairs: equal rows then get sums equal to the last bit.
         size = max(16, 2**17 // self.queries.shape[1])
         lengths = torch.linalg.vector_norm(self.queries, dim=1, dtype=torch.float64)
         values = torch.empty(len(row), dtype=torch.float64, device=row.device)

@@ -104,7 +104,7 @@ def test_texts_and_files_are_hashed_by_what_they_hold(tmp_path: Path):
     file.write_bytes(b"two")
     cached_embeddings(folder, model, "t", encode, [file])
     assert calls == [2, 2, 1, 1]
-    with pytest.raises(ValueError, match="items are list; to be kept they must be"):
+    with pytest.raises(ValueError, match="items are list; to be cached they must be"):
         cached_embeddings(folder, model, "t", encode, [1, 2])
 
 
@@ -131,10 +131,10 @@ def test_an_interrupted_embedding_leaves_no_file(tmp_path: Path):
 @pytest.mark.parametrize(
     ("encode", "words"),
     [
-        (lambda rows: rows[:, 0], r"the encoder gave \[2\]"),
-        (lambda rows: rows.long(), "must give floats"),
-        (lambda rows: [1], "the encoder gave list"),
-        (lambda rows: rows[:1], "gave 1 rows for 2 items"),
+        (lambda rows: rows[:, 0], r"the encoder returned \[2\]"),
+        (lambda rows: rows.long(), "must return floats"),
+        (lambda rows: [1], "the encoder returned list"),
+        (lambda rows: rows[:1], "returned 1 rows for 2 items"),
         (lambda rows: rows.masked_fill(rows == 0.5, torch.nan), "NaN or infinity for item 1;"),
         (lambda rows: rows.masked_fill(rows == 1.6, torch.inf), "NaN or infinity for item 4;"),
     ],

@@ -273,7 +273,7 @@ def test_the_screen_is_used_where_it_pays(pays: bool, monkeypatch: pytest.Monkey
     queries, index = normal(5, 8), normal(100, 8, seed=1)
     assert nearest(queries, index, 2).engine == "float32"  # too small to matter
     monkeypatch.setattr(neighbours, "_WORTH", 1)
-    assert nearest(queries, index, 2).path == ("bfloat16" if pays else "float32")
+    assert nearest(queries, index, 2).engine == ("bfloat16" if pays else "float32")
 
 
 def test_whether_bfloat16_pays_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,8 +396,8 @@ def test_a_real_faiss_index() -> None:
 @pytest.mark.parametrize(
     ("index", "k", "measure", "words"),
     [
-        (Flat(GOOD, 1), 1, "cosine", "not of cosine; it needs METRIC_INNER_PRODUCT"),
-        (Flat(GOOD, 0), 1, "euclidean", "not of euclidean; it needs METRIC_L2"),
+        (Flat(GOOD, 1), 1, "cosine", "not for cosine; build it with METRIC_INNER_PRODUCT"),
+        (Flat(GOOD, 0), 1, "euclidean", "not for euclidean; build it with METRIC_L2"),
         (Flat(GOOD, 0), 4, "dot", "k is 4; the index has 3 rows"),
         (Flat(torch.ones(3, 5), 0), 1, "dot", "queries have 2 features and the index 5"),
         (Flat(GOOD, 0, found=1), 2, "dot", "found fewer than 2 rows"),
