@@ -99,13 +99,13 @@ def gradient_norms(
     """
     check_ready(study.model)
     chosen = check_examples(study, examples)
-    given = study.labels[chosen] if labels is None else torch.as_tensor(labels)
-    if given.shape != chosen.shape:
+    targets = study.labels[chosen] if labels is None else torch.as_tensor(labels)
+    if targets.shape != chosen.shape:
         raise ValueError(
-            f"labels has shape {tuple(given.shape)} for {len(chosen)} examples; "
+            f"labels has shape {tuple(targets.shape)} for {len(chosen)} examples; "
             f"give one label per example, [{len(chosen)}]."
         )
-    ghost = GhostNorms(study, chosen, given.long().cpu())
+    ghost = GhostNorms(study, chosen, targets.long().cpu())
     work = Chunked(ghost.size)
 
     def run() -> Tensor:

@@ -66,7 +66,7 @@ class Product:
         """|Σ_p g_p a_pᵀ|² = Σ_pq (a_p·a_q)(g_p·g_q), or from the product if that is cheaper."""
         n, positions, features = self.a.shape
         size = features * self.g.shape[2]
-        if positions == 1:
+        if positions == 1:  # an outer product: its norm is the product of two norms
             return self.a.square().sum((1, 2)) * self.g.square().sum((1, 2))
         if positions**2 * (features + self.g.shape[2] + _OF_GRAM) > size * (
             positions + _OF_GRADIENT

@@ -35,14 +35,14 @@ def parts(use: Use, gradient: Tensor) -> list[tuple[Source, Part]]:
     if use.function not in _RULES or use.layout is None:
         raise NotCoveredError
     rule, names = _RULES[use.function]
-    given = dict(zip(names, use.args, strict=False)) | use.kwargs
-    if len(use.args) > len(names) or not given.keys() <= set(names):
+    arguments = dict(zip(names, use.args, strict=False)) | use.kwargs
+    if len(use.args) > len(names) or not arguments.keys() <= set(names):
         raise NotCoveredError
     sources = {id(source.tensor): source for source in use.sources}
     contributions = []
-    for role, value in given.items():
+    for role, value in arguments.items():
         if id(value) in sources:
-            part = rule(use.function, role, given, _full(gradient), use.layout)
+            part = rule(use.function, role, arguments, _full(gradient), use.layout)
             contributions.append((sources[id(value)], part))
     if len(contributions) != len(use.sources):
         raise NotCoveredError  # a source inside a list, for example
@@ -50,86 +50,87 @@ def parts(use: Use, gradient: Tensor) -> list[tuple[Source, Part]]:
 
 
 def _linear(
-    function: Any, role: str, given: dict[str, Any], gradient: Tensor, layout: Layout
+    function: Any, role: str, arguments: dict[str, Any], gradient: Tensor, layout: Layout
 ) -> Part:
     if layout.axis == gradient.dim() - 1 or role not in ("weight", "bias"):
         raise NotCoveredError
     g = layout.rows(gradient)
     if role == "bias":
-        return _summed(g, given["bias"])
-    if given["weight"].dim() != 2:
+        return _summed(g, arguments["bias"])
+    if arguments["weight"].dim() != 2:
         raise NotCoveredError
-    a = layout.rows(_full(given["input"]))
+    a = layout.rows(_full(arguments["input"]))
     return Product(a.flatten(1, -2), g.flatten(1, -2), transposed=function is not F.linear)
 
 
 def _convolution(
-    function: Any, role: str, given: dict[str, Any], gradient: Tensor, layout: Layout
+    function: Any, role: str, arguments: dict[str, Any], gradient: Tensor, layout: Layout
 ) -> Part:
-    axes = given["weight"].dim() - 2
+    axes = arguments["weight"].dim() - 2
     if layout.axis != 0 or gradient.dim() != axes + 2 or role not in ("weight", "bias"):
         raise NotCoveredError
     g = layout.rows(gradient)
     if role == "bias":
         return Summed(g.flatten(3).sum((1, 3)))
-    a, padding = _full(given["input"]), given.get("padding", 0)
+    a, padding = _full(arguments["input"]), arguments.get("padding", 0)
     numbers = {
-        name: _tuple(given.get(name, default), axes)
+        name: _tuple(arguments.get(name, default), axes)
         for name, default in (("stride", 1), ("dilation", 1), ("output_padding", 0))
     }
     if isinstance(padding, str):
-        a, padding = _padded(a, padding, given["weight"].shape[2:], numbers["dilation"])
+        a, padding = _padded(a, padding, arguments["weight"].shape[2:], numbers["dilation"])
     return Convolution(
         layout.rows(a),
         g,
-        _full(given["weight"].detach()),
+        _full(arguments["weight"].detach()),
         padding=_tuple(padding, axes),
         transposed="transpose" in function.__name__,
-        groups=given.get("groups", 1),
+        groups=arguments.get("groups", 1),
         **numbers,
     )
 
 
 def _norm(
-    function: Any, role: str, given: dict[str, Any], gradient: Tensor, layout: Layout
+    function: Any, role: str, arguments: dict[str, Any], gradient: Tensor, layout: Layout
 ) -> Part:
     if role not in ("weight", "bias"):
         raise NotCoveredError
     values = layout.rows(gradient)
     if role == "weight":
         # The weight multiplies the normalized input: the same call without weight and bias.
-        plain = given | dict.fromkeys(given.keys() & {"weight", "bias"})
+        plain = arguments | dict.fromkeys(arguments.keys() & {"weight", "bias"})
         values = values * layout.rows(_full(function(**plain)))
     if function in (F.layer_norm, F.rms_norm):
-        return _summed(values, given[role])
+        return _summed(values, arguments[role])
     if layout.axis != 0:
         raise NotCoveredError
     return Summed(values.flatten(3).sum((1, 3)) if values.dim() > 3 else values.sum(1))
 
 
 def _embedding(
-    function: Any, role: str, given: dict[str, Any], gradient: Tensor, layout: Layout
+    function: Any, role: str, arguments: dict[str, Any], gradient: Tensor, layout: Layout
 ) -> Part:
-    if role != "weight" or given.get("max_norm") is not None or given.get("scale_grad_by_freq"):
+    if role != "weight" or layout.axis == gradient.dim() - 1:
         raise NotCoveredError
-    if layout.axis == gradient.dim() - 1:
+    # Renormalizing or scaling by frequency would make the gradient another one.
+    if arguments.get("max_norm") is not None or arguments.get("scale_grad_by_freq"):
         raise NotCoveredError
-    ids, g = layout.rows(given["input"]).flatten(1), layout.rows(gradient).flatten(1, -2)
+    ids, g = layout.rows(arguments["input"]).flatten(1), layout.rows(gradient).flatten(1, -2)
     # Autograd gives the padding row no gradient.
-    if given.get("padding_idx") is not None:
-        g = g * (ids != given["padding_idx"] % len(given["weight"]))[..., None]
-    return Lookup(ids, g, len(given["weight"]))
+    if arguments.get("padding_idx") is not None:
+        g = g * (ids != arguments["padding_idx"] % len(arguments["weight"]))[..., None]
+    return Lookup(ids, g, len(arguments["weight"]))
 
 
 def _broadcast(
-    function: Any, role: str, given: dict[str, Any], gradient: Tensor, layout: Layout
+    function: Any, role: str, arguments: dict[str, Any], gradient: Tensor, layout: Layout
 ) -> Part:
     if function in _PRODUCTS:
-        other = given["other" if role == "input" else "input"]
+        other = arguments["other" if role == "input" else "input"]
         gradient = gradient * (other.expand_as(gradient) if isinstance(other, Tensor) else other)
     elif function in _DIFFERENCES and role == "other":
         gradient = -gradient
-    return _summed(layout.rows(gradient), given[role])
+    return _summed(layout.rows(gradient), arguments[role])
 
 
 def _summed(rows: Tensor, source: Tensor) -> Summed:

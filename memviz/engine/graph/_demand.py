@@ -142,13 +142,13 @@ def _rewritten(
         (want,) = demands[id(node.out)] if _selection(node) is None else (None,)
         out = node.out if want is None else view(node.out, want)
         inputs = [new.get(id(t), t) for t in node.inputs]
-        given: tuple[Any, ...] = swap(node.args, new)
+        args: tuple[Any, ...] = swap(node.args, new)
         function, name = node.function, node.name
         if want is None:
-            function, given = torch.select, (given[0], 1, 0)
+            function, args = torch.select, (args[0], 1, 0)
         elif name in ("reshape", "view", "flatten"):
-            function, given = torch.reshape, (given[0], tuple(out.shape))
-        written.append(replace(node, function=function, args=given, inputs=inputs, outputs=[out]))
+            function, args = torch.reshape, (args[0], tuple(out.shape))
+        written.append(replace(node, function=function, args=args, inputs=inputs, outputs=[out]))
     return written
 
 

@@ -144,7 +144,7 @@ class Flow:
                 self.states[id(node.out)] = self._edited(node.out, edit)
 
     def _evaluate(self, node: Node) -> None:
-        if node.name not in BENT:
+        if node.name not in BENT:  # no rule takes a bent record: work it out
             for tensor in node.inputs:
                 if isinstance(state := self.states.get(id(tensor)), Bent):
                     self.states[id(tensor)] = self.whole(state)
@@ -181,7 +181,7 @@ class Flow:
         site, state = edit.site, self.states.get(id(value))
         axis = site.axis % value.dim()
         features = edit.features(value.device) if self.features is None else self.features
-        if state is None:
+        if state is None:  # the first change of this value touches only these features
             now = take(value, axis, features, self.rows)
             return Part(value, axis, features, edit.part(now, features, self.rows))
         dense = state.clone() if isinstance(state, Tensor) else self.whole(state)

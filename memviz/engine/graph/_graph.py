@@ -1,7 +1,7 @@
 """The graph engine: a recorded pass as a graph of calls, of which only what changes is computed.
 
-The graph is read off the record call by call, so it contains all that ran; the model's own Python
-does not run again. Its answers equal replay's to float rounding, and are checked against it.
+The graph is read off the record call by call, so it holds everything that ran; the model's own
+Python does not run again. Its answers equal replay's to float rounding, and are checked against it.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Graph:
 
     def plan(self, edits: Sequence[Edit]) -> Plan:
         """The calls that these edits reach."""
+        # A plan depends on the sites alone, so all units of a layer share one.
         key = tuple(sorted({(edit.site.call, edit.site.at) for edit in edits}))
         if key not in self._plans:
             self._plans[key] = self._planned(dict(key))
@@ -97,6 +98,7 @@ class Graph:
         return id(tensor) not in self.returned and self.readers.get(id(tensor)) == [node]
 
     def _fold(self, node: Node) -> Node | None:
+        # Folded, the value between the calls is never computed: nothing else may read it.
         readers = self.readers.get(id(node.out), []) if node.outputs else []
         if len(readers) != 1 or id(node.out) in self.returned:
             return None

@@ -38,14 +38,14 @@ class Kernels:
     def affine(self, norm: Node) -> tuple[Tensor, Tensor]:
         """Scale and shift of a batch norm in eval mode, ``[channels]`` each."""
         if norm.index not in self._affine:
-            given = norm.bound
-            mean, variance = given["running_mean"], given["running_var"]
-            scale = torch.rsqrt(variance + given["eps"])
-            if given["weight"] is not None:
-                scale = scale * given["weight"].detach()
+            bound = norm.bound
+            mean, variance = bound["running_mean"], bound["running_var"]
+            scale = torch.rsqrt(variance + bound["eps"])
+            if bound["weight"] is not None:
+                scale = scale * bound["weight"].detach()
             shift = -mean * scale
-            if given["bias"] is not None:
-                shift = shift + given["bias"].detach()
+            if bound["bias"] is not None:
+                shift = shift + bound["bias"].detach()
             self._affine[norm.index] = scale, shift
         return self._affine[norm.index]
 
@@ -137,7 +137,7 @@ class Kernels:
     def linear(self, node: Node, fold: Node | None, value: Tensor, *, by_row: bool) -> Tensor:
         """The linear layer of a dense value, with the activation after it if there is a fold."""
         weight, bias = node.bound["weight"], node.bound["bias"]
-        # oneDNN prepares anew for each number of rows, which does not pay where that varies.
+        # oneDNN prepares again for each number of rows, which does not pay where that varies.
         if by_row or not fused_linear(value):
             out = F.linear(value, weight, bias)
             return out if fold is None else fold.call(out)
@@ -199,8 +199,8 @@ def activation(node: Node) -> tuple[str, str]:
     if node.name == "relu":
         return "relu", ""
     if node.name == "gelu":
-        given = node.args[1] if len(node.args) > 1 else node.kwargs.get("approximate", "none")
-        return "gelu", str(given)
+        approximate = node.args[1] if len(node.args) > 1 else node.kwargs.get("approximate", "none")
+        return "gelu", str(approximate)
     return "", ""
 
 

@@ -67,12 +67,12 @@ def _bent_linear(node: Node, state: Bent) -> Bent:
 
 def layer_norm(flow: Flow, node: Node) -> State | At | None:
     """The norm of a bent record, which is a bent record: its variance has a closed form."""
-    state, given = flow.first(node), node.bound
+    state, bound = flow.first(node), node.bound
     if not isinstance(state, Bent) or not flow.only_first_changed(node):
         return None
-    if state.ratio is not None or len(given["normalized_shape"]) != 1:
+    if state.ratio is not None or len(bound["normalized_shape"]) != 1:
         return None
-    variance, eps = flow.graph.variance(node), given["eps"]
+    variance, eps = flow.graph.variance(node), bound["eps"]
     if flow.rows is not None:
         variance = variance.index_select(0, flow.rows)
     centred = state.along - state.along.mean()
@@ -80,9 +80,9 @@ def layer_norm(flow: Flow, node: Node) -> State | At | None:
     covariance = (flow.clean(state.of) @ centred / len(centred)).unsqueeze(-1)
     new = variance + state.change * (2 * covariance + state.change * centred.square().mean())
     rate = torch.rsqrt(new.clamp_min(0) + eps)  # rounding may leave it just below 0
-    along = centred if given["weight"] is None else centred * given["weight"]
+    along = centred if bound["weight"] is None else centred * bound["weight"]
     ratio = rate * torch.sqrt(variance + eps)
-    return Bent(node.out, state.change * rate, along, ratio, given["bias"])
+    return Bent(node.out, state.change * rate, along, ratio, bound["bias"])
 
 
 def conv2d(flow: Flow, node: Node) -> State | At | None:

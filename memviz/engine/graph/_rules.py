@@ -27,6 +27,7 @@ def _elementwise(flow: Flow, node: Node) -> Result:
     if state is None or len(node.inputs) != 1:
         return None
     if isinstance(state, Part):
+        # An in-place call must not change a part that other calls read.
         value = state.value.clone() if node.mutates else state.value
         return Part(node.out, state.axis, state.features, node.call(value))
     value = flow.whole(state)
@@ -69,7 +70,7 @@ def _reshape(flow: Flow, node: Node) -> Result:
     if new[: axis + 1] == old[: axis + 1]:
         shape = [*value.shape[: axis + 1], *new[axis + 1 :]]
         return Part(node.out, axis, state.features, value.reshape(shape))
-    # Flattened behind the channels: each channel becomes `inner` neighbouring features.
+    # Flattened with the channels first: each channel becomes `inner` neighbouring features.
     inner = source[0].numel() // max(old[1], 1) if axis == 1 else 0
     if axis == 1 and new == [old[0], old[1] * inner]:
         steps = torch.arange(inner, device=value.device)
@@ -111,6 +112,7 @@ def _binary(flow: Flow, node: Node) -> Result:
         place = 0 if states[0] is not None else 1
         state, other = states[place], sides[1 - place]
         if isinstance(state, Bent):
+            # The recorded sum contains the other side: only the change is added to it.
             plain = isinstance(other, Tensor) and other.shape == node.out.shape
             if plain and node.name == "add" and state.ratio is None:
                 return Bent(node.out, state.change, state.along)
@@ -167,8 +169,9 @@ def _cat(flow: Flow, node: Node) -> Result:
             features.append(state.features + offset)
             values.append(state.value)
         elif state is not None:
-            width = torch.arange(offset, offset + tensor.shape[axis], device=tensor.device)
-            features.append(width)
+            # A dense operand is a part with all of its features.
+            every = torch.arange(offset, offset + tensor.shape[axis], device=tensor.device)
+            features.append(every)
             values.append(flow.whole(state))
         offset += tensor.shape[axis]
     chosen = torch.cat(features)
