@@ -142,7 +142,19 @@ class Study:
 
 
 def check_study(study: object) -> None:
-    """Refuse anything but a study, and say how to get one."""
+    """Refuse anything but a study, and say how to get one.
+
+    Raises
+    ------
+    TypeError
+        If ``study`` is not a Study.
+
+    Examples
+    --------
+    >>> check_study("digits")
+    Traceback (most recent call last):
+    TypeError: expected a Study, got str; build one from the model and its data: ...
+    """
     if isinstance(study, Study):
         return
     given = type(study).__name__
@@ -161,6 +173,12 @@ def check_ready(model: nn.Module) -> None:
     ------
     ValueError
         Naming the module or the parameter.
+
+    Examples
+    --------
+    >>> check_ready(nn.Linear(4, 3))
+    Traceback (most recent call last):
+    ValueError: the model is in train mode (module 'model'); call model.eval() first: ...
     """
     for name, module in model.named_modules():
         if module.training:
@@ -226,6 +244,12 @@ def check_examples(study: Study, examples: Tensor | None) -> Tensor:
     ------
     ValueError
         If there are none, or one is outside the study.
+
+    Examples
+    --------
+    >>> study = Study(nn.Linear(4, 3).eval(), torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    >>> check_examples(study, [0, 5])
+    tensor([0, 5])
     """
     if examples is None:
         return torch.arange(len(study))
@@ -246,7 +270,14 @@ def check_examples(study: Study, examples: Tensor | None) -> Tensor:
 
 
 def default_groups(study: Study, group: str | None, against: str | None) -> tuple[str, str]:
-    """The study's first and second groups by default; ``""`` if there is no second."""
+    """The study's first and second groups by default; ``""`` if there is no second.
+
+    Examples
+    --------
+    >>> study = Study(nn.Linear(4, 3).eval(), torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    >>> default_groups(study, None, None)
+    ('test', '')
+    """
     check_study(study)
     names = list(study.groups)
     group = names[0] if group is None else group

@@ -70,6 +70,13 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     ------
     DamagedFile
         If the file is missing, truncated or not a safetensors file.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Path(folder) / "a.safetensors", {"w": torch.ones(2)}, {})
+    ...     read(Path(folder) / "a.safetensors")
+    ({'w': tensor([1., 1.])}, {})
     """
     try:
         with safe_open(path, framework="pt") as file:

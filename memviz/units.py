@@ -48,6 +48,11 @@ class Layer:
         Where a unit's activation is read and replaced, e.g. ``"conv2d > batch_norm > relu"``.
     is_output : bool
         Whether the layer's activation is the model's output itself.
+
+    Examples
+    --------
+    >>> Layer("fc", "linear", 10, "linear > relu").all()
+    UnitSet.parse('fc:0-9')
     """
 
     name: str

@@ -32,6 +32,7 @@ class ShiftAndNoise:
         """Images ``[n, channels, height, width]``, each shifted and made noisy independently."""
         check_images(images)
         n, _, height, width = images.shape
+        # Drawn on the CPU, so that every device gets the same augmentations.
         by = torch.randint(2 * self.pixels + 1, (2, n), generator=generator).to(images.device)
         rows = by[0, :, None] + torch.arange(height, device=images.device)
         columns = by[1, :, None] + torch.arange(width, device=images.device)

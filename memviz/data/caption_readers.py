@@ -168,11 +168,20 @@ def read_webdataset(
 def read_labels(
     table: str | Path, *, image_column: str = "image", object_column: str = "object"
 ) -> dict[str, list[str]]:
-    """Read the objects of pictures, e.g. a detector's, from a CSV table with one row per object.
+    r"""Read the objects of pictures, e.g. a detector's, from a CSV table with one row per object.
 
     Raises
     ------
     FileNotFoundError, ValueError : the file or a column is missing.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = Path(folder) / "objects.csv"
+    ...     _ = table.write_text("image,object\na.png,dog\na.png,ball\n")
+    ...     read_labels(table)
+    {'a.png': ['dog', 'ball']}
     """
     labels: dict[str, list[str]] = defaultdict(list)
     for name, label in _table(table, image_column, object_column):
@@ -225,6 +234,7 @@ def _folder(path: str | Path) -> Path:
 
 def _inside(folder: Path, name: str) -> Path:
     path = folder / name
+    # resolve() follows both ".." and symbolic links.
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"the picture {name!r} is outside {folder}, so it is not read.")
     return path

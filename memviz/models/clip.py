@@ -175,6 +175,7 @@ def load_clip(
 def _open(name: str, config: Mapping[str, Any], **settings: Any) -> Clip:
     import open_clip
 
+    # open_clip draws initial weights even when it then loads others.
     with _quiet(), torch.random.fork_rng(devices=[], enabled=settings.get("load_weights", True)):
         model, _, preprocess = open_clip.create_model_and_transforms(name, **settings)
         tokenizer = open_clip.get_tokenizer(name)

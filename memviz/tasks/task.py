@@ -11,7 +11,11 @@ Inputs = Tensor | Mapping[str, Tensor]
 
 
 class Task(Protocol):
-    """Tells right from wrong: what a probe needs to know about a model's outputs."""
+    """Tells right from wrong: what a probe needs to know about a model's outputs.
+
+    ``n`` is the number of examples; a task may be any object with these four methods, for example
+    :class:`memviz.tasks.Classification`.
+    """
 
     def outputs(self, raw: Any) -> Tensor:
         """The tensor to judge, ``[n, ...]``, taken from whatever the model returned."""

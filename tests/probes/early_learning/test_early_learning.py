@@ -108,7 +108,7 @@ def test_the_linear_model_learns_the_truth_and_then_memorizes_all(linear):
 
 def test_without_redrawn_labels_nothing_is_memorized_late():
     """The null: with all labels right there is no wrong example to lose."""
-    with pytest.raises(ValueError, match="needs wrong labels and right ones"):
+    with pytest.raises(ValueError, match="needs both wrong and right labels"):
         gradient_descent(planted_linear(redrawn=0.0))
     data = planted_linear(redrawn=0.0)
     weights = data.inputs.T @ data.labels
@@ -130,7 +130,7 @@ def test_descent_equals_autograd_on_two_logits():
         theta = (theta - 0.5 * slope / 2).detach().requires_grad_()
     cosine = theta @ data.direction / theta.norm()
     assert run.cosine.item() == pytest.approx(cosine.item(), rel=1e-12)
-    with pytest.raises(ValueError, match="keep names the steps"):
+    with pytest.raises(ValueError, match="keep must name at least one step"):
         gradient_descent(data, keep=())
     with pytest.raises(ValueError, match="n and features must be at least 2"):
         planted_linear(1)
