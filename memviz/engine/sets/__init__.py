@@ -1,4 +1,4 @@
-"""Units together: ablate, read out, toggle, curve, greedy search."""
+"""Several units together: ablate, read out, toggle, curve, greedy search."""
 
 from ._ablate import ablate as ablate
 from ._curve import AblationCurve as AblationCurve

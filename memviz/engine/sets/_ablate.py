@@ -1,4 +1,4 @@
-"""ablate(): a model with units ablated, for as long as a with-block runs."""
+"""ablate(): a model with units ablated while a with-block runs."""
 
 from __future__ import annotations
 
@@ -37,21 +37,23 @@ def ablate(
     *,
     reference: Inputs | None = None,
 ) -> Iterator[nn.Module]:
-    """Call the model as usual inside the block; the units are ablated. No trace is left.
+    """Ablate units of a model while the block runs; afterwards the model is as it was.
 
     Parameters
     ----------
     model : nn.Module or Study
-        In eval mode. Gradients flow, so Captum works inside the block.
+        In eval mode; call it as usual inside the block. Gradients flow, so Captum works there.
     units : UnitSet or text
     how : str or Intervention
     reference : Tensor or dict of Tensors, optional
-        Examples that ``mean`` and ``resample`` take their values from; a Study's own unless given.
+        Examples that ``mean`` and ``resample`` take their values from; a Study's own by default.
 
     Raises
     ------
-    KeyError, IndexError, ValueError
-        On an unknown layer or unit, train mode, or a reference that is needed and missing.
+    KeyError, IndexError
+        On an unknown layer or unit; of units, when the model is first called.
+    ValueError
+        On train mode, or if ``mean`` or ``resample`` has no examples to take values from.
 
     Examples
     --------
@@ -70,6 +72,7 @@ def ablate(
             raise UnknownLayerError(name, [known for known in names if known])
     source = _source(module, study, reference, kind)
     patched = _Patched(module, chosen, kind, source)
+    # An attribute of the instance hides the class's forward: no hook, and nested blocks work.
     before = module.__dict__.get("forward")
     module.__dict__["forward"] = patched
     try:
@@ -104,7 +107,8 @@ def _source(
         return None
     if reference is None and study is None:
         raise ValueError(
-            f"{kind.name!r} takes its values from examples; give a Study, or reference=inputs."
+            f"{kind.name!r} takes its values from examples; give a Study instead of the model, or "
+            "reference=inputs."
         )
     if reference is not None:
         first = reference if isinstance(reference, Tensor) else next(iter(reference.values()))
@@ -127,7 +131,7 @@ class _Patched:
         self.reading = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        # The source calls this very model for its values: then nothing is ablated.
+        # The source calls this same model to read its values: nothing may be ablated then.
         if not self.units or self.reading:
             return self.original(*args, **kwargs)
         if self.trace is not None:
@@ -142,6 +146,7 @@ class _Patched:
             raise RuntimeError(ANOTHER_PATH) from error
 
     def learn(self, args: Any, kwargs: Any) -> None:
+        # The model may change its inputs in place, and the real call still needs them.
         copies = [_copied(value) for value in args]
         named = {key: _copied(value) for key, value in kwargs.items()}
 
@@ -159,7 +164,7 @@ class _Patched:
 
     def edits(self, batch: int) -> list[Edit]:
         assert self.trace is not None
-        found = []
+        edits = []
         for name, indices in self.units.layers.items():
             located = self.located[name]
             at_filter = self.kind.at == "filter"
@@ -170,8 +175,8 @@ class _Patched:
                     value = filter_reference(located, site, self.trace)
                 elif self.source is not None:
                     value = self.read(self.source, name, k, batch)
-                found.append(edit(site, indices, self.kind, value))
-        return found
+                edits.append(edit(site, indices, self.kind, value))
+        return edits
 
     def read(self, source: Replay, name: str, k: int, batch: int) -> Tensor | None:
         self.reading = True

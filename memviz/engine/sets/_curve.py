@@ -23,16 +23,19 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class AblationCurve:
-    """Accuracy of each group when the k highest units are ablated together, k along the curve.
+    """Accuracy of each group with the k highest units ablated together, for several k.
 
     Attributes
     ----------
     counts : list of int, ``K`` of them
+        The values of k.
     groups : list of str, ``G`` of them
     chosen : float ``[K, G]``
         Accuracy with the k highest units ablated.
     random : float ``[draws, K, G]``
-        Accuracy with as many random units of the same layers ablated: the null.
+        Accuracy with the same number of random units per layer ablated: the null.
+    name : str
+        Name of the ranking.
     """
 
     counts: list[int]
@@ -58,7 +61,7 @@ class AblationCurve:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a count and group."""
+        """A table with one row per count and group."""
         import pandas as pd
 
         shape = (len(self.counts), len(self.groups))
@@ -74,7 +77,7 @@ class AblationCurve:
         )
 
     def plot(self) -> Figure:
-        """Accuracy of each group against the number of units, random units beside."""
+        """Accuracy of each group against the number of ablated units, with the null."""
         from memviz.plots.curve import ablation_curve
 
         return ablation_curve(self)
@@ -92,7 +95,7 @@ def ablation_curve(
     random_draws: int = 20,
     seed: int = 0,
 ) -> AblationCurve:
-    """Ablate the highest units of a ranking together, more and more of them.
+    """Ablate more and more of the highest units of a ranking together.
 
     Parameters
     ----------
@@ -100,10 +103,15 @@ def ablation_curve(
     ranking : Scores
         Over units; for example ``sweep(study).scores("memorized", "clean")``.
     counts : sequence of int
-        How many units at each point.
+        How many units to ablate at each point.
     how : str or Intervention
     random_draws, seed : int
-        Of random units in the same layers at each point.
+        For the null: draws of random units in the same layers at each point.
+
+    Raises
+    ------
+    ValueError
+        If a count is larger than the number of ranked units.
 
     Examples
     --------

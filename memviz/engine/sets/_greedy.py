@@ -1,4 +1,4 @@
-"""Greedy search: which units, ablated together, take most from one group and least from another."""
+"""Greedy search for units that, ablated together, hurt one group most and another least."""
 
 from __future__ import annotations
 
@@ -24,28 +24,30 @@ from ._readout import random_reading, random_units
 if TYPE_CHECKING:
     import pandas as pd
 
-_PAIR_SHARE = 8  # one evaluation in so many looks for pairs
-_PAIRS_A_STEP = 2
-_WAY = (0.1, 0.3, 0.5, 0.7, 0.9)  # where the slope is taken to find what hides at the start
+_PAIR_SHARE = 8  # one evaluation in this many looks for pairs
+_PAIRS_PER_STEP = 2
+# Where gradients are taken on the way from no ablation to all units ablated, to find pairs.
+_WAY = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
 @dataclass(eq=False)
 class AblationPath(AblationCurve):
-    """Sets of units found one after the other, each holding the one before.
+    """A growing set of units, read out at several sizes.
 
     Attributes
     ----------
     counts, groups, chosen, random, name
         As in AblationCurve.
     order : tuple of Unit
-        In the order they were taken.
+        The units in the order they were added.
     margin : float ``[K, G]``
         Mean margin of each group at each count.
     random_margin : float ``[draws, K, G]``
+        The same with random units ablated: the null.
     drops : float ``[K]``
-        Mean margin drop on the group minus on the other: what the search maximizes.
+        Mean margin drop on ``group`` minus that on ``against``: what the search maximizes.
     evaluations : int
-        Exact evaluations that the search spent.
+        Exact evaluations that the search used.
     """
 
     order: tuple[Unit, ...]
@@ -56,17 +58,17 @@ class AblationPath(AblationCurve):
 
     @property
     def units(self) -> UnitSet:
-        """All units found."""
+        """All units of the path."""
         return UnitSet(self.order)
 
     @property
     def sets(self) -> list[UnitSet]:
-        """The set of each count."""
+        """The set at each count."""
         return [UnitSet(self.order[:count]) for count in self.counts]
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a count and group: accuracy and mean margin, random units beside."""
+        """A table with one row per count and group: accuracy and mean margin, with the null."""
         frame = super().frame
         frame["margin"] = self.margin.ravel()
         frame["random_margin"] = self.random_margin.mean(0).ravel()
@@ -90,18 +92,11 @@ def greedy(
     progress: bool = True,
     stop: Callable[[], bool] | None = None,
 ) -> AblationPath:
-    """Grow a set of units by what ablating it as a whole does, exactly.
+    """Grow a set of units by the exact effect of ablating it as a whole.
 
-    Each step tries units added to the present set and keeps the addition with the largest mean
-    margin drop on ``group`` minus that on ``against``, per unit added. Which units are tried is
-    told by gradient × activation *with the present set ablated*: a ranking made once does not see
-    what the units already ablated hold in common with the others. The budget is spread evenly
-    over the steps.
-
-    Units that stand in for each other have no effect alone and no slope. One evaluation in eight
-    looks for them at the start: among the units whose estimate grows most when its slope is
-    averaged over the way to ablating all units at once, pairs that drop more together than the
-    sum of both are tried as one. The search ends early where nothing tried makes the drop larger.
+    Each step adds the unit, or the pair of redundant units, that most increases the mean margin
+    drop on ``group`` minus that on ``against``, per unit added. Candidates are ranked by gradient ×
+    activation with the current set ablated. The search ends early if no candidate helps.
 
     Parameters
     ----------
@@ -109,26 +104,32 @@ def greedy(
     size : int
         Most units in the set.
     group, against : str, optional
-        The study's first and second group unless given; ``against=""`` for none.
+        The study's first and second groups by default; ``against=""`` for none.
     how : str or Intervention
     budget : int
-        Exact evaluations of the search; the readings for the curve are not counted.
+        Exact evaluations of the search, without those for the curve.
     units : UnitSet or text, optional
-        Where to search; all units but those of the output layer, unless given.
+        Candidates; by default all units but those of the output layer.
     examples : int64 ``[n]``, optional
-        What to search and read on; all unless given.
+        All by default.
     memory : int, optional
         Bytes of recorded passes to keep.
     random_draws, seed : int
-        Of as many random units in the same layers, at each count of the curve.
+        For the null: draws of random units in the same layers at each count.
     progress : bool
     stop : callable, optional
-        Asked between steps; True raises CancelledError.
+        Called between steps; returning True raises CancelledError.
+
+    Returns
+    -------
+    AblationPath
 
     Raises
     ------
     ValueError
         If a group is unknown, or size or budget are out of range.
+    CancelledError
+        If ``stop()`` returns True.
 
     Examples
     --------
@@ -145,10 +146,13 @@ def greedy(
     replay = Replay(study, examples, memory=memory)
     known = list(replay.check(units)) if units is not None else default_units(replay.layers)
     if not 1 <= size <= len(known):
-        raise ValueError(f"size is {size}; there are {len(known)} units to choose from.")
+        raise ValueError(
+            f"size is {size}; there are {len(known)} units to choose from, so size must be 1 to "
+            f"{len(known)}."
+        )
     if budget < size:
         raise ValueError(
-            f"budget is {budget} for {size} units; allow one evaluation a unit at least."
+            f"budget is {budget} for {size} units; allow at least one evaluation per unit."
         )
     search = _Search(replay, known, intervention(how), (group, against), stop)
     with tqdm(total=size, disable=not progress, unit="unit", desc="greedy") as bar:
@@ -159,7 +163,7 @@ def greedy(
 
 
 class _Search:
-    """The set so far, what it drops, and what was spent."""
+    """The set so far, the margin drop it makes, and the evaluations used."""
 
     def __init__(
         self,
@@ -170,9 +174,12 @@ class _Search:
         stop: Callable[[], bool] | None,
     ) -> None:
         self.replay, self.known, self.kind, self.stop = replay, known, kind, stop
-        self.mine, self.rest = (self._members(name) for name in groups)
-        if len(self.mine) == 0 or (groups[1] and len(self.rest) == 0):
-            raise ValueError(f"none of the examples is in {groups[0]!r} or in {groups[1]!r}.")
+        self.members, self.others = (self._members(name) for name in groups)
+        if len(self.members) == 0 or (groups[1] and len(self.others) == 0):
+            empty = groups[1] if len(self.members) else groups[0]
+            raise ValueError(
+                f"none of the examples is in {empty!r}; choose examples of both groups."
+            )
         self.chosen: list[Unit] = []
         self.drops, self.sizes = [0.0], [0]
         self.spent = 0
@@ -181,25 +188,29 @@ class _Search:
         self._clean = self._margin(replay.clean)
 
     def step(self, size: int, budget: int) -> bool:
-        """Take the best addition; False where none makes the drop larger or nothing is left."""
+        """Add the best candidate; False if none makes the drop larger, or none is left."""
         room = size - len(self.chosen)
-        share = -(-(budget - self.spent) // room)
-        tried = self._open_pairs(room)[: min(_PAIRS_A_STEP, share - 1)]
-        singles = ((unit,) for unit in self._likely(share - len(tried)))
-        found = self._evaluate(list(dict.fromkeys([*singles, *tried])))
-        if not found:
+        share = -(-(budget - self.spent) // room)  # the budget is spread evenly over the steps
+        pairs = self._open_pairs(room)[: min(_PAIRS_PER_STEP, share - 1)]
+        singles = ((unit,) for unit in self._likely(share - len(pairs)))
+        drops = self._evaluate(list(dict.fromkeys([*singles, *pairs])))
+        if not drops:
             return False
-        gain = {units: (drop - self.drops[-1]) / len(units) for units, drop in found.items()}
+        gain = {units: (drop - self.drops[-1]) / len(units) for units, drop in drops.items()}
         best = max(gain, key=lambda units: gain[units])
         if not gain[best] > 0:
             return False
         self.chosen += best
-        self.drops.append(found[best])
+        self.drops.append(drops[best])
         self.sizes.append(len(self.chosen))
         return True
 
     def find_pairs(self, evaluations: int) -> None:
-        """Pairs that drop more together than the sum of both, among the units that hide most."""
+        """Find redundant units: pairs whose drop together exceeds the sum of their drops alone.
+
+        Units that stand in for each other have no gradient while nothing is ablated. Their
+        estimate grows when the gradient is averaged along the way to ablating all units at once.
+        """
         most = max((k for k in range(2, 100) if k * (k + 1) // 2 <= evaluations), default=0)
         if most == 0:
             return
@@ -207,16 +218,17 @@ class _Search:
         hidden = torch.stack(way).mean(0) - self._estimate(0.0)
         likely = [self.known[row] for row in hidden.argsort(descending=True)[:most].tolist()]
         pairs: list[tuple[Unit, ...]] = list(combinations(likely, 2))
-        found = self._evaluate([*((unit,) for unit in likely), *pairs])
-        more = {pair: found[pair] - sum(found[unit,] for unit in pair) for pair in pairs}
-        self.pairs = sorted((pair for pair in pairs if more[pair] > 0), key=lambda p: -more[p])
+        drops = self._evaluate([*((unit,) for unit in likely), *pairs])
+        excess = {pair: drops[pair] - sum(drops[unit,] for unit in pair) for pair in pairs}
+        self.pairs = sorted((pair for pair in pairs if excess[pair] > 0), key=lambda p: -excess[p])
 
     def _open_pairs(self, room: int) -> list[tuple[Unit, ...]]:
-        """What is left to take of the pairs, where there is room for it."""
+        """The units of each pair that are not chosen yet, if there is room for them."""
         left = [tuple(unit for unit in pair if unit not in self.chosen) for pair in self.pairs]
         return [units for units in dict.fromkeys(left) if 0 < len(units) <= room]
 
     def _likely(self, k: int) -> list[Unit]:
+        """The k units with the largest estimated drop, given those already ablated."""
         value = self._estimate(0.0)
         order = value.argsort(descending=True, stable=True).tolist()
         return [self.known[row] for row in order if self.known[row] not in self.chosen][:k]
@@ -224,20 +236,20 @@ class _Search:
     def _estimate(self, share: float) -> Tensor:
         ablated = UnitSet(self.chosen)
         effects = estimate_effects(self.replay, self.known, self.kind, ablated=ablated, share=share)
-        drop = -contrast(effects.margin_change, self.mine, self.rest)
+        drop = -contrast(effects.margin_change, self.members, self.others)
         return drop.nan_to_num(-torch.inf)
 
     def _evaluate(self, additions: list[tuple[Unit, ...]]) -> dict[tuple[Unit, ...], float]:
-        # From the last layer to the first: each kept pass then shares most with the next.
+        # From the last layer to the first: a kept pass then has most in common with the next.
         additions.sort(key=lambda units: -min(self._place[unit.layer] for unit in units))
-        found = {}
+        drops = {}
         for units in additions:
             together = UnitSet([*self.chosen, *units])
             outputs = self.replay.outputs(together, self.kind, stop=self.stop, keep=True)
             drop = (self._clean - self._margin(outputs))[None]
-            found[units] = float(contrast(drop, self.mine, self.rest))
+            drops[units] = float(contrast(drop, self.members, self.others))
             self.spent += 1
-        return found
+        return drops
 
     def _members(self, group: str) -> Tensor:
         if not group:
@@ -251,16 +263,16 @@ class _Search:
 
 
 def _path(search: _Search, random_draws: int, seed: int, *, progress: bool) -> AblationPath:
-    """Readings of every group along the path, at 0, about the powers of two, and the end."""
+    """Readings of every group along the path, at 0, near the powers of two, and at the end."""
     replay, kind = search.replay, search.kind
-    wanted = [0, *(2**k for k in range(search.sizes[-1].bit_length())), search.sizes[-1]]
-    steps = sorted({next(i for i, s in enumerate(search.sizes) if s >= count) for count in wanted})
+    targets = [0, *(2**k for k in range(search.sizes[-1].bit_length())), search.sizes[-1]]
+    steps = sorted({next(i for i, s in enumerate(search.sizes) if s >= count) for count in targets})
     counts = [search.sizes[step] for step in steps]
     groups = [name for name, mask in replay.study.groups.items() if mask[replay.examples].any()]
 
     def reading(units: UnitSet) -> list[tuple[float, float]]:
-        found = random_reading(replay, units, kind, search.stop)
-        return [found[name] for name in groups]
+        by_group = random_reading(replay, units, kind, search.stop)
+        return [by_group[name] for name in groups]
 
     chosen, random = [], []
     for point, count in enumerate(slow(counts, "curve", progress=progress)):

@@ -1,4 +1,4 @@
-"""Readout: what a set of ablated units does to each group, beside random units."""
+"""Readout: what a set of ablated units does to each group, compared with random units."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Reading:
 
     @classmethod
     def of(cls, margin: Tensor) -> Reading:
-        """Read a group's margins ``[n]``; right where above 0."""
+        """Summarize a group's margins ``[n]``; an example is right if its margin is above 0."""
         n, correct = len(margin), int((margin > 0).sum())
         low, high = wilson(correct, n)
         mean = float(margin.mean())
@@ -47,7 +47,7 @@ class Reading:
 
 
 def percent(share: float) -> str:
-    """A share in whole percent; with a decimal where that would round it to none or to all.
+    """A share in whole percent; with a decimal if it would otherwise round to 0% or 100%.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def percent(share: float) -> str:
 
 @dataclass(frozen=True)
 class GroupReading:
-    """One group before and after, and how its predictions changed sides."""
+    """One group before and after, and how many of its predictions changed."""
 
     before: Reading
     after: Reading
@@ -77,7 +77,7 @@ class Readout:
     ----------
     units : UnitSet
     of : int
-        Units in the model, the output layer left out.
+        Units in the model, without the output layer.
     how : str
         The intervention.
     groups : dict of name to GroupReading
@@ -85,7 +85,7 @@ class Readout:
         Predictions of all examples.
     margin_change : float32 ``[n]``
     random : dict of name to ``[draws, 2]``
-        Accuracy and mean margin with as many random units of the same layers: the null.
+        Accuracy and mean margin with the same number of random units per layer: the null.
     """
 
     units: UnitSet
@@ -116,7 +116,7 @@ class Readout:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a group."""
+        """A table with one row per group."""
         import pandas as pd
 
         rows = []
@@ -151,7 +151,7 @@ def readout(
     random_draws: int = 20,
     seed: int = 0,
 ) -> Readout:
-    """Accuracy and margin of each group before and after, and with random units.
+    """Accuracy and margin of each group before and after ablation, and with random units.
 
     Parameters
     ----------
@@ -159,10 +159,15 @@ def readout(
     units : UnitSet or text
     how : str or Intervention
     random_draws : int
-        Draws of as many random units in the same layers: the null. None are made where these units
-        are the whole of their layers.
+        For the null: draws of the same number of random units per layer; none if these units are
+        all of their layers.
     seed : int
         Of these draws.
+
+    Raises
+    ------
+    KeyError, IndexError, ValueError
+        On an unknown layer or unit, or a layer without units.
 
     Examples
     --------
@@ -174,18 +179,18 @@ def readout(
     replay = Replay(study)
     kind = intervention(how)
     chosen = replay.check(units)
-    found = read(replay, chosen, replay.outputs(chosen, kind), kind)
+    result = read(replay, chosen, replay.outputs(chosen, kind), kind)
     if others_left(replay.layers, chosen):
         draws = [
             random_reading(replay, random_units(replay.layers, chosen, seed + draw), kind)
             for draw in slow(range(random_draws), "random units")
         ]
-        found.random = {name: np.array([draw[name] for draw in draws]) for name in found.groups}
-    return found
+        result.random = {name: np.array([draw[name] for draw in draws]) for name in result.groups}
+    return result
 
 
 def read(replay: Replay, units: UnitSet, outputs: Tensor, kind: Intervention) -> Readout:
-    """The readout of outputs that were already made, without its null."""
+    """The readout of outputs that have already been computed, without its null."""
     study = replay.study
     labels = study.labels[replay.examples].to(outputs.device)
     before, after = replay.clean, outputs
@@ -194,21 +199,21 @@ def read(replay: Replay, units: UnitSet, outputs: Tensor, kind: Intervention) ->
     right = [margin > 0 for margin in margins]
     groups = {}
     for name, mask in study.groups.items():
-        mine = mask[replay.examples]
-        if not mine.any():
+        members = mask[replay.examples]
+        if not members.any():
             continue
         now_true = 0
         if study.true_labels is not None:
             true = study.true_labels[replay.examples]
             given = study.labels[replay.examples]
             now_true = int(
-                (mine & right[0] & ~right[1] & (predicted[1] == true) & (given != true)).sum()
+                (members & right[0] & ~right[1] & (predicted[1] == true) & (given != true)).sum()
             )
         groups[name] = GroupReading(
-            Reading.of(margins[0][mine]),
-            Reading.of(margins[1][mine]),
-            int((mine & right[0] & ~right[1]).sum()),
-            int((mine & ~right[0] & right[1]).sum()),
+            Reading.of(margins[0][members]),
+            Reading.of(margins[1][members]),
+            int((members & right[0] & ~right[1]).sum()),
+            int((members & ~right[0] & right[1]).sum()),
             now_true,
         )
     of = sum(layer.units for layer in replay.layers if not layer.is_output)
@@ -217,7 +222,7 @@ def read(replay: Replay, units: UnitSet, outputs: Tensor, kind: Intervention) ->
 
 
 def others_left(layers: Sequence[Layer], units: UnitSet) -> bool:
-    """Whether the layers of these units have others: if not, random ones would be the same.
+    """Whether the layers of these units have other units to draw; if not, there is no null.
 
     Examples
     --------
@@ -230,7 +235,7 @@ def others_left(layers: Sequence[Layer], units: UnitSet) -> bool:
 
 
 def random_units(layers: Sequence[Layer], units: UnitSet, seed: int) -> UnitSet:
-    """As many units of the same layers, drawn at random.
+    """The same number of units per layer, drawn at random.
 
     Examples
     --------
@@ -254,14 +259,14 @@ def random_reading(
     kind: Intervention,
     stop: Callable[[], bool] | None = None,
 ) -> dict[str, tuple[float, float]]:
-    """Accuracy and mean margin of each group with these units ablated."""
+    """Accuracy and mean margin of each group with these units ablated, as for one random draw."""
     study = replay.study
     outputs = replay.outputs(units, kind, stop=stop)
     labels = study.labels[replay.examples].to(outputs.device)
     margin = study.task.margin(outputs, labels).float().cpu()
-    found = {}
+    readings = {}
     for name, mask in study.groups.items():
-        mine = margin[mask[replay.examples]]
-        if len(mine):
-            found[name] = (float((mine > 0).float().mean()), float(mine.mean()))
-    return found
+        of_group = margin[mask[replay.examples]]
+        if len(of_group):
+            readings[name] = (float((of_group > 0).float().mean()), float(of_group.mean()))
+    return readings

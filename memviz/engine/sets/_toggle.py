@@ -1,4 +1,4 @@
-"""A click's answer: the quickest exact way from what is recorded to the units now ablated."""
+"""The answer to a click: the quickest exact way from a recorded pass to the ablated units."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from memviz.units import UnitSet, UnitsLike
 class Toggle:
     """Outputs of a replay's examples for one set of units after another.
 
-    Two ways lead to the next answer, and the one with less arithmetic is taken. From the *last
-    answer*: its pass is kept, and restarts at the first layer that differs. From the *clean record*
-    by the graph: the first layer behind the first ablated one is a narrow update, so the earliest
-    layers cost no full convolution. Neither builds on an earlier answer's rounding: the first is
-    bitwise a fresh pass, the second starts from the clean record each time.
+    Each answer restarts the *last answer's* kept pass at the first layer that differs, or updates
+    the *clean record* by the graph, whichever takes less arithmetic. Rounding does not add up: the
+    first is bitwise identical to a fresh pass, the second always starts from the clean record.
 
     Parameters
     ----------
@@ -56,7 +54,7 @@ class Toggle:
         Raises
         ------
         CancelledError
-            If ``stop()`` says so between two chunks.
+            If ``stop()`` returns True between two chunks.
         """
         replay, chosen = self.replay, self.replay.check(units)
         replay.refresh()
@@ -66,9 +64,9 @@ class Toggle:
         return replay.guard(lambda: torch.cat(list(self._chunks(chosen, kind, stop))))
 
     def settle(self, units: UnitsLike, kind: Intervention) -> Iterator[None]:
-        """Keep the pass of an answer that the graph gave, so that the next can go on from it.
+        """Keep the pass of an answer that the graph gave, so that the next can restart from it.
 
-        To be done when nobody waits.
+        Yields after each chunk; meant for idle time.
         """
         chosen = self.replay.check(units)
         for step in range(self.replay.steps if chosen else 0):
@@ -96,7 +94,7 @@ class Toggle:
         return replay.chunk_outputs(step, units, kind, keep=True)
 
     def _for(self, kind: Intervention) -> Graphs:
-        # Graphs belong to one record and one kind of change.
+        # Graphs belong to one record and one intervention.
         known = self._graphs
         if known is None or known.kind != kind or self._record is not self.replay.clean:
             self._graphs, self._record = Graphs(self.replay, kind), self.replay.clean

@@ -1,4 +1,4 @@
-"""Every unit alone: estimates, exact effects, their table and its file."""
+"""Each unit alone: estimates, exact effects, their table and its file."""
 
 from ._answers import contrast as contrast
 from ._effects import Effects as Effects

@@ -1,4 +1,4 @@
-"""What a table of effects answers: for a group, for one example, for one unit."""
+"""Scores from a table of effects: for a group, for one example, for one unit."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ def of_group(effects: EffectTable, group: str | None, against: str | None, on: s
     """Over units: mean drop on a group, minus the mean drop on another."""
     table, sign, what = drop(effects, on)
     group, against = default_groups(effects.study, group, against)
-    mine = effects.members(group)
-    rest = effects.members(against) if against else torch.arange(0)
-    if len(mine) == 0 or (against and len(rest) == 0):
-        raise ValueError(f"none of the examples swept is in {group!r} or in {against!r}.")
+    members = effects.members(group)
+    others = effects.members(against) if against else torch.arange(0)
+    if len(members) == 0 or (against and len(others) == 0):
+        raise none_swept(group, against, members)
     return Scores(
         name=f"effect on {group}" + (f" against {against}" if against else ""),
-        measure=f"{what}, mean of {len(mine):,}"
-        + (f" {group} − mean of {len(rest):,} {against}" if against else f" {group}"),
-        values=(sign * contrast(table, mine, rest)).double().numpy(),
+        measure=f"{what}, mean of {len(members):,}"
+        + (f" {group} − mean of {len(others):,} {against}" if against else f" {group}"),
+        values=(sign * contrast(table, members, others)).double().numpy(),
         units=effects.units,
         exact=effects.exact.numpy(),
         higher=f"holds {group} examples" + (f" more than {against} ones" if against else ""),
         source=_source(effects),
-        null=_random_groups(table, sign, mine, rest),
+        null=_random_groups(table, sign, members, others),
     )
 
 
 def of_example(effects: EffectTable, example: int, on: str) -> Scores:
-    """Over units: the drop of one example."""
+    """Over units: the drop of one example when the unit is ablated."""
     table, sign, what = drop(effects, on)
     column = _column(effects, example)
     others = _draw(torch.arange(len(effects.examples))[effects.examples != example])
@@ -57,7 +57,7 @@ def of_example(effects: EffectTable, example: int, on: str) -> Scores:
 
 
 def of_unit(effects: EffectTable, unit: UnitsLike, on: str) -> Scores:
-    """Over examples: the drop of each under one unit's ablation."""
+    """Over examples: the drop of each when one unit is ablated."""
     table, sign, what = drop(effects, on)
     row = _row(effects, unit)
     layer, known = effects.units[row].layer, effects.exact | effects.estimated
@@ -79,7 +79,7 @@ def of_unit(effects: EffectTable, unit: UnitsLike, on: str) -> Scores:
 
 
 def drop(effects: EffectTable, on: str) -> tuple[Tensor, int, str]:
-    """The table, the sign that makes a drop of it, and what it is measured in."""
+    """The table, the sign that turns it into a drop, and the measure's name."""
     if on not in ("margin", "loss"):
         raise ValueError(f"on is {on!r}; use 'margin' or 'loss'.")
     if on == "margin":
@@ -87,10 +87,22 @@ def drop(effects: EffectTable, on: str) -> tuple[Tensor, int, str]:
     return effects.loss_change, 1, "nats of loss gained"
 
 
-def contrast(change: Tensor, mine: Tensor, rest: Tensor) -> Tensor:
-    """Mean over some columns, minus the mean over others if there are any, ``[U]``."""
-    value: Tensor = change[:, mine].mean(1)
-    return value - change[:, rest].mean(1) if len(rest) else value
+def none_swept(group: str, against: str, members: Tensor) -> ValueError:
+    """The error that no swept example is in one of two groups."""
+    empty = against if len(members) else group
+    return ValueError(f"none of the swept examples is in {empty!r}; sweep some, or name another.")
+
+
+def contrast(change: Tensor, members: Tensor, others: Tensor) -> Tensor:
+    """Mean over some columns of ``[U, n]``, minus that over others if there are any, ``[U]``.
+
+    Examples
+    --------
+    >>> contrast(torch.tensor([[1.0, 3.0, 5.0]]), torch.tensor([2]), torch.tensor([0, 1]))
+    tensor([3.])
+    """
+    value: Tensor = change[:, members].mean(1)
+    return value - change[:, others].mean(1) if len(others) else value
 
 
 def _source(effects: EffectTable) -> str:
@@ -100,14 +112,14 @@ def _source(effects: EffectTable) -> str:
 
 
 def _column(effects: EffectTable, example: int) -> int:
-    found = (effects.examples == int(example)).nonzero()
-    if len(found) == 0:
+    columns = (effects.examples == int(example)).nonzero()
+    if len(columns) == 0:
         raise IndexError(
-            f"example {example} is not among the {len(effects.examples):,} swept, which lie "
-            f"between {int(effects.examples.min())} and {int(effects.examples.max())}; "
-            "ask for one of effects.examples, or sweep it."
+            f"example {example} is not among the {len(effects.examples):,} swept ones, from "
+            f"{int(effects.examples.min())} to {int(effects.examples.max())}; "
+            "choose one of effects.examples, or sweep it."
         )
-    return int(found[0])
+    return int(columns[0])
 
 
 def _row(effects: EffectTable, unit: UnitsLike) -> int:
@@ -117,29 +129,30 @@ def _row(effects: EffectTable, unit: UnitsLike) -> int:
     if chosen[0] not in effects.units:
         layers = ", ".join(dict.fromkeys(u.layer for u in effects.units))
         raise ValueError(
-            f"unit {str(chosen[0])!r} is not among the {len(effects.units):,} swept, which are in "
-            f"{layers}; ask for one of effects.units, or sweep it."
+            f"unit {str(chosen[0])!r} is not among the {len(effects.units):,} swept ones, in "
+            f"{layers}; choose one of effects.units, or sweep it."
         )
     return effects.units.index(chosen[0])
 
 
-def _random_groups(table: Tensor, sign: int, mine: Tensor, rest: Tensor) -> Null:
-    """The contrast of groups of the same sizes, drawn from the two together."""
+def _random_groups(table: Tensor, sign: int, members: Tensor, others: Tensor) -> Null:
+    """The contrast of groups of the same sizes, drawn at random from both groups together."""
     generator = torch.Generator().manual_seed(0)
-    pool = torch.cat([mine, rest]) if len(rest) else torch.arange(table.shape[1])
+    pool = torch.cat([members, others]) if len(others) else torch.arange(table.shape[1])
     known = sign * table[:, pool].nan_to_num()
+    # One row of weights per draw, so that all draws are one matrix product.
     weights = torch.zeros(_NULL_DRAWS, len(pool))
-    others = len(pool) - len(mine)
+    size, rest = len(members), len(pool) - len(members)
     for draw in range(_NULL_DRAWS):
         order = torch.randperm(len(pool), generator=generator)
-        weights[draw, order[: len(mine)]] = 1 / len(mine)
-        if len(rest):
-            weights[draw, order[len(mine) :]] = -1 / others
-    words = f"{_NULL_DRAWS} draws of {len(mine):,} examples at random in place of the group"
+        weights[draw, order[:size]] = 1 / size
+        if len(others):
+            weights[draw, order[size:]] = -1 / rest
+    words = f"{_NULL_DRAWS} draws of {size:,} examples at random in place of the group"
     return Null(words, (weights @ known.T).numpy())
 
 
-def _draw(of: Tensor) -> Tensor:
-    """At most as many as the null has draws, at random."""
-    order = torch.randperm(len(of), generator=torch.Generator().manual_seed(0))
-    return of[order[:_NULL_DRAWS]]
+def _draw(candidates: Tensor) -> Tensor:
+    """At most one candidate per draw of the null, at random."""
+    order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(0))
+    return candidates[order[:_NULL_DRAWS]]

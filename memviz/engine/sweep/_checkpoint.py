@@ -1,4 +1,4 @@
-"""A sweep's file: what is done of it, written now and then and found again."""
+"""A sweep's file: its finished units, written from time to time, to resume from."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from memviz.study import study_facts
 from ._stored import StoredError, check, read, sweep_facts, write
 from ._table import EffectTable
 
-_EVERY = 5.0  # s between two writings
-_SHARE = 20  # writing may take one part in so many of the time
+_EVERY = 5.0  # seconds between two writes
+_SHARE = 20  # writing may take one part in this many of the time
 
 
 class Checkpoint:
@@ -22,16 +22,16 @@ class Checkpoint:
     Parameters
     ----------
     path : str or Path
-        Read if it is there, written if not.
+        Read if it exists, else created.
     effects : EffectTable
-        Takes up what the file holds, and is what is written.
+        Filled with what the file holds, and written to it.
 
     Raises
     ------
     ValueError
-        If the file is damaged or belongs to another sweep; nothing is changed.
+        If the file is damaged or belongs to another sweep; ``effects`` is left unchanged.
     FileNotFoundError
-        If its folder is not there.
+        If its folder does not exist.
     """
 
     def __init__(self, path: str | Path, effects: EffectTable) -> None:
@@ -39,21 +39,22 @@ class Checkpoint:
         self._facts = study_facts(effects.study)
         self._cost, self._last = 0.0, time.monotonic()
         if self.path.exists():
-            self._take_up()
+            self._restore()
             self._written = int(effects.done.sum())
         else:
             self._written = -1
-            self.write()  # a path that can't be written is told before the work, not after
+            self.write()  # a path that can't be written must fail before the work, not after
 
-    def _take_up(self) -> None:
+    def _restore(self) -> None:
         effects = self.effects
         fields, facts = read(self.path)
         stored = EffectTable(effects.study, **fields)
         check(self.path, facts, {**self._facts, **sweep_facts(effects)})
+        # Same weights, other code: the hash alone would not notice.
         if not torch.allclose(stored.margin, effects.margin, 1e-3, 1e-3, equal_nan=True):
             raise StoredError(
-                f"{str(self.path)!r} holds the effects of a model that answered otherwise, with "
-                "the same weights; name another file, or delete it."
+                f"{str(self.path)!r} holds the effects of a model with the same weights but other "
+                "outputs; name another file, or delete it."
             )
         rows = stored.exact
         effects.margin_change[rows] = stored.margin_change[rows]
@@ -64,12 +65,12 @@ class Checkpoint:
             effects.engine = stored.engine
 
     def write_now_and_then(self) -> None:
-        """Write if the last writing is some seconds ago, longer where it takes long."""
+        """Write if the last write was some seconds ago; longer if writing is slow."""
         if time.monotonic() - self._last > max(_EVERY, _SHARE * self._cost):
             self.write()
 
     def write(self) -> None:
-        """Write if another unit is done since."""
+        """Write if more units are done since the last write."""
         done = int(self.effects.done.sum())
         if done == self._written:
             return

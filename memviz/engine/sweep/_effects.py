@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Effects(EffectTable):
-    """Margin and loss change of every example under the ablation of each unit alone.
+    """Margin and loss change of every example when each unit alone is ablated.
 
     The fields are those of :class:`EffectTable`: ``units`` (``U`` of them), ``examples`` ``[n]``,
     ``how`` and ``engine``; ``margin`` and ``loss`` ``[n]`` with nothing ablated; ``margin_change``,
@@ -50,33 +50,38 @@ class Effects(EffectTable):
         Parameters
         ----------
         group, against : str, optional
-            Names of groups: the study's first and second unless given; ``against=""`` for none.
+            The study's first and second groups by default; ``against=""`` for none.
         on : str
             ``"margin"`` (logits lost) or ``"loss"`` (nats gained).
 
         Returns
         -------
         Scores
-            Its null draws groups of the same sizes at random from the two groups together, so
-            that membership says nothing (from all examples, where there is no second group).
+            Over units. The null draws groups of the same sizes at random from both groups
+            together, or from all examples if there is no second group.
+
+        Raises
+        ------
+        ValueError
+            If a group is unknown or none of its examples was swept.
         """
         return of_group(self, group, against, on)
 
     def of_example(self, example: int, on: str = "margin") -> Scores:
-        """Who holds this example: its drop under the ablation of each unit.
+        """Which units hold this example: its drop when each of them is ablated.
 
         Parameters
         ----------
         example : int
-            The study's index.
+            Its index in the study.
         on : str
             ``"margin"`` (logits lost) or ``"loss"`` (nats gained).
 
         Returns
         -------
         Scores
-            Over units; its null is the same number for other examples, at most 200 drawn at
-            random (none where only one example was swept).
+            Over units. The null is the same number for other examples, at most 200 drawn at
+            random; there is none if only one example was swept.
 
         Raises
         ------
@@ -86,7 +91,7 @@ class Effects(EffectTable):
         return of_example(self, example, on)
 
     def of_unit(self, unit: UnitsLike, on: str = "margin") -> Scores:
-        """What this unit holds: the drop of each example under its ablation.
+        """Which examples this unit holds: the drop of each when the unit is ablated.
 
         Parameters
         ----------
@@ -98,8 +103,8 @@ class Effects(EffectTable):
         Returns
         -------
         Scores
-            Over examples; its null is the same number for other units of the layer, at most 200
-            drawn at random (none where no other was swept).
+            Over examples. The null is the same number for other units of the layer, at most 200
+            drawn at random; there is none if no other was swept.
 
         Raises
         ------
@@ -109,25 +114,25 @@ class Effects(EffectTable):
         return of_unit(self, unit, on)
 
     def lost(self, group: str) -> Tensor:
-        """How many of a group each unit alone turns from right to wrong, int64 ``[U]``."""
+        """How many of a group turn from right to wrong without each unit, int64 ``[U]``."""
         members = self.members(group)
         before = self.margin[members] > 0
         counts: Tensor = (before & ~self.correct[:, members]).sum(1)
         return torch.where(self.done, counts, 0)
 
     def most_lost(self, k: int = 6) -> Tensor:
-        """The examples whose margin each unit holds most, int64 ``[U, k]``."""
+        """The k examples whose margin drops most without each unit, int64 ``[U, k]``."""
         k = min(k, len(self.examples))
         drop = (-self.margin_change).nan_to_num(-torch.inf)
         return self.examples[drop.topk(k, dim=1).indices]
 
     def atlas(self, units: int = 120, examples: int = 300, on: str = "margin") -> Figure:
-        """Units × examples, both clustered, with the mean drop of each beside them.
+        """A heat map of units × examples, both clustered, with the mean drop of each.
 
         Parameters
         ----------
         units, examples : int
-            How many at most: those with the largest root mean square change.
+            The most to show: those with the largest root mean square change.
         on : str
             ``"margin"`` or ``"loss"``.
         """
@@ -136,17 +141,17 @@ class Effects(EffectTable):
         return atlas(self, *drop(self, on), units, examples)
 
     def save(self, path: str | Path) -> None:
-        """Write everything but the study as safetensors; whole or not at all."""
+        """Write everything but the study as safetensors, atomically."""
         save_table(self, path)
 
     @classmethod
     def load(cls, path: str | Path, study: Study) -> Effects:
-        """Read what ``save`` or ``sweep(path=...)`` wrote.
+        """Read a file that ``save`` or ``sweep(path=...)`` wrote.
 
         Raises
         ------
         ValueError
-            If the file is damaged, no file of effects, or of other weights, inputs or labels.
+            If the file is damaged, holds no effects, or belongs to other weights, inputs or labels.
         """
         return cls(**load_table(path, study))
 
@@ -162,7 +167,7 @@ class Effects(EffectTable):
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a unit and example: margin_change, loss_change, correct, exact."""
+        """A table with one row per unit and example: margin_change, loss_change, correct, exact."""
         import pandas as pd
 
         count = len(self.examples)

@@ -1,4 +1,4 @@
-"""Estimate: the effect of every unit at once, to first order."""
+"""Estimate: the effects of all units at once, to first order."""
 
 from __future__ import annotations
 
@@ -31,23 +31,32 @@ def estimate(
     examples: Tensor | None = None,
     how: str | Intervention = "zero",
 ) -> Effects:
-    """Gradient × activation: margin and loss change of each unit, to first order.
+    """Gradient × activation: the effect of each unit alone, to first order.
 
-    The change a unit makes is estimated as the sum over its positions of (replacement − activation)
-    × gradient; for zero ablation that is minus gradient × activation. One forward and one backward
-    pass serve all units and examples (Molchanov et al. 2017; Maini et al. 2023 rank filters by it).
+    The margin or loss change is estimated as the sum over the unit's positions of (replacement −
+    activation) × gradient, in one forward and backward pass for all units (Molchanov et al. 2017;
+    Maini et al. 2023 rank filters by it).
+
+    Parameters
+    ----------
+    study : Study
+    units : UnitSet or text, optional
+        By default all units but those of the output layer.
+    examples : int64 ``[n]``, optional
+        All by default.
+    how : str or Intervention
 
     Returns
     -------
     Effects
-        With path ``"estimate"``; exact only where the model is linear behind the unit.
+        With engine ``"estimate"``; right only where the model is linear after the unit.
 
     Examples
     --------
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
     >>> study = Study(model.eval(), torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
     >>> estimate(study)
-    Effects(zero on 8 units × 6 examples, 8 done, path estimate)
+    Effects(zero on 8 units × 6 examples, 8 done, engine estimate)
     """
     replay = Replay(study, examples, memory=0)
     chosen = list(replay.check(units)) if units is not None else default_units(replay.layers)
@@ -65,8 +74,8 @@ def estimate_effects(
 ) -> Effects:
     """The estimate on a replay's examples.
 
-    With ``ablated``, that of the change each unit adds to the ablation of these. ``share`` says
-    where the slope is taken, with all units on their way from the activation (0) to its
+    With ``ablated``, the effect of each unit in addition to the ablation of these. ``share`` says
+    where the gradient is taken on the way of all units from their activation (0) to its
     replacement (1): averaged over the way, estimates add up to the effect of all units together
     (Sundararajan et al. 2017, proposition 1).
     """
@@ -75,12 +84,13 @@ def estimate_effects(
     rows: dict[str, list[int]] = {}
     for row, unit in enumerate(units):
         rows.setdefault(unit.layer, []).append(row)
-    wanted = UnitSet(units)
+    chosen = UnitSet(units)
+    # A pass of one example: beside the replay's of two, it shows which axis holds the examples.
     one = trace(replay.study.model, replay.study.call(replay.study.batch(replay.examples[:1])))
 
     def run() -> None:
         for step in slow(range(replay.steps), "estimate", progress=progress):
-            _chunk(replay, step, effects, wanted, rows, kind, one, ablated or UnitSet(), share)
+            _chunk(replay, step, effects, chosen, rows, kind, one, ablated or UnitSet(), share)
 
     replay.guard(run)
     effects.correct = effects.margin[None] + effects.margin_change > 0
@@ -92,7 +102,7 @@ def _chunk(
     replay: Replay,
     step: int,
     effects: Effects,
-    wanted: UnitSet,
+    chosen: UnitSet,
     rows: dict[str, list[int]],
     kind: Intervention,
     one: Trace,
@@ -100,9 +110,9 @@ def _chunk(
     share: float,
 ) -> None:
     study, positions = replay.study, replay.chunk(step)
-    changes = replay.edits(step, wanted, kind)
+    changes = replay.edits(step, chosen, kind)
     sites: list[tuple[str, Edit]] = []
-    for name in wanted.layers:
+    for name in chosen.layers:
         located = replay.located[name]
         count = len(located.unit_sites if kind.at == "unit" else located.filter_sites)
         sites += [(name, changes[len(sites) + k]) for k in range(count)]
@@ -115,7 +125,7 @@ def _chunk(
             steps[edit] = step.detach()
             value = value + share * step if share else value
             passed[edit] = value if value.requires_grad else value.detach().requires_grad_()
-            return passed[edit].clone()  # a later in-place call must not reach the kept one
+            return passed[edit].clone()  # a later in-place call must not change the kept one
 
         return Edit(edit.site, change)
 
@@ -123,6 +133,7 @@ def _chunk(
     with undisturbed(random=two.random, counting=two.counting), torch.enable_grad():
         call = study.call(study.batch(replay.examples[positions]))
         present = replay.edits(step, ablated, kind)
+        # First the units already ablated, then the estimated ones on what is left.
         raw = run_edited(two, [*present, *(keep(edit) for _, edit in sites)], call)
         outputs = study.task.outputs(raw)
         labels = study.labels[replay.examples[positions]].to(outputs.device)
@@ -137,19 +148,20 @@ def _chunk(
         for table, gradients in zip(
             (effects.margin_change, effects.loss_change), slopes, strict=True
         ):
+            # 0, not NaN: a unit without a gradient does not reach the output.
             for name in rows:
                 table[rows[name][0] : rows[name][-1] + 1, positions] = 0.0
             for (name, edit), gradient in zip(sites, gradients, strict=True):
                 if gradient is not None:
                     product = steps[edit] * gradient
-                    indices = wanted.layers[name]
+                    indices = chosen.layers[name]
                     lead = _example_axis(edit.site, one, two)
                     part = _by_unit(product, edit, lead, len(positions), indices)
                     table[torch.tensor(rows[name])[:, None], positions] += part.cpu()
 
 
 def _example_axis(site: Site, one: Trace, two: Trace) -> int:
-    """The axis that grows with the examples: seen from a pass of one and a pass of two."""
+    """The axis that grows with the examples, from a pass of one and a pass of two."""
     small, large = (_shape(site, trace) for trace in (one, two))
     return next((k for k, size in enumerate(large) if small[k : k + 1] != (size,)), 0)
 

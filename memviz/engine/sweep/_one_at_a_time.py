@@ -1,4 +1,4 @@
-"""Each unit alone, by the faster engine that is right: graph where it fits, else replay."""
+"""Each unit alone, by the fastest engine that is right: the graph where it fits, else replay."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from memviz.units import Unit, UnitSet
 Engine = Literal["auto", "graph", "replay"]
 ENGINES = ("auto", "graph", "replay")
 
-# Rows of one pass when a few examples are run for many units at once.
+# Rows of a pass when a few examples, at most _FEW, are run for many units at once.
 _ROWS = 64
 _FEW = 16
-# Below this share of changed examples it pays to gather them.
+# Below this share of changed examples, gathering them pays.
 _WORTH = 0.8
 
 
@@ -30,7 +30,7 @@ class OneAtATime:
     replay : Replay
     kind : Intervention
     engine : {"auto", "graph", "replay"}
-        ``"auto"`` takes the graph where it fits.
+        ``"auto"`` uses the graph where it fits.
     """
 
     def __init__(self, replay: Replay, kind: Intervention, engine: Engine = "auto") -> None:
@@ -39,23 +39,23 @@ class OneAtATime:
         self.replay, self.kind = replay, kind
         self._graphs = Graphs(replay, kind)
         if engine == "replay":
-            self.refused[""] = "replay was asked for"
+            self.refused[""] = "replay was chosen"
 
     @property
     def refused(self) -> dict[str, str]:
-        """Why a layer is run by replay; under ``""`` where the whole model is."""
+        """Why a layer is run by replay instead; the key ``""`` means the whole model."""
         return self._graphs.refused
 
     @property
     def engine(self) -> str:
-        """Which engines answered so far: ``"graph"``, ``"replay"`` or ``"graph + replay"``."""
+        """The engines used so far: ``"graph"``, ``"replay"`` or ``"graph + replay"``."""
         by_graph = self._graphs.checked - self.refused.keys()
         if by_graph:
             return "graph + replay" if self.refused else "graph"
         return "replay"
 
     def forget(self) -> None:
-        """Drop what is held of the chunks."""
+        """Drop the graphs, which hold the chunks' records."""
         self._graphs.forget()
 
     @torch.no_grad()
@@ -65,18 +65,20 @@ class OneAtATime:
         for place, unit in enumerate(units):
             layers.setdefault(unit.layer, []).append(place)
         parts: list[Tensor | None] = [None] * len(units)
-        for layer, places in layers.items():
-            mine = [units[place] for place in places]
-            for place, part in zip(places, self._layer(step, layer, mine), strict=True):
+        for places in layers.values():
+            of_layer = [units[place] for place in places]
+            for place, part in zip(places, self._layer(step, of_layer), strict=True):
                 parts[place] = part
         return torch.stack([part for part in parts if part is not None])
 
-    def _layer(self, step: int, layer: str, units: list[Unit]) -> list[Tensor]:
+    def _layer(self, step: int, units: list[Unit]) -> list[Tensor]:
+        """Outputs of one chunk for units of one layer, which share a plan."""
         graph = self._graphs.get(step, UnitSet(units[:1]))
         if graph is None:
             return [self.replay.chunk_outputs(step, UnitSet([u]), self.kind) for u in units]
         edits = [self._graphs.edits(step, unit) for unit in units]
         plan = graph.plan(edits[0])
+        # Only if each row is computed alone may some rows be left out, or units share a pass.
         if not (plan.by_row and plan.reaches_output and len(edits[0]) == 1):
             return [self._output(run(graph, edit)) for edit in edits]
         if graph.batch <= _FEW:
@@ -90,8 +92,9 @@ class OneAtATime:
         return self.replay.clean[self.replay.chunk(step)]
 
     def _changed_only(self, graph: Graph, step: int, edits: list[Edit]) -> Tensor:
+        """One unit, run only on the examples whose activation changes."""
         if self.replay.clean.device.type != "cpu":
-            return self._output(run(graph, edits))  # asking a GPU which rows would stop it
+            return self._output(run(graph, edits))  # to know the rows, a GPU would have to wait
         rows = changed_rows(graph, edits[0])
         if len(rows) == 0:
             return self._clean(step)
@@ -100,7 +103,8 @@ class OneAtATime:
         return self._clean(step).index_copy_(0, rows, self._output(run(graph, edits, rows)))
 
     def _stacked(self, graph: Graph, step: int, edits: list[list[Edit]]) -> list[Tensor]:
-        found = [self._clean(step) for _ in edits]
+        """Many units in one pass: each row is an example with its own unit ablated."""
+        outputs = [self._clean(step) for _ in edits]
         pairs = [
             (place, row)
             for place, (edit,) in enumerate(edits)
@@ -111,7 +115,7 @@ class OneAtATime:
             few = pairs[start : start + _ROWS]
             rows = torch.tensor([row for _, row in few], device=device)
             features = torch.stack([edits[place][0].features(device) for place, _ in few])
-            out = self._output(run(graph, edits[few[0][0]], rows, features))
-            for (place, row), one in zip(few, out, strict=True):
-                found[place][row] = one
-        return found
+            changed = self._output(run(graph, edits[few[0][0]], rows, features))
+            for (place, row), output in zip(few, changed, strict=True):
+                outputs[place][row] = output
+        return outputs

@@ -1,4 +1,4 @@
-"""Sweep: ablate every unit, one at a time, exactly."""
+"""The steps of a sweep: ablate every unit, one at a time, exactly."""
 
 from __future__ import annotations
 
@@ -14,12 +14,20 @@ from ._one_at_a_time import OneAtATime
 
 
 def default_units(layers: Sequence[Layer]) -> list[Unit]:
-    """Every unit of every layer, in order, but for the layer that makes the output itself."""
+    """Every unit of every layer, in order, except those of the output layer.
+
+    Examples
+    --------
+    >>> hidden = Layer("fc", "linear", 2, "linear > relu")
+    >>> output = Layer("head", "linear", 3, "linear", is_output=True)
+    >>> [str(unit) for unit in default_units([hidden, output])]
+    ['fc:0', 'fc:1']
+    """
     return [unit for layer in layers if not layer.is_output for unit in layer.all()]
 
 
 def new_effects(replay: Replay, units: Sequence[Unit], kind: Intervention) -> Effects:
-    """Empty effects of these units on the replay's examples."""
+    """Effects of these units on the replay's examples, not yet filled."""
     return Effects.empty(
         replay.study, tuple(units), replay.examples, str(kind), replay.engine, replay.clean
     )
@@ -32,11 +40,11 @@ def sweep_steps(
     order: Sequence[int] | None = None,
     fast: OneAtATime | None = None,
 ) -> Iterator[float]:
-    """Fill effects step by step; after each step, how many units' worth of work is done.
+    """Fill effects step by step; yields how many units' worth of work is done.
 
-    Recorded passes let some units be finished before the next, in the order asked for; where they
-    do not all fit in memory, each chunk of examples is recorded once and all units run on it.
-    ``fast`` may be handed from one call to the next, so that its layers are checked once.
+    If all passes are recorded, units are finished one after the other, in ``order``. If they do
+    not fit in memory, each chunk of examples is recorded once and all units are run on it.
+    ``fast`` may be passed from one call to the next, so that its layers are checked only once.
     """
     rows = list(range(len(effects.units)) if order is None else order)
     fast = OneAtATime(replay, kind) if fast is None else fast
@@ -63,7 +71,7 @@ def sweep_steps(
                 start += len(few)
                 effects.done[few] = step == replay.steps - 1
                 yield (step * len(rows) + start) / replay.steps
-            fast.forget()  # or the next chunk's record would stand beside this one
+            fast.forget()  # or two chunks' records would be in memory
     effects.engine = fast.engine
 
 
@@ -76,7 +84,7 @@ _MOST = 64
 
 
 class _AtOnce:
-    """How many units between two looks at the stop button: a tenth of a second's worth."""
+    """How many units to run between two checks of the stop button: about 0.1 s of work."""
 
     def __init__(self) -> None:
         self.units = 1

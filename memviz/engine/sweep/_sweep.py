@@ -1,4 +1,4 @@
-"""A sweep as it goes: estimates at once, exact values from the top of the list."""
+"""A sweep: estimates at once, then exact values, the units with the largest estimates first."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from memviz.engine.record import CancelledError, Intervention, Replay, intervent
 from memviz.study import Study, default_groups
 from memviz.units import UnitsLike
 
-from ._answers import contrast
+from ._answers import contrast, none_swept
 from ._checkpoint import Checkpoint
 from ._effects import Effects
 from ._estimate import estimate_effects
 from ._one_at_a_time import Engine, OneAtATime
 from ._steps import default_units, new_effects, sweep_steps
 
-# Where the recorded passes do not fit in memory, each batch of units records them once more: small
-# ones first, so that there is something to see and to keep, then larger ones.
+# If the recorded passes do not fit in memory, each batch of units records them again: small batches
+# first, so that there soon is something to see and to keep, then larger ones.
 _SMALLEST, _LARGEST = 16, 256
 
 
@@ -41,31 +41,29 @@ def sweep_stream(
     progress: bool = False,
     stop: Callable[[], bool] | None = None,
 ) -> Iterator[Effects]:
-    """Watch a sweep: gradient × activation estimates at once, then unit by unit exact values.
+    """Watch a sweep: gradient × activation estimates at once, then exact values unit by unit.
 
-    Each time the same Effects comes, with more of its units ``done``; the others keep their
-    estimates. The units with the largest estimated effect on ``group`` against ``against`` come
-    first. Leave the loop at any time: the Effects stays as it is then.
+    Yields the same Effects each time, with more of its units ``done``; the loop may be left at any
+    time. Units with a large estimated effect on ``group`` against ``against`` come first.
 
     Parameters
     ----------
     study, units, examples, how, path, memory, engine, progress, stop
         As in ``sweep``.
     estimates : bool
-        False makes none (for a model that no gradient passes); units come in their order.
+        False for a model gradients cannot flow through; units then come in their order.
     top : int, optional
-        Exact values for so many units; all unless given, none with 0.
+        Exact values for this many units, 0 for none; all by default.
     group, against : str, optional
-        As in ``Effects.scores``. Where the examples hold none of the study's first two groups and
-        no group is named, units come by their mean absolute change.
+        As in ``Effects.scores``; without examples of these, units come by mean absolute change.
 
     Raises
     ------
     CancelledError
-        If ``stop()`` says so between two steps; what is done is in the file, if there is one.
+        If ``stop()`` returns True; finished units are in the file, if there is one.
     ValueError
-        If ``top`` is out of range, no example is in a group that was named, or ``path`` is
-        damaged or keeps another sweep.
+        If ``top`` is out of range, no example is in a group that was named, or ``path`` is damaged
+        or holds another sweep.
 
     Examples
     --------
@@ -79,9 +77,12 @@ def sweep_stream(
     chosen = list(replay.check(units)) if units is not None else default_units(replay.layers)
     kind = intervention(how)
     if top is not None and not 0 <= top <= len(chosen):
-        raise ValueError(f"top is {top}; this sweep has {len(chosen)} units to choose from.")
+        raise ValueError(
+            f"top is {top}; this sweep has {len(chosen)} units to choose from, so top must be 0 to "
+            f"{len(chosen)}."
+        )
     if top is not None and not estimates:
-        raise ValueError("top chooses by the estimates; leave it out, or let estimates be made.")
+        raise ValueError("top chooses units by their estimates; leave it out, or set estimates.")
     if estimates:
         effects = estimate_effects(replay, chosen, kind)
         effects.engine, effects.done[:] = replay.engine, False
@@ -90,7 +91,7 @@ def sweep_stream(
         effects, rows = new_effects(replay, chosen, kind), list(range(len(chosen)))
     file = Checkpoint(path, effects) if path is not None else None
     bar = tqdm(total=len(rows), disable=not progress, unit="unit", desc="sweep")
-    told = int(effects.done.sum())
+    yielded = int(effects.done.sum())
     try:
         yield effects
         for done in _steps(replay, effects, OneAtATime(replay, kind, engine), rows):
@@ -99,25 +100,25 @@ def sweep_stream(
             bar.update(int(done) - bar.n)
             if file is not None:
                 file.write_now_and_then()
-            if int(effects.done.sum()) > told:
-                told = int(effects.done.sum())
+            if int(effects.done.sum()) > yielded:
+                yielded = int(effects.done.sum())
                 yield effects
-    finally:
+    finally:  # also when the loop is left or interrupted
         bar.close()
         if file is not None:
             file.write()
 
 
 def _ranked(effects: Effects, group: str | None, against: str | None) -> list[int]:
-    """Rows from the largest mean drop on a group against another down; unknown ones come last."""
+    """Rows by falling mean drop on a group against another; unknown values come last."""
     named = group is not None or against is not None
     group, against = default_groups(effects.study, group, against)
-    mine = effects.members(group)
-    rest = effects.members(against) if against else torch.arange(0)
-    if len(mine) and (len(rest) or not against):
-        drop = -contrast(effects.margin_change, mine, rest)
+    members = effects.members(group)
+    others = effects.members(against) if against else torch.arange(0)
+    if len(members) and (len(others) or not against):
+        drop = -contrast(effects.margin_change, members, others)
     elif named:
-        raise ValueError(f"none of the examples swept is in {group!r} or in {against!r}.")
+        raise none_swept(group, against, members)
     else:
         drop = effects.margin_change.abs().mean(1)
     order: list[int] = drop.nan_to_num(-torch.inf).argsort(descending=True, stable=True).tolist()
@@ -127,7 +128,7 @@ def _ranked(effects: Effects, group: str | None, against: str | None) -> list[in
 def _steps(
     replay: Replay, effects: Effects, fast: OneAtATime, rows: Sequence[int]
 ) -> Iterator[float]:
-    """Do what is not done of the rows; after each step, how many of them are, in units' worth."""
+    """Finish the rows that are not done; yields how many units' worth of work is done."""
     left = [row for row in rows if not effects.done[row]]
     already = len(rows) - len(left)
     size, start = _SMALLEST if replay.engine == "hook" else len(left), 0
@@ -140,7 +141,7 @@ def _steps(
 def _guarded(
     replay: Replay, effects: Effects, fast: OneAtATime, rows: Sequence[int]
 ) -> Iterator[float]:
-    """``sweep_steps``; out of memory, the chunks are halved and it goes on with the rows left."""
+    """``sweep_steps``, continued with the rows left on smaller chunks if memory runs out."""
     steps: Iterator[float] | None = None
     before = 0
 
@@ -153,7 +154,7 @@ def _guarded(
         try:
             return next(steps, None)
         except BaseException:
-            steps = None
+            steps = None  # a generator that raised is finished: the next call needs a new one
             raise
 
     while (done := replay.guard(advance)) is not None:
@@ -175,42 +176,42 @@ def sweep(
     progress: bool = True,
     stop: Callable[[], bool] | None = None,
 ) -> Effects:
-    """Effect of each unit alone on each example, exact.
+    """Exact effect of each unit alone on each example.
 
     Parameters
     ----------
     study : Study
     units : UnitSet or text, optional
-        All units but those of the output layer, unless given.
+        By default all units but those of the output layer.
     examples : int64 ``[n]``, optional
-        All unless given.
+        All by default.
     how : str or Intervention
     top : int, optional
-        Exact for so many units, those with the largest estimated effect on ``group`` against
-        ``against``; the others keep their gradient × activation estimate, and ``effects.exact``
-        tells which is which.
+        Exact values for this many units only, those with the largest gradient × activation
+        estimate; the others keep their estimate. ``effects.exact`` tells which.
     group, against : str, optional
         As in ``Effects.scores``; used with ``top`` only.
     path : str or Path, optional
-        A safetensors file that keeps what is done: written every few seconds, at the end and when
-        interrupted. The same sweep called again goes on from there.
+        A safetensors file for finished units, from which the same call resumes.
     memory : int, optional
         Bytes of recorded passes to keep.
     engine : {"auto", "graph", "replay"}
-        The graph engine is the faster one and equals a plain hook to float rounding; it is checked
-        against replay, which is bitwise a hook, and left where it fails. ``effects.engine`` says
-        which ran.
+        Replay is bitwise identical to a hook. The graph is faster and equal to float rounding; it
+        is checked against replay, and abandoned where they disagree.
     progress : bool
-        Show a progress bar; interrupting the cell stops the sweep and leaves no trace.
     stop : callable, optional
-        Asked before each unit; True raises CancelledError.
+        Called between steps; returning True raises CancelledError.
+
+    Returns
+    -------
+    Effects
 
     Raises
     ------
     CancelledError
-        If ``stop()`` says so.
+        If ``stop()`` returns True.
     ValueError
-        If ``path`` is damaged or keeps another sweep: other weights, data, units or examples.
+        If ``path`` is damaged or holds another sweep: other weights, data, units or examples.
 
     Examples
     --------
@@ -222,9 +223,6 @@ def sweep(
     >>> sweep(study, top=2, progress=False)
     Effects(zero on 8 units × 6 examples, 2 done, 6 estimated, engine ...)
     """
-    # It builds on this file's steps; a top-level import would go round in a circle.
-    from ._sweep import sweep_stream
-
     *_, effects = sweep_stream(
         study,
         units,

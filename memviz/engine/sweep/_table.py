@@ -1,4 +1,4 @@
-"""The table of a sweep: units × examples, what was done and by which engine."""
+"""The table of a sweep: units × examples, with what is done and by which engine."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from memviz.units import Unit
 
 @dataclass(eq=False)
 class EffectTable:
-    """Margin and loss of every example, and their change under the ablation of each unit.
+    """Margin and loss of every example, and how they change when each unit is ablated.
 
     Attributes
     ----------
     study : Study
     units : tuple of Unit, ``U`` of them
     examples : int64 ``[n]``
-        The study's indices.
+        Indices into the study.
     how : str
         The intervention.
     engine : str
         ``"graph"``, ``"replay"`` or ``"hook"`` (all exact), or ``"estimate"``.
     margin, loss : float32 ``[n]``
-        Nothing ablated.
+        With nothing ablated.
     margin_change, loss_change : float32 ``[U, n]``
-        After minus before; where not done, the estimate if one was made, else NaN.
+        After minus before. Where a unit is not done, its estimate, or NaN without one.
     correct : bool ``[U, n]``
-        Right with the unit ablated.
+        Whether the example is right with the unit ablated.
     done : bool ``[U]``
-        Which units have their values: exact ones, unless the engine is ``"estimate"``.
+        Which units are finished: exact, unless the engine is ``"estimate"``.
     """
 
     study: Study
@@ -59,7 +59,7 @@ class EffectTable:
         engine: str,
         outputs: Tensor,
     ) -> Self:
-        """Room for the values, filled by a sweep."""
+        """A table for a sweep to fill; ``outputs`` are those with nothing ablated."""
         labels = study.labels[examples].to(outputs.device)
         shape = (len(units), len(examples))
         return cls(
@@ -77,7 +77,7 @@ class EffectTable:
         )
 
     def put(self, rows: Sequence[int], positions: Tensor, outputs: Tensor) -> None:
-        """Store some units' outputs ``[rows, positions, ...]`` on some examples."""
+        """Store the outputs ``[rows, positions, ...]`` of some units on some examples."""
         task, count = self.study.task, len(rows)
         labels = self.study.labels[self.examples[positions]].to(outputs.device)
         labels = labels.repeat(count, *[1] * (labels.dim() - 1))
@@ -96,10 +96,10 @@ class EffectTable:
 
     @property
     def estimated(self) -> Tensor:
-        """Which units have an estimate only, bool ``[U]``."""
+        """Which units have only an estimate, bool ``[U]``."""
         return ~self.exact & ~self.margin_change.isnan().any(1)
 
     def members(self, group: str) -> Tensor:
-        """Positions of a group among ``examples``."""
+        """Positions of a group in ``examples``, int64."""
         self.study.group(group)
         return self.study.groups[group][self.examples].nonzero()[:, 0]

@@ -111,9 +111,9 @@ def test_the_null_draws_no_more_than_two_hundred() -> None:
 
 def test_what_was_not_swept() -> None:
     effects = mv.sweep(net(), "3:0-3", torch.tensor([4, 9]), progress=False)
-    with pytest.raises(IndexError, match="example 5 is not among the 2 swept, which lie between 4"):
+    with pytest.raises(IndexError, match="example 5 is not among the 2 swept ones, from 4"):
         effects.of_example(5)
-    with pytest.raises(ValueError, match=r"unit '3:7' is not among the 4 swept, which are in 3; a"):
+    with pytest.raises(ValueError, match=r"unit '3:7' is not among the 4 swept ones, in 3; choose"):
         effects.of_unit("3:7")
     with pytest.raises(ValueError, match="'nowhere:0' is not among the 4 swept"):
         effects.of_unit(mv.Unit("nowhere", 0))
@@ -213,7 +213,7 @@ def test_the_order_where_the_examples_are_in_neither_group() -> None:
     effects = mv.sweep(study, examples=examples, top=4, progress=False)
     best = np.argsort(-first.margin_change.abs().mean(1).numpy(), kind="stable")[:4]
     assert set(effects.done.nonzero()[:, 0].tolist()) == set(best)
-    with pytest.raises(ValueError, match="none of the examples swept is in 'memorized'"):
+    with pytest.raises(ValueError, match="none of the swept examples is in 'memorized'"):
         mv.sweep(study, examples=examples, top=4, group="memorized", progress=False)
 
 
@@ -222,7 +222,7 @@ def test_without_estimates_units_come_in_their_order() -> None:
     for effects in sweep_stream(study, "3:0-3", estimates=False):
         assert effects.done.tolist() == [row < int(effects.done.sum()) for row in range(4)]
         assert not effects.estimated.any()
-    with pytest.raises(ValueError, match="top chooses by the estimates"):
+    with pytest.raises(ValueError, match="top chooses units by their estimates"):
         next(sweep_stream(study, estimates=False, top=2))
     for top in (-1, 15):
         with pytest.raises(ValueError, match=f"top is {top}; this sweep has 14 units"):

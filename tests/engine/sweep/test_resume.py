@@ -248,7 +248,7 @@ def test_the_same_weights_in_another_forward_pass(file: Path) -> None:
             return self.head(torch.tanh(self.fc(torch.relu(self.conv(x)).flatten(1))))
 
     one.model.__class__ = Other
-    with pytest.raises(ValueError, match="of a model that answered otherwise, with the same weig"):
+    with pytest.raises(ValueError, match="of a model with the same weights but other outputs"):
         mv.sweep(one, path=file, progress=False)
 
 
