@@ -1,16 +1,16 @@
-"""Where the digits' wrong labels are memorized: the experiments of Maini et al. (2023) at home.
+"""Where the digits' wrong labels are memorized: the experiments of Maini et al. (2023) in small.
 
-Recipe. Examples, networks' seeds and training are those of ``memviz.demos.digits`` (1,200 images,
-120 with wrong labels; ConvNet, 60 epochs), but for the weight decay of 5e-4, the usual one and the
-paper's. The study's own 0.03 is far stronger: fitted clean examples then keep a gradient that
-holds the weights against their decay. Both are accounted for.
+Recipe. Examples, seeds and training are those of ``memviz.demos.digits`` (1,200 images, 120 with
+wrong labels; ConvNet, 60 epochs), but with the usual weight decay of 5e-4, which is the paper's.
+The study's own 0.03 is far stronger: fitted clean examples then keep a gradient that holds the
+weights against their decay. Gradient accounting is done for both.
 
 Critical units are searched for in an MLP with two hidden layers of 512 units, trained on the same
-examples with learning rate 0.1 for 200 epochs: of 100, 200 and 400 the fewest after which every
-given label is predicted, seeds 0 to 2.
+examples with learning rate 0.1 for 200 epochs: the fewest of 100, 200 and 400 after which every
+given label is predicted, for seeds 0 to 2.
 
-``python -m memviz.demos.digits.localization`` prints the figures of three seeds. What it has done
-is kept in the cache folder and found again, so that it can be interrupted.
+``python -m memviz.demos.digits.localization`` prints the figures of three seeds. Results are stored
+in the cache folder, so it can be interrupted.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ ACCOUNTING_WEIGHT_DECAY = 5e-4
 CHECKPOINT_EPOCHS = (0, 1, 2, 3, 5, 8, 10, 15, 20, 30, 40, 60)
 WIDTH, WIDE_EPOCHS, WIDE_LEARNING_RATE = 512, 200, 0.1
 SHIPPED_SEEDS = (0, 1, 2)
-MINUTES = 10  # Of one seed; said before a measurement starts.
+MINUTES = 10  # For one seed; printed before a measurement starts.
 
 
 def accounting_study(seed: int = 0, weight_decay: float = ACCOUNTING_WEIGHT_DECAY) -> Study:
-    """The ConvNet of a seed with checkpoints of epochs 0 to 60; trained on first use, about 30 s.
+    """The ConvNet of a seed with checkpoints from epoch 0 to 60; trained on first use, about 30 s.
 
     Examples
     --------
@@ -59,7 +59,7 @@ def accounting_study(seed: int = 0, weight_decay: float = ACCOUNTING_WEIGHT_DECA
 
 
 def wide_study(seed: int = 0, width: int = WIDTH) -> Study:
-    """An MLP with two hidden layers of a width; trained on first use, about 15 s at 512."""
+    """An MLP with two hidden layers of this width; trained on first use, about 15 s at 512."""
     data = digits.examples(seed)
     model = MLP((64, width, width, digits.CLASSES), seed=int(seed))
     kept = Kept(f"{RECIPE}-mlp{width}-seed{seed}", _facts(seed, ACCOUNTING_WEIGHT_DECAY), False)
@@ -84,7 +84,7 @@ def wide_study(seed: int = 0, width: int = WIDTH) -> Study:
 def accounting(seed: int = 0, weight_decay: float = ACCOUNTING_WEIGHT_DECAY) -> GradientAccounting:
     """Gradient accounting over all 60 epochs of the ConvNet's training.
 
-    Seeds 0, 1 and 2 come with the package; another is trained, about two minutes.
+    Seeds 0, 1 and 2 ship with the package; any other is trained, about two minutes.
 
     Examples
     --------
@@ -99,14 +99,14 @@ def accounting(seed: int = 0, weight_decay: float = ACCOUNTING_WEIGHT_DECAY) -> 
     tables = kept.read("tables")
     if tables is None:
         print(f"Accounting for the training of seed {seed}: about two minutes, once.")
-        found = account(seed, weight_decay)
-        _keep(kept, {"tables": _tables(found)})
-        return found
+        result = account(seed, weight_decay)
+        _keep(kept, {"tables": _tables(result)})
+        return result
     return _accounting(seed, {name: t.double() for name, t in tables.items()})
 
 
 def account(seed: int, weight_decay: float) -> GradientAccounting:
-    """Train the ConvNet with its gradients accounted for."""
+    """Train the ConvNet with gradient accounting."""
     data, model = digits.examples(seed), _convnet(seed)
     loss = EpochGradients(model, data.groups["memorized"][: digits.TRAINING], seed=int(seed))
     train(
@@ -195,9 +195,9 @@ def _keep(kept: Kept, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
         warn_not_kept(error)
 
 
-def _tables(found: GradientAccounting) -> dict[str, Tensor]:
+def _tables(result: GradientAccounting) -> dict[str, Tensor]:
     names = ("clean", "noisy", "cosine", "null_clean", "null_noisy", "null_cosine")
-    return {name: torch.from_numpy(getattr(found, name).copy()).float() for name in names}
+    return {name: torch.from_numpy(getattr(result, name).copy()).float() for name in names}
 
 
 def _accounting(seed: int, tables: Mapping[str, Tensor]) -> GradientAccounting:

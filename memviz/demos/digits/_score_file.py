@@ -1,4 +1,4 @@
-"""Scores of examples on disk: one safetensors file, written whole and checked when it is read."""
+"""Scores over examples on disk: one safetensors file, written atomically and checked when read."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ _WORDS = ("name", "measure", "higher", "source")
 
 
 def write_scores(scores: Sequence[Scores], path: str | Path, about: str = "") -> None:
-    """Write scores of examples with their nulls, values in single precision.
+    """Write scores over examples with their nulls, values in single precision.
 
     Parameters
     ----------
     scores : sequence of Scores
-        Of examples, each with a name of its own.
+        Over examples, with distinct names.
     path : str or Path
     about : str
-        What they were measured on; asked for again when they are read.
+        What they were measured on; ``read_scores`` can check it.
 
     Raises
     ------
     ValueError
-        If two have one name, or one scores units.
+        If two scores have the same name, or one is over units.
     """
     tables: dict[str, Tensor] = {}
     words = []
     last: np.ndarray | None = None
-    for number, one in enumerate(scores):
-        if one.examples is None or one.name in [other.name for other in scores[:number]]:
-            why = "scores units" if one.examples is None else "is there twice"
-            raise ValueError(f"{one.name!r} {why}; give scores of examples, each once.")
-        if last is None or not np.array_equal(last, one.examples):
-            tables[f"{number}/examples"] = torch.from_numpy(np.asarray(one.examples, np.int64))
-        last = one.examples
-        tables[f"{number}/values"] = torch.from_numpy(one.values.astype(np.float32))
-        if one.null is not None:
-            drawn = one.null.values
-            # The same for all examples: once is enough.
+    for number, score in enumerate(scores):
+        if score.examples is None or score.name in [other.name for other in scores[:number]]:
+            why = "is over units" if score.examples is None else "was given twice"
+            raise ValueError(f"{score.name!r} {why}; give scores over examples, each once.")
+        if last is None or not np.array_equal(last, score.examples):
+            tables[f"{number}/examples"] = torch.from_numpy(np.asarray(score.examples, np.int64))
+        last = score.examples
+        tables[f"{number}/values"] = torch.from_numpy(score.values.astype(np.float32))
+        if score.null is not None:
+            drawn = score.null.values
+            # A null that is the same for all examples is stored once.
             same = bool((drawn == drawn[:, :1]).all())
             kept = np.ascontiguousarray(drawn[:, :1] if same else drawn, dtype=np.float32)
             tables[f"{number}/null"] = torch.from_numpy(kept)
         words.append(
-            {key: getattr(one, key) for key in _WORDS}
-            | {"null": one.null.words if one.null is not None else None}
+            {key: getattr(score, key) for key in _WORDS}
+            | {"null": score.null.words if score.null is not None else None}
         )
     write_hashed(Path(path), tables, {"kind": _KIND, "about": about, "words": json.dumps(words)})
 
@@ -65,15 +65,15 @@ def read_scores(path: str | Path, about: str | None = None) -> list[Scores]:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is damaged, altered, of another kind, or about something else.
+        If the file is damaged, altered, of another kind, or measured on something else.
     """
     tables, facts = read_hashed(Path(path), _KIND)
     if about is not None and facts["about"] != about:
         raise ValueError(
-            f"{str(path)!r} holds scores of {facts['about']!r}, not of {about!r}; name another "
+            f"{str(path)!r} holds scores of {facts['about']!r}, not of {about!r}; give another "
             "file, or write this one again."
         )
-    found: list[Scores] = []
+    scores: list[Scores] = []
     for number, words in enumerate(json.loads(facts["words"])):
         values = tables[f"{number}/values"].double().numpy()
         null = words.pop("null")
@@ -81,7 +81,7 @@ def read_scores(path: str | Path, about: str | None = None) -> list[Scores]:
         if drawn is not None:
             wide = np.broadcast_to(drawn.double().numpy(), (len(drawn), len(values)))
             words["null"] = Null(null, wide)
-        ids = tables.get(f"{number}/examples")  # those of the score before, where there are none
-        examples = found[-1].examples if ids is None else ids.numpy()
-        found.append(Scores(values=values, examples=examples, **words))
-    return found
+        ids = tables.get(f"{number}/examples")  # stored only where they differ from the last
+        examples = scores[-1].examples if ids is None else ids.numpy()
+        scores.append(Scores(values=values, examples=examples, **words))
+    return scores

@@ -7,12 +7,12 @@ until it gives every training image its given label, right or wrong: SGD with mo
 batches of 128, 60 epochs, cosine learning rate from 0.05, no augmentation.
 
 The weight decay of 0.03 is strong on purpose. With the usual 5e-4 the network memorizes as well,
-but is so brittle that switching off any dozen units of an early layer breaks the memorized
-examples, and nothing can be localized; strong decay makes it shrug off random units.
+but ablating any dozen units of an early layer breaks the memorized examples, and nothing can be
+localized; with strong decay the network tolerates random ablation.
 
 A seed draws the split, the wrong labels and the initial weights. Rounding differs with processor
 and number of threads and grows in training, so a network trained again reaches the same accuracies
-with somewhat different units; the shipped weights are the ones that the figures are about.
+with somewhat different units; all published figures are of the shipped weights.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 60, 128, 0.05, 0.03
 CHECKPOINT_EPOCHS = (0, 3, 10, 20, 30, 40, 60)
 SHIPPED_SEEDS = (0, 1, 2)
 SHIPPED = Path(__file__).parents[1] / "weights"
-TRAINING_SECONDS = 30  # On two cores; said before a training starts.
+TRAINING_SECONDS = 30  # On two cores; printed before a training starts.
 MINUTES = TRAINING_SECONDS / 60  # To prepare one seed on two cores.
 
 
@@ -69,7 +69,7 @@ class Digits:
         return self.inputs[:TRAINING], self.labels[:TRAINING]
 
     def accuracies(self, model: torch.nn.Module) -> dict[str, float]:
-        """Share of each group that gets its given label."""
+        """Share of each group that is predicted as its given label."""
         right = predict(model, self.inputs) == self.labels
         return {name: right[mask].float().mean().item() for name, mask in self.groups.items()}
 
@@ -88,7 +88,7 @@ def examples(seed: int = 0) -> Digits:
     from sklearn.datasets import load_digits
 
     images, truth = load_digits(return_X_y=True)
-    # A stream of its own, so that the split tells nothing about the wrong labels.
+    # Its own random stream, so that the split says nothing about the wrong labels.
     order = np.random.RandomState([int(seed), len(images)]).permutation(len(images))
     inputs = torch.from_numpy(images[order].reshape(-1, 1, 8, 8) / 16).float()
     true_labels = torch.from_numpy(truth[order]).long()
@@ -198,15 +198,15 @@ def _path(folder: Path, seed: int, epoch: int) -> Path:
 
 
 def _stored(model: ConvNet, seed: int) -> weight_files.StoredCheckpoints | None:
-    """Load stored weights into the model; None if this seed has yet to be trained."""
+    """Load stored weights into the model; None if the seed has yet to be trained."""
     shipped = seed in SHIPPED_SEEDS
     folder = SHIPPED if shipped else weight_files.cache_folder()
     last = _path(folder, seed, EPOCHS)
     if not shipped and not last.is_file():
         return None
     paths = {epoch: _path(folder, seed, epoch) for epoch in CHECKPOINT_EPOCHS}
-    found = {epoch: path for epoch, path in paths.items() if path.is_file() or path == last}
-    checkpoints = weight_files.StoredCheckpoints(found, {"recipe": RECIPE, "seed": str(seed)})
+    present = {epoch: path for epoch, path in paths.items() if path.is_file() or path == last}
+    checkpoints = weight_files.StoredCheckpoints(present, {"recipe": RECIPE, "seed": str(seed)})
     try:
         model.load_state_dict(checkpoints[EPOCHS])
     except weight_files.DamagedWeights as error:

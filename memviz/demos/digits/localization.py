@@ -1,4 +1,4 @@
-"""The figures of localization on the digits: one table an experiment and seed, kept."""
+"""The figures of localization on the digits: one stored table per experiment and seed."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SEARCHES: tuple[Search, ...] = (
     ("filter", "first-order", 40),
     ("zero", "exact", 10),
 )
-_EPOCH = 5  # that rewinding is printed for: clean examples are known, wrong labels are not yet
+_EPOCH = 5  # to rewind to: clean examples are learned by then, wrong labels are not
 
 
 def print_all(seeds: Sequence[int]) -> None:
-    """Measure what is not kept yet, and print every table: means over seeds, then their range."""
+    """Measure what is not stored yet, and print every table: mean over the seeds, and range."""
     for weight_decay in (demo.ACCOUNTING_WEIGHT_DECAY, digits.WEIGHT_DECAY):
         tables = [demo.accounting(seed, weight_decay).by_layer for seed in seeds]
         _print(f"accounting, whole training, weight decay {weight_decay:g}", tables)
@@ -46,7 +46,7 @@ def print_all(seeds: Sequence[int]) -> None:
         how, method, n = search
         _print(
             f"critical units, MLP of width {demo.WIDTH}, {how} ablation, {method} search, "
-            f"{n} images a group",
+            f"{n} images per group",
             [_units(seed, search) for seed in seeds],
         )
 
@@ -69,13 +69,13 @@ def _retraining(seed: int) -> pd.DataFrame:
 
 
 def _units(seed: int, search: Search) -> pd.DataFrame:
-    """Of each group: median of the counts, and the means of what is left."""
+    """For each group: median number of critical units, and mean accuracy without them."""
     how, method, n = search
 
     def make() -> pd.DataFrame:
         study = demo.wide_study(seed)
-        found = critical_units(study, how=how, method=method, per_group=n, cap=200, seed=seed)
-        return found.frame.drop(columns="units")
+        critical = critical_units(study, how=how, method=method, per_group=n, cap=200, seed=seed)
+        return critical.frame.drop(columns="units")
 
     frame = kept_table(f"units-{how}-{method}-seed{seed}", make)
     by_group = frame.groupby("group", sort=False)
@@ -88,7 +88,7 @@ def _units(seed: int, search: Search) -> pd.DataFrame:
 
 
 def kept_table(name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """A table from the cache folder, or made and written there, whole or not at all."""
+    """A table from the cache folder; if missing, it is made and written there atomically."""
     import pandas as pd
 
     path = weight_files.cache_folder() / f"{demo.RECIPE}-{name}.csv"
@@ -125,8 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prepare(given.seeds)
         return
     print(
-        f"{len(given.seeds)} seeds: about {MINUTES} minutes each on one core, less what is kept "
-        f"in {weight_files.cache_folder()}."
+        f"{len(given.seeds)} seeds: about {MINUTES} minutes each on one core; results stored in "
+        f"{weight_files.cache_folder()} are reused."
     )
     print_all(given.seeds)
 

@@ -1,15 +1,14 @@
-"""Which digits are memorized: every score of the digits study, and how well it finds wrong labels.
+"""Which digits are memorized: every example score of the digits, and how it finds wrong labels.
 
     python -m memviz.demos.digits.scores
 
-trains what is not there yet (about eight minutes on one processor, resumable) and prints the
-tables. What it found for seed 0 comes with the package; ``scores`` and ``trainings`` give it at
-once.
+trains what is missing (about eight minutes on one processor, resumable) and prints the tables. The
+results of seed 0 ship with the package; ``scores`` and ``trainings`` load them.
 
-Two networks. *convnet* is the study's own: scores from its shipped checkpoints, and those that need
-every epoch from the recipe trained once more. *mlp* is a perceptron of 256 hidden units that trains
-in a second, so that 300 of them tell Feldman and Zhang's memorization; its other scores come from
-one training of it on all 1,200 images. Both are trained until they give every image its label.
+Two networks. *convnet* is the study's own: scores come from its shipped checkpoints, or from one
+more training if they need every epoch. *mlp* is a perceptron of 256 hidden units that trains in a
+second, so that 300 of them can estimate Feldman and Zhang's memorization; its other scores come
+from one training on all 1,200 images. Both are trained until they predict every given label.
 """
 
 from __future__ import annotations
@@ -60,19 +59,19 @@ MLP_CHECKPOINTS = (0, 3, 6, *range(10, 121, 10))
 
 
 def scores(network: Network = "convnet", seed: int = 0) -> list[Scores]:
-    """The scores of the study's training images that come with the package, without training.
+    """The scores over the study's training images that ship with the package.
 
     Examples
     --------
-    >>> [one.name for one in scores("mlp")][:2]
+    >>> [score.name for score in scores("mlp")][:2]
     ['memorization', 'cumulative sample loss']
     """
-    found = read_scores(_path(SHIPPED, seed, network), _about(network, seed))
-    return [probes.subsampled_memorization(trainings(seed)), *found]
+    stored = read_scores(_path(SHIPPED, seed, network), _about(network, seed))
+    return [probes.subsampled_memorization(trainings(seed)), *stored]
 
 
 def trainings(seed: int = 0) -> SubsetTrainings:
-    """The 300 perceptrons on subsets of the training images, without training.
+    """The 300 perceptrons trained on subsets of the training images, as shipped.
 
     Examples
     --------
@@ -91,7 +90,7 @@ def measure(
     ----------
     seed : int
     folder : Path, optional
-        Of unfinished trainings and of the files: in the cache folder unless given.
+        For unfinished trainings and the files; by default in the cache folder.
     jobs : int, optional
         joblib's ``n_jobs`` for the perceptrons.
 
@@ -112,14 +111,14 @@ def measure(
         jobs=jobs,
     )
     subsets.save(_path(folder, seed, "trainings"))
-    known = probes.subsampled_memorization(subsets)
-    found = {}
+    memorization = probes.subsampled_memorization(subsets)
+    by_network = {}
     for network in NETWORKS:
         path, about = _path(folder, seed, network), _about(network, seed)
         if not path.is_file():
             write_scores(_of_one_training(study, network, seed, folder / network), path, about)
-        found[network] = [known, *read_scores(path, about)]
-    return found
+        by_network[network] = [memorization, *read_scores(path, about)]
+    return by_network
 
 
 def report(
@@ -128,7 +127,7 @@ def report(
     facts: dict[str, float],
     tables: dict[Network, pd.DataFrame],
 ) -> str:
-    """The figures of one seed as text: Feldman and Zhang's, then a table for each network."""
+    """The figures of one seed as text: memorization, then one table per network."""
     lines = [
         f"seed {seed}: {len(subsets)} perceptrons, each trained on {FRACTION:g} of the "
         f"{len(subsets.examples):,} training images",
@@ -140,7 +139,7 @@ def report(
 
 
 def memorization_facts(seed: int, known: Scores, subsets: SubsetTrainings) -> dict[str, float]:
-    """What is said of Feldman and Zhang's memorization in one table."""
+    """Figures of Feldman and Zhang's memorization, by what they measure."""
     wrong = digits.examples(seed).groups["memorized"][subsets.examples]
     values = torch.from_numpy(known.values)
     facts = {
@@ -161,23 +160,23 @@ def memorization_facts(seed: int, known: Scores, subsets: SubsetTrainings) -> di
     return {name: float(value) for name, value in facts.items()}
 
 
-def agreements(seed: int, found: dict[Network, list[Scores]]) -> dict[Network, pd.DataFrame]:
+def agreements(seed: int, by_network: dict[Network, list[Scores]]) -> dict[Network, pd.DataFrame]:
     """How well each score finds the wrong labels, by network."""
     study = digits.load(seed)
     return {
-        network: agreement(study, several, reference=several[0].name)
-        for network, several in found.items()
+        network: agreement(study, all_scores, reference=all_scores[0].name)
+        for network, all_scores in by_network.items()
     }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train what is missing, print the figures; with ``--ship`` write what comes with memviz."""
+    """Train what is missing and print the figures; ``--ship`` writes the files of the package."""
     parser = argparse.ArgumentParser(
         "python -m memviz.demos.digits.scores", description="Which digits are memorized."
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--folder", type=Path, help="of unfinished trainings (the cache folder)")
-    parser.add_argument("--jobs", type=int, help="processes, as joblib counts them (1)")
+    parser.add_argument("--folder", type=Path, help="for unfinished trainings (default: the cache)")
+    parser.add_argument("--jobs", type=int, help="processes, as joblib counts them (default: 1)")
     parser.add_argument("--shipped", action="store_true", help="print what ships, train nothing")
     parser.add_argument("--ship", action="store_true", help="write the files into the package")
     given = parser.parse_args(argv)
@@ -186,16 +185,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     for seed in given.seeds:
         folder = SHIPPED if given.shipped else _folder(seed, given.folder)
         if given.shipped:
-            found = {network: scores(network, seed) for network in NETWORKS}
+            by_network = {network: scores(network, seed) for network in NETWORKS}
         else:
-            found = measure(seed, folder, given.jobs)
+            by_network = measure(seed, folder, given.jobs)
         if given.ship:
             SHIPPED.mkdir(exist_ok=True)
             for name in ("trainings", *NETWORKS):
                 copyfile(_path(folder, seed, name), _path(SHIPPED, seed, name))
         subsets = SubsetTrainings.load(_path(folder, seed, "trainings"))
-        facts.append(memorization_facts(seed, found[NETWORKS[0]][0], subsets))
-        tables.append(agreements(seed, found))
+        facts.append(memorization_facts(seed, by_network[NETWORKS[0]][0], subsets))
+        tables.append(agreements(seed, by_network))
         print(report(seed, subsets, facts[-1], tables[-1]), "\n")
     if len(given.seeds) > 1:
         print(_summary(facts, tables))
@@ -218,7 +217,7 @@ def _summary(facts: list[dict[str, float]], tables: list[dict[Network, pd.DataFr
 
 
 def _of_one_training(study: Study, network: Network, seed: int, folder: Path) -> list[Scores]:
-    """Everything that one training of a network tells, and two halves of one."""
+    """All scores from one training of a network, and from a training on two splits."""
     training = study.groups["test"].logical_not().nonzero()[:, 0]
     inputs, labels = study.batch(training), study.labels[training]
     assert isinstance(inputs, Tensor)
@@ -240,7 +239,7 @@ def _of_one_training(study: Study, network: Network, seed: int, folder: Path) ->
         checkpoint_epochs=epochs,
         folder=folder,
     )
-    if network == "mlp" or len(study.checkpoints) < 2:  # of most seeds the last one ships
+    if network == "mlp" or len(study.checkpoints) < 2:  # most seeds ship only the last one
         study = replace(study, model=model, checkpoints=run.checkpoints)
     rates = {e: float(run.learning_rates[e - 1]) for e in study.checkpoints if e > 0}
     forgotten = second_split(recipe, inputs, labels, epochs=SECOND_EPOCHS, seed=seed)

@@ -123,10 +123,10 @@ def test_scores_are_written_and_read(tmp_path: Path) -> None:
             assert one.null.values == pytest.approx(other.null.values)
     with pytest.raises(ValueError, match="holds scores of 'mine', not of 'yours'"):
         read_scores(path, "yours")
-    with pytest.raises(ValueError, match="'a' is there twice"):
+    with pytest.raises(ValueError, match="'a' was given twice"):
         write_scores([scores[0], scores[0]], path)
     units = mv.Scores("effect", "logits", np.ones(1), units=(mv.Unit("fc", 0),))
-    with pytest.raises(ValueError, match="'effect' scores units"):
+    with pytest.raises(ValueError, match="'effect' is over units"):
         write_scores([units], path)
 
 
