@@ -98,17 +98,21 @@ def two_model_test(
     null = None
     if held_out_objects is not None:
         settings = (held_out_objects, public_objects, k, top, progress)
-        held_out = [_predict(side, side.held_out, "held-out captions", *settings) for side in sides]
+        of_target, of_reference = (
+            _predict(side, side.held_out, "held-out captions", *settings) for side in sides
+        )
         rows = np.arange(len(held_out_objects))
-        null = DejaVu(*held_out, held_out_objects, public_objects, rows, names)
+        null = DejaVu(of_target, of_reference, held_out_objects, public_objects, rows, names)
     elif target.held_out is not None or reference.held_out is not None:
         raise ValueError(
             "held-out captions were given without held_out_objects; give the objects that their "
             "images show."
         )
     settings = (objects, public_objects, k, top, progress)
-    predictions = [_predict(side, side.captions, "captions", *settings) for side in sides]
-    return DejaVu(*predictions, objects, public_objects, pair_ids, names, null)
+    of_target, of_reference = (
+        _predict(side, side.captions, "captions", *settings) for side in sides
+    )
+    return DejaVu(of_target, of_reference, objects, public_objects, pair_ids, names, null)
 
 
 def retest(found: DejaVu, target: Embedded, *, progress: bool = True) -> DejaVu:

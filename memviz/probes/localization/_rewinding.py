@@ -89,7 +89,7 @@ class Rewinding:
         )
 
     def plot(self, *, buffers: bool = False) -> Figure:
-        """Accuracy over the epoch each layer is put back to, one panel a group."""
+        """Accuracy against the epoch that each layer is rewound to, one panel per group."""
         from .figures import rewinding
 
         return rewinding(self, buffers=buffers)

@@ -262,11 +262,11 @@ def _unit(given: Unit | str) -> Unit:
 
 def _local(study: Study, unit: Unit, images: Tensor) -> _Local:
     """The unit's layer, the batch norm that follows it, and the layout of the layer's input."""
-    one = trace(study.model, study.call(study.batch(images[:1])))
-    two = trace(study.model, study.call(study.batch(images[:2])))
+    single = trace(study.model, study.call(study.batch(images[:1])))
+    pair = trace(study.model, study.call(study.batch(images[:2])))
     layers = {
         name: located
-        for name, located in locate(study.model, two).items()
+        for name, located in locate(study.model, pair).items()
         if located.layer.kind != "heads"
     }
     if unit.layer not in layers:
@@ -284,12 +284,12 @@ def _local(study: Study, unit: Unit, images: Tensor) -> _Local:
             f"layer {unit.layer!r} is a {type(module).__name__} that can't be tuned unit by unit; "
             "choose an ungrouped convolution or a linear layer that is called once."
         )
-    laid_out = layout(one.calls[call].inputs[0].shape, 1, two.calls[call].inputs[0].shape, 2)
+    laid_out = layout(single.calls[call].inputs[0].shape, 1, pair.calls[call].inputs[0].shape, 2)
     if laid_out is None or (laid_out.places > 1 and not isinstance(module, nn.Linear)):
         raise ValueError(
             f"layer {unit.layer!r} does not read each example by itself; choose another layer."
         )
-    return _Local(module, _norm(study.model, two, located), unit.index, two, call, laid_out)
+    return _Local(module, _norm(study.model, pair, located), unit.index, pair, call, laid_out)
 
 
 def _norm(model: nn.Module, seen: Trace, located: Located) -> nn.Module | None:

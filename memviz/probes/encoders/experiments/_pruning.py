@@ -55,7 +55,7 @@ class Pruning:
         return float(rows["accuracy"].iloc[0])
 
     def plot(self) -> Figure:
-        """Accuracy against the share, a line a choice."""
+        """Accuracy against the share, one line per choice."""
         from ..figures import pruning
 
         return pruning(self)
