@@ -1,4 +1,4 @@
-"""The scatter of two unit scores: which two, and the pictures that the opened unit fires on."""
+"""The scatter of two scores over units: which two, and the pictures that fire the opened unit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CONSTANT = "This unit has the same activation on every example."
 
 
 class Scatter(Part):
-    """What every scatter of a session shows; pictures are found in the worker's spare time.
+    """What every scatter of a session shows; pictures are looked up in the background.
 
     Parameters
     ----------
@@ -46,13 +46,13 @@ class Scatter(Part):
 
     @property
     def actions(self) -> Mapping[str, Action]:
-        """Other scores on the axes, and a unit to open."""
+        """Choose the scores on the axes, and open a unit."""
         return {
             "axes": Action(
-                lambda asked, _: self.choose(asked["keys"]),
+                lambda request, _: self.choose(request["keys"]),
                 *("keys", (dict,), "a score for x or y"),
             ),
-            "unit": Action(lambda asked, _: self.open(asked["unit"]), "unit"),
+            "unit": Action(lambda request, _: self.open(request["unit"]), "unit"),
         }
 
     @property
@@ -61,12 +61,12 @@ class Scatter(Part):
         return frozenset(self.axes)
 
     def begin(self, scores: Mapping[str, Scores]) -> None:
-        """Show the scores given: the first two, or the first against the exact effect."""
+        """Show the first two of these scores, or the only one against the exact effect."""
         keys = [*scores, *(["effect"] if scores else self.axes)]
         self.choose({"x": keys[0], "y": keys[1]})
 
     def choose(self, axes: Mapping[str, Any]) -> None:
-        """Put other scores on the axes; the exact effect goes on with a cancelled sweep.
+        """Put other scores on the axes; choosing the exact effect resumes a cancelled sweep.
 
         Raises
         ------
@@ -78,12 +78,12 @@ class Scatter(Part):
             self._scores.check(key)
         self.axes = wanted
         self._tell_axes()
-        asked = [key for name, key in zip("xy", wanted, strict=True) if name in axes]
-        for key in dict.fromkeys(asked):
+        changed = [key for name, key in zip("xy", wanted, strict=True) if name in axes]
+        for key in dict.fromkeys(changed):
             self._scores.show(key)
 
     def open(self, unit: str) -> None:
-        """Look for the pictures that fire a unit most, or close it with an empty text.
+        """Open a unit and look up the pictures that fire it most; an empty string closes it.
 
         Raises
         ------
@@ -98,7 +98,7 @@ class Scatter(Part):
         self._start()
 
     def state_changed(self) -> None:
-        """Look again where another variant of the model is looked at."""
+        """Look up the pictures again if the model's variant has changed."""
         if self._looked_for != (self.unit, self.session.variant):
             self._start()
 
@@ -132,7 +132,7 @@ class Scatter(Part):
         yield
 
     def _stream(self, study: Study, layer: str) -> UnitActivations:
-        """All layers at once; where one cannot be read, that of the unit alone."""
+        """Activations of all layers, or of one alone if some layer cannot be read."""
         try:
             return UnitActivations(study)
         except ValueError:

@@ -18,22 +18,22 @@ _EXAMPLES = 24
 def conductance(
     session: Session, units: Sequence[Unit], group: str
 ) -> Iterator[tuple[int, int] | Message]:
-    """Layers done and in all after each; at last the message with every unit's score.
+    """Number of layers done and in all, after each layer; last, the message with all scores.
 
-    It is that of the opened example, of the chosen ones, or of the first few of a group.
+    The scores are for the opened example, else the chosen ones, else the first few of a group.
     """
     study = session.replay.study
     chosen = session.examples if session.opened is None else (session.opened,)
     examples = torch.tensor(chosen) if chosen else study.group(group)[:_EXAMPLES]
     whose = f"{len(examples)} {'chosen' if chosen else group}"
     whose = whose if session.opened is None else "the opened example"
-    value = np.full(len(units), np.nan, np.float32)
+    values = np.full(len(units), np.nan, np.float32)
     layers = [layer for layer in session.known if layer.kind != "heads"]
     for count, layer in enumerate(layers):
         scores = attribute_layers(study, examples, layers=[layer.name], null_draws=0)
         start = list(units).index(next(iter(layer.all())))
-        value[start : start + layer.units] = scores.values
+        values[start : start + layer.units] = scores.values
         yield count, len(layers)
     label, measure = f"Captum conductance of {whose}", "logits of the given label"
-    content, buffers = unit_scores_message("conductance", label, measure, value)
+    content, buffers = unit_scores_message("conductance", label, measure, values)
     yield Message({**content, "floor": 0}, buffers)

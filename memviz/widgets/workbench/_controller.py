@@ -1,4 +1,4 @@
-"""Between a Session and its views: what to compute when, and what to tell the browser."""
+"""Between a Session and its views: what to compute when, and what to send to the browser."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ P = TypeVar("P", bound=Part)
 
 
 class Controller(Telling):
-    """One for each session: answers what views ask, keeps long work in the background.
+    """One for each session: answers the requests of its views, and works in the background.
 
     Parameters
     ----------
     session : Session
     scores : dict of key to Scores, optional
-        Further unit scores that the unit map can wear.
+        Further scores for the unit map.
     threaded : bool
-        False computes only when ``worker.run_until_idle()`` is called.
+        False computes only in ``worker.run_until_idle()``.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class Controller(Telling):
         methods = choices.methods(session.study)
         self.score, self.method = "effect", methods[0]["key"] if methods else ""
         self.readout: Readout | None = None
-        self._outputs: torch.Tensor | None = None  # what the readout was read from
-        self._read_key = ""  # whose readout the views show
+        self._outputs: torch.Tensor | None = None  # of the readout
+        self._read_key = ""  # the key whose readout the views show
         self.scores.use(scores or {})
 
     @property
     def key(self) -> str:
-        """Intervention and variant of the model: what effects are kept by."""
+        """The key that effects are kept under: intervention, and variant of the model."""
         return self.scores.key
 
     @property
@@ -80,7 +80,7 @@ class Controller(Telling):
 
     @property
     def sentence(self) -> str:
-        """The newest readout's."""
+        """The sentence of the latest readout."""
         return self.readout.sentence if self.readout else "starting"
 
     @property
@@ -88,15 +88,15 @@ class Controller(Telling):
         """Keys of the scores that views show."""
         return {self.score}.union(*(part.worn for part in self.parts.values()))
 
-    # What views ask -----------------------------------------------------------------------------
+    # Requests from views ------------------------------------------------------------------------
 
     def hello(self, sink: Sink) -> None:
-        """Tell a new view everything, and sweep what is not swept yet."""
+        """Send a new view everything, and sweep what has not been swept yet."""
         super().hello(sink)
         self.scores.sweep_if_new()
 
     def use(self, scores: Mapping[str, Scores]) -> None:
-        """Take further unit scores, and let every view offer them."""
+        """Add scores over units, which every view then offers."""
         if scores:
             self.scores.use(scores)
             self.broadcast(Message({"type": "picks", "scores": self.scores.picks()}, []))
@@ -109,28 +109,28 @@ class Controller(Telling):
         self._ablate_ranked(UnitSet([self.scores.units[row] for row in ranked[:k]]))
 
     def choose_score(self, key: str) -> None:
-        """Let the unit map wear another score."""
+        """Show another score on the unit map."""
         self.scores.check(key)
         self._wear(key)
         self.scores.show(key)
 
     @property
     def actions(self) -> dict[str, Action]:
-        """What its views may ask: the common actions and those of every part."""
-        found = super().actions
-        found["method"] = Action(lambda asked, _: self.choose_method(asked["key"]), "key")
+        """What is done for each type of request: the common actions and those of every part."""
+        actions = super().actions
+        actions["method"] = Action(lambda request, _: self.choose_method(request["key"]), "key")
         for part in self.parts.values():
-            found |= part.actions
-        return found
+            actions |= part.actions
+        return actions
 
     def part(self, kind: type[P]) -> P:
-        """The part that some kind of view needs, made when it is first asked for."""
+        """The part that one kind of view needs, made when first used."""
         if kind.name not in self.parts:
             self.parts[kind.name] = kind(self)
         return cast(P, self.parts[kind.name])
 
     def choose_method(self, key: str) -> None:
-        """Explain the opened example by another attribution."""
+        """Explain the opened example with another attribution method."""
         if key not in {method["key"] for method in choices.methods(self.session.study)}:
             raise ValueError(f"there is no attribution method {key!r} to show.")
         self.method = key
@@ -138,11 +138,11 @@ class Controller(Telling):
         self._start_example()
 
     def cancel(self) -> None:
-        """Give up the long work; what is done of it stays."""
+        """Stop the background work and keep its results so far."""
         self.scores.cancel()
         self._cancel("firing")
 
-    # What changes ------------------------------------------------------------------------------
+    # Changes of the session ---------------------------------------------------------------------
 
     def _changed(self, what: str) -> None:
         self._tell_state()
@@ -166,7 +166,7 @@ class Controller(Telling):
             part.swept()
 
     def _restate(self, shown: Readout) -> None:
-        # The ablation came back to what stands there: only its version is new.
+        # The ablation is again the one whose readout is shown: only the version is new.
         self.worker.answer(lambda: self._tell_readout(shown, self.session.version))
 
     def _answer(self) -> None:
@@ -233,10 +233,10 @@ class Controller(Telling):
                 self.broadcast(self._keep(message))
             yield
 
-    # Telling -------------------------------------------------------------------------------------
+    # Messages ------------------------------------------------------------------------------------
 
     def study_message(self) -> Message:
-        """What never changes."""
+        """Everything that never changes."""
         picks = (
             self.scores.picks(),
             interventions(self.session.how),

@@ -77,7 +77,7 @@ class LocalizerScores:
         self._worker.work("localizer", self._steps(), rank=2)
 
     def state_changed(self) -> None:
-        """Where another variant is looked at, put its scores in place of those shown."""
+        """If the model's variant has changed, show its scores in place of the earlier ones."""
         if self._session.variant == self._variant:
             return
         self._variant = self._session.variant
@@ -91,7 +91,7 @@ class LocalizerScores:
                 self.show(key)
 
     def cancel(self) -> None:
-        """Show no localizer that is not computed yet."""
+        """Wait for no localizer any longer; the one that is running keeps its result, unseen."""
         self._worker.drop("localizer")
         self._wanted = []
         self._begin_none_that_waits()
@@ -112,10 +112,10 @@ class LocalizerScores:
                 yield from self._steps_of(key)
             except ValueError:
                 self._wanted = [other for other in self._wanted if other != key]
-                if self._wanted:  # the others are not given up with this one
+                if self._wanted:  # one that fails must not take the others along
                     self._worker.work("localizer", self._steps(), rank=2)
                 raise
-            # Of another variant by now, it is computed for that one, too.
+            # If the variant has changed meanwhile, the scores of the new one are still to come.
             if self._send(key) or key not in self._audience.worn:
                 self._wanted = [other for other in self._wanted if other != key]
         self._audience.tell_progress("score", "", 0, 0)
@@ -130,7 +130,7 @@ class LocalizerScores:
             yield
 
     def _words(self, name: str, variant: str, study: Study) -> Iterator[str]:
-        """What is going on, until the scores are known."""
+        """Progress in words, until the scores are known."""
         start = time.monotonic()
         if (name, variant) not in self._runs:
             yield f"computing {name}, 0 s"

@@ -31,7 +31,7 @@ class Audience(Onlookers, Protocol):
 
 
 class ShownScores:
-    """Every score of a session's units that a view can show.
+    """Every score over a session's units that a view can show.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class ShownScores:
     Attributes
     ----------
     units : list of Unit
-        In the order of every message.
+        The order of values in every message.
     extra : dict of key to Scores
         The user's own.
     effects, estimates : dict of key to Effects
@@ -62,13 +62,13 @@ class ShownScores:
         self._latest: dict[str, Message] = {}
         self._localizers = LocalizerScores(session, worker, audience, self.units, self._tell)
         self._swept = ""  # the key last swept, to its end or until it was cancelled
-        self._cancelled = False  # what is left of that sweep waits until it is asked for
-        self._told = ""  # whose effects the views show
+        self._cancelled = False  # that sweep goes on only when its score is chosen again
+        self._told = ""  # the key whose effects the views show
         self._first = next(iter(session.study.groups))
 
     @property
     def key(self) -> str:
-        """Intervention and variant of the model: what effects are kept by."""
+        """The key that effects are kept under: intervention, and variant of the model."""
         return f"{self.session.how} {self.session.variant}".strip()
 
     def use(self, scores: Mapping[str, Scores]) -> None:
@@ -91,7 +91,7 @@ class ShownScores:
             self.show(key)
 
     def picks(self) -> Choices:
-        """What there is to show."""
+        """The scores that can be picked."""
         return choices.scores(self.session.study, self.extra)
 
     def check(self, key: str) -> None:
@@ -100,19 +100,19 @@ class ShownScores:
             raise ValueError(f"there is no score {key!r} to show.")
 
     def take(self, effects: Effects) -> None:
-        """Use the effects of a sweep already made."""
+        """Use the effects of an earlier sweep, so that none is run again."""
         whole = list(effects.units) == self.units and torch.equal(
             effects.examples, self.session.replay.examples
         )
         if effects.study is not self.session.study or not whole or effects.engine == "estimate":
             raise ValueError(
-                "these effects are not of a sweep over all units and examples of this study; "
-                "make them by mv.sweep(study), or leave effects out."
+                "effects must come from a sweep over all units and examples of this study; "
+                "pass the result of mv.sweep(study), or leave effects out."
             )
         self.effects[effects.how] = effects
 
     def ranking(self, key: str) -> list[int]:
-        """Rows of the units from the highest down, as the views show them."""
+        """Rows of the units from the highest score down, as the views show them."""
         shown = self._latest.get(key)
         of_another = shown is not None and shown.content["note"] != self.key
         if shown is None or (of_another and key in _SWEPT):
@@ -120,9 +120,9 @@ class ShownScores:
         return ranking(shown)
 
     def shown(self, key: str) -> Scores:
-        """What the views were told last; NaN where nothing is known yet.
+        """The scores that the views show now; NaN where nothing is known yet.
 
-        No estimate stands in for an exact effect: the scatter would show that they agree.
+        An estimate never stands in for an exact effect: in a scatter the two would seem to agree.
         """
         if key not in self._latest:
             label = next(score["label"] for score in self.picks() if score["key"] == key)
@@ -134,9 +134,9 @@ class ShownScores:
         return Scores(content["label"], content["measure"], value, units=units, exact=exact)
 
     def show(self, key: str) -> None:
-        """Tell a score, as far as it is known; compute it if it is not.
+        """Send a score as far as it is known, and compute the rest.
 
-        The exact effect goes on with a sweep that was cancelled.
+        Choosing the exact effect resumes a sweep that was cancelled.
         """
         if key in _SWEPT:
             if key == "effect" and self._cancelled:
@@ -158,15 +158,15 @@ class ShownScores:
             self.tell_effects(self.key)
 
     def example_opened(self) -> None:
-        """Conductance is that of the opened example."""
+        """Compute conductance again, since it is that of the opened example."""
         if "conductance" in self._audience.worn:
             self.show("conductance")
 
     def cancel(self) -> None:
-        """Give up what is being computed; what is done of it stays."""
+        """Stop computing, and keep the results so far."""
         if self._worker.drop("sweep"):
             self._cancelled = True
-            # Told by the thread itself, with what the step now running still brings.
+            # Sent by the thread itself, so that it includes the step now running.
             self._worker.work("left", self._left_steps(), rank=0)
         self._worker.drop("score")
         self._localizers.cancel()
@@ -177,8 +177,8 @@ class ShownScores:
         yield
 
     def sweep_if_new(self) -> None:
-        """Sweep, unless the last sweep was of the same intervention and variant."""
-        # A cancelled sweep stays cancelled until it is asked for or another was looked at.
+        """Sweep, unless the last sweep was for the same intervention and variant."""
+        # A cancelled sweep stays cancelled until its score is chosen or another key is swept.
         if self.key != self._swept:
             self._sweep()
 
@@ -210,7 +210,7 @@ class ShownScores:
         self._audience.tell_progress("sweep", "", 0, 0)
 
     def tell_effects(self, key: str) -> None:
-        """Tell exact effects and estimates as they stand, if the session still looks at them."""
+        """Send exact effects and estimates as they stand, if the session still shows this key."""
         if key != self.key:
             return
         self._told = key
