@@ -1,4 +1,4 @@
-"""Localizers made of Captum: one value a unit, memorized examples less clean ones."""
+"""Localizers built on Captum: one value per unit, memorized examples minus clean ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _BATCH = 120
 
 
 def layer_attribution(study: Study, method: str) -> Scores:
-    """One of Captum's layer attributions of the given labels' logits.
+    """One of Captum's layer attributions, of the logit of the given label.
 
     Parameters
     ----------
@@ -48,22 +48,22 @@ def layer_attribution(study: Study, method: str) -> Scores:
     >>> len(layer_attribution(study, "conductance"))
     8
     """
-    mine, rest = (
+    memorized, clean = (
         attribute_layers(study, examples, method, n_steps=_STEPS, null_draws=0)
         for examples in sides(study)
     )
     return replace(
-        mine,
+        memorized,
         name=method.replace("_", " "),
         measure="logits of the given label, memorized − clean",
-        values=mine.values - rest.values,
+        values=memorized.values - clean.values,
     )
 
 
 def grad_cam(study: Study) -> Scores:
     """GradCam of each channel: mean gradient × activation, summed over positions.
 
-    For convolutions, as published; units of other layers are left unknown.
+    For convolutions only, as published; units of other layers are NaN.
 
     Raises
     ------
@@ -77,16 +77,16 @@ def grad_cam(study: Study) -> Scores:
 
     def attribute(outputs: nn.Module, module: nn.Module, layer: Layer, *given: Any) -> Tensor:
         explainer = captum.attr.LayerGradCam(outputs, module)
-        found: Tensor = explainer.attribute(*given, attr_dim_summation=False)
-        return found
+        attributions: Tensor = explainer.attribute(*given, attr_dim_summation=False)
+        return attributions
 
     return _by_layer(study, attribute, "GradCam", "Captum LayerGradCam", _is_conv)
 
 
 def feature_ablation(study: Study) -> Scores:
-    """What zeroing one unit where Captum's layer ends takes from the given label's logit.
+    """Logit of the given label lost when Captum sets one unit of a layer's output to zero.
 
-    That is before a normalization that follows the layer, where zero is not the unit's absence.
+    If a normalization follows the layer, zero before it is not the absence of the unit.
     """
     import captum.attr
 
@@ -96,9 +96,9 @@ def feature_ablation(study: Study) -> Scores:
         sizes = [1] * len(output_shape(study, module, inputs[:1]))
         sizes[unit_axis(layer)] = layer.units
         mask = torch.arange(layer.units, device=inputs.device).view(sizes)
-        found: Tensor = explainer.attribute(inputs, 0, target, layer_mask=mask)
-        # All positions of a unit go together, and each is told the whole difference.
-        return found * layer.units / found[0].numel()
+        attributions: Tensor = explainer.attribute(inputs, 0, target, layer_mask=mask)
+        # All positions of a unit are zeroed together, and each is given the whole difference.
+        return attributions * layer.units / attributions[0].numel()
 
     return _by_layer(study, attribute, "feature ablation", "Captum LayerFeatureAblation")
 
@@ -137,7 +137,7 @@ def _by_layer(
 
 
 def _mean(study: Study, attribute: Callable[..., Tensor], layer: Layer, examples: Tensor) -> Tensor:
-    """Mean over the examples of a value a unit, summed over its positions: ``[units]``."""
+    """Attribution of each unit, summed over its positions, mean over the examples: ``[units]``."""
     parts = []
     for batch in examples.split(_BATCH):
         goal = study.labels[batch].to(study.device)

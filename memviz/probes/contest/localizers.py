@@ -1,4 +1,4 @@
-"""Localizers made of the engine: exact and estimated effects, searches, activations, gradients."""
+"""Localizers built on the engine: exact and estimated effects, a search, activations, gradients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from memviz.units import Unit
 
 
 def exact_ablation(study: Study) -> Scores:
-    """Margin that each unit's exact ablation takes from memorized examples, less that from clean.
+    """Margin lost to each unit's exact ablation: on memorized examples minus on clean ones.
 
     Examples
     --------
@@ -33,20 +33,20 @@ def exact_ablation(study: Study) -> Scores:
 
 
 def gradient_estimate(study: Study) -> Scores:
-    """The same to first order: the engine's gradient × activation, on margins."""
+    """The same to first order: gradient × activation of the margins."""
     return replace(estimate(study, examples=torch.cat(sides(study))).scores(), exact=None)
 
 
 def greedy_search(study: Study, size: int = 32, evaluations: int = 4) -> Scores:
-    """Units in the order in which greedy search takes them; the others by their estimate.
+    """Units in the order in which a greedy search picks them, then the rest by their estimate.
 
     Parameters
     ----------
     study : Study
     size : int
-        Most units that are searched for.
+        The largest number of units to search for.
     evaluations : int
-        Exact ones, a unit.
+        Exact evaluations per unit of that number.
     """
     examples = torch.cat(sides(study))
     first = estimate(study, examples=examples).scores()
@@ -71,7 +71,7 @@ def greedy_search(study: Study, size: int = 32, evaluations: int = 4) -> Scores:
 
 
 def activation(study: Study) -> Scores:
-    """Mean absolute activation on memorized examples, less that on clean ones."""
+    """Mean absolute activation on memorized examples minus that on clean ones."""
     means: list[Tensor] = []
     units: tuple[Unit, ...] = ()
     for examples in sides(study):
@@ -89,12 +89,12 @@ def activation(study: Study) -> Scores:
 
 
 def unit_tracin(study: Study) -> Scores:
-    """Self-influence through one unit's own weights, memorized less clean.
+    """Self-influence through one unit's own weights, on memorized examples minus clean ones.
 
-    TracIn (Pruthi et al. 2020) multiplies the loss gradients of two examples; with itself an
-    example gives the squared norm. Restricting the product to the weights and the bias that make
-    one unit is our definition, at the trained weights alone; a unit of another kind than a channel
-    of a convolution or a feature of a linear layer is left unknown.
+    TracIn (Pruthi et al. 2020) is the product of two examples' loss gradients; for an example with
+    itself that is the squared norm. Restricting it to the weights and the bias of one unit, at the
+    trained weights alone, is our definition. Only channels of convolutions and features of linear
+    layers have a value; other units are NaN.
     """
     known = [layer for layer in layers_of(study) if not layer.is_output]
     modules = {layer.name: study.model.get_submodule(layer.name) for layer in known}
@@ -111,8 +111,8 @@ def unit_tracin(study: Study) -> Scores:
     means = [_squared_gradients(study, weights, examples) for examples in sides(study)]
     values = []
     for layer in known:
-        mine = [means[0][key] - means[1][key] for key in weights if _owner(key) == layer.name]
-        values.append(torch.stack(mine).sum(0) if mine else torch.full((layer.units,), torch.nan))
+        parts = [means[0][key] - means[1][key] for key in weights if _owner(key) == layer.name]
+        values.append(torch.stack(parts).sum(0) if parts else torch.full((layer.units,), torch.nan))
     return Scores(
         name="TracIn of a unit",
         measure="squared norm of the loss gradient, memorized − clean",
@@ -125,14 +125,14 @@ def unit_tracin(study: Study) -> Scores:
 def _squared_gradients(
     study: Study, weights: Mapping[str, Tensor], examples: Tensor
 ) -> dict[str, Tensor]:
-    """Mean over the examples of each unit's squared gradient, by parameter, ``[units]`` each."""
+    """Each unit's squared gradient, mean over the examples: ``[units]`` for every parameter."""
     total = {key: torch.zeros(len(value), dtype=torch.float64) for key, value in weights.items()}
     for example in examples.tolist():
-        one = torch.tensor([example])
-        inputs = study.batch(one)
+        index = torch.tensor([example])
+        inputs = study.batch(index)
         given = ((), inputs) if isinstance(inputs, Mapping) else (inputs, {})
         raw = functional_call(study.model, dict(weights), *given)
-        loss = study.task.loss(study.task.outputs(raw), study.labels[one].to(study.device)).sum()
+        loss = study.task.loss(study.task.outputs(raw), study.labels[index].to(study.device)).sum()
         slopes = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         for (key, value), slope in zip(weights.items(), slopes, strict=True):
             if slope is not None:

@@ -1,6 +1,6 @@
 """Localizers based on how units fire: UnitMem and ClassMem.
 
-All but one are not told which examples are memorized.
+Only one of them is told which examples are memorized.
 """
 
 from __future__ import annotations
@@ -16,25 +16,27 @@ from memviz.study import Study, sides
 
 
 def unit_memorization(study: Study) -> Scores:
-    """UnitMem (Wang et al. 2024): which units fire for one example alone, whichever it is."""
+    """UnitMem (Wang et al. 2024): how far a unit fires for one example only, whichever it is."""
     return unit_mem(study, examples=torch.cat(sides(study)), random_networks=0, progress=False)
 
 
 def owned_memorization(study: Study) -> Scores:
-    """UnitMem, units that a memorized example fires most before all others.
+    """UnitMem, with the units fired most by a memorized example ahead of all others.
 
-    The paper looks up the example that fires a unit most; putting it to use for a group is ours.
+    The paper finds the example that fires a unit most; using it to rank units for a group is ours.
     """
-    mine, rest = sides(study)
-    found = unit_mem(study, examples=torch.cat([mine, rest]), random_networks=0, progress=False)
-    assert found.owners is not None
-    values = found.values - ~np.isin(found.owners, mine.numpy())
+    memorized, clean = sides(study)
+    examples = torch.cat([memorized, clean])
+    scores = unit_mem(study, examples=examples, random_networks=0, progress=False)
+    assert scores.owners is not None
+    # UnitMem is at most 1: taking 1 off puts a unit behind all that a memorized example owns.
+    values = scores.values - ~np.isin(scores.owners, memorized.numpy())
     name = "UnitMem of the group"
-    return Scores(name, found.measure, values, units=found.units, source=found.source)
+    return Scores(name, scores.measure, values, units=scores.units, source=scores.source)
 
 
 def class_memorization(study: Study) -> Scores:
-    """ClassMem (Wang et al. 2024): which units fire for one class alone."""
+    """ClassMem (Wang et al. 2024): how far a unit fires for one class only."""
     return class_mem(study, examples=torch.cat(sides(study)), shuffles=0, progress=False)
 
 

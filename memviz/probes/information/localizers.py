@@ -16,37 +16,37 @@ from ._pairs import pair_information
 
 
 def diverse(study: Study, sign: int = 1) -> Scores:
-    """High entropy, or with sign -1 low entropy, of a unit's activations (Bansal et al. 2022).
+    """Entropy of a unit's activations, high or with sign -1 low (Bansal et al. 2022).
 
-    The paper speaks of networks, not of units: more entropy, it says, where single examples are
-    memorized, less where a heuristic is. Units that are the same on all examples are left unknown.
+    The paper is about networks, not units: it expects more entropy if single examples are
+    memorized and less if a heuristic is. Units that never change are NaN.
     """
     examples = torch.cat(sides(study))
     bins = min(100, len(examples))
-    found = entropy(study, examples=examples, bins=bins, null_draws=0, progress=False)
-    low, high = found.reached
-    values = np.where(low < high, sign * found.values, np.nan)
+    scores = entropy(study, examples=examples, bins=bins, null_draws=0, progress=False)
+    low, high = scores.reached
+    values = np.where(low < high, sign * scores.values, np.nan)
     return Scores(
         f"{'high' if sign > 0 else 'low'} entropy",
-        found.measure,
+        scores.measure,
         values,
-        units=found.units,
-        source=found.source,
+        units=scores.units,
+        source=scores.source,
     )
 
 
 def lonely(study: Study) -> Scores:
     """Low mean mutual information with other units (Bansal et al. 2022).
 
-    Less where single examples are memorized, the paper says of networks. Units that are the same on
-    all examples are left unknown.
+    The paper, which is about networks, expects less of it if single examples are memorized. Units
+    that never change are NaN.
     """
-    found = pair_information(study, examples=torch.cat(sides(study)), null_draws=0, progress=False)
-    mean = found.scores()
+    pairs = pair_information(study, examples=torch.cat(sides(study)), null_draws=0, progress=False)
+    mean = pairs.scores()
     return Scores(
         "low mutual information",
         mean.measure,
-        np.where(found.constant, np.nan, -mean.values),
+        np.where(pairs.constant, np.nan, -mean.values),
         units=mean.units,
         source=mean.source,
     )

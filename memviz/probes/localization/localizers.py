@@ -1,4 +1,4 @@
-"""A localizer: which units are among those that flip a memorized example."""
+"""A localizer: how often a unit is among those that flip a memorized example."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _SEARCHED = 8  # examples of a group whose critical units are searched for
 
 
 def critical_share(study: Study, per_group: int = _SEARCHED, cap: int = 32) -> Scores:
-    """How often a unit is among those that flip a memorized example, less how often a clean one's.
+    """Share of memorized examples that a unit is critical for, minus the share of clean ones.
 
-    The first-order search of Maini et al. (2023) for a few examples of each group, by zero
+    The first-order search of Maini et al. (2023) on a few examples of each group, with zero
     ablation and without noise.
     """
-    mine, rest = sides(study, per_group)
-    found = critical_units(
+    memorized, clean = sides(study, per_group)
+    critical = critical_units(
         study,
-        torch.cat([mine, rest]),
+        torch.cat([memorized, clean]),
         how="zero",
         cap=cap,
         reference=64,
@@ -36,12 +36,12 @@ def critical_share(study: Study, per_group: int = _SEARCHED, cap: int = 32) -> S
     units = tuple(default_units(layers_of(study)))
     rows = {unit: row for row, unit in enumerate(units)}
     counted = np.zeros((2, len(units)))
-    for example, taken in enumerate(found.units):
-        counted[int(example >= len(mine)), [rows[unit] for unit in taken]] += 1
+    for example, taken in enumerate(critical.units):
+        counted[int(example >= len(memorized)), [rows[unit] for unit in taken]] += 1
     return Scores(
         name="critical units",
-        measure=f"share of {len(mine)} memorized − share of {len(rest)} clean examples",
-        values=counted[0] / len(mine) - counted[1] / len(rest),
+        measure=f"share of {len(memorized)} memorized − share of {len(clean)} clean examples",
+        values=counted[0] / len(memorized) - counted[1] / len(clean),
         units=units,
         source="after Maini et al. 2023 (arXiv:2307.09542), greedy search for critical units",
     )
