@@ -12,9 +12,9 @@ START = "00_start_here.ipynb"
 ABOUT = """\
 See, find and switch off memorization in neural networks.
 
-  python -m memviz lab        opens JupyterLab at the first notebook: start here
+  python -m memviz lab        opens JupyterLab with the first notebook: start here
   python -m memviz demo       the same without a browser: a table and a figure
-  python -m memviz prepare    trains the networks of the demos again
+  python -m memviz prepare    trains the networks of the ready studies again
   python -m memviz doctor     says what is installed, what is missing and how to fix it
 """
 
@@ -22,22 +22,22 @@ LAB = """\
 examples:
   python -m memviz lab                                the first notebook
   python -m memviz lab 01_bring_your_own_model        another shipped notebook, by name
-  python -m memviz lab ~/mine.ipynb                   a notebook of yours
+  python -m memviz lab ~/mine.ipynb                   your own notebook
   python -m memviz lab --no-browser --port 8899       on a server: open the printed address
-  python -m memviz lab -- --log-level=DEBUG           all after -- goes to JupyterLab as it is
+  python -m memviz lab -- --log-level=DEBUG           everything after -- goes to JupyterLab
 """
 
 DEMO = """\
-A small network has learned 1,200 handwritten digits, 120 of them with wrong labels, by heart. Every
-unit is ablated alone (its activation set to zero) to measure its exact effect: how much the margin
-falls on memorized examples, minus how much it falls on clean ones. The units with the largest
-effect are then ablated together, and as many random units of the same layers beside them.
+A small network has memorized 1,200 handwritten digits, 120 of them with wrong labels. Each unit is
+ablated alone (its activation set to zero) to measure its exact effect: how far the margin falls on
+memorized examples, minus how far it falls on clean ones. Then the units with the largest effects
+are ablated together, and for comparison the same number of random units of the same layers.
 
 examples:
   python -m memviz demo                               5 % of the units, mean of three seeds
   python -m memviz demo --units 8 --seeds 0           8 units, one network
-  python -m memviz demo --figure curve.pdf            the figure elsewhere, in another format
-  python -m memviz demo --json                        one JSON object, and no figure unless named
+  python -m memviz demo --figure curve.pdf            another file name and format
+  python -m memviz demo --json                        one JSON object; no figure unless named
 """
 
 PREPARE = """\
@@ -66,22 +66,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Parameters
     ----------
-    argv : the arguments after ``python -m memviz``; those of the process by default.
+    argv : the arguments after ``python -m memviz``; by default those of the process.
 
     Raises
     ------
     SystemExit
-        With one sentence, if an argument is wrong or something needed is missing.
+        With one sentence, if an argument is wrong or something is missing.
     """
     given = list(sys.argv[1:] if argv is None else argv)
-    # Split here: argparse would mix what follows "--" with the command's own arguments.
+    # Split here: argparse would mix everything after "--" with the command's own arguments.
     cut = given.index("--") if "--" in given else len(given)
     parser = _parser()
     arguments = parser.parse_args(given[:cut])
     if given[cut + 1 :] and arguments.command != "lab":
         parser.error("only the command lab takes arguments after --.")
 
-    # Each command brings in what it needs: --help and doctor must not wait for pandas and plots.
+    # Each command imports what it needs: --help and doctor must not wait for pandas and plots.
     if arguments.command == "lab":
         from memviz.cli.lab import lab
 
@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--figure", type=Path, help="where to write it (memviz-demo.png)")
     demo.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
 
-    prepare = command("prepare", "train the networks of the demos again", PREPARE)
+    prepare = command("prepare", "train the networks of the ready studies again", PREPARE)
     prepare.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="this demo; may be repeated"
     )

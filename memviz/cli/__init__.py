@@ -1,1 +1,1 @@
-"""What the commands of ``python -m memviz`` do, one file a command."""
+"""The commands of ``python -m memviz``, one file each."""

@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from memviz.engine.sets import AblationCurve
 
-# At most one unit in twenty: few enough to say that what was memorized sits in few places.
+# At most one unit in twenty: few enough to show that memorization is localized.
 SHARE = 20
 
 
@@ -24,7 +24,7 @@ def demo(
     figure: Path | None,
     as_json: bool,
 ) -> int:
-    """Measure the ablation curve of each seed's network, print the mean, draw the figure."""
+    """Measure the ablation curve of each seed's network, print their mean, draw the figure."""
     curves = []
     of = 0
     for seed in seeds:
@@ -68,20 +68,20 @@ def counts_to(n: int) -> list[int]:
 
 
 def summary(curves: Sequence[AblationCurve], of: int) -> dict[str, object]:
-    """What ``--json`` prints: means of the accuracies before, after, and with random units."""
-    found: dict[str, object] = {"units": curves[0].counts[-1], "of": of}
+    """What ``--json`` prints: mean accuracies before, after, and with random units ablated."""
+    means: dict[str, object] = {"units": curves[0].counts[-1], "of": of}
     for column, group in enumerate(curves[0].groups):
         before, after, random = accuracies(curves, column)
-        found[group] = {
+        means[group] = {
             "before": round(float(before.mean()), 4),
             "after": round(float(after.mean()), 4),
             "random": round(float(random.mean()), 4),
         }
-    return found
+    return means
 
 
 def table(curves: Sequence[AblationCurve], of: int, seeds: Sequence[int], draws: int) -> str:
-    """The same for a person, with the range over the seeds behind each mean."""
+    """The same as a table to read, with the range over the seeds after each mean."""
     n = curves[0].counts[-1]
     many = len(curves) > 1
     about = f"mean (range) of {len(curves)} networks" if many else f"seed {seeds[0]}"
@@ -103,7 +103,7 @@ def table(curves: Sequence[AblationCurve], of: int, seeds: Sequence[int], draws:
 def accuracies(
     curves: Sequence[AblationCurve], column: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of one group, one value a curve: before, after, and with random units instead."""
+    """Accuracies of one group before, after, and with random units instead, ``[curves]`` each."""
     return (
         np.array([curve.chosen[0, column] for curve in curves]),
         np.array([curve.chosen[-1, column] for curve in curves]),

@@ -31,7 +31,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report; `status` is "optional" where something useful is missing."""
+    """One line of the report; the status is "optional" if something useful is missing."""
 
     name: str
     value: str
@@ -116,7 +116,7 @@ def _torch() -> Iterator[Check]:
     yield Check("torch device", f"{device}; {torch.get_num_threads()} threads")
     try:
         import torchvision
-    except Exception as error:  # whatever it is, it belongs in the report
+    except Exception as error:  # whatever went wrong belongs in the report
         yield Check("import torchvision", str(error), "missing", install_command("lab"))
         return
     how = f"{torchvision.__version__} imports"

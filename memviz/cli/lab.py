@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def lab(notebook: str, *, browser: bool, port: int | None, extra: Sequence[str]) -> int:
-    """Start JupyterLab at `notebook`: a path, or the name of one that ships with memviz."""
-    # Before the notebook is looked up: that may copy a file.
+    """Start JupyterLab with a notebook open: a path, or the name of one that ships with memviz."""
+    # Checked before the notebook is looked up, since that may copy a file.
     if importlib.util.find_spec("jupyterlab") is None:
         raise SystemExit(f"JupyterLab is not installed; install it with: {install_command('lab')}")
     command = [sys.executable, "-m", "jupyterlab", str(find_notebook(notebook))]
@@ -23,11 +23,11 @@ def lab(notebook: str, *, browser: bool, port: int | None, extra: Sequence[str])
         command.append("--no-browser")
     if port is not None:
         command.append(f"--ServerApp.port={port}")
-    # In a container one often is root, and Jupyter then stops unless it is told to go on.
+    # Containers often run as root, where Jupyter refuses to start without this.
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
     command += extra
-    # Browser, kernel and server share the cores: an idle thread that spins slows every click.
+    # Browser, kernel and server share the cores: idle threads that spin slow down every click.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if os.name == "nt":
         return subprocess.call(command)
@@ -61,7 +61,7 @@ def find_notebook(notebook: str) -> Path:
 
 
 def notebooks() -> Path:
-    """Folder of the shipped notebooks: in a checkout beside the package, in a wheel within it."""
+    """Folder of the shipped notebooks: next to the package in a checkout, inside it in a wheel."""
     return PACKAGE.parent / "notebooks" if is_checkout() else PACKAGE / "notebooks"
 
 

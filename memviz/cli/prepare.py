@@ -1,4 +1,4 @@
-"""``python -m memviz prepare``: train the networks of the demos again."""
+"""``python -m memviz prepare``: train the networks of the ready studies again."""
 
 from __future__ import annotations
 
