@@ -1,15 +1,15 @@
 """Self-supervised encoders of handwritten digits: a target, and a reference without 50 images.
 
-Recipe. Of scikit-learn's 1,797 digits (8x8, scaled to [0, 1]) 100 are shared, 50 are candidates
-(the target's alone), 50 independent (the reference's alone), 200 external. A network of four
-convolutions (24, 24, 48, 48 units, each with batch norm and ReLU, a max pool after the second, mean
-over the map at the end) is trained with SimCLR on shifts by one pixel and noise of 0.1: Adam from
-1e-3 with a cosine, weight decay 1e-4, temperature 0.5, two batches of 75, 800 epochs. Target and
-reference have the same first weights, order and draws; what differs is 50 images.
+Recipe. Of scikit-learn's 1,797 digits (8x8, scaled to [0, 1]), 100 are shared, 50 are candidates
+(seen by the target only), 50 independent (seen by the reference only) and 200 external. A network
+of four convolutions (24, 24, 48, 48 units, each with batch norm and ReLU, max pooling after the
+second, average pooling at the end) is trained with SimCLR on one-pixel shifts and noise of 0.1:
+Adam, cosine learning rate from 1e-3, weight decay 1e-4, temperature 0.5, batches of 75, 800 epochs.
+Target and reference share initial weights, order and augmentations; only 50 images differ.
 
-``how="masked"`` is the same by rebuilding masked patches, ``how="supervised"`` by labels, with the
-target's images alone. A seed draws subsets, weights, order and augmentation. Weights are rounded to
-half precision after training, and figures are about the rounded ones.
+``how="masked"`` reconstructs masked patches instead, ``how="supervised"`` predicts labels, with the
+target's images only. A seed draws subsets, weights, order and augmentation. Weights are rounded to
+half precision after training, and all figures are of the rounded weights.
 
 ``python -m memviz.demos.encoders`` prints the figures of three seeds; ``... train`` trains the
 shipped weights again; ``... cifar10 FOLDER`` trains a pair on CIFAR-10.
@@ -40,9 +40,9 @@ SHARED, CANDIDATES, INDEPENDENT, EXTERNAL = 100, 50, 50, 200
 CHANNELS = (24, 24, 48, 48)
 EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 800, 75, 1e-3, 1e-4
 AUGMENT = ShiftAndNoise(pixels=1, noise=0.1)
-COPIES = 10  # augmented copies of an image that the supervised network is trained on
+COPIES = 10  # augmented copies of each image to train the supervised network on
 SHIPPED_SEEDS = (0,)
-TRAINING_SECONDS = 90  # One encoder on one core, at most; said before a training starts.
+TRAINING_SECONDS = 90  # One encoder on one core, at most; printed before a training starts.
 LAYERS = ("conv1", "conv2", "conv3", "conv4")
 
 How = Literal["simclr", "masked", "supervised"]
@@ -64,8 +64,8 @@ class Encoders:
     labels : int64 ``[1797]``
     subsets : Subsets
     target, reference : nn.Sequential
-        Layers ``conv1`` to ``conv4``; they give 48 features. Of ``how="supervised"`` there is a
-        target alone, and it gives logits.
+        Layers ``conv1`` to ``conv4``; the output is 48 features. With ``how="supervised"`` the
+        target outputs logits, and the reference is None.
     how : str
     seed : int
     """
@@ -80,14 +80,18 @@ class Encoders:
     augment: ShiftAndNoise = AUGMENT
 
     def study(self, side: Side = "target") -> Study:
-        """An encoder with the images it was trained on, and ``test``: all that neither saw.
+        """An encoder with its training images and with those that neither encoder has seen.
 
-        Groups: ``shared``, ``own`` (candidates of the target, independent ones of the reference),
-        ``test``.
+        Groups: ``shared``, ``own`` (the target's candidates, or the reference's independent
+        images) and ``test`` (seen by neither).
+
+        Raises
+        ------
+        ValueError : ``side`` is the reference, and there is none.
         """
         model = self.target if side == "target" else self.reference
         if model is None:
-            raise ValueError("there is no reference of the supervised network; take the target.")
+            raise ValueError("there is no reference of the supervised network; use the target.")
         own = self.subsets.candidate if side == "target" else self.subsets.independent
         seen = torch.cat([self.subsets.target, self.subsets.independent])
         test = torch.ones(len(self.images), dtype=torch.bool)

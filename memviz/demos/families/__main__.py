@@ -2,11 +2,11 @@
 
     python -m memviz.demos.families
 
-trains what is not kept yet (``memviz.demos.families``; a few minutes on one processor for
-three seeds) and prints, for each family, the measures on held-out examples, mean and standard
-deviation over the seeds, and how they order the models. As in the paper, activations of the digit
-perceptrons are read before the ReLU and entropy has 100 bins, those of the circles are read after
-it and have 20; pairs are of all hidden units.
+trains what is not stored yet (``memviz.demos.families``; a few minutes on one processor for three
+seeds) and prints, for each family, the measures on held-out examples, mean and standard deviation
+over the seeds, and how they rank the models. As in the paper, activations of the digit perceptrons
+are read before the ReLU with 100 bins, those of the circles after it with 20; pairs are of all
+hidden units.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ._measures import measures
 if TYPE_CHECKING:
     import pandas as pd
 
-# Bins and place as in the paper, where they are not 100 and before the ReLU.
+# Bins and place in the paper, where they are not 100 and before the ReLU.
 _OTHERWISE: dict[str, tuple[int, Where]] = {"circles": (20, "after")}
 # What the paper's hypotheses expect of the model with the better held-out accuracy.
 _BETTER: dict[str, dict[str, Literal["high", "low"]]] = {
@@ -35,7 +35,7 @@ _BETTER: dict[str, dict[str, Literal["high", "low"]]] = {
 
 
 def rankings(table: pd.DataFrame, family: str) -> dict[str, float]:
-    """Kendall's τ of each measure with held-out accuracy, signed as the paper expects it."""
+    """Kendall's τ of each measure with held-out accuracy, positive where the paper expects it."""
     better = _BETTER[family]
     accuracy = dict(table["test accuracy"])
     return {
@@ -46,13 +46,13 @@ def rankings(table: pd.DataFrame, family: str) -> dict[str, float]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train what is missing, print the tables."""
+    """Train what is missing and print the tables."""
     import pandas as pd
 
     parser = argparse.ArgumentParser("python -m memviz.demos.families")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--families", nargs="+", default=list(model_families.FAMILIES))
-    parser.add_argument("--jobs", type=int, help="trainings at a time, as joblib counts them (1)")
+    parser.add_argument("--jobs", type=int, help="parallel trainings, as in joblib (default: 1)")
     given = parser.parse_args(argv)
     for family in given.families:
         how = _OTHERWISE.get(family, (100, "before"))

@@ -1,22 +1,23 @@
-"""Families of small networks that differ in what they had to memorize, trained on first use.
+"""Families of small networks that differ in how much they had to memorize.
 
 ``coloured digits``: heuristic memorization, after the recipe of invariant risk minimization that
-Bansal et al. 2022 use for MNIST. Is the digit below five? 25 % of these labels are flipped, and
-the image's colour, one of two channels, is the label, flipped with probability e: the smaller e,
-the better the cue. On held-out images the colour is random, so a network that goes by colour is
-right on half of them, and none can be right on more than 75 %. e is .5, .375, .25, .125, 0.
+Bansal et al. 2022 use for MNIST. The label says whether the digit is below five; 25 % of the labels
+are flipped. The image's colour, one of two channels, is the label, flipped with probability e: the
+smaller e, the better the cue. On held-out images the colour is random, so a network that relies on
+colour is right on half of them, and none can be right on more than 75 %. e is .5, .375, .25, .125
+or 0.
 
 ``shuffled digits``: memorization of single examples. The share β of the training labels is drawn
 anew, uniformly over the ten classes, so that β (1 - 1/10) of them are wrong. β is 0 to 1.
 
-``circles``: two noisy circles and a third feature that is ±3 for three points in four. In *base*
-its sign is random and in *heuristic* it is the class; *shuffled* is base on 90 points with random
+``circles``: two noisy circles, with a third feature that is ±3 for three points in four. Its sign
+is random in *base* and the class in *heuristic*; *shuffled* is base on 90 points with random
 labels. On held-out points the sign is random.
 
-Models of one family and seed share the split, the draws and the initial weights. All digit
-perceptrons have 3 hidden layers of 64 units and train for 200 epochs: SGD with momentum 0.9,
-batches of 64, cosine learning rate from 0.05, weight decay 5e-4; that was chosen by their training
-accuracy alone, which is near 1 for every model. Seeds draw everything.
+A seed draws everything; models of one family and seed share the split, the draws and the initial
+weights. All digit perceptrons have 3 hidden layers of 64 units and train for 200 epochs: SGD with
+momentum 0.9, batches of 64, cosine learning rate from 0.05, weight decay 5e-4. These settings were
+chosen by training accuracy alone, which is near 1 for every model.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _BATCH, _RATE, _DECAY = 64, 0.05, 5e-4
 
 @dataclass(frozen=True)
 class Examples:
-    """The examples of one model, its ``training`` ones first; ``groups`` as of a study."""
+    """The examples of one model, the ``training`` ones first; ``groups`` as in a study."""
 
     inputs: Tensor
     labels: Tensor
@@ -56,7 +57,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Family:
-    """How the models of a family are made: ``draw(setting, seed)`` gives a model's examples."""
+    """How a family's models are made; ``draw(setting, seed)`` gives a model's examples."""
 
     words: str
     settings: tuple[Any, ...]
@@ -105,7 +106,7 @@ def load(
 
 
 def accuracies(study: Study) -> dict[str, float]:
-    """Accuracy on the training examples and on the held-out ones, with the labels as given."""
+    """Accuracy on the training and on the held-out examples, for the given labels."""
     assert isinstance(study.inputs, Tensor)
     right = predict(study.model, study.inputs) == study.labels
     test = study.groups["test"]
@@ -126,8 +127,8 @@ def _coloured(error: float, seed: int) -> Examples:
     colour = torch.where(coin < errors, 1 - labels, labels)
     inputs = torch.zeros(n, 2, 8, 8)
     inputs[torch.arange(n), colour] = data.inputs[:, 0]
-    alone = (labels != truth) & (labels != colour)
-    return Examples(inputs, labels, truth, _groups(alone, held_out), digits.TRAINING)
+    unexplained = (labels != truth) & (labels != colour)  # by the digit and by the colour
+    return Examples(inputs, labels, truth, _groups(unexplained, held_out), digits.TRAINING)
 
 
 def _shuffled(share: float, seed: int) -> Examples:
@@ -196,10 +197,10 @@ FAMILIES = {
 def _trained(
     family: str, settings: Sequence[Any], seed: int, jobs: int | None
 ) -> Iterator[dict[str, Tensor]]:
-    """Weights of models that are not there yet, in order, each written when it is finished."""
+    """Weights of the missing models, in order; each is stored as soon as it is trained."""
     if not settings:
         return
-    print(f"Training {len(settings)} models of the family {family!r}, once: they are kept.")
+    print(f"Training {len(settings)} models of the family {family!r}, once; the weights are kept.")
     parallel = Parallel(n_jobs=jobs, return_as="generator")
     states = parallel(delayed(_fit)(family, setting, seed) for setting in settings)
     for setting, state in zip(tqdm(settings, desc="models"), states, strict=True):
@@ -212,11 +213,11 @@ def _trained(
 
 
 def _fit(family: str, setting: Any, seed: int) -> dict[str, Tensor]:
-    made, model = FAMILIES[family].draw(setting, seed), _model(family, seed)
+    examples, model = FAMILIES[family].draw(setting, seed), _model(family, seed)
     train(
         model,
-        made.inputs[: made.training],
-        made.labels[: made.training],
+        examples.inputs[: examples.training],
+        examples.labels[: examples.training],
         epochs=FAMILIES[family].epochs(setting),
         batch_size=_BATCH,
         learning_rate=_RATE,
@@ -232,14 +233,14 @@ def _model(family: str, seed: int) -> MLP:
 
 
 def _study(family: str, setting: Any, seed: int, state: Any) -> Study:
-    made, model = FAMILIES[family].draw(setting, seed), _model(family, seed)
+    examples, model = FAMILIES[family].draw(setting, seed), _model(family, seed)
     model.load_state_dict(state)
     return Study(
         model.eval(),
-        made.inputs,
-        made.labels,
-        made.groups,
-        true_labels=made.true_labels,
+        examples.inputs,
+        examples.labels,
+        examples.groups,
+        true_labels=examples.true_labels,
         name=f"{family}: {setting}",
         summary=f"{FAMILIES[family].words} {setting}",
         origin=f"memviz.demos.families.load({family!r}, seed={seed})[{setting!r}]",

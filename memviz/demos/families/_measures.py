@@ -1,4 +1,4 @@
-"""What is measured in every model of a family: entropy and mutual information of its units."""
+"""Measures of every model of a family: entropy and pair information of its units."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def measures(
     estimators: Sequence[Estimator] = ("binned", "ksg"),
     progress: bool = True,
 ) -> pd.DataFrame:
-    """One row a model: accuracies, mean entropy under all three edges, mean pair information.
+    """One row per model: accuracies, mean entropy for all three edges, mean pair information.
 
-    Measured on each study's group ``test``, with the null of each beside.
+    Measured on each study's group ``test``; each measure has its null beside it.
 
     Examples
     --------
@@ -40,11 +40,11 @@ def measures(
     for setting, study in studies.items():
         held_out, row = study.group("test"), dict(accuracies(study))
         for edges in get_args(Edges):
-            found = entropy(
+            result = entropy(
                 study, None, held_out, bins=bins, edges=edges, where=where, progress=progress
             )
-            row[f"entropy {edges}"] = found.mean
-            row[f"null entropy {edges}"] = found.null_mean
+            row[f"entropy {edges}"] = result.mean
+            row[f"null entropy {edges}"] = result.null_mean
         for estimator in estimators:
             pairs = pair_information(
                 study,
