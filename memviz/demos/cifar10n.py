@@ -1,13 +1,13 @@
 """Human label errors in CIFAR-10: where a ResNet-9 memorizes them.
 
 ``python -m memviz.demos.cifar10n --data FOLDER --labels FILE`` trains a ResNet-9 on the first
-images of CIFAR-10 with the labels that people gave them (CIFAR-10N, Wei et al. 2022); those that
-differ from the true label are the memorized group. It prints gradient accounting over a few
-epochs, layer rewinding and layer retraining (Maini et al. 2023). Nothing is downloaded; see
-``memviz.data.loaders`` for the files. The training is kept in ``--folder`` and goes on from there.
+images of CIFAR-10 with labels given by people (CIFAR-10N, Wei et al. 2022); those that differ from
+the true label are the memorized group. It prints gradient accounting over a few epochs, layer
+rewinding and layer retraining (Maini et al. 2023). Nothing is downloaded; see
+``memviz.data.loaders`` for the files. The training is saved in ``--folder`` and resumed from there.
 
-SGD with momentum 0.9, weight decay 5e-4, learning rate from 0.1 by a cosine, no augmentation, as in
-the paper, but batches of 64, since there are few images. On a CPU the products are in bfloat16.
+SGD with momentum 0.9, weight decay 5e-4, cosine learning rate from 0.1, no augmentation, as in the
+paper, but batches of 64, since there are few images. Matrix products are in bfloat16.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 64, 0.1, 5e-4
 RETRAINING_EPOCHS = 5
-READ_ON = 400  # examples of each group that rewinding is read on
-IMAGES_A_MINUTE = 3000  # One core; said before the training starts.
+READ_ON = 400  # examples per group that rewinding is evaluated on
+IMAGES_A_MINUTE = 3000  # On one core; the estimate printed before the training starts.
 
 
 class HalfResNet9(ResNet9):
-    """ResNet-9 with its products in bfloat16 and its weights and logits in float32."""
+    """ResNet-9 with matrix products in bfloat16, weights and logits in float32."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Images ``[n, in_channels, h, w]`` to logits ``[n, classes]``."""
@@ -115,7 +115,7 @@ def load(
 
 
 def report(study: Study, epochs: Sequence[int], retrain: Sequence[str] = (), seed: int = 0) -> None:
-    """Print accounting over the epochs that follow these, rewinding to some, and retraining."""
+    """Print gradient accounting over the epoch after each of these, rewinding, and retraining."""
     accuracy = Rewinder(study).accuracies({})
     shares = ", ".join(f"{name} {share:.3f}" for name, share in accuracy.items())
     print(f"{study!r}\naccuracy: {shares}")
@@ -138,7 +138,7 @@ def report(study: Study, epochs: Sequence[int], retrain: Sequence[str] = (), see
 
 
 def _accounting(study: Study, epoch: int, seed: int) -> pd.DataFrame:
-    """One row a layer: the epoch after a checkpoint once more, at its learning rate."""
+    """One row per layer: the epoch after a checkpoint, run again at its learning rate."""
     import pandas as pd
 
     last = max(study.checkpoints)
@@ -147,17 +147,17 @@ def _accounting(study: Study, epoch: int, seed: int) -> pd.DataFrame:
     def sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=WEIGHT_DECAY)
 
-    found = gradient_accounting(
+    result = gradient_accounting(
         study, epochs=[epoch], optimizer=sgd, batch_size=BATCH_SIZE, null_draws=1, seed=seed
     )
-    columns = {"clean": found.clean[0], "noisy": found.noisy[0], "cosine": found.cosine[0]}
-    columns |= {"null_clean": found.null_clean[0, 0], "null_noisy": found.null_noisy[0, 0]}
-    columns |= {"null_cosine": found.null_cosine[0, 0]}
-    return pd.DataFrame(columns, index=pd.Index(found.layers, name="layer"))
+    columns = {"clean": result.clean[0], "noisy": result.noisy[0], "cosine": result.cosine[0]}
+    columns |= {"null_clean": result.null_clean[0, 0], "null_noisy": result.null_noisy[0, 0]}
+    columns |= {"null_cosine": result.null_cosine[0, 0]}
+    return pd.DataFrame(columns, index=pd.Index(result.layers, name="layer"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the arguments, say how long it takes, train and report."""
+    """Print how long it takes, train and report."""
     parser = argparse.ArgumentParser(prog="python -m memviz.demos.cifar10n")
     parser.add_argument("--data", required=True, help="folder of CIFAR-10")
     parser.add_argument("--labels", required=True, help="CIFAR-10_human.pt, or an .npz of it")
@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--folder", help="keeps the training, to go on with it")
+    parser.add_argument("--folder", help="where to save the training, to resume it")
     given = parser.parse_args(arguments)
     images = given.examples * (given.epochs + 3 * len(given.at))
     print(f"On one CPU core this takes about {images / IMAGES_A_MINUTE:.0f} minutes.")

@@ -1,8 +1,8 @@
 """The digits with 40 % random labels: what cross-entropy memorizes and ELR does not.
 
-Recipe. 1,200 training digits, of which 40 % get a label drawn anew from all ten classes, so about
-36 % are wrong (the symmetric noise of Liu et al. 2020). Of the other 597 digits 197 get labels as
-noisy, to choose an epoch by, and 400 are for testing. An MLP 64-512-512-10 is trained for 150
+Recipe. Of 1,200 training digits 40 % get a label drawn anew from all ten classes, so about 36 % are
+wrong (the symmetric noise of Liu et al. 2020). Of the other 597 digits, 197 get the same noise and
+validate the stopping epoch, and 400 are for testing. An MLP 64-512-512-10 is trained for 150
 epochs: SGD with momentum 0.9, batches of 64, cosine learning rate from 0.05, no weight decay, no
 augmentation; once for each loss of ``METHODS``, from the same initial weights.
 
@@ -46,11 +46,11 @@ RECIPE = "early-learning-1"  # Change it with any setting below: other stored fi
 REDRAWN, VALIDATION = 0.4, 197
 WIDTHS = (64, 512, 512, 10)
 EPOCHS, BATCH_SIZE, LEARNING_RATE = 150, 64, 0.05
-TRAINING_SECONDS = 11  # On two cores; said before a training starts.
+TRAINING_SECONDS = 11  # On two cores; printed before a training starts.
 IMAGES, CLASSES = 1797, digits.CLASSES
 
 METHODS: dict[str, Callable[[], nn.Module]] = {
-    # Without its term the loss is cross-entropy, and its targets are the null of ELR's.
+    # Weight 0 makes it cross-entropy; its targets are then the null of ELR's.
     "CE": lambda: ELR(IMAGES, CLASSES, weight=0.0, beta=0.7),
     "ELR": lambda: ELR(IMAGES, CLASSES, weight=3.0, beta=0.7),
     "ELR, beta 0": lambda: ELR(IMAGES, CLASSES, weight=3.0, beta=0.0),
@@ -69,7 +69,7 @@ MINUTES = len(SHIPPED_METHODS) * TRAINING_SECONDS / 60  # To prepare one seed on
 def examples(seed: int = 0) -> digits.Digits:
     """Images, labels and groups of a seed: memorized (wrong label), clean, validation, test.
 
-    ``memorized`` are the training images with a wrong label, whether a network memorized them or
+    ``memorized`` are all training images with a wrong label, whether a network memorizes them or
     not. Validation images, some with wrong labels, and test images are not trained on.
 
     Examples
@@ -83,9 +83,9 @@ def examples(seed: int = 0) -> digits.Digits:
     parts = {"training": rows < digits.TRAINING, "test": rows >= IMAGES - 400}
     parts["validation"] = ~parts["training"] & ~parts["test"]
     for part in (parts["training"], parts["validation"]):
-        found = rows[part][torch.from_numpy(draw.permutation(int(part.sum())))]
-        anew = found[: round(REDRAWN * len(found))]
-        labels[anew] = torch.from_numpy(draw.randint(0, CLASSES, len(anew)))
+        shuffled = rows[part][torch.from_numpy(draw.permutation(int(part.sum())))]
+        redrawn = shuffled[: round(REDRAWN * len(shuffled))]
+        labels[redrawn] = torch.from_numpy(draw.randint(0, CLASSES, len(redrawn)))
     wrong = labels != drawn.true_labels
     groups = {
         "memorized": parts["training"] & wrong,
@@ -138,14 +138,14 @@ def load(seed: int = 0, method: str = "CE") -> Study:
 def predictions(seed: int = 0, method: str = "CE") -> Tensor:
     """Predicted class of every image after each epoch, int64 ``[150, 1797]``.
 
-    Seeds 0, 1 and 2 with CE, ELR and ELR with beta 0 come with the package.
+    Seeds 0, 1 and 2 with CE, ELR and ELR with beta 0 ship with the package.
     """
     (record,) = _parts(seed, method, ["record"])
     return _unpacked(record["predictions"])
 
 
 def fractions(seed: int = 0, method: str = "ELR") -> Fractions:
-    """The three-way fractions of the training images, with those of cross-entropy as null.
+    """The three-way fractions over the training images, with those of cross-entropy as null.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def fractions(seed: int = 0, method: str = "ELR") -> Fractions:
 
 
 def detected(seed: int = 0) -> Scores:
-    """Which training images ELR's targets find wrongly labelled, with CE's targets as null."""
+    """Which training images ELR's targets flag as wrongly labelled, with CE's targets as null."""
     data, trained_on = examples(seed), torch.arange(digits.TRAINING)
     own, null = (_parts(seed, method, ["record"])[0]["targets"] for method in ("ELR", "CE"))
     labels = data.labels[trained_on]
@@ -187,25 +187,25 @@ def prepare(seeds: Iterable[int] = SHIPPED_SEEDS, folder: str | Path | None = No
 def summary(seed: int, method: str) -> dict[str, float]:
     """The figures of one run: fractions of the wrong labels, and accuracy on the test images.
 
-    ``test at the stopping epoch`` is early stopping by the noisy validation labels.
+    ``test at the stopping epoch`` stops early by accuracy on the noisy validation labels.
     """
-    data, found = examples(seed), fractions(seed, method)
-    right = predictions(seed, method)
-    test = (right == data.true_labels)[:, data.groups["test"]].float().mean(1)
-    validation = (right == data.labels)[:, data.groups["validation"]].float().mean(1)
+    data, parts = examples(seed), fractions(seed, method)
+    predicted = predictions(seed, method)
+    test = (predicted == data.true_labels)[:, data.groups["test"]].float().mean(1)
+    validation = (predicted == data.labels)[:, data.groups["validation"]].float().mean(1)
     return {
-        "peak epoch": found.peak,
-        "true at the peak": found.wrong[found.peak - 1, 0],
-        "true at the end": found.wrong[-1, 0],
-        "memorized": found.wrong[-1, 1],
-        "clean right": found.clean[-1, 0],
+        "peak epoch": parts.peak,
+        "true at the peak": parts.wrong[parts.peak - 1, 0],
+        "true at the end": parts.wrong[-1, 0],
+        "memorized": parts.wrong[-1, 1],
+        "clean right": parts.clean[-1, 0],
         "test": test[-1].item(),
         "test at the stopping epoch": test[stopping_epoch(validation) - 1].item(),
     }
 
 
 def main(arguments: list[str]) -> None:
-    """Print each method's figures and what ELR detects: mean, lowest and highest of three seeds."""
+    """Print each method's figures and what ELR detects: mean and range over three seeds."""
     if arguments == ["train"]:
         prepare()
     seeds = (0, 1, 2)
@@ -214,18 +214,18 @@ def main(arguments: list[str]) -> None:
         rows = [summary(seed, method) for seed in seeds]
         for name in rows[0]:
             print(f"  {name:<28}{_spread([row[name] for row in rows])}")
-    found, null, false = [], [], []
+    detections, null_detections, false_alarms = [], [], []
     for seed in seeds:
         scores, data = detected(seed), examples(seed)
         wrong = data.groups["memorized"][: digits.TRAINING].numpy()
         assert scores.null is not None
-        found.append((scores.values > 0)[wrong].mean())
-        false.append((scores.values > 0)[~wrong].mean())
-        null.append((scores.null.values[0] > 0)[wrong].mean())
+        detections.append((scores.values > 0)[wrong].mean())
+        false_alarms.append((scores.values > 0)[~wrong].mean())
+        null_detections.append((scores.null.values[0] > 0)[wrong].mean())
     print("wrong labels detected by ELR's targets")
-    print(f"  {'found':<28}{_spread(found)}")
-    print(f"  {'false alarms':<28}{_spread(false)}")
-    print(f"  {'found by the targets of CE':<28}{_spread(null)}")
+    print(f"  {'found':<28}{_spread(detections)}")
+    print(f"  {'false alarms':<28}{_spread(false_alarms)}")
+    print(f"  {'found by the targets of CE':<28}{_spread(null_detections)}")
 
 
 def _spread(values: list[float]) -> str:
@@ -248,31 +248,31 @@ def _kept(seed: int, method: str, part: str) -> Kept:
 
 
 def _parts(seed: int, method: str, parts: Iterable[str]) -> list[Mapping[str, Tensor]]:
-    """Parts of a run: shipped, from the cache, or trained now and kept there."""
+    """Parts of a run: shipped, from the cache folder, or trained now and stored there."""
     if method not in METHODS:
         known = ", ".join(repr(name) for name in METHODS)
         raise ValueError(f"there is no method {method!r}; choose from {known}.")
     parts = list(parts)
-    found: list[Mapping[str, Tensor] | None] = []
-    found += [_kept(seed, method, part).read(part) for part in parts]
-    if any(part is None for part in found):
+    stored: list[Mapping[str, Tensor] | None] = []
+    stored += [_kept(seed, method, part).read(part) for part in parts]
+    if any(state is None for state in stored):
         folder = weight_files.cache_folder()
         print(
             f"Training the digits with random labels and {method} for seed {seed}: about "
-            f"{TRAINING_SECONDS} s on two cores, once; it is kept in {folder}."
+            f"{TRAINING_SECONDS} s on two cores, once; the weights are kept in {folder}."
         )
-        made = _fit(seed, method)
+        trained = _fit(seed, method)
         try:
-            for part, state in made.items():
+            for part, state in trained.items():
                 _kept(seed, method, part).write(part, state, folder)
         except OSError as error:
             warn_not_kept(error)
-        found = [made[part] for part in parts]
-    return [part for part in found if part is not None]
+        stored = [trained[part] for part in parts]
+    return [state for state in stored if state is not None]
 
 
 def _fit(seed: int, method: str) -> dict[str, Mapping[str, Tensor]]:
-    """Train one run; gives its record and its checkpoints."""
+    """Train one run; returns its record and its checkpoints by part."""
     data, model, loss = examples(seed), MLP(WIDTHS, seed=int(seed)), METHODS[method]()
     run = train(
         model,
@@ -297,8 +297,8 @@ def _fit(seed: int, method: str) -> dict[str, Mapping[str, Tensor]]:
 
 
 def _packed(classes: Tensor) -> Tensor:
-    """Classes ``[150, 1797]`` as compressed bytes: from epoch to epoch few of them change."""
-    table = classes.to(torch.int8).numpy().T  # an image's epochs one after another
+    """Classes ``[150, 1797]`` as compressed bytes; few of them change from epoch to epoch."""
+    table = classes.to(torch.int8).numpy().T  # the epochs of an image side by side compress best
     return torch.frombuffer(bytearray(zlib.compress(table.tobytes(), 9)), dtype=torch.uint8)
 
 

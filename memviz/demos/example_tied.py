@@ -1,8 +1,8 @@
-"""The digits study trained with example-tied dropout: its memorization can be taken out.
+"""The digits study trained with example-tied dropout, so that its memorization can be dropped.
 
-Recipe. Examples, network and training are exactly those of ``memviz.demos.digits``; example-tied
+Recipe. Examples, network and training are exactly those of ``memviz.demos.digits``. Example-tied
 dropout follows each of the five ReLUs, with the shares of Maini et al. (2023), 0.2 for
-generalization and 0.1 for memorization, and masks of the study's seed.
+generalization and 0.1 for memorization; the masks are drawn from the study's seed.
 
 ``python -m memviz.demos.example_tied`` prints the accuracies of three seeds, beside the plain
 network's; ``python -m memviz.demos.example_tied train`` trains the shipped weights again.
@@ -30,7 +30,7 @@ RECIPE = "example-tied-1"  # Change it with any setting below: other stored weig
 LAYERS = ("relu1", "relu2", "relu3", "relu4", "relu5")
 GENERALIZATION, MEMORIZATION = 0.2, 0.1
 SHIPPED_SEEDS = (0, 1, 2)
-TRAINING_SECONDS = 35  # On two cores; said before a training starts.
+TRAINING_SECONDS = 35  # On two cores; printed before a training starts.
 MINUTES = TRAINING_SECONDS / 60  # To prepare one seed on two cores.
 _LAST = f"epoch{digits.EPOCHS}"
 
@@ -93,23 +93,23 @@ def load(seed: int = 0, mode: Mode = "dropped") -> Study:
 
 
 def accuracies(seed: int = 0) -> dict[str, dict[str, float]]:
-    """Share of each group that gets its given label, in each mode and of the plain network.
+    """Share of each group predicted as its given label, in each mode and by the plain network.
 
     ``"another's"`` is the null of ``"own"``: each example with the mask of the next one.
-    ``"dropped, recalibrated"`` has batch-norm statistics measured anew on the training images.
+    ``"dropped, recalibrated"`` has its batch-norm statistics recomputed on the training images.
     """
     study, data = load(seed), digits.examples(seed)
-    ids, found = torch.arange(len(data.inputs)), {}
+    ids, by_mode = torch.arange(len(data.inputs)), {}
     for mode in ("own", "scaled", "dropped"):
         set_mode(study.model, mode)
-        found[mode] = _accuracies(study.model, data, ids)
-    again = recalibrate_batch_norm(study.model, data.training[0])
-    found["dropped, recalibrated"] = _accuracies(again, data, ids)
+        by_mode[mode] = _accuracies(study.model, data, ids)
+    recalibrated = recalibrate_batch_norm(study.model, data.training[0])
+    by_mode["dropped, recalibrated"] = _accuracies(recalibrated, data, ids)
     set_mode(study.model, "own")
-    found["another's"] = _accuracies(study.model, data, ids.roll(1))
+    by_mode["another's"] = _accuracies(study.model, data, ids.roll(1))
     plain = digits.load(seed)
-    found["plain network"] = data.accuracies(plain.model)
-    return found
+    by_mode["plain network"] = data.accuracies(plain.model)
+    return by_mode
 
 
 def prepare(seeds: Iterable[int] = SHIPPED_SEEDS, folder: str | Path | None = None) -> Path:
@@ -127,12 +127,12 @@ def main(arguments: list[str]) -> None:
     """Print the accuracies of the shipped seeds, their mean and their range."""
     if arguments == ["train"]:
         prepare()
-    found = [accuracies(seed) for seed in SHIPPED_SEEDS]
-    print(f"share that gets its given label, mean of seeds {SHIPPED_SEEDS} (lowest to highest)")
-    for name in found[0]:
+    tables = [accuracies(seed) for seed in SHIPPED_SEEDS]
+    print(f"share with the given label, mean of seeds {SHIPPED_SEEDS} (lowest to highest)")
+    for name in tables[0]:
         cells = []
         for group in ("memorized", "clean", "test"):
-            values = [seed[name][group] for seed in found]
+            values = [table[name][group] for table in tables]
             mean = sum(values) / len(values)
             cells.append(f"{group} {mean:.3f} ({min(values):.3f} to {max(values):.3f})")
         print(f"  {name:<22} {'  '.join(cells)}")
@@ -162,15 +162,15 @@ def _kept(seed: int) -> Kept:
 
 
 def _predicted(inputs: Tensor) -> Callable[[nn.Module], Tensor]:
-    """Gives a model's predictions, with each example's own channels and without memorization."""
+    """A function to a model's predictions, with own channels and then without memorization."""
 
     @torch.no_grad()
     def predicted(model: nn.Module) -> Tensor:
-        ids, found = torch.arange(len(inputs)), []
+        ids, classes = torch.arange(len(inputs)), []
         for mode in ("own", "dropped"):
             set_mode(model, mode)
-            found.append(model.eval()(inputs, example_ids=ids).argmax(1))
-        return torch.cat(found)
+            classes.append(model.eval()(inputs, example_ids=ids).argmax(1))
+        return torch.cat(classes)
 
     return predicted
 
