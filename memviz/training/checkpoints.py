@@ -31,11 +31,11 @@ def load_checkpoint(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def check_architecture(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Raise a ValueError that names the first tensor that one has and the other has not."""
-    mine = model.state_dict()
-    for name in [*mine, *(name for name in state if name not in mine)]:
+    """Raise a ValueError that names the first tensor in which the two differ."""
+    expected = model.state_dict()
+    for name in [*expected, *(name for name in state if name not in expected)]:
         there = list(state[name].shape) if name in state else "missing"
-        here = list(mine[name].shape) if name in mine else "missing"
+        here = list(expected[name].shape) if name in expected else "missing"
         if there != here:
             raise ValueError(
                 f"the checkpoint is of another architecture: {name!r} is {there} in it and {here} "
@@ -58,7 +58,7 @@ class StoredCheckpoints(Mapping[int, State]):
         self._epochs.add(epoch)
 
     def found(self, last: int) -> None:
-        """Take up the files that are there, up to an epoch."""
+        """Find the files that are there, up to an epoch."""
         self._epochs = {epoch for epoch in range(last + 1) if self._path(epoch).is_file()}
 
     def _path(self, epoch: int) -> Path:

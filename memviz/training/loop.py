@@ -38,7 +38,7 @@ def train(
 ) -> TrainingRun:
     """Train a classifier in place with SGD (momentum 0.9) and a cosine learning rate.
 
-    No augmentation, so that every example is seen as it is once an epoch. The shuffling has
+    No augmentation: every example is seen unchanged, once per epoch. The shuffling has
     its own generator: the same seed gives the same run, and the global generator is not touched.
     The model is left in evaluation mode. If training stops early, by an interrupt or an error,
     the model is put back to the end of the last finished epoch and the exception goes on; with a
@@ -47,7 +47,7 @@ def train(
     Parameters
     ----------
     model : maps ``inputs`` to logits ``[n, classes]``, on the device of ``inputs``. Example-tied
-        dropout in it is told which examples come.
+        dropout in it learns which examples a batch holds.
     inputs, labels : ``[n, ...]`` and integers ``[n]``.
     examples : integers, the examples to train on; all, unless given. All n are recorded.
     loss : called as ``loss(logits, labels, indices)`` with the dataset's indices of the batch;
@@ -56,7 +56,7 @@ def train(
     checkpoint_epochs : epochs to keep, from 0 (before training) to ``epochs``.
     on_epoch : called as ``on_epoch(epoch, model)`` after each epoch, counted from 1.
     folder : keeps the training after every epoch, and its checkpoints as files. (A model that
-        draws random numbers of its own, as ``nn.Dropout`` does, goes on with other ones.)
+        draws random numbers of its own, as ``nn.Dropout`` does, continues with different ones.)
     progress : show a progress bar.
 
     Raises
@@ -134,6 +134,7 @@ def predict(model: nn.Module, inputs: Tensor) -> Tensor:
     return torch.cat([model(part).argmax(dim=1) for part in torch.split(inputs, EVALUATION_BATCH)])
 
 
+# Its name is a fact of every training's file that was kept with the usual loss.
 def _cross_entropy(logits: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
     return cross_entropy(logits, labels)
 

@@ -110,9 +110,9 @@ class Recorder:
             self._keep(0, model)
 
     def batch(self, indices: Tensor, logits: Tensor) -> None:
-        """While training: what a batch's examples are like in the moment they are trained on.
+        """While training: record a batch's examples at the moment they are trained on.
 
-        Of an example that comes more than once in an epoch the last time is kept.
+        If an example comes more than once in an epoch, the last time is kept.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class Recorder:
 
         Raises
         ------
-        ValueError : indices that the dataset has not, or not one for each row.
+        ValueError : indices outside the dataset, or not one for each row.
         """
         indices = torch.as_tensor(indices).cpu()
         if indices.shape != (len(logits),) or indices.is_floating_point():
@@ -151,7 +151,7 @@ class Recorder:
 
         Parameters
         ----------
-        loss : mean loss of the epoch; that of the batches told by ``batch``, unless given.
+        loss : mean loss of the epoch; that of the batches given to ``batch``, unless given.
         learning_rate : that of the epoch's first step.
 
         Raises
@@ -160,7 +160,7 @@ class Recorder:
         """
         for rows in (*self._rows.values(), *self._presented.values()):
             del rows[self.epochs :]  # what an interrupted call left
-        found: dict[str, Tensor] = {}
+        tables: dict[str, Tensor] = {}
         with _evaluating(model):
             for inputs, _, ids in self._batches(EVALUATION_BATCH):
                 with example_ids(model, ids):
@@ -168,8 +168,8 @@ class Recorder:
                 self._check(outputs.shape[1])
                 for name, values in self._measured(outputs, ids).items():
                     blank = values.new_zeros(len(self.labels))
-                    found.setdefault(name, blank)[ids] = values
-        for name, values in found.items():
+                    tables.setdefault(name, blank)[ids] = values
+        for name, values in tables.items():
             self._rows[name].append(values)
         if self._now or self._presented["margins"]:
             for name, rows in self._presented.items():
@@ -177,9 +177,9 @@ class Recorder:
                 # Where the first batches came late, the epochs before them are unknown.
                 rows += [blank] * (self.epochs - len(rows))
                 rows.append(self._now.get(name, blank))
-        told = self._now["losses"].nanmean().item() if self._now else float("nan")
+        batch_loss = self._now["losses"].nanmean().item() if self._now else float("nan")
         self._now = {}
-        self._loss.append(told if loss is None else loss)
+        self._loss.append(batch_loss if loss is None else loss)
         self._learning_rates.append(learning_rate)
         if self.epochs in self.checkpoint_epochs:
             self._keep(self.epochs, model)
@@ -207,7 +207,7 @@ class Recorder:
         )
 
     def go_on_from(self, run: TrainingRun) -> None:
-        """Take up what was recorded of the same dataset before, and record after it."""
+        """Go on after what was recorded of the same dataset before."""
         for name, rows in self._rows.items():
             rows[:] = getattr(run, name)
         for name, rows in self._presented.items():

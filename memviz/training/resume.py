@@ -48,7 +48,7 @@ class Progress:
     file: TrainingFile | None = None
 
     def open(self, folder: Path, settings: Settings, **data: Tensor) -> None:
-        """Name the folder, and take up the training that it holds.
+        """Name the folder, and restore the training that it holds.
 
         Raises
         ------
@@ -127,31 +127,31 @@ class TrainingFile:
         ------
         ValueError : the file is damaged, or of another training; nothing is changed.
         """
-        tensors, found = read_hashed(self.path, self.kind)
+        tensors, facts = read_hashed(self.path, self.kind)
         states = [out_of(part, tensors) for part in left]
         try:
-            self._check(found, states)
+            self._check(facts, states)
         except ValueError as error:
             raise ValueError(
                 f"the folder {str(self.path.parent)!r} holds another training: {error}; name "
                 "another folder, or repeat the call that began it."
             ) from error
-        optimizer: dict[str, Any] = {"state": {}, "param_groups": json.loads(found["groups"])}
+        optimizer: dict[str, Any] = {"state": {}, "param_groups": json.loads(facts["groups"])}
         for name, tensor in out_of("optimizer", tensors).items():
             parameter, key = name.split("/", 1)
             optimizer["state"].setdefault(int(parameter), {})[key] = tensor
         load_checkpoint(self.model, states[0])
         self.optimizer.load_state_dict(optimizer)
-        self.schedule.load_state_dict(json.loads(found["schedule"]))
-        self.facts["start"] = found["start"]
-        return tensors, found
+        self.schedule.load_state_dict(json.loads(facts["schedule"]))
+        self.facts["start"] = facts["start"]
+        return tensors, facts
 
-    def _check(self, found: Mapping[str, str], states: Sequence[State]) -> None:
+    def _check(self, stored: Mapping[str, str], states: Sequence[State]) -> None:
         check_architecture(self.model, states[0])
-        # The model that was interrupted or finished is as that call left it.
+        # The call may be repeated with the very model that the first one trained.
         left = [digest(state, {}) for state in states]
         for name, value in self.facts.items():
-            there = found.get(name, "none")
+            there = stored.get(name, "none")
             if there != value and not (name == "start" and value in left):
                 raise ValueError(_difference(name, there, value))
 
@@ -165,6 +165,7 @@ def _difference(name: str, there: str, here: str) -> str:
 
 
 def _name(loss: Callable[..., Tensor]) -> str:
+    """The loss in the file's facts: by name and settings, since its module may move."""
     if isinstance(loss, nn.Module):
         return repr(loss)
     return str(getattr(loss, "__qualname__", type(loss).__qualname__))

@@ -29,11 +29,11 @@ class TrainingRun:
     predictions : int32 ``[epochs, n]``, predicted class.
     losses : float32 ``[epochs, n]``, cross-entropy with the given label, in nats.
     margins : float32 ``[epochs, n]``, logit of the given label minus the largest other logit.
-    loss : float32 ``[epochs]``, mean loss that was trained on; NaN where it was not told.
-    learning_rates : float64 ``[epochs]``, that of each epoch's first step; NaN where not told.
+    loss : float32 ``[epochs]``, mean training loss; NaN where it was not given.
+    learning_rates : float64 ``[epochs]``, that of each epoch's first step; NaN where not given.
     checkpoints : epoch to ``state_dict`` (buffers included); epoch 0 is the initialization.
     presented_margins, presented_losses : float32 ``[epochs, n]`` or None
-        The same in the moment an example was trained on, before that step: what Toneva et al.
+        The same at the moment an example was trained on, before that step: what Toneva et al.
         (2019) count forgetting events by. NaN where it was not in a batch of that epoch.
 
     Examples
@@ -83,7 +83,7 @@ class TrainingRun:
         return {name: table for name, table in found.items() if table is not None}
 
     def save(self, path: str | Path) -> None:
-        """Write all of it, checkpoints included, into one safetensors file; whole or not at all."""
+        """Write all of it, checkpoints included, into one safetensors file, atomically."""
         tensors = self.tables
         for epoch, state in self.checkpoints.items():
             tensors |= {f"checkpoint/{epoch}/{name}": tensor for name, tensor in state.items()}

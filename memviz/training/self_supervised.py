@@ -57,8 +57,8 @@ def train_simclr(
     encoder : gives features ``[n, features]`` (more axes are flattened).
     images : float ``[n, ...]``, on the encoder's device.
     augment : ``(images, generator) -> images``.
-    batch_size : images a batch, each with two views; the others of its batch are what it is told
-        from.
+    batch_size : images per batch, each with two views, which are told apart from the others of
+        the batch.
     temperature : of the NT-Xent loss.
     projection : features of the projection.
     on_epoch : called as ``on_epoch(epoch, encoder)`` after each epoch, counted from 1.
@@ -178,7 +178,7 @@ def nt_xent(projected: Tensor, temperature: float) -> Tensor:
 
 
 def masks(images: Tensor, patch: int, masked: float, generator: torch.Generator) -> Tensor:
-    """Which pixels are hidden, bool ``[n, 1, height, width]``: as many patches of each image.
+    """Which pixels are hidden, bool ``[n, 1, height, width]``: the same number of patches in each.
 
     Examples
     --------
@@ -228,7 +228,8 @@ def _train(
     generator = torch.Generator().manual_seed(seed)
     both = [*encoder.parameters(), *head.parameters()]
     optimizer = torch.optim.Adam(both, learning_rate, weight_decay=weight_decay)
-    parts = max(1, len(images) // batch_size)  # as alike in size as can be: the loss knows the size
+    # Batches as equal in size as possible: the loss depends on the size.
+    parts = max(1, len(images) // batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * parts)
     with Epochs(
         encoder, epochs, learning_rate=learning_rate, on_epoch=on_epoch, progress=progress

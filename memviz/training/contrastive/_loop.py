@@ -55,14 +55,14 @@ def train_contrastive(
     images, tokens : ``[n, 3, size, size]`` and integers ``[n, context]``.
     weight_decay : of matrices and kernels; gains, biases and the scale have none.
     temperature : fixed at this value; learned from where the model has it, unless given.
-    caption_masking : probability that a word is left out, anew at every presentation.
+    caption_masking : probability that a word is left out, drawn again at every presentation.
     heldout, patience : pairs of images and tokens whose loss is measured after every epoch;
         training stops when it has not fallen for ``patience`` epochs, and the model is put back
         to the best one.
     checkpoint_epochs : epochs to keep, from 0 (before training) to ``epochs``.
     on_epoch : called as ``on_epoch(epoch, model)`` after each epoch, counted from 1.
     folder : keeps the training after every epoch, and its checkpoints as files. (A model that
-        draws random numbers of its own, as patch dropout does, goes on with other ones.)
+        draws random numbers of its own, as patch dropout does, continues with different ones.)
 
     Raises
     ------
@@ -158,10 +158,10 @@ def _epoch(
 
 def contrastive_loss(model: nn.Module, images: Tensor, tokens: Tensor) -> Tensor:
     """CLIP's loss of a batch: mean cross-entropy of picture to caption and caption to picture."""
-    found: Any = model(images, tokens)
-    if isinstance(found, Mapping):
-        found = found["image_features"], found["text_features"], found["logit_scale"]
-    pictures, texts, scale = found[:3]
+    output: Any = model(images, tokens)
+    if isinstance(output, Mapping):
+        output = output["image_features"], output["text_features"], output["logit_scale"]
+    pictures, texts, scale = output[:3]
     products = scale * pictures @ texts.T
     truth = torch.arange(len(products), device=products.device)
     return (cross_entropy(products, truth) + cross_entropy(products.T, truth)) / 2
@@ -223,7 +223,7 @@ def _check(
     """Raise one clear sentence for settings that can't be trained with."""
     if len(images) != len(tokens) or len(images) < 2:
         raise ValueError(
-            f"there are {len(images)} images and {len(tokens)} captions; give one caption an "
+            f"there are {len(images)} images and {len(tokens)} captions; give one caption per "
             "image, and at least two pairs."
         )
     if epochs < 1 or batch_size < 2:

@@ -49,7 +49,7 @@ class ContrastiveProgress:
         settings: Mapping[str, Any],
         data: Mapping[str, Tensor],
     ) -> None:
-        """Name the folder, and take up the training that it holds.
+        """Name the folder, and restore the training that it holds.
 
         Raises
         ------
@@ -63,7 +63,7 @@ class ContrastiveProgress:
             self.run.checkpoints.found(len(self.run.loss))
 
     def end_epoch(self, loss: float, heldout_loss: float | None) -> None:
-        """Take the weights of a finished epoch, and write all of it."""
+        """Keep the weights of a finished epoch, and write everything."""
         self.finished = deepcopy(self.model.state_dict())
         self.run.loss.append(loss)
         epoch = len(self.run.loss)
@@ -75,7 +75,7 @@ class ContrastiveProgress:
         self._write()
 
     def keep(self, epoch: int) -> None:
-        """Take a checkpoint where one was asked for, in memory or as a file."""
+        """Keep a checkpoint if the epoch was chosen, in memory or as a file."""
         if epoch not in self.checkpoint_epochs:
             return
         if isinstance(self.run.checkpoints, StoredCheckpoints):
@@ -90,15 +90,15 @@ class ContrastiveProgress:
         for name in _RECORD:
             values = torch.tensor(getattr(self.run, name), dtype=torch.float64)
             tensors[f"record/{name}"] = values
-        for place, generator in enumerate(self.generators):
-            tensors[f"generator/{place}"] = generator.get_state()
+        for number, generator in enumerate(self.generators):
+            tensors[f"generator/{number}"] = generator.get_state()
         self.file.write(tensors, best_epoch=str(self.run.best_epoch))
 
     def _read(self, file: TrainingFile) -> None:
-        tensors, found = file.read("model", "best")
-        for place, generator in enumerate(self.generators):
-            generator.set_state(tensors[f"generator/{place}"])
+        tensors, facts = file.read("model", "best")
+        for number, generator in enumerate(self.generators):
+            generator.set_state(tensors[f"generator/{number}"])
         for name in _RECORD:
             getattr(self.run, name)[:] = tensors[f"record/{name}"].tolist()
         self.finished, self.best = out_of("model", tensors), out_of("best", tensors)
-        self.run.best_epoch = int(found["best_epoch"])
+        self.run.best_epoch = int(facts["best_epoch"])

@@ -58,7 +58,7 @@ class SubsetTrainings:
         return self.correct[:, self.examples]
 
     def save(self, path: str | Path) -> None:
-        """Write all of it into one safetensors file, a bit for each training and example."""
+        """Write all of it into one safetensors file, one bit per training and example."""
         tables = {
             "examples": self.examples,
             "inside": packed(self.inside),
@@ -214,9 +214,9 @@ def _results(
         batch_size=1,
         mmap_mode="c",
     )
-    one = partial(_train_one, fit)
+    train_one = partial(_train_one, fit)
     calls = (
-        delayed(one)(inputs, labels, tasks[number].chosen.numpy(), tasks[number].seed, number)
+        delayed(train_one)(inputs, labels, tasks[number].chosen.numpy(), tasks[number].seed, number)
         for number in missing
     )
     for number, right in parallel(calls):
