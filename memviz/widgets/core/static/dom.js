@@ -3,7 +3,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Put attributes on an element: `on…` functions listen, false or null leaves the attribute out. */
+/** Put attributes on an element: `on…` functions listen, false or null leaves the attribute out. @param {any} node @param {Record<string, any>} attrs */
 export function put(node, attrs) {
   for (const [key, value] of Object.entries(attrs)) {
     if (key === "style") node.style.cssText = value;
@@ -28,7 +28,7 @@ export function svg(tag, attrs = {}, ...children) {
   return node;
 }
 
-/** Set text only where it differs, so that nothing is announced or laid out twice. */
+/** Set text only where it differs, so that nothing is announced or laid out twice. @param {Node} node @param {any} text */
 export function say(node, text) {
   const words = String(text);
   if (node.textContent !== words) node.textContent = words;
@@ -49,19 +49,19 @@ export function icon(name) {
   return svg("svg", { viewBox: "0 0 16 16", class: "mv-icon", "aria-hidden": "true" }, svg("path", { d: ICONS[name] }));
 }
 
-/** "1,080" */
+/** "1,080" @param {number} n */
 export function count(n) {
   return Number(n).toLocaleString("en-US");
 }
 
-/** A share as "1.00" or ".43"; "…" where there is none yet. */
+/** A share as "1.00" or ".43"; "…" where there is none yet. @param {any} x */
 export function share(x) {
   if (typeof x !== "number" || !Number.isFinite(x)) return "…";
   const roundsAway = (x > 0 && x < 0.005) || (x < 1 && x >= 0.995); // 1.00 says all, .00 says none
   return x.toFixed(roundsAway ? 3 : 2).replace(/^0\./, ".");
 }
 
-/** A measure with two or three figures and a true minus sign. */
+/** A measure with two or three figures and a true minus sign. @param {any} x */
 export function figure(x) {
   if (typeof x !== "number" || !Number.isFinite(x)) return "…";
   const size = Math.abs(x);
@@ -69,11 +69,12 @@ export function figure(x) {
   return x.toFixed(digits).replace(/^(-?)0\./, "$1.").replace("-", "−");
 }
 
+/** @param {string} text */
 export function capital(text) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-/** One choice of several: a radio group with one tab stop; arrows choose. */
+/** One choice of several: a radio group with one tab stop; arrows choose. @param {string} name @param {string} label @param {(key: string) => void} pick */
 export function segment(name, label, pick) {
   const root = el("span", { class: `mv-seg ${name}`, role: "radiogroup", "aria-label": label });
   let buttons = [];
@@ -100,7 +101,7 @@ export function segment(name, label, pick) {
   return { root, show };
 }
 
-/** Call `fn` at most once in `wait` ms, the last call always. */
+/** Call `fn` at most once in `wait` ms, the last call always. @param {(...args: any[]) => void} fn @param {number} wait */
 export function throttle(fn, wait) {
   let last = 0;
   let timer = 0;

@@ -6,10 +6,12 @@ import { createView } from "./view.js";
 // A host hands each call its own wrapper of the model, so the store is found by the model's `uid`.
 const stores = new Map();
 
+/** @param {any} model */
 function storeKey(model) {
   return model.get("uid") || "only";
 }
 
+/** @param {any} model */
 function openStore(model) {
   const store = createStore((msg) => model.send(msg));
   const receive = (msg, buffers) => store.receive(msg, buffers);
@@ -41,7 +43,7 @@ function render({ model, el }) {
   };
 }
 
-/** Show a saved view without a kernel. `snapshot` is a list of {msg, buffers: [base64]}. */
+/** Show a saved view without a kernel. `snapshot` is a list of {msg, buffers: [base64]}. @param {HTMLElement} root @param {string} part @param {any[]} snapshot */
 function mount(root, part, snapshot) {
   const store = createStore(() => {}, true);
   const close = createView(store, root, part);

@@ -4,12 +4,12 @@ import { svg } from "./dom.js";
 
 const WATCHED = ["class", "data-jp-theme-light", "data-jp-theme-name", "data-theme", "data-vscode-theme-kind", "theme"];
 
-/** The element and everything above it, through shadow roots. */
+/** The element and everything above it, through shadow roots. @param {any} node */
 function* ancestors(node) {
   for (let at = node; at; at = at.parentElement || (at.getRootNode() instanceof ShadowRoot ? at.getRootNode().host : null)) yield at;
 }
 
-/** True where the nearest host that says anything is dark; else what the reader's system prefers. */
+/** True where the nearest host that says anything is dark; else what the reader's system prefers. @param {HTMLElement} node */
 export function isDark(node) {
   for (const at of ancestors(node.parentElement || node)) {
     const lab = at.getAttribute("data-jp-theme-light");
@@ -22,7 +22,7 @@ export function isDark(node) {
   return matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
-/** Run `fn` when the host's theme may have changed. @returns {() => void} stop */
+/** Run `fn` when the host's theme may have changed. @param {HTMLElement} node @param {() => void} fn @returns {() => void} stop */
 export function watchTheme(node, fn) {
   const observer = new MutationObserver(fn);
   for (const at of ancestors(node.parentElement || node)) observer.observe(at, { attributes: true, attributeFilter: WATCHED });
@@ -34,7 +34,7 @@ export function watchTheme(node, fn) {
   };
 }
 
-/** The sheet's colours as canvas styles, and the ink ramp from paper to stroke. @returns {Palette} */
+/** The sheet's colours as canvas styles, and the ink ramp from paper to stroke. @param {HTMLElement} root @returns {Palette} */
 export function readPalette(root) {
   const style = getComputedStyle(root);
   const get = (name) => style.getPropertyValue(`--mv-${name}`).trim();
@@ -57,7 +57,7 @@ export function readPalette(root) {
   return palette;
 }
 
-/** Diagonal lines in one colour: the estimate's fill. */
+/** Diagonal lines in one colour: the estimate's fill. @param {CanvasRenderingContext2D} ctx @param {Palette} palette @param {string} colour @param {number} scale */
 export function hatch(ctx, palette, colour, scale) {
   const key = `${colour} ${scale}`;
   if (!palette.hatches.has(key)) {
@@ -79,17 +79,17 @@ export function hatch(ctx, palette, colour, scale) {
   return palette.hatches.get(key);
 }
 
-/** A value's step on the quiet-to-loud scale; square root, so that small values part. */
+/** A value's step on the quiet-to-loud scale; square root, so that small values part. @param {number} value @param {number} max */
 export function stepOf(value, max) {
   return max > 0 && value > 0 ? Math.min(10, Math.round(10 * Math.sqrt(value / max))) : 0;
 }
 
-/** Category colours live only inside their shape: ● memorized, ■ clean, ▲ test, ◇ any other. */
+/** Category colours live only inside their shape: ● memorized, ■ clean, ▲ test, ◇ any other. @param {string} name */
 export function groupColour(name) {
   return { memorized: "var(--mv-mem)", clean: "var(--mv-clean)", test: "var(--mv-test)" }[name.toLowerCase()] || "var(--mv-soft)";
 }
 
-/** The group's shape around (x, y), about 2r wide. */
+/** The group's shape around (x, y), about 2r wide. @param {string} name @param {number} x @param {number} y @param {number} r */
 export function groupShape(name, x, y, r) {
   const fill = groupColour(name);
   switch (name.toLowerCase()) {
@@ -104,6 +104,7 @@ export function groupShape(name, x, y, r) {
   }
 }
 
+/** @param {string} name */
 export function groupMark(name) {
   return svg("svg", { class: "mv-mark", viewBox: "0 0 9 9", "aria-hidden": "true" }, groupShape(name, 4.5, name.toLowerCase() === "test" ? 4.8 : 4.5, 3.9));
 }

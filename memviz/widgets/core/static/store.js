@@ -6,7 +6,7 @@ const TYPES = { uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, flo
 export const UNKNOWN = 65535; // a label or prediction that is not there
 const SETTLE = 400; // ms for which a click outlives an older state that crosses it on the way
 
-/** Copy each buffer into an aligned typed array. */
+/** Copy each buffer into an aligned typed array. @param {any} msg @param {any[]} buffers */
 export function decode(msg, buffers) {
   const arrays = {};
   for (const [i, { name, dtype }] of (msg.arrays || []).entries()) {
@@ -18,7 +18,7 @@ export function decode(msg, buffers) {
   return arrays;
 }
 
-/** "conv4:5,17-19 fc:0" → unit rows. Unknown layers and units are left out. */
+/** "conv4:5,17-19 fc:0" → unit rows. Unknown layers and units are left out. @param {string} text @param {Layer[]} layers */
 export function parseUnits(text, layers) {
   const rows = [];
   for (const part of (text || "").split(/\s+/)) {
@@ -33,7 +33,7 @@ export function parseUnits(text, layers) {
   return rows;
 }
 
-/** Unit rows → "conv4:5,17-19 fc:0", in the order of the layers. */
+/** Unit rows → "conv4:5,17-19 fc:0", in the order of the layers. @param {Iterable<number>} rows @param {Layer[]} layers */
 export function formatUnits(rows, layers) {
   const sorted = Uint32Array.from(rows).sort();
   const words = [];
@@ -54,6 +54,7 @@ export function formatUnits(rows, layers) {
 /**
  * Ends of the scale, the ranked rows and each row's rank. An estimate is never ranked among exact values.
  * A score that can be negative is drawn from its least value up; one with a floor, such as an effect, never lower than that.
+ * @param {any} score @param {(row: number) => boolean} unranked @returns {Score}
  */
 function rankScores(score, unranked) {
   const { value, state } = score;

@@ -4,12 +4,12 @@ import { count, el, put, say } from "./dom.js";
 import { hatch, stepOf } from "./palette.js";
 import { hoverCard, unitLine } from "./card.js";
 
-/** Cell and pitch in px, by how many units are shown. */
+/** Cell and pitch in px, by how many units are shown. @param {number} units */
 function density(units) {
   return units > 8000 ? [5, 6] : units > 1500 ? [11, 12] : [20, 22];
 }
 
-/** A near-square power of two, or the widest that fits. */
+/** A near-square power of two, or the widest that fits. @param {number} units @param {number} width @param {number} pitch */
 function columnsFor(units, width, pitch) {
   const most = Math.max(4, Math.floor((width + 2) / pitch));
   const wish = Math.min(units, 2 ** Math.ceil(Math.log2(Math.sqrt(units)) - 0.01));
@@ -300,7 +300,7 @@ export function unitMaps(view, only = null) {
   return { root, update };
 }
 
-/** Draw one layer's cells. */
+/** Draw one layer's cells. @param {any} map @param {any} look */
 function drawMap({ layer, canvas, columns }, { store, palette, size, pitch, chosen }) {
   const scale = window.devicePixelRatio || 1;
   const width = columns * pitch - (pitch - size);
@@ -340,13 +340,14 @@ function drawMap({ layer, canvas, columns }, { store, palette, size, pitch, chos
   }
 }
 
+/** @param {CanvasRenderingContext2D} pen @param {string} colour @param {number} width @param {() => void} stroke */
 function outline(pen, colour, width, stroke) {
   pen.strokeStyle = colour;
   pen.lineWidth = width;
   stroke();
 }
 
-/** An emptied cell with × and its score as the foot. */
+/** An emptied cell with × and its score as the foot. @param {CanvasRenderingContext2D} pen @param {number} x @param {number} y @param {number} size @param {Palette} palette @param {any} box @param {string} foot */
 function drawOff(pen, x, y, size, palette, box, foot) {
   pen.fillStyle = palette.paper;
   box(x, y, 0, pen.fill);

@@ -79,13 +79,13 @@ export function createView(store, host, part) {
   };
 }
 
-/** Undo, redo and "/" act here; no key leaves the widget, so that the notebook's shortcuts stay out. */
+/** Undo, redo and "/" act here; no key leaves the widget, so that the notebook's shortcuts stay out. @param {View} view @param {KeyboardEvent} event */
 function keys({ store, root }, event) {
   event.stopPropagation();
   const writing = event.target instanceof HTMLInputElement && event.target.type === "search";
   const command = (event.ctrlKey || event.metaKey) && !event.altKey;
   const key = event.key.toLowerCase();
-  const find = root.querySelector(".mv-find");
+  const find = /** @type {HTMLElement} */ (root.querySelector(".mv-find"));
   if (command && !writing && (key === "z" || key === "y")) store.ask({ type: key === "y" || event.shiftKey ? "redo" : "undo" });
   else if (event.key === "/" && find && !(event.target instanceof HTMLInputElement)) find.focus();
   else if (event.key === "Escape" && !event.defaultPrevented && store.progress && !writing) store.ask({ type: "cancel" });

@@ -82,12 +82,13 @@ function pairList(view) {
   return { root, update, destroy: search.cancel };
 }
 
-/** Scroll the list alone, never the notebook. */
+/** Scroll the list alone, never the notebook. @param {HTMLElement} list @param {HTMLElement} node */
 function reveal(list, node) {
   if (node.offsetTop < list.scrollTop) list.scrollTop = node.offsetTop;
   else if (node.offsetTop + node.offsetHeight > list.scrollTop + list.clientHeight) list.scrollTop = node.offsetTop + node.offsetHeight - list.clientHeight;
 }
 
+/** @param {number} value */
 function signed(value) {
   return value === 0 ? "0" : `${value > 0 ? "+" : "−"}${Math.abs(value).toFixed(2).replace(/^0/, "")}`;
 }
@@ -151,7 +152,7 @@ function pairHead(view) {
   return { root, update };
 }
 
-/** The caption's words, private ones marked; text stays text. */
+/** The caption's words, private ones marked; text stays text. @param {string} caption @param {Set<string>} rare */
 function marked(caption, rare) {
   return caption.split(/([\p{L}\p{N}]+)/u).map((part) => (rare.has(part.toLowerCase()) ? el("span", { class: "mv-dv-private", title: "private word" }, part) : part));
 }
@@ -211,6 +212,7 @@ function strip(view, which) {
   return { root, update };
 }
 
+/** @param {number} n */
 function ordinal(n) {
   const last = n % 100 > 10 && n % 100 < 14 ? 0 : n % 10;
   return `${n}${["th", "st", "nd", "rd"][last] || "th"}`;

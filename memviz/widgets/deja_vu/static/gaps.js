@@ -5,6 +5,7 @@ import { count, el, put, say, share, svg } from "../../core/static/dom.js";
 const WIDTH = 200;
 const ROWS = [["PPG", "precision gap", -0.5], ["PRG", "recall gap", -0.5], ["AUCG", "area gap", -0.5], ["utility", "zero-shot precision", 0]];
 
+/** @param {string} name @param {string} about @param {number} low */
 function gapRow(name, about, low) {
   const at = (x) => 5 + (WIDTH - 10) * Math.max(0, Math.min(1, (x - low) / (1 - low)));
   const was = el("span", { class: "mv-before" });
@@ -37,11 +38,12 @@ function gapRow(name, about, low) {
   return { name, node, show };
 }
 
+/** @param {any} x */
 function minus(x) {
   return typeof x === "number" && x < 0 ? `−${share(-x)}` : share(x);
 }
 
-/** Share of pairs at or above a recall: target above, reference dashed, AUCG between. */
+/** Share of pairs at or above a recall: target above, reference dashed, AUCG between. @param {string} words */
 function survival(words) {
   const W = WIDTH;
   const H = 62;

@@ -23,8 +23,8 @@ export function brushPanel(view, brushed, brush, focus) {
   function update() {
     const chosen = rows();
     const off = chosen.filter((row) => store.off[row]).length;
-    const by = store.study.layers.map((l) => [l.name, chosen.filter((row) => row >= l.start && row < l.start + l.units).length]).filter(([, n]) => n);
-    say(words, chosen.length ? `${count(chosen.length)} unit${chosen.length > 1 ? "s" : ""}: ${by.map(([name, n]) => `${count(n)} of ${name}`).join(", ")}${off ? `; ${count(off)} off` : ""}.` : "Drag over the dots, or move with the arrows and press Space.");
+    const by = store.study.layers.map(({ name, start, units }) => ({ name, n: chosen.filter((row) => row >= start && row < start + units).length })).filter(({ n }) => n);
+    say(words, chosen.length ? `${count(chosen.length)} unit${chosen.length > 1 ? "s" : ""}: ${by.map(({ name, n }) => `${count(n)} of ${name}`).join(", ")}${off ? `; ${count(off)} off` : ""}.` : "Drag over the dots, or move with the arrows and press Space.");
     ablate.disabled = store.saved || off === chosen.length;
     toggle.disabled = store.saved || !chosen.length;
     clear.disabled = !chosen.length;
@@ -56,7 +56,7 @@ function scoreKinds(store, key) {
 
 const KINDS = { estimate: ["an estimate", "estimates"], exact: ["exact", "exact"], own: ["a measured value", "measured values"] };
 
-/** Two kinds in words: "one score an estimate, the other exact". */
+/** Two kinds in words: "one score an estimate, the other exact". @param {string} a @param {string} b */
 function kindWords(a, b) {
   const [first, second] = Object.keys(KINDS).filter((kind) => kind === a || kind === b);
   return second ? `one score ${KINDS[first][0]}, the other ${KINDS[second][0]}` : `both scores ${KINDS[first][1]}`;

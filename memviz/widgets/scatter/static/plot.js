@@ -4,7 +4,7 @@ import { svg } from "../../core/static/dom.js";
 
 const PAD = 0.04; // of the range, free at each end
 
-/** Where values lie between two pixels, and round ticks. */
+/** Where values lie between two pixels, and round ticks. @param {number[]} values @param {number} from @param {number} to */
 export function plotScale(values, from, to) {
   let low = Infinity;
   let high = -Infinity;
@@ -25,12 +25,12 @@ export function plotScale(values, from, to) {
   return { at: (v) => from + ((to - from) * (v - low)) / (high - low), ticks };
 }
 
-/** ".05", "−2", "1200" */
+/** ".05", "−2", "1200" @param {number} value */
 export function tickText(value) {
   return String(Number(value.toPrecision(3))).replace(/^(-?)0\./, "$1.").replace("-", "−");
 }
 
-/** Hairlines and ticks, into an SVG of this box. */
+/** Hairlines and ticks, into an SVG of this box. @param {SVGElement} root @param {any} box @param {any} x @param {any} y */
 export function plotAxes(root, { left, right, top, bottom }, x, y) {
   const path = (d, more) => svg("path", { d, fill: "none", stroke: "var(--mv-line)", ...more });
   const text = (attrs, value) => svg("text", { class: "mv-axis", ...attrs }, tickText(value));
@@ -44,7 +44,7 @@ export function plotAxes(root, { left, right, top, bottom }, x, y) {
   );
 }
 
-/** Radius in px, by how many dots there are. */
+/** Radius in px, by how many dots there are. @param {number} units */
 export function dotRadius(units) {
   return units > 3000 ? 2 : units > 600 ? 2.8 : 3.8;
 }
@@ -52,6 +52,7 @@ export function dotRadius(units) {
 /**
  * One mark a unit: ● or, where one or both of its scores are estimates, ○; × ablated; a ring where it
  * is brushed; faint where its layer is not chosen.
+ * @param {HTMLCanvasElement} canvas @param {number} width @param {number} height @param {any} marks @param {Palette} palette
  */
 export function plotDots(canvas, width, height, { x, y, live, hollow, off, brushed, radius }, palette) {
   const scale = window.devicePixelRatio || 1;
@@ -68,7 +69,7 @@ export function plotDots(canvas, width, height, { x, y, live, hollow, off, brush
       pen.arc(x[row], y[row], r, 0, 2 * Math.PI);
     }
   };
-  const stroke = (colour, thick, ...path) => Object.assign(pen, { strokeStyle: colour, lineWidth: thick }).stroke(...path);
+  const stroke = (colour, thick, /** @type {[Path2D?]} */ ...path) => Object.assign(pen, { strokeStyle: colour, lineWidth: thick }).stroke(...path);
   pen.fillStyle = palette.line;
   circles(known.filter((row) => !live[row]), radius * 0.6);
   pen.fill();

@@ -8,6 +8,7 @@ const SPAN = 220;
 const onAxis = (x) => LEFT + SPAN * Math.max(0, Math.min(1, x));
 const real = (x) => typeof x === "number" && Number.isFinite(x);
 
+/** @param {string} name */
 function groupRow(name) {
   const colour = groupColour(name);
   const n = el("span", { class: "mv-n" });
@@ -111,7 +112,7 @@ export function readoutColumn(view) {
   return { root, update, prompt: true };
 }
 
-/** Python's words, with the draws so far unless it names them itself. */
+/** Python's words, with the draws so far unless it names them itself. @param {string} words @param {RandomUnits} random */
 function sentence(words, random) {
   const draws = /draw/.test(words) || !random.draws ? "" : `, ${count(random.draws)}${random.draws < random.of ? ` of ${count(random.of)}` : ""} draws`;
   return `${words.replace(/\.$/, "")}${draws}.`;
