@@ -9,6 +9,7 @@ import torch
 from memviz.data.subsets import Subsets
 from memviz.demos.encoders import _measures as figures
 from memviz.demos.encoders import _recipe as demo
+from memviz.demos.encoders.__main__ import main
 from memviz.demos.encoders.cifar10 import drawn, network
 from memviz.probes.encoders.layers import layer_mem
 
@@ -84,9 +85,9 @@ def test_bad_input_gets_one_sentence() -> None:
     ):
         demo.load(0, "dino")  # type: ignore[arg-type]
     with pytest.raises(SystemExit, match="cifar10 FOLDER"):
-        demo.main(["cifar"])
+        main(["cifar"])
     with pytest.raises(FileNotFoundError, match="there is no CIFAR-10"):
-        demo.main(["cifar10", "nowhere"])
+        main(["cifar10", "nowhere"])
 
 
 def test_the_subsets_of_cifar10_keep_apart() -> None:
