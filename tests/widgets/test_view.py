@@ -209,7 +209,7 @@ def test_scores_of_the_users_own(study: mv.Study) -> None:
 
 def test_scores_over_examples_are_refused(study: mv.Study) -> None:
     wrong = mv.Scores("C-score", "share", np.zeros(60), examples=np.arange(60))
-    with pytest.raises(ValueError, match="'C-score' is over examples; the unit map wears unit"):
+    with pytest.raises(ValueError, match="'C-score' is over examples; the unit map shows scores"):
         mv.workbench(study, scores=[wrong])
 
 
