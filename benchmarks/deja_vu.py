@@ -44,7 +44,7 @@ def measure(
     queries, index = sides[0].captions, sides[0].public
     ways: dict[str, Callable[[], Any]] = {
         "ours": lambda: nearest(queries, index, k, progress=False),
-        "whole_test": lambda: two_model_test(*sides, own, shown, k=k, progress=False).figures(),
+        "whole_test": lambda: two_model_test(*sides, own, shown, k=k, progress=False).summary(),
     }
     faiss = faiss_flat(queries, index, k)
     if faiss is not None:

@@ -10,6 +10,7 @@ with known ground truth; the settings are memviz's own.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 
@@ -60,13 +61,19 @@ class SceneSets:
     """Four sets without a picture or digit image in common; with three private words, no caption.
 
     The models are trained on ``target`` and ``reference``; neighbours are searched in ``public``;
-    ``heldout`` is the null.
+    ``held_out`` is the null.
     """
 
     target: CaptionPairs
     reference: CaptionPairs
     public: CaptionPairs
-    heldout: CaptionPairs
+    held_out: CaptionPairs
+
+    @property
+    def heldout(self) -> CaptionPairs:
+        """The former name of ``held_out``."""
+        warnings.warn("sets.heldout is now sets.held_out.", DeprecationWarning, stacklevel=2)
+        return self.held_out
 
     def named(self) -> dict[str, CaptionPairs]:
         """The sets by name."""
@@ -79,7 +86,7 @@ def draw_scenes(
     target: int = 1000,
     reference: int = 1000,
     public: int = 2000,
-    heldout: int = 1000,
+    held_out: int = 1000,
     private_words: int = 3,
 ) -> SceneSets:
     """Draw the four sets of a seed.
@@ -90,7 +97,7 @@ def draw_scenes(
     Parameters
     ----------
     seed : 0 to 2**32 - 1.
-    target, reference, public, heldout : pairs in each set, at least 1.
+    target, reference, public, held_out : pairs in each set, at least 1.
     private_words : 0 to 3: none; a name; a name and a place; two names and a place.
 
     Raises
@@ -99,11 +106,11 @@ def draw_scenes(
 
     Examples
     --------
-    >>> pairs = draw_scenes(seed=0, target=4, reference=4, public=8, heldout=4).target
+    >>> pairs = draw_scenes(seed=0, target=4, reference=4, public=8, held_out=4).target
     >>> pairs.captions[0], pairs.object_names(0)
     ('Anne and Josh with a nine in Chelsea', ['five', 'six', 'nine', 'ring'])
     """
-    sizes = {"target": target, "reference": reference, "public": public, "heldout": heldout}
+    sizes = {"target": target, "reference": reference, "public": public, "held_out": held_out}
     if min(sizes.values()) < 1 or private_words not in range(4):
         raise ValueError(
             f"every set needs at least 1 pair and private_words is 0 to 3, but got {sizes} and "

@@ -160,7 +160,7 @@ def _difference(name: str, there: str, here: str) -> str:
     if name == "start":
         return "it began from other weights"
     if name in _DATA:
-        return f"it has other {name.replace('_', ' ')}"
+        return f"it has other {name.replace('_', ' ').replace('heldout', 'held-out')}"
     return f"it has {name} {there}, not {here}"
 
 

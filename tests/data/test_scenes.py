@@ -6,7 +6,7 @@ import torch
 
 from memviz.data.scenes import NAMES, OBJECTS, PLACES, caption, draw_scenes
 
-SIZES = {"target": 60, "reference": 50, "public": 70, "heldout": 40}
+SIZES = {"target": 60, "reference": 50, "public": 70, "held_out": 40}
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,8 @@ def test_same_seed_same_scenes_and_no_global_randomness(sets):
 @pytest.mark.parametrize("words", [0, 1, 2])
 def test_pictures_do_not_depend_on_words(sets, words):
     plain = draw_scenes(seed=3, **SIZES, private_words=words)
-    assert plain.heldout.digests() == sets.heldout.digests()
-    private = [w for w in plain.heldout.captions[0].split() if w in NAMES or w in PLACES]
+    assert plain.held_out.digests() == sets.held_out.digests()
+    private = [w for w in plain.held_out.captions[0].split() if w in NAMES or w in PLACES]
     assert len(private) == words
 
 
@@ -77,7 +77,7 @@ def test_smaller_set_is_the_beginning_of_a_larger_one(sets):
 
 
 def test_kinds_of_scene_make_objects_depend_on_each_other():
-    objects = draw_scenes(seed=0, target=1500, reference=1, public=1, heldout=1).target.objects
+    objects = draw_scenes(seed=0, target=1500, reference=1, public=1, held_out=1).target.objects
     table = np.corrcoef(objects.float().numpy().T)
     free = np.random.default_rng(0).permuted(objects.numpy(), axis=0)  # each column by itself
     off = ~np.eye(len(OBJECTS), dtype=bool)

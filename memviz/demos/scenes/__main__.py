@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
                 cells.append(f"{metric} {mean:+.3f} ({min(values):+.3f} to {max(values):+.3f})")
             print(f"  {name:<10} {'  '.join(cells)}")
     utilities = [utility(scenes, side) for scenes in all_scenes for side in SIDES]
-    chance = sum(float(s.sets.heldout.objects.float().mean()) for s in all_scenes) / len(seeds)
+    chance = sum(float(s.sets.held_out.objects.float().mean()) for s in all_scenes) / len(seeds)
     print(
         f"utility of the six models {sum(utilities) / len(utilities):.3f} "
         f"({min(utilities):.3f} to {max(utilities):.3f}), by chance {chance:.3f}"

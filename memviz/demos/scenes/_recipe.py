@@ -68,7 +68,7 @@ class Scenes:
         return self.target.tokenizer(list(self.pairs(name).captions))
 
     def pairs(self, name: str) -> CaptionPairs:
-        """A set by its name: target, reference, public or heldout.
+        """A set by its name: target, reference, public or held_out.
 
         Raises
         ------
@@ -122,7 +122,7 @@ def fit(pairs: CaptionPairs, seed: int = 0, **settings: Any) -> tuple[Clip, Cont
     pairs : scenes from ``draw_scenes``.
     seed : draws the initial weights and the shuffling.
     settings : arguments of ``train_contrastive`` in place of the recipe's, for example ``epochs``,
-        ``caption_masking`` or ``weight_decay``. ``heldout`` is not possible: it would need this
+        ``caption_masking`` or ``weight_decay``. ``held_out`` is not possible: it would need this
         model's own tokens.
 
     Returns
@@ -228,7 +228,7 @@ def gaps(scenes: Scenes, k: int = 10, top: int | None = 5) -> dict[str, tuple[fl
     for words, name, order in (
         ("training", "target", SIDES),
         ("swapped", "reference", SIDES[::-1]),
-        ("held-out", "heldout", SIDES),
+        ("held-out", "held_out", SIDES),
     ):
         first, second = (
             Embedded(_embed(scenes, side, name), public[side], name=side) for side in order
@@ -242,10 +242,10 @@ def gaps(scenes: Scenes, k: int = 10, top: int | None = 5) -> dict[str, tuple[fl
 
 def utility(scenes: Scenes, side: Side = "target", first: int = 20) -> float:
     """Precision at ``first``: share of held-out pictures found by an object's name that show it."""
-    clip, objects = getattr(scenes, side), scenes.sets.heldout.objects
+    clip, objects = getattr(scenes, side), scenes.sets.held_out.objects
     queries = clip.tokenizer([caption([name], []) for name in OBJECTS])
     texts = embed(clip.model.encode_text, queries)
-    pictures = embed(clip.model.encode_image, scenes.images("heldout"))
+    pictures = embed(clip.model.encode_image, scenes.images("held_out"))
     normal = torch.nn.functional.normalize
     nearest = (normal(texts, dim=1) @ normal(pictures, dim=1).T).topk(first, 1).indices
     return float(objects.T.gather(1, nearest).float().mean())

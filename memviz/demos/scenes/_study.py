@@ -24,7 +24,7 @@ def load(seed: int = 0, k: int = 10, top: int | None = 5) -> Retrieval:
         scenes.reference,
         sets.target,
         sets.public,
-        sets.heldout,
+        sets.held_out,
         query=lambda name: caption([name], []),
         k=k,
         top=top,

@@ -184,5 +184,5 @@ def _model(state: State) -> Clip:
 @cache
 def _any_model() -> Clip:
     """A model of the recipe, with preprocessing and tokenizer, to load weights into."""
-    pairs = draw_scenes(0, target=2, reference=1, public=1, heldout=1).target
+    pairs = draw_scenes(0, target=2, reference=1, public=1, held_out=1).target
     return fit(pairs, epochs=1, progress=False)[0]

@@ -185,21 +185,21 @@ def useful(photos: Scenes) -> dict[str, float]:
 
 def _useful(photos: Scenes, clip: Clip) -> dict[str, float]:
     """Average precision of zero-shot retrieval and of a linear probe, and by chance."""
-    public, heldout = photos.sets.public, photos.sets.heldout
+    public, held_out = photos.sets.public, photos.sets.held_out
     model: Any = clip.model
     images = [
         embed(model.encode_image, pairs.inputs(clip.preprocess), progress=False)
-        for pairs in (public, heldout)
+        for pairs in (public, held_out)
     ]
-    objects = torch.cat([public.objects, heldout.objects])
+    objects = torch.cat([public.objects, held_out.objects])
     texts = embed(model.encode_text, clip.tokenizer(queries(public.class_names)), progress=False)
     return {
         "zero-shot": zero_shot(texts, torch.cat(images), objects, least=LEAST),
         "zero-shot by chance": by_chance(objects, least=LEAST),
         "linear probe": linear_probe(
-            images[0], public.objects, images[1], heldout.objects, least=LEAST
+            images[0], public.objects, images[1], held_out.objects, least=LEAST
         ),
-        "linear probe by chance": by_chance(heldout.objects, least=LEAST),
+        "linear probe by chance": by_chance(held_out.objects, least=LEAST),
     }
 
 

@@ -46,7 +46,7 @@ def both_ways(scenes: Scenes, k: int = 10, top: int | None = 5) -> tuple[DejaVu,
     >>> own.ppg > 0.3 and other.ppg > 0.3
     True
     """
-    heldout = scenes.tokens("heldout")
+    held_out = scenes.tokens("held_out")
     images = scenes.images("public")
     tests = []
     for own, other in (SIDES, SIDES[::-1]):
@@ -55,7 +55,7 @@ def both_ways(scenes: Scenes, k: int = 10, top: int | None = 5) -> tuple[DejaVu,
             Embedded(
                 embed(model.encode_text, tokens, progress=False),
                 embed(model.encode_image, images, progress=False),
-                embed(model.encode_text, heldout, progress=False),
+                embed(model.encode_text, held_out, progress=False),
                 name=side,
             )
             for side, model in ((side, getattr(scenes, side).model) for side in (own, other))
@@ -66,7 +66,7 @@ def both_ways(scenes: Scenes, k: int = 10, top: int | None = 5) -> tuple[DejaVu,
                 reference,
                 scenes.pairs(own).objects,
                 scenes.sets.public.objects,
-                held_out_objects=scenes.sets.heldout.objects,
+                held_out_objects=scenes.sets.held_out.objects,
                 k=k,
                 top=top,
                 progress=False,
@@ -114,7 +114,7 @@ def _probed(scenes: Scenes, side: str) -> float:
     encode = getattr(scenes, side).model.encode_image
     parts = [
         part
-        for name in ("public", "heldout")
+        for name in ("public", "held_out")
         for part in (embed(encode, scenes.images(name), progress=False), scenes.pairs(name).objects)
     ]
     return linear_probe(*parts)

@@ -115,15 +115,3 @@ class Chunked:
 
     def _halved(self) -> None:
         """Renew what depends on the size; may run out of memory too."""
-
-
-def halving(run: Callable[[], R], size: Callable[[], int], resize: Callable[[int], None]) -> R:
-    """The same for a size that the caller keeps."""
-    work = Chunked(size())
-
-    def resized() -> R:
-        if work.size != size():
-            resize(work.size)
-        return run()
-
-    return work.guard(resized)

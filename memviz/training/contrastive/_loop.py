@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,14 @@ def train_contrastive(
     weight_decay: float = 0.1,
     temperature: float | None = None,
     caption_masking: float = 0.0,
-    heldout: tuple[Tensor, Tensor] | None = None,
+    held_out: tuple[Tensor, Tensor] | None = None,
     patience: int | None = None,
     seed: int = 0,
     checkpoint_epochs: Collection[int] = (),
     on_epoch: OnEpoch | None = None,
     folder: str | Path | None = None,
     progress: bool = True,
+    heldout: tuple[Tensor, Tensor] | None = None,
 ) -> ContrastiveRun:
     """Train image and text tower in place with AdamW and CLIP's symmetric loss.
 
@@ -56,7 +58,7 @@ def train_contrastive(
     weight_decay : of matrices and kernels; gains, biases and the scale have none.
     temperature : fixed at this value; learned from where the model has it, unless given.
     caption_masking : probability that a word is left out, drawn again at every presentation.
-    heldout, patience : pairs of images and tokens whose loss is measured after every epoch;
+    held_out, patience : pairs of images and tokens whose loss is measured after every epoch;
         training stops when it has not fallen for ``patience`` epochs, and the model is put back
         to the best one.
     checkpoint_epochs : epochs to keep, from 0 (before training) to ``epochs``.
@@ -86,8 +88,11 @@ def train_contrastive(
     >>> len(run.loss), run.loss[-1] < run.loss[0]
     (9, True)
     """
+    if heldout is not None:
+        warnings.warn("heldout is now held_out.", DeprecationWarning, stacklevel=2)
+        held_out = heldout
     _check(images, tokens, epochs, batch_size, learning_rate, weight_decay, temperature)
-    _check_stop(heldout, patience, checkpoint_epochs, epochs)
+    _check_stop(held_out, patience, checkpoint_epochs, epochs)
     settings = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -109,10 +114,11 @@ def train_contrastive(
         checkpoint_epochs,
     )
     if folder is not None:
-        watched = (
-            {} if heldout is None else {"heldout_images": heldout[0], "heldout_tokens": heldout[1]}
-        )
-        kept.open(Path(folder), settings, {"images": images, "tokens": tokens, **watched})
+        data = {"images": images, "tokens": tokens}
+        if held_out is not None:
+            # By their names in the file; files written earlier must still be read.
+            data |= {"heldout_images": held_out[0], "heldout_tokens": held_out[1]}
+        kept.open(Path(folder), settings, data)
     if not run.loss:
         kept.keep(0)
     with Epochs(
@@ -129,7 +135,7 @@ def train_contrastive(
                 break
             mean = _epoch(kept, images, tokens, batch_size, caption_masking)
             frame.trained(mean)
-            watched_loss = None if heldout is None else _mean_loss(model, *heldout, batch_size)
+            watched_loss = None if held_out is None else _mean_loss(model, *held_out, batch_size)
             kept.end_epoch(mean, watched_loss)
             frame.end(kept.finished)
         if patience is not None:
@@ -243,14 +249,14 @@ def _check(
 
 
 def _check_stop(
-    heldout: tuple[Tensor, Tensor] | None,
+    held_out: tuple[Tensor, Tensor] | None,
     patience: int | None,
     checkpoint_epochs: Collection[int],
     epochs: int,
 ) -> None:
-    if patience is not None and (heldout is None or patience < 1):
+    if patience is not None and (held_out is None or patience < 1):
         raise ValueError(
-            f"patience={patience} needs heldout pairs to watch, and must be at least 1 epoch."
+            f"patience={patience} needs held-out pairs to watch, and must be at least 1 epoch."
         )
     outside = sorted(epoch for epoch in checkpoint_epochs if not 0 <= epoch <= epochs)
     if outside:

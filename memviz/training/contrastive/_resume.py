@@ -19,7 +19,8 @@ from ._run import ContrastiveRun
 
 KIND = "a contrastive training's state"
 FILE = "contrastive.safetensors"
-_RECORD = ("loss", "heldout_loss")
+# Fields of the run by their names in the file; files written earlier must still be read.
+_RECORD = {"loss": "loss", "held_out_loss": "heldout_loss"}
 
 
 @dataclass
@@ -62,14 +63,14 @@ class ContrastiveProgress:
             self._read(self.file)
             self.run.checkpoints.found(len(self.run.loss))
 
-    def end_epoch(self, loss: float, heldout_loss: float | None) -> None:
+    def end_epoch(self, loss: float, held_out_loss: float | None) -> None:
         """Keep the weights of a finished epoch, and write everything."""
         self.finished = deepcopy(self.model.state_dict())
         self.run.loss.append(loss)
         epoch = len(self.run.loss)
-        if heldout_loss is not None:
-            self.run.heldout_loss.append(heldout_loss)
-        if heldout_loss is None or heldout_loss <= min(self.run.heldout_loss):
+        if held_out_loss is not None:
+            self.run.held_out_loss.append(held_out_loss)
+        if held_out_loss is None or held_out_loss <= min(self.run.held_out_loss):
             self.run.best_epoch, self.best = epoch, self.finished
         self.keep(epoch)
         self._write()
@@ -87,9 +88,9 @@ class ContrastiveProgress:
         if self.file is None:
             return
         tensors = under("model", self.finished) | under("best", self.best)
-        for name in _RECORD:
+        for name, in_file in _RECORD.items():
             values = torch.tensor(getattr(self.run, name), dtype=torch.float64)
-            tensors[f"record/{name}"] = values
+            tensors[f"record/{in_file}"] = values
         for number, generator in enumerate(self.generators):
             tensors[f"generator/{number}"] = generator.get_state()
         self.file.write(tensors, best_epoch=str(self.run.best_epoch))
@@ -98,7 +99,7 @@ class ContrastiveProgress:
         tensors, facts = file.read("model", "best")
         for number, generator in enumerate(self.generators):
             generator.set_state(tensors[f"generator/{number}"])
-        for name in _RECORD:
-            getattr(self.run, name)[:] = tensors[f"record/{name}"].tolist()
+        for name, in_file in _RECORD.items():
+            getattr(self.run, name)[:] = tensors[f"record/{in_file}"].tolist()
         self.finished, self.best = out_of("model", tensors), out_of("best", tensors)
         self.run.best_epoch = int(facts["best_epoch"])

@@ -97,7 +97,7 @@ def test_the_command_and_what_it_keeps(folder, capsys, tmp_path):
     arguments = [str(folder), "--pairs", "8", "--epochs", "2", "--keep", str(tmp_path / "kept")]
     coco.main(arguments)
     told = capsys.readouterr().out
-    assert "seed 0: photos target 8, reference 8, public 17, heldout 6" in told
+    assert "seed 0: photos target 8, reference 8, public 17, held_out 6" in told
     assert "pixels: 1 duplicates (equal)" in told
     for words in (
         "training pairs  PPG",

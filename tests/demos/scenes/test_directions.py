@@ -18,7 +18,7 @@ def few(monkeypatch, tmp_path):
     trained = []
 
     def draw(seed, **sizes):
-        small = {"target": 40, "reference": 40, "public": 60, "heldout": 40}
+        small = {"target": 40, "reference": 40, "public": 60, "held_out": 40}
         return draw_scenes(seed, **small, private_words=sizes["private_words"])
 
     def fit(pairs, seed, **settings):
@@ -89,7 +89,7 @@ def test_a_row_is_what_the_demo_prints():
         both = expected["training"][place], expected["swapped"][place]
         assert found[name] == pytest.approx(sum(both) / 2)
         assert found[f"null {name}"] == pytest.approx(expected["held-out"][place])
-    chance = float(shipped.sets.heldout.objects.float().mean())
+    chance = float(shipped.sets.held_out.objects.float().mean())
     assert 1 > found["linear probe"] > 1.5 * chance
 
 

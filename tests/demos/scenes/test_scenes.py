@@ -40,7 +40,7 @@ def test_gaps_by_another_way(shipped, figures):
     with torch.no_grad():
         for side in scenes.SIDES:
             model = getattr(shipped, side).model
-            texts = model.encode_text(shipped.tokens("heldout")[:200], normalize=True)
+            texts = model.encode_text(shipped.tokens("held_out")[:200], normalize=True)
             pictures = model.encode_image(shipped.images("public"), normalize=True)
             embedded[side] = texts @ pictures.T
     hits = {side: [] for side in scenes.SIDES}
@@ -53,7 +53,7 @@ def test_gaps_by_another_way(shipped, figures):
                         seen.setdefault(thing, []).append(place)
             # Of equally frequent ones the one that a nearer neighbour shows comes first.
             order = {c: (-len(places), places[0], c) for c, places in seen.items()}
-            own = shipped.sets.heldout.objects[pair]
+            own = shipped.sets.held_out.objects[pair]
             hits[side].append(
                 sum(bool(own[c]) for c in sorted(order, key=order.get)[:5]) / int(own.sum())
             )
@@ -61,7 +61,7 @@ def test_gaps_by_another_way(shipped, figures):
         scenes.SceneSets(
             **{
                 **shipped.sets.named(),
-                "heldout": shipped.sets.heldout.subset(torch.arange(200)),
+                "held_out": shipped.sets.held_out.subset(torch.arange(200)),
             }
         ),
         shipped.target,
@@ -72,7 +72,7 @@ def test_gaps_by_another_way(shipped, figures):
 
 
 def test_models_are_of_use(shipped):
-    chance = float(shipped.sets.heldout.objects.float().mean())
+    chance = float(shipped.sets.held_out.objects.float().mean())
     for side in scenes.SIDES:
         assert scenes.utility(shipped, side) > 1.5 * chance
 
@@ -96,7 +96,7 @@ def test_inputs_have_no_resizing(shipped):
 
 
 def test_fit_repeats_itself_and_unknown_words_are_average():
-    pairs = draw_scenes(0, target=40, reference=1, public=1, heldout=1).target
+    pairs = draw_scenes(0, target=40, reference=1, public=1, held_out=1).target
     runs = [scenes.fit(pairs, seed=5, epochs=2, batch_size=20, progress=False) for _ in range(2)]
     (one, run), (other, again) = runs
     assert run.loss == again.loss
@@ -120,7 +120,7 @@ def test_other_seeds_are_trained_once_and_kept(monkeypatch, tmp_path, capsys):
         return fit(pairs, seed, epochs=1, progress=False)
 
     fit = scenes.fit
-    few = draw_scenes(7, target=30, reference=30, public=5, heldout=5)
+    few = draw_scenes(7, target=30, reference=30, public=5, held_out=5)
     monkeypatch.setattr(scenes, "fit", small)
     monkeypatch.setattr(scenes, "draw_scenes", lambda seed: few)
     monkeypatch.setenv("MEMVIZ_CACHE", str(tmp_path))
@@ -142,7 +142,7 @@ def test_other_seeds_are_trained_once_and_kept(monkeypatch, tmp_path, capsys):
 
 
 def test_weights_that_cannot_be_kept_are_used_all_the_same(monkeypatch, tmp_path, capsys):
-    few, fit = draw_scenes(8, target=30, reference=30, public=5, heldout=5), scenes.fit
+    few, fit = draw_scenes(8, target=30, reference=30, public=5, held_out=5), scenes.fit
     monkeypatch.setattr(
         scenes, "fit", lambda pairs, seed: fit(pairs, seed, epochs=1, progress=False)
     )
@@ -157,7 +157,7 @@ def test_weights_that_cannot_be_kept_are_used_all_the_same(monkeypatch, tmp_path
 def test_damaged_shipped_weights_get_a_sentence(monkeypatch, tmp_path):
     for path in kept.SHIPPED.glob("scenes-*"):
         (tmp_path / path.name).write_bytes(path.read_bytes()[:-3])
-    few = draw_scenes(0, target=2, reference=2, public=2, heldout=2)
+    few = draw_scenes(0, target=2, reference=2, public=2, held_out=2)
     monkeypatch.setattr(kept, "SHIPPED", tmp_path)
     monkeypatch.setattr(scenes, "draw_scenes", lambda seed: few)
     with pytest.raises(ValueError, match="come with memviz can't be used"):
@@ -165,7 +165,7 @@ def test_damaged_shipped_weights_get_a_sentence(monkeypatch, tmp_path):
 
 
 def test_an_unknown_set_gets_the_names(shipped):
-    with pytest.raises(ValueError, match="target, reference, public, heldout"):
+    with pytest.raises(ValueError, match="target, reference, public, held_out"):
         shipped.images("test")
 
 

@@ -128,16 +128,16 @@ def test_early_stop_puts_the_best_epoch_back(pairs):
         tokens[:10],
         epochs=200,
         learning_rate=0.05,
-        heldout=(images[10:], tokens[10:]),
+        held_out=(images[10:], tokens[10:]),
         patience=3,
         progress=False,
     )
     # Pairs are random: what is learned of ten does not carry over, so the held-out loss must rise.
-    assert len(run.heldout_loss) == run.best_epoch + 3 < 200
-    assert run.heldout_loss[run.best_epoch - 1] == min(run.heldout_loss)
+    assert len(run.held_out_loss) == run.best_epoch + 3 < 200
+    assert run.held_out_loss[run.best_epoch - 1] == min(run.held_out_loss)
     with torch.no_grad():
         loss = contrastive_loss(model, images[10:], tokens[10:]).item()
-    assert loss == pytest.approx(min(run.heldout_loss), rel=1e-5)
+    assert loss == pytest.approx(min(run.held_out_loss), rel=1e-5)
 
 
 def test_interrupt_leaves_a_finished_epoch(pairs):
@@ -173,7 +173,7 @@ def test_a_loss_that_is_no_number_is_told(pairs):
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"weight_decay": -1.0}, "weight_decay not below 0"),
         ({"temperature": 0.0}, "temperature must lie"),
-        ({"patience": 2}, "needs heldout"),
+        ({"patience": 2}, "needs held-out"),
         ({"checkpoint_epochs": (99,)}, r"but got \[99\]"),
         ({"caption_masking": 2.0}, "between 0 and 1"),
     ],

@@ -60,7 +60,7 @@ def same(one, other) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("settings", [{}, {"temperature": 0.2}, {"heldout": drawn(2)}])
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.2}, {"held_out": drawn(2)}])
 @pytest.mark.parametrize("anew", [True, False])
 def test_goes_on_to_the_same_bits(tmp_path: Path, settings: dict, anew: bool):
     whole = Towers()
@@ -76,7 +76,7 @@ def test_goes_on_to_the_same_bits(tmp_path: Path, settings: dict, anew: bool):
     seen: list[int] = []
     run = trained(model, **settings, folder=tmp_path, on_epoch=lambda epoch, _: seen.append(epoch))
     assert seen == [6, 7]
-    assert run.loss == expected.loss and run.heldout_loss == expected.heldout_loss
+    assert run.loss == expected.loss and run.held_out_loss == expected.held_out_loss
     assert run.best_epoch == expected.best_epoch
     assert same(model.state_dict(), whole.state_dict())
     assert list(run.checkpoints) == [0, 2, 5]
@@ -91,7 +91,7 @@ def test_a_finished_training_is_read(tmp_path: Path):
 
 
 def test_an_early_stop_is_not_trained_on(tmp_path: Path):
-    settings = {"epochs": 200, "heldout": drawn(2), "patience": 3, "checkpoint_epochs": ()}
+    settings = {"epochs": 200, "held_out": drawn(2), "patience": 3, "checkpoint_epochs": ()}
     whole, model = Towers(), Towers()
     expected = trained(whole, **settings, learning_rate=0.05)
     assert len(expected.loss) == expected.best_epoch + 3 < 200
@@ -100,7 +100,7 @@ def test_an_early_stop_is_not_trained_on(tmp_path: Path):
         trained(model, **settings, learning_rate=0.05, folder=tmp_path, on_epoch=stop_at(stop))
     for again in (model, Towers(), model):
         run = trained(again, **settings, learning_rate=0.05, folder=tmp_path)
-        assert run.heldout_loss == expected.heldout_loss
+        assert run.held_out_loss == expected.held_out_loss
         assert same(again.state_dict(), whole.state_dict())
 
 
@@ -111,7 +111,7 @@ def test_an_early_stop_is_not_trained_on(tmp_path: Path):
         ({"caption_masking": 0.0}, "it has caption_masking 0.4, not 0.0"),
         ({"temperature": 0.1}, "it has temperature null, not 0.1"),
         ({"checkpoint_epochs": (1,)}, "it has checkpoint_epochs"),
-        ({"heldout": drawn(5)}, "it has other heldout images"),
+        ({"held_out": drawn(5)}, "it has other held-out images"),
     ],
 )
 def test_another_training_is_refused(tmp_path: Path, other: dict, words: str):

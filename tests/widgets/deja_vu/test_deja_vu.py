@@ -32,12 +32,12 @@ class Sink:
 
 @pytest.fixture(scope="module")
 def retrieval() -> Retrieval:
-    sets = draw_scenes(0, target=40, reference=40, public=60, heldout=40)
+    sets = draw_scenes(0, target=40, reference=40, public=60, held_out=40)
     one, other = (
         scenes.fit(pairs, epochs=2, progress=False)[0] for pairs in (sets.target, sets.reference)
     )
     return Retrieval(
-        one, other, sets.target, sets.public, sets.heldout, query=lambda name: caption([name], [])
+        one, other, sets.target, sets.public, sets.held_out, query=lambda name: caption([name], [])
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from memviz.engine.record import halving, split
+from memviz.engine.record import Chunked, split
 from memviz.progress import slow
 from memviz.training.self_supervised import Augment
 
@@ -107,10 +107,11 @@ def alignments(
     list of dict
         For each encoder, float64 ``[examples]`` by point.
     """
+    work = Chunked(size)
 
     def run() -> list[dict[str, Tensor]]:
         parts: list[list[dict[str, Tensor]]] = [[] for _ in encoders]
-        for positions in slow(split(len(examples), max(1, size // augmentations)), "alignment",
+        for positions in slow(split(len(examples), max(1, work.size // augmentations)), "alignment",
                               progress=progress):  # fmt: skip
             drawn = views(images, augment, augmentations, examples[positions], seed)
             for kept, encode in zip(parts, encoders, strict=True):
@@ -129,11 +130,7 @@ def alignments(
             for of_encoder in parts
         ]
 
-    def resize(smaller: int) -> None:
-        nonlocal size
-        size = smaller
-
-    return halving(run, lambda: size, resize)
+    return work.guard(run)
 
 
 def memorized(target: Tensor, reference: Tensor) -> Tensor:

@@ -18,13 +18,13 @@ from memviz.probes.deja_vu.ablation import Retrieval
 VISION = {"image_size": 16, "layers": 1, "width": 16, "head_width": 16, "patch_size": 16}
 TEXT = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1}
 CFG = {"embed_dim": 8, "vision_cfg": VISION, "text_cfg": TEXT}
-SETS = draw_scenes(3, target=6, reference=6, public=8, heldout=7)
+SETS = draw_scenes(3, target=6, reference=6, public=8, held_out=7)
 TARGET, REFERENCE = (create_clip(CFG, {"size": 16}, seed=seed) for seed in (1, 2))
 
 
 def made(**changes):
     given = {"target": TARGET, "reference": REFERENCE, "training": SETS.target}
-    return Retrieval(**{**given, "public": SETS.public, "held_out": SETS.heldout, **changes})
+    return Retrieval(**{**given, "public": SETS.public, "held_out": SETS.held_out, **changes})
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def made(**changes):
         ),
         ({"training": SETS.target.captions}, "training is of type list; expected CaptionPairs("),
         ({"public": "photos"}, "public is 'photos'; expected CaptionPairs("),
-        ({"held_out": (SETS.heldout,)}, "held_out is of type tuple; expected CaptionPairs("),
+        ({"held_out": (SETS.held_out,)}, "held_out is of type tuple; expected CaptionPairs("),
         ({"query": "a photo of a {}"}, "query is 'a photo of a {}'; expected a function"),
         ({"reference": TARGET}, "target and reference have equal weights"),
         ({"reference": copy.deepcopy(TARGET)}, "target and reference have equal weights"),
@@ -85,7 +85,7 @@ def both(one, other):
         ({"held_out": SETS.target}, "6 of the 6 training images are also held-out images; shared"),
         ({"held_out": SETS.public}, "8 of the 8 held-out images are also public images; shared"),
         (
-            {"public": both(SETS.public, SETS.heldout.subset(torch.arange(2)))},
+            {"public": both(SETS.public, SETS.held_out.subset(torch.arange(2)))},
             "2 of the 7 held-out images are also public images; shared",
         ),
         (

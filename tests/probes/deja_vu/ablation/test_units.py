@@ -36,7 +36,7 @@ PREPROCESS = {"mean": [0.25] * 3, "std": [0.25] * 3, "size": 32}
 BLOCK = "transformer.resblocks.0"
 FC, HEADS, PATCHES = f"{BLOCK}.mlp.c_fc", f"{BLOCK}.attn", "visual.conv1"
 VISUAL_FC = f"visual.{FC}"
-SETS = draw_scenes(3, target=12, reference=12, public=30, heldout=25)
+SETS = draw_scenes(3, target=12, reference=12, public=30, held_out=25)
 
 
 def query(name: str) -> str:
@@ -57,7 +57,7 @@ TARGET, REFERENCE = spread(1), spread(2)
 
 
 def retrieval(reference: Clip | Embedded = REFERENCE) -> Retrieval:
-    sets = (SETS.target, SETS.public, SETS.heldout)
+    sets = (SETS.target, SETS.public, SETS.held_out)
     return Retrieval(TARGET, reference, *sets, query=query, k=K, top=TOP)
 
 
@@ -73,8 +73,8 @@ CAPTIONS = {name: TARGET.tokenizer(list(pairs.captions)) for name, pairs in SETS
 QUERIES = TARGET.tokenizer([query(name) for name in OBJECTS])
 # What means are taken over: all that either tower is shown in a test.
 SHOWN = {
-    "visual": torch.cat([PICTURES["public"], PICTURES["heldout"]]),
-    "text": torch.cat([CAPTIONS["target"], CAPTIONS["heldout"], QUERIES]),
+    "visual": torch.cat([PICTURES["public"], PICTURES["held_out"]]),
+    "text": torch.cat([CAPTIONS["target"], CAPTIONS["held_out"], QUERIES]),
 }
 
 
@@ -124,7 +124,7 @@ def slow_embedded(model: torch.nn.Module, name: str = "target") -> Embedded:
     return Embedded(
         encode(model, CAPTIONS["target"]),
         encode(model, PICTURES["public"]),
-        encode(model, CAPTIONS["heldout"]),
+        encode(model, CAPTIONS["held_out"]),
         name,
     )
 
@@ -135,7 +135,7 @@ def slow_test(model: torch.nn.Module):
         slow_embedded(REFERENCE.model, "reference"),
         SETS.target.objects,
         SETS.public.objects,
-        held_out_objects=SETS.heldout.objects,
+        held_out_objects=SETS.held_out.objects,
         k=K,
         top=TOP,
         progress=False,
@@ -143,10 +143,10 @@ def slow_test(model: torch.nn.Module):
 
 
 def slow_utility(model: torch.nn.Module) -> float:
-    texts, pictures = encode(model, QUERIES), encode(model, PICTURES["heldout"])
+    texts, pictures = encode(model, QUERIES), encode(model, PICTURES["held_out"])
     shares = []
     for kind, text in enumerate(texts):
-        shown = SETS.heldout.objects[:, kind]
+        shown = SETS.held_out.objects[:, kind]
         if shown.any():
             order = F.cosine_similarity(text[None], pictures).argsort(descending=True)
             shares.append(float(shown[order[:UTILITY_FIRST]].double().mean()))
@@ -258,8 +258,8 @@ def test_a_reference_sees_pictures_through_its_own_preprocessing():
 def test_sets_with_other_classes_are_refused():
     other = replace(SETS.public, class_names=[*OBJECTS[:-1], "zebra"])
     with pytest.raises(ValueError, match=r"give all sets the same object classes\.$"):
-        Retrieval(TARGET, REFERENCE, SETS.target, other, SETS.heldout)
-    fewer = SETS.heldout.subset(torch.arange(5))
+        Retrieval(TARGET, REFERENCE, SETS.target, other, SETS.held_out)
+    fewer = SETS.held_out.subset(torch.arange(5))
     fewer = replace(fewer, objects=fewer.objects[:, :3], class_names=OBJECTS[:3], named=None)
     with pytest.raises(ValueError, match=r"\(24\) and another set zero, one, two;"):
         Retrieval(TARGET, REFERENCE, SETS.target, SETS.public, fewer)
@@ -338,7 +338,7 @@ def test_a_pairs_effects_are_lost_cosines(found):
     assert len(scores.values) == sum(layer.units for layer in unit_layers(found))
     for unit in (Unit(FC, 5), Unit(PATCHES, 4), Unit(HEADS, 0), Unit(VISUAL_FC, 60)):
         place, model = scores.units.index(unit), hooked(str(UnitSet([unit])), "zero")
-        for values, name in ((scores.values, "target"), (scores.null.values[0], "heldout")):
+        for values, name in ((scores.values, "target"), (scores.null.values[0], "held_out")):
             lost = cosine(TARGET.model, name, row) - cosine(model, name, row)
             assert values[place] == pytest.approx(lost, abs=2e-6)
     for bad in (-1, len(SETS.target)):

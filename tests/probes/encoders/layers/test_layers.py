@@ -325,7 +325,7 @@ def test_bad_input_gets_one_sentence() -> None:
     assert np.isnan(alone.mean()).all()
     with pytest.raises(ValueError, match="there is no subset 'S_I'; choose from S_C"):
         alone.gap("S_I")
-    with pytest.raises(ValueError, match="other layers, subsets or measures"):
+    with pytest.raises(ValueError, match="differ in layers, subsets or measure"):
         pooled([alone, layer_mem(one, one, images, noise, SETS)])
     with pytest.raises(ValueError, match="no result to pool"):
         pooled([])
