@@ -14,7 +14,7 @@ pytestmark = pytest.mark.browser
 
 SCATTER = """\
 import memviz as mv
-from memviz.probes.encoders_units import unit_mem
+from memviz.probes.encoders.units import unit_mem
 from memviz.widgets import score_scatter
 study = mv.demo("digits")
 session = mv.Session(study)
@@ -91,9 +91,9 @@ def test_brush_ablate_undo_and_open(
         page.keyboard.press("Enter")
         page.wait_for_selector(".mv-fire", timeout=30_000)
         told = notebook.python(
-            "[str(scatter.controller.scatter.unit), *map(int, "
+            "[str(scatter.controller.parts['scatter'].unit), *map(int, "
             "__import__('memviz.engine.activations._top_examples', fromlist=['x']).top_examples(study).of("
-            "scatter.controller.scatter.unit)[0])]"
+            "scatter.controller.parts['scatter'].unit)[0])]"
         )
         layer, unit = told[0].rsplit(":", 1)
         assert f"{layer} unit {unit} fires most on" in page.locator(".mv-firing h3").inner_text()
