@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -141,16 +141,35 @@ class Scores:
         known = np.flatnonzero(~np.isnan(self.values))
         return known[np.argsort(-self.values[known], kind="stable")]
 
-    def top(self, k: int) -> Any:
-        """The k highest: a UnitSet, or the indices of examples.
+    @overload
+    def top(self, k: int, of: Literal["units"]) -> UnitSet: ...
+
+    @overload
+    def top(self, k: int, of: Literal["examples"]) -> np.ndarray: ...
+
+    @overload
+    def top(self, k: int, of: None = None) -> Any: ...
+
+    def top(self, k: int, of: Literal["units", "examples"] | None = None) -> UnitSet | np.ndarray:
+        """The k highest: a UnitSet, or the indices of examples, int64 ``[k]``.
 
         Exact rows come before estimates, whatever their values.
+
+        Parameters
+        ----------
+        k : int
+        of : {"units", "examples"}, optional
+            What the scores must be over; it also tells a type checker what comes back.
 
         Raises
         ------
         ValueError
-            If k is negative or larger than the number of known rows.
+            If k is negative or larger than the number of known rows, or the scores are over
+            something else than ``of`` says.
         """
+        over = "units" if self.units is not None else "examples"
+        if of not in (None, over):
+            raise ValueError(f"these scores are over {over}, not over {of}; leave `of` out.")
         rows = self.order()
         if not 0 <= k <= len(rows):
             raise ValueError(
@@ -161,7 +180,8 @@ class Scores:
             rows = rows[np.argsort(~self.exact[rows], kind="stable")]
         if self.units is not None:
             return UnitSet([self.units[row] for row in rows[:k]])
-        return self._examples[rows[:k]]
+        chosen: np.ndarray = self._examples[rows[:k]]
+        return chosen
 
     def plot(self, k: int = 40) -> Figure:
         """The k highest as bars, with the null's interval."""

@@ -57,8 +57,10 @@ def resampled(rows: Tensor, draws: int, seed: int, *, progress: bool = True) -> 
     return torch.stack(means).numpy()
 
 
-def spearman(one: np.ndarray, other: np.ndarray) -> float:
-    """Spearman rank correlation over rows known in both, ``[rows]``; NaN with fewer than three.
+def spearman(one: np.ndarray, other: np.ndarray, least: int = 3) -> float:
+    """Spearman rank correlation over rows known in both, ``[rows]``; ties share their mean rank.
+
+    NaN with fewer than ``least`` such rows, or where either is constant.
 
     Examples
     --------
@@ -68,4 +70,4 @@ def spearman(one: np.ndarray, other: np.ndarray) -> float:
     import pandas as pd
 
     both = pd.DataFrame({"one": one, "other": other})
-    return float(both.corr(method="spearman", min_periods=3).to_numpy()[0, 1])
+    return float(both.corr(method="spearman", min_periods=least).to_numpy()[0, 1])

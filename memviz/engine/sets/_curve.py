@@ -12,7 +12,6 @@ from memviz.engine.record import Intervention, Replay, intervention
 from memviz.progress import slow
 from memviz.scores import Scores
 from memviz.study import Study
-from memviz.units import UnitSet
 
 from ._readout import random_reading, random_units
 
@@ -128,7 +127,7 @@ def ablation_curve(
     groups = list(study.groups)
     chosen, null = [], []
     for point, count in enumerate(slow(counts, "curve")):
-        units: UnitSet = ranking.top(count)
+        units = ranking.top(count, "units")
         reading = random_reading(replay, units, kind)
         chosen.append([reading[name][0] for name in groups])
         draws = []

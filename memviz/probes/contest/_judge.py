@@ -21,6 +21,7 @@ from memviz.engine.sets import random_reading
 from memviz.engine.sweep import default_units
 from memviz.progress import slow
 from memviz.scores import Scores
+from memviz.statistics import spearman
 from memviz.study import Study, default_groups
 from memviz.units import Unit, UnitSet, UnitsLike
 
@@ -215,7 +216,7 @@ class _Judge:
         ranking = tuple(units[row] for row in known[np.argsort(-values[known], kind="stable")])
         named = UnitSet(ranking[: self.truth.named])
         exact = [self.exact[units[row]] for row in known]
-        agreement = _rank_correlation(values[known], np.array(exact))
+        agreement = spearman(values[known], np.array(exact), least=2)
         return self._made(name, ranking, self._drops(named), agreement, seconds)
 
     def _made(
@@ -255,13 +256,3 @@ class _Judge:
                 "does not have or has in its output layer; leave it out."
             )
         return scores.units
-
-
-def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's rank correlation, ties sharing their mean rank; NaN if either is constant."""
-    import pandas as pd
-
-    ranks = [pd.Series(values).rank().to_numpy() for values in (a, b)]
-    if len(a) < 2 or min(rank.std() for rank in ranks) == 0:
-        return np.nan
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

@@ -278,7 +278,7 @@ def gap_curve(
     kind, layers = intervention(how), unit_layers(retrieval)
     chosen, null = [], []
     for point, count in enumerate(slow(counts, "curve")):
-        units: UnitSet = ranking.top(count)
+        units = ranking.top(count, "units")
         chosen.append(measured(retrieval.retrieve(units, kind)))
         draws = []
         for draw in range(random_draws):
