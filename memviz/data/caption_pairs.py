@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import unicodedata
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ class CaptionPairs:
 
     Parameters
     ----------
-    pictures : one per pair: uint8 ``[h, w, 3]``, a file, or a range of bytes in one; files are
+    images : one per pair: uint8 ``[h, w, 3]``, a file, or a range of bytes in one; files are
         opened only when needed.
     captions : untrusted text: show it as text, never as HTML.
     objects : bool ``[n, classes]``, True where the picture shows an object of the class; all
@@ -62,7 +63,7 @@ class CaptionPairs:
     CaptionPairs(1 pairs, 1 classes)
     """
 
-    pictures: Sequence[Picture]
+    images: Sequence[Picture]
     captions: Sequence[str]
     objects: Tensor
     class_names: Sequence[str]
@@ -70,7 +71,7 @@ class CaptionPairs:
     named: Tensor | None = None
 
     def __post_init__(self) -> None:
-        for what in ("pictures", "captions", "class_names"):
+        for what in ("images", "captions", "class_names"):
             given = getattr(self, what)
             if isinstance(given, str) or not hasattr(given, "__len__"):
                 raise ValueError(
@@ -82,12 +83,12 @@ class CaptionPairs:
             raise ValueError(
                 f"a caption is of type {type(other).__name__}; give one str per picture."
             )
-        n, classes = len(self.pictures), len(self.class_names)
+        n, classes = len(self.images), len(self.class_names)
         if not n:
             raise ValueError("there are no pairs of picture and caption; give at least one.")
         if len(self.captions) != n or (self.ids is not None and len(self.ids) != n):
             raise ValueError(
-                f"there are {n} pictures, {len(self.captions)} captions and "
+                f"there are {n} images, {len(self.captions)} captions and "
                 f"{n if self.ids is None else len(self.ids)} ids; give one of each per pair."
             )
         for what, table in (("objects", self.objects), ("named", self.named)):
@@ -105,10 +106,16 @@ class CaptionPairs:
                 )
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __repr__(self) -> str:
         return f"CaptionPairs({len(self):,} pairs, {len(self.class_names)} classes)"
+
+    @property
+    def pictures(self) -> Sequence[Picture]:
+        """The former name of ``images``."""
+        warnings.warn("pairs.pictures is now pairs.images.", DeprecationWarning, stacklevel=2)
+        return self.images
 
     def id(self, pair: int) -> str:
         """The source's name of a pair, or its row number."""
@@ -127,7 +134,7 @@ class CaptionPairs:
         """
         from PIL import Image
 
-        picture = self.pictures[pair]
+        picture = self.images[pair]
         try:
             if isinstance(picture, np.ndarray):
                 return Image.fromarray(picture)
@@ -167,7 +174,7 @@ class CaptionPairs:
         """The chosen pairs, by indices or by a bool mask ``[n]``."""
         rows = (chosen.nonzero()[:, 0] if chosen.dtype == torch.bool else chosen).tolist()
         return CaptionPairs(
-            [self.pictures[row] for row in rows],
+            [self.images[row] for row in rows],
             [self.captions[row] for row in rows],
             self.objects[rows],
             self.class_names,

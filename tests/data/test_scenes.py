@@ -28,7 +28,7 @@ def test_sizes_and_truth(sets):
 def test_as_many_bright_cells_as_objects(sets):
     # Independent of the table: every object lights its own cell, and the ground is dark.
     for pair in range(len(sets.target)):
-        cells = sets.target.pictures[pair].reshape(4, 8, 4, 8, 3).astype(float)
+        cells = sets.target.images[pair].reshape(4, 8, 4, 8, 3).astype(float)
         brightest = cells.max(axis=(1, 3, 4))
         assert int((brightest > 120).sum()) == int(sets.target.objects[pair].sum())
 

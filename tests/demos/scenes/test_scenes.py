@@ -90,7 +90,7 @@ def test_is_an_open_clip_folder(shipped, tmp_path):
 
 
 def test_inputs_have_no_resizing(shipped):
-    pixels = torch.from_numpy(shipped.sets.target.pictures[0]).permute(2, 0, 1) / 255
+    pixels = torch.from_numpy(shipped.sets.target.images[0]).permute(2, 0, 1) / 255
     ours = shipped.target.preprocess(shipped.sets.target.image(0))
     assert torch.allclose(ours, (pixels - 0.25) / 0.25, atol=1e-6)
 

@@ -43,7 +43,7 @@ def check_sets(sets: Mapping[str, Any], query: Any) -> None:
     for name, pairs in sets.items():
         if not isinstance(pairs, CaptionPairs):
             raise ValueError(
-                f"{name} is {_described(pairs)}; expected CaptionPairs(pictures, captions, "
+                f"{name} is {_described(pairs)}; expected CaptionPairs(images, captions, "
                 "objects, class_names); memviz.data.caption_readers reads them from files."
             )
     first, *others = sets.values()

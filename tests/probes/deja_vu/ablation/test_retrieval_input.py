@@ -71,7 +71,7 @@ def test_models_that_differ_in_one_weight_or_in_shape_are_two():
 def both(one, other):
     """The pairs of two sets in one."""
     return CaptionPairs(
-        [*one.pictures, *other.pictures],
+        [*one.images, *other.images],
         [*one.captions, *other.captions],
         torch.cat([one.objects, other.objects]),
         one.class_names,
@@ -110,7 +110,7 @@ def test_a_picture_twice_in_one_set_is_no_matter():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"pictures": "folder"}, "pictures is of type str; give a list"),
+        ({"images": "folder"}, "images is of type str; give a list"),
         ({"captions": "a dog"}, "captions is of type str; give a list"),
         ({"captions": [3] * 6}, "a caption is of type int; give one str per picture"),
         ({"class_names": None}, "class_names is of type NoneType; give a list"),
