@@ -27,8 +27,8 @@ class Graphs:
         Why a layer is run by replay instead; the key ``""`` means the whole model.
     """
 
-    def __init__(self, replay: Replay, kind: Intervention) -> None:
-        self.replay, self.kind = replay, kind
+    def __init__(self, replay: Replay, how: Intervention) -> None:
+        self.replay, self.how = replay, how
         self.checked: set[str] = set()
         self.refused: dict[str, str] = {}
         self._kernels = Kernels(replay.memory // 8)
@@ -40,7 +40,7 @@ class Graphs:
 
     def edits(self, step: int, unit: Unit) -> list[Edit]:
         """The changes that ablate one unit in one chunk."""
-        return self.replay.edits(step, UnitSet([unit]), self.kind)
+        return self.replay.edits(step, UnitSet([unit]), self.how)
 
     @torch.no_grad()
     def get(self, step: int, units: UnitSet) -> Graph | None:
@@ -68,7 +68,7 @@ class Graphs:
             if self.replay.engine != "replay":
                 self._graphs.clear()  # only one chunk's record is kept at a time
             # A donor's activation has every position, so no value may be narrowed to one.
-            narrow = self.kind.needs != "donor"
+            narrow = self.how.needs != "donor"
             batch = len(self.replay.chunk(step))
             known = Graph(tape, batch, self._kernels, narrow=narrow)
             self._graphs[step] = known
@@ -82,7 +82,7 @@ class Graphs:
         task = self.replay.study.task
         clean = float(self.replay.clean.abs().max())
         for unit in {requested, Unit(layer, strongest)}:
-            exact = self.replay.chunk_outputs(step, UnitSet([unit]), self.kind)
+            exact = self.replay.chunk_outputs(step, UnitSet([unit]), self.how)
             # A large constant makes large outputs, and rounding grows with them.
             scale = max(clean, float(exact.abs().max()))
             try:

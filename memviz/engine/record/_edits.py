@@ -13,14 +13,14 @@ from ._replay import Edit
 from ._trace import Trace
 
 
-def edit(site: Site, units: Sequence[int], kind: Intervention, reference: Tensor | None) -> Edit:
+def edit(site: Site, units: Sequence[int], how: Intervention, reference: Tensor | None) -> Edit:
     """The change that ablates some units at a site."""
     features = tuple(unit * site.width + k for unit in units for k in range(site.width))
 
     def change(value: Tensor) -> Tensor:
         axis = site.axis % value.dim()
         chosen = torch.tensor(features, device=value.device)
-        if isinstance(kind, Zero):
+        if isinstance(how, Zero):
             return value.index_fill(axis, chosen, 0)
         return value.index_copy(axis, chosen, part(value.index_select(axis, chosen), chosen, None))
 
@@ -32,9 +32,9 @@ def edit(site: Site, units: Sequence[int], kind: Intervention, reference: Tensor
             if chosen.dim() == 2 and by_row is None:
                 known = known.expand(len(value), *known.shape[1:])
             replacement = take(known, site.axis % value.dim(), chosen, by_row)
-        return kind.replace(value, replacement).to(value.dtype)
+        return how.replace(value, replacement).to(value.dtype)
 
-    return Edit(site, change, (tuple(units), kind), features, part)
+    return Edit(site, change, (tuple(units), how), features, part)
 
 
 def filter_reference(located: Located, site: Site, trace: Trace) -> Tensor | None:

@@ -139,7 +139,7 @@ class Replay(Chunked):
         CancelledError
             If ``stop()`` returns True between two chunks.
         """
-        chosen, kind = self.check(units), intervention(how)
+        chosen, how = self.check(units), intervention(how)
         self.refresh()
         if not chosen:
             return self.clean
@@ -149,16 +149,16 @@ class Replay(Chunked):
             for step in range(self.steps):
                 if stop is not None and stop():
                     raise CancelledError("cancelled; nothing has changed.")
-                parts.append(self.chunk_outputs(step, chosen, kind, keep=keep))
+                parts.append(self.chunk_outputs(step, chosen, how, keep=keep))
             return torch.cat(parts)
 
         return self.guard(run)
 
     def chunk_outputs(
-        self, step: int, units: UnitSet, kind: Intervention, *, keep: bool = False
+        self, step: int, units: UnitSet, how: Intervention, *, keep: bool = False
     ) -> Tensor:
         """Outputs of one chunk; the units must have been checked."""
-        edits = self.edits(step, units, kind)
+        edits = self.edits(step, units, how)
         raw = self._kept_raw(step, edits) if keep else self._raw(step, edits)
         return self.study.task.outputs(raw)
 
@@ -166,15 +166,15 @@ class Replay(Chunked):
         """Positions in ``examples`` that a chunk covers, int64 ``[b]``."""
         return self._chunks[step]
 
-    def edits(self, step: int, units: UnitSet, kind: Intervention) -> list[Edit]:
+    def edits(self, step: int, units: UnitSet, how: Intervention) -> list[Edit]:
         """The changes that ablate these units in one chunk."""
         edits = []
         for name, indices in units.layers.items():
             located = self.located[name]
-            sites = located.filter_sites if kind.at == "filter" else located.unit_sites
+            sites = located.filter_sites if how.at == "filter" else located.unit_sites
             for site in sites:
-                reference = self._reference(step, located, site, kind)
-                edits.append(edit(site, indices, kind, reference))
+                reference = self._reference(step, located, site, how)
+                edits.append(edit(site, indices, how, reference))
         return edits
 
     def refresh(self) -> None:
@@ -219,27 +219,27 @@ class Replay(Chunked):
         run(where, [Edit(site, keep)])
         return seen[0]
 
-    def reference_for(self, name: str, k: int, kind: Intervention, batch: int) -> Tensor | None:
+    def reference_for(self, name: str, k: int, how: Intervention, batch: int) -> Tensor | None:
         """What replaces the activation at a layer's k-th site for a batch of other inputs."""
         site = self.located[name].unit_sites[k]
-        if kind.needs == "mean":
+        if how.needs == "mean":
             return self._mean(site)
-        donors = self._order(kind)[torch.arange(batch) % len(self.study)]
+        donors = self._order(how)[torch.arange(batch) % len(self.study)]
         return self._captured(self._whole, self.study.batch(donors), site)
 
     def _reference(
-        self, step: int, located: Located, site: Site, kind: Intervention
+        self, step: int, located: Located, site: Site, how: Intervention
     ) -> Tensor | None:
-        if kind.at == "filter":
+        if how.at == "filter":
             return filter_reference(located, site, self.trace)
-        if kind.needs == "mean":
+        if how.needs == "mean":
             return self._mean(site)
-        if kind.needs == "donor":
-            return self._donor(step, site, kind)
+        if how.needs == "donor":
+            return self._donor(step, site, how)
         return None
 
-    def _order(self, kind: Intervention) -> Tensor:
-        generator = torch.Generator().manual_seed(getattr(kind, "seed", 0))
+    def _order(self, how: Intervention) -> Tensor:
+        generator = torch.Generator().manual_seed(getattr(how, "seed", 0))
         return torch.randperm(len(self.study), generator=generator)
 
     def _mean(self, site: Site) -> Tensor:
@@ -262,12 +262,12 @@ class Replay(Chunked):
             for positions in split(len(self.study), self.size):
                 yield self._captured(self._whole, self.study.batch(positions), site)
 
-    def _donor(self, step: int, site: Site, kind: Intervention) -> Tensor:
-        key = (step, site, kind)
+    def _donor(self, step: int, site: Site, how: Intervention) -> Tensor:
+        key = (step, site, how)
         if key not in self._donors:
             if len(self._donors) >= 4 * self.steps:
                 self._donors.clear()  # bounds the memory
-            donors = self._order(kind)[self.examples[self.chunk(step)]]
+            donors = self._order(how)[self.examples[self.chunk(step)]]
             self._donors[key] = self._captured(self._whole, self.study.batch(donors), site)
         return self._donors[key]
 

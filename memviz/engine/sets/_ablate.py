@@ -64,14 +64,14 @@ def ablate(
     """
     study = model if isinstance(model, Study) else None
     module = model.model if isinstance(model, Study) else model
-    kind, chosen = intervention(how), UnitSet.of(units)
+    how, chosen = intervention(how), UnitSet.of(units)
     check_ready(module)
     names = dict(module.named_modules())
     for name in chosen.layers:
         if name not in names:
             raise UnknownLayerError(name, [known for known in names if known])
-    source = _source(module, study, reference, kind)
-    patched = _Patched(module, chosen, kind, source)
+    source = _source(module, study, reference, how)
+    patched = _Patched(module, chosen, how, source)
     # An attribute of the instance hides the class's forward: no hook, and nested blocks work.
     before = module.__dict__.get("forward")
     module.__dict__["forward"] = patched
@@ -101,13 +101,13 @@ class _Anything:
 
 
 def _source(
-    module: nn.Module, study: Study | None, reference: Inputs | None, kind: Intervention
+    module: nn.Module, study: Study | None, reference: Inputs | None, how: Intervention
 ) -> Replay | None:
-    if kind.needs == "nothing":
+    if how.needs == "nothing":
         return None
     if reference is None and study is None:
         raise ValueError(
-            f"{kind.name!r} takes its values from examples; give a Study instead of the model, or "
+            f"{how.name!r} takes its values from examples; give a Study instead of the model, or "
             "reference=inputs."
         )
     if reference is not None:
@@ -123,9 +123,9 @@ class _Patched:
     """Stands in for ``forward`` while the block runs."""
 
     def __init__(
-        self, module: nn.Module, units: UnitSet, kind: Intervention, source: Replay | None
+        self, module: nn.Module, units: UnitSet, how: Intervention, source: Replay | None
     ) -> None:
-        self.module, self.units, self.kind, self.source = module, units, kind, source
+        self.module, self.units, self.how, self.source = module, units, how, source
         self.original = module.forward
         self.trace: Trace | None = None
         self.reading = False
@@ -167,7 +167,7 @@ class _Patched:
         edits = []
         for name, indices in self.units.layers.items():
             located = self.located[name]
-            at_filter = self.kind.at == "filter"
+            at_filter = self.how.at == "filter"
             sites = located.filter_sites if at_filter else located.unit_sites
             for k, site in enumerate(sites):
                 value = None
@@ -175,13 +175,13 @@ class _Patched:
                     value = filter_reference(located, site, self.trace)
                 elif self.source is not None:
                     value = self.read(self.source, name, k, batch)
-                edits.append(edit(site, indices, self.kind, value))
+                edits.append(edit(site, indices, self.how, value))
         return edits
 
     def read(self, source: Replay, name: str, k: int, batch: int) -> Tensor | None:
         self.reading = True
         try:
-            return source.reference_for(name, k, self.kind, batch)
+            return source.reference_for(name, k, self.how, batch)
         finally:
             self.reading = False
 

@@ -123,17 +123,17 @@ def ablation_curve(
     >>> ablation_curve(study, ranking, [0, 2], random_draws=3).chosen.shape
     (2, 2)
     """
-    replay, kind = Replay(study), intervention(how)
+    replay, how = Replay(study), intervention(how)
     groups = list(study.groups)
     chosen, null = [], []
     for point, count in enumerate(slow(counts, "curve")):
         units = ranking.top(count, "units")
-        reading = random_reading(replay, units, kind)
+        reading = random_reading(replay, units, how)
         chosen.append([reading[name][0] for name in groups])
         draws = []
         for draw in range(random_draws):
             others = random_units(replay.layers, units, seed + point * random_draws + draw)
-            reading = random_reading(replay, others, kind) if count else reading
+            reading = random_reading(replay, others, how) if count else reading
             draws.append([reading[name][0] for name in groups])
         null.append(draws)
     random = np.array(null, float).reshape(len(counts), random_draws, len(groups))

@@ -169,11 +169,11 @@ class _Search:
         self,
         replay: Replay,
         known: list[Unit],
-        kind: Intervention,
+        how: Intervention,
         groups: tuple[str, str],
         stop: Callable[[], bool] | None,
     ) -> None:
-        self.replay, self.known, self.kind, self.stop = replay, known, kind, stop
+        self.replay, self.known, self.how, self.stop = replay, known, how, stop
         self.members, self.others = (self._members(name) for name in groups)
         if len(self.members) == 0 or (groups[1] and len(self.others) == 0):
             empty = groups[1] if len(self.members) else groups[0]
@@ -235,7 +235,7 @@ class _Search:
 
     def _estimate(self, share: float) -> Tensor:
         ablated = UnitSet(self.chosen)
-        effects = estimate_effects(self.replay, self.known, self.kind, ablated=ablated, share=share)
+        effects = estimate_effects(self.replay, self.known, self.how, ablated=ablated, share=share)
         drop = -contrast(effects.margin_change, self.members, self.others)
         return drop.nan_to_num(-torch.inf)
 
@@ -245,7 +245,7 @@ class _Search:
         drops = {}
         for units in additions:
             together = UnitSet([*self.chosen, *units])
-            outputs = self.replay.outputs(together, self.kind, stop=self.stop, keep=True)
+            outputs = self.replay.outputs(together, self.how, stop=self.stop, keep=True)
             drop = (self._clean - self._margin(outputs))[None]
             drops[units] = float(contrast(drop, self.members, self.others))
             self.spent += 1
@@ -264,14 +264,14 @@ class _Search:
 
 def _path(search: _Search, random_draws: int, seed: int, *, progress: bool) -> AblationPath:
     """Readings of every group along the path, at 0, near the powers of two, and at the end."""
-    replay, kind = search.replay, search.kind
+    replay, how = search.replay, search.how
     targets = [0, *(2**k for k in range(search.sizes[-1].bit_length())), search.sizes[-1]]
     steps = sorted({next(i for i, s in enumerate(search.sizes) if s >= count) for count in targets})
     counts = [search.sizes[step] for step in steps]
     groups = [name for name, mask in replay.study.groups.items() if mask[replay.examples].any()]
 
     def reading(units: UnitSet) -> list[tuple[float, float]]:
-        by_group = random_reading(replay, units, kind, search.stop)
+        by_group = random_reading(replay, units, how, search.stop)
         return [by_group[name] for name in groups]
 
     chosen, random = [], []

@@ -177,19 +177,19 @@ def readout(
     5
     """
     replay = Replay(study)
-    kind = intervention(how)
+    how = intervention(how)
     chosen = replay.check(units)
-    result = read(replay, chosen, replay.outputs(chosen, kind), kind)
+    result = read(replay, chosen, replay.outputs(chosen, how), how)
     if others_left(replay.layers, chosen):
         draws = [
-            random_reading(replay, random_units(replay.layers, chosen, seed + draw), kind)
+            random_reading(replay, random_units(replay.layers, chosen, seed + draw), how)
             for draw in slow(range(random_draws), "random units")
         ]
         result.random = {name: np.array([draw[name] for draw in draws]) for name in result.groups}
     return result
 
 
-def read(replay: Replay, units: UnitSet, outputs: Tensor, kind: Intervention) -> Readout:
+def read(replay: Replay, units: UnitSet, outputs: Tensor, how: Intervention) -> Readout:
     """The readout of outputs that have already been computed, without its null."""
     study = replay.study
     labels = study.labels[replay.examples].to(outputs.device)
@@ -218,7 +218,7 @@ def read(replay: Replay, units: UnitSet, outputs: Tensor, kind: Intervention) ->
         )
     of = sum(layer.units for layer in replay.layers if not layer.is_output)
     change = margins[1] - margins[0]
-    return Readout(units, of, str(kind), groups, predicted[0], predicted[1], change)
+    return Readout(units, of, str(how), groups, predicted[0], predicted[1], change)
 
 
 def others_left(layers: Sequence[Layer], units: UnitSet) -> bool:
@@ -256,12 +256,12 @@ def random_units(layers: Sequence[Layer], units: UnitSet, seed: int) -> UnitSet:
 def random_reading(
     replay: Replay,
     units: UnitSet,
-    kind: Intervention,
+    how: Intervention,
     stop: Callable[[], bool] | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Accuracy and mean margin of each group with these units ablated, as for one random draw."""
     study = replay.study
-    outputs = replay.outputs(units, kind, stop=stop)
+    outputs = replay.outputs(units, how, stop=stop)
     labels = study.labels[replay.examples].to(outputs.device)
     margin = study.task.margin(outputs, labels).float().cpu()
     readings = {}

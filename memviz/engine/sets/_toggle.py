@@ -47,7 +47,7 @@ class Toggle:
         self._record: Tensor | None = None
 
     def outputs(
-        self, units: UnitsLike, kind: Intervention, *, stop: Callable[[], bool] | None = None
+        self, units: UnitsLike, how: Intervention, *, stop: Callable[[], bool] | None = None
     ) -> Tensor:
         """Outputs of every example with the units ablated, ``[n, ...]``.
 
@@ -61,42 +61,42 @@ class Toggle:
         self.settled = True
         if not chosen:
             return replay.clean
-        return replay.guard(lambda: torch.cat(list(self._chunks(chosen, kind, stop))))
+        return replay.guard(lambda: torch.cat(list(self._chunks(chosen, how, stop))))
 
-    def settle(self, units: UnitsLike, kind: Intervention) -> Iterator[None]:
+    def settle(self, units: UnitsLike, how: Intervention) -> Iterator[None]:
         """Keep the pass of an answer that the graph gave, so that the next can restart from it.
 
         Yields after each chunk; meant for idle time.
         """
         chosen = self.replay.check(units)
         for step in range(self.replay.steps if chosen else 0):
-            self.replay.chunk_outputs(step, chosen, kind, keep=True)
+            self.replay.chunk_outputs(step, chosen, how, keep=True)
             yield
         self.settled = True
 
     def _chunks(
-        self, units: UnitSet, kind: Intervention, stop: Callable[[], bool] | None
+        self, units: UnitSet, how: Intervention, stop: Callable[[], bool] | None
     ) -> Iterator[Tensor]:
         for step in range(self.replay.steps):
             if stop is not None and stop():
                 raise CancelledError("cancelled; nothing has changed.")
-            yield self._chunk(step, units, kind)
+            yield self._chunk(step, units, how)
 
-    def _chunk(self, step: int, units: UnitSet, kind: Intervention) -> Tensor:
+    def _chunk(self, step: int, units: UnitSet, how: Intervention) -> Tensor:
         replay = self.replay
-        graph = self._for(kind).get(step, units)
+        graph = self._for(how).get(step, units)
         if graph is not None:
-            edits = replay.edits(step, units, kind)
+            edits = replay.edits(step, units, how)
             restart = replay.restart(step, edits)
             if graph.work(edits) < graph.work_from(restart):
                 self.settled = False
                 return replay.study.task.outputs(run(graph, edits))
-        return replay.chunk_outputs(step, units, kind, keep=True)
+        return replay.chunk_outputs(step, units, how, keep=True)
 
-    def _for(self, kind: Intervention) -> Graphs:
+    def _for(self, how: Intervention) -> Graphs:
         # Graphs belong to one record and one intervention.
         known = self._graphs
-        if known is None or known.kind != kind or self._record is not self.replay.clean:
-            self._graphs, self._record = Graphs(self.replay, kind), self.replay.clean
+        if known is None or known.how != how or self._record is not self.replay.clean:
+            self._graphs, self._record = Graphs(self.replay, how), self.replay.clean
         assert self._graphs is not None
         return self._graphs

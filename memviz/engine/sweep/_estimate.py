@@ -66,7 +66,7 @@ def estimate(
 def estimate_effects(
     replay: Replay,
     units: list[Unit],
-    kind: Intervention,
+    how: Intervention,
     *,
     ablated: UnitSet | None = None,
     share: float = 0.0,
@@ -79,7 +79,7 @@ def estimate_effects(
     replacement (1): averaged over the way, estimates add up to the effect of all units together
     (Sundararajan et al. 2017, proposition 1).
     """
-    effects = new_effects(replay, units, kind)
+    effects = new_effects(replay, units, how)
     effects.engine = "estimate"
     rows: dict[str, list[int]] = {}
     for row, unit in enumerate(units):
@@ -90,7 +90,7 @@ def estimate_effects(
 
     def run() -> None:
         for step in slow(range(replay.steps), "estimate", progress=progress):
-            _chunk(replay, step, effects, chosen, rows, kind, one, ablated or UnitSet(), share)
+            _chunk(replay, step, effects, chosen, rows, how, one, ablated or UnitSet(), share)
 
     replay.guard(run)
     effects.correct = effects.margin[None] + effects.margin_change > 0
@@ -104,17 +104,17 @@ def _chunk(
     effects: Effects,
     chosen: UnitSet,
     rows: dict[str, list[int]],
-    kind: Intervention,
+    how: Intervention,
     one: Trace,
     ablated: UnitSet,
     share: float,
 ) -> None:
     study, positions = replay.study, replay.chunk(step)
-    changes = replay.edits(step, chosen, kind)
+    changes = replay.edits(step, chosen, how)
     sites: list[tuple[str, Edit]] = []
     for name in chosen.layers:
         located = replay.located[name]
-        count = len(located.unit_sites if kind.at == "unit" else located.filter_sites)
+        count = len(located.unit_sites if how.at == "unit" else located.filter_sites)
         sites += [(name, changes[len(sites) + k]) for k in range(count)]
     passed: dict[Edit, Tensor] = {}
     steps: dict[Edit, Tensor] = {}
@@ -132,7 +132,7 @@ def _chunk(
     two = replay.trace
     with undisturbed(random=two.random, counting=two.counting), torch.enable_grad():
         call = study.call(study.batch(replay.examples[positions]))
-        present = replay.edits(step, ablated, kind)
+        present = replay.edits(step, ablated, how)
         # First the units already ablated, then the estimated ones on what is left.
         raw = run_edited(two, [*present, *(keep(edit) for _, edit in sites)], call)
         outputs = study.task.outputs(raw)

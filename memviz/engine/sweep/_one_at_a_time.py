@@ -28,16 +28,16 @@ class OneAtATime:
     Parameters
     ----------
     replay : Replay
-    kind : Intervention
+    how : Intervention
     engine : {"auto", "graph", "replay"}
         ``"auto"`` uses the graph where it fits.
     """
 
-    def __init__(self, replay: Replay, kind: Intervention, engine: Engine = "auto") -> None:
+    def __init__(self, replay: Replay, how: Intervention, engine: Engine = "auto") -> None:
         if engine not in ENGINES:
             raise ValueError(f"engine is {engine!r}; use 'auto', 'graph' or 'replay'.")
-        self.replay, self.kind = replay, kind
-        self._graphs = Graphs(replay, kind)
+        self.replay, self.how = replay, how
+        self._graphs = Graphs(replay, how)
         if engine == "replay":
             self.refused[""] = "replay was chosen"
 
@@ -75,7 +75,7 @@ class OneAtATime:
         """Outputs of one chunk for units of one layer, which share a plan."""
         graph = self._graphs.get(step, UnitSet(units[:1]))
         if graph is None:
-            return [self.replay.chunk_outputs(step, UnitSet([u]), self.kind) for u in units]
+            return [self.replay.chunk_outputs(step, UnitSet([u]), self.how) for u in units]
         edits = [self._graphs.edits(step, unit) for unit in units]
         plan = graph.plan(edits[0])
         # Only if each row is computed alone may some rows be left out, or units share a pass.

@@ -26,17 +26,17 @@ def default_units(layers: Sequence[Layer]) -> list[Unit]:
     return [unit for layer in layers if not layer.is_output for unit in layer.all()]
 
 
-def new_effects(replay: Replay, units: Sequence[Unit], kind: Intervention) -> Effects:
+def new_effects(replay: Replay, units: Sequence[Unit], how: Intervention) -> Effects:
     """Effects of these units on the replay's examples, not yet filled."""
     return Effects.empty(
-        replay.study, tuple(units), replay.examples, str(kind), replay.engine, replay.clean
+        replay.study, tuple(units), replay.examples, str(how), replay.engine, replay.clean
     )
 
 
 def sweep_steps(
     replay: Replay,
     effects: Effects,
-    kind: Intervention,
+    how: Intervention,
     order: Sequence[int] | None = None,
     fast: OneAtATime | None = None,
 ) -> Iterator[float]:
@@ -47,7 +47,7 @@ def sweep_steps(
     ``fast`` may be passed from one call to the next, so that its layers are checked only once.
     """
     rows = list(range(len(effects.units)) if order is None else order)
-    fast = OneAtATime(replay, kind) if fast is None else fast
+    fast = OneAtATime(replay, how) if fast is None else fast
     at_once = _AtOnce()
     if replay.engine == "replay":
         start = 0

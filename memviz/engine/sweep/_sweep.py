@@ -75,7 +75,7 @@ def sweep_stream(
     """
     replay = Replay(study, examples, memory=memory)
     chosen = list(replay.check(units)) if units is not None else default_units(replay.layers)
-    kind = intervention(how)
+    how = intervention(how)
     if top is not None and not 0 <= top <= len(chosen):
         raise ValueError(
             f"top is {top}; this sweep has {len(chosen)} units to choose from, so top must be 0 to "
@@ -84,17 +84,17 @@ def sweep_stream(
     if top is not None and not estimates:
         raise ValueError("top chooses units by their estimates; leave it out, or set estimates.")
     if estimates:
-        effects = estimate_effects(replay, chosen, kind)
+        effects = estimate_effects(replay, chosen, how)
         effects.engine, effects.done[:] = replay.engine, False
         rows = _ranked(effects, group, against)[:top]
     else:
-        effects, rows = new_effects(replay, chosen, kind), list(range(len(chosen)))
+        effects, rows = new_effects(replay, chosen, how), list(range(len(chosen)))
     file = Checkpoint(path, effects) if path is not None else None
     bar = tqdm(total=len(rows), disable=not progress, unit="unit", desc="sweep")
     yielded = int(effects.done.sum())
     try:
         yield effects
-        for done in _steps(replay, effects, OneAtATime(replay, kind, engine), rows):
+        for done in _steps(replay, effects, OneAtATime(replay, how, engine), rows):
             if stop is not None and stop():
                 raise CancelledError("cancelled; nothing has changed.")
             bar.update(int(done) - bar.n)
@@ -150,7 +150,7 @@ def _guarded(
         if steps is None:
             left = [row for row in rows if not effects.done[row]]
             before = len(rows) - len(left)
-            steps = sweep_steps(replay, effects, fast.kind, left, fast)
+            steps = sweep_steps(replay, effects, fast.how, left, fast)
         try:
             return next(steps, None)
         except BaseException:

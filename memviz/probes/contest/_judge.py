@@ -160,8 +160,8 @@ def contest(
 class _Judge:
     """One truth: its candidate units, the exact effect of each, and the drops of a set of them."""
 
-    def __init__(self, truth: Truth, kind: Intervention) -> None:
-        self.truth, self.kind = truth, kind
+    def __init__(self, truth: Truth, how: Intervention) -> None:
+        self.truth, self.how = truth, how
         # On a CPU the time of other processes should not count.
         on_cpu = truth.study.device.type == "cpu"
         self.clock = time.process_time if on_cpu else time.perf_counter
@@ -184,7 +184,7 @@ class _Judge:
         memorized, clean = default_groups(truth.study, None, None)
         names = {"memorized": memorized, "clean": clean, "test": "test"}
         self.roles = {r: n for r, n in names.items() if n in truth.study.groups}
-        self.before = random_reading(self.replay, UnitSet(), kind)
+        self.before = random_reading(self.replay, UnitSet(), how)
         exact = exact_ablation(truth.study)
         assert exact.units is not None
         self.exact = dict(zip(exact.units, exact.values.tolist(), strict=True))
@@ -242,7 +242,7 @@ class _Judge:
         )
 
     def _drops(self, units: UnitSet) -> dict[str, float]:
-        after = random_reading(self.replay, units, self.kind)
+        after = random_reading(self.replay, units, self.how)
         return {role: self.before[name][0] - after[name][0] for role, name in self.roles.items()}
 
     def _checked(self, name: str, scores: object) -> tuple[Unit, ...]:

@@ -85,11 +85,11 @@ class DejaVuScores:
 
     def _aucg_steps(self, how: str) -> Iterator[None]:
         values = self.aucg.setdefault(how, np.full(len(self.units), np.nan))
-        kind, told_at = intervention(how), 0.0
-        for row in self._likely_first(kind, np.flatnonzero(np.isnan(values))):
+        parsed, told_at = intervention(how), 0.0
+        for row in self._likely_first(parsed, np.flatnonzero(np.isnan(values))):
             while np.isnan(values[row]):
                 with suppress(CancelledError):  # a click goes first, then this unit is tried again
-                    values[row] = self._beyond_held_out(self.units[row], kind)
+                    values[row] = self._beyond_held_out(self.units[row], parsed)
                 yield
             if time.monotonic() - told_at > 4 * TELL_EVERY:
                 told_at = time.monotonic()
@@ -99,16 +99,16 @@ class DejaVuScores:
         self._tell_aucg(how)
         self._audience.tell_progress("sweep", "", 0, 0)
 
-    def _beyond_held_out(self, unit: Unit, kind: Intervention) -> float:
-        lost, null = lost_aucg(self.retrieval, unit, kind, lambda: self._worker.answer_waits)
+    def _beyond_held_out(self, unit: Unit, how: Intervention) -> float:
+        lost, null = lost_aucg(self.retrieval, unit, how, lambda: self._worker.answer_waits)
         return lost if np.isnan(null) else lost - null
 
-    def _likely_first(self, kind: Intervention, rows: np.ndarray) -> np.ndarray:
+    def _likely_first(self, how: Intervention, rows: np.ndarray) -> np.ndarray:
         """Order units by an estimate on a few pairs, so that the important ones come first."""
         if not len(rows):
             return rows
         few = torch.arange(min(_FEW, len(self.retrieval.training)))
-        change = estimate_effects(Replay(self.retrieval.study, few), self.units, kind)
+        change = estimate_effects(Replay(self.retrieval.study, few), self.units, how)
         return rows[np.argsort(change.margin_change.mean(1).numpy()[rows], kind="stable")]
 
     def _tell_aucg(self, how: str) -> None:
@@ -117,18 +117,18 @@ class DejaVuScores:
             self._tell_values("aucg", measure, how, exact=self.aucg[how])
 
     def _pair_steps(self, row: int, how: str) -> Iterator[None]:
-        kind, key = intervention(how), (row, how)
+        parsed, key = intervention(how), (row, how)
         words = f"effect on “{self.retrieval.training.captions[row][:40]}”"
         measure = "cosine of caption and picture lost"
         if key not in self.pair:
             replay = Replay(self.retrieval.study, torch.tensor([row]))
-            estimate = -estimate_effects(replay, self.units, kind).margin_change[:, 0].numpy()
+            estimate = -estimate_effects(replay, self.units, parsed).margin_change[:, 0].numpy()
             self._tell_values("pair", measure, words, estimate=estimate)
             yield
-            effects = new_effects(replay, self.units, kind)
+            effects = new_effects(replay, self.units, parsed)
             order = np.argsort(-estimate, kind="stable").tolist()
             told_at = time.monotonic()
-            for done in sweep_steps(replay, effects, kind, order):
+            for done in sweep_steps(replay, effects, parsed, order):
                 lost = self._exact(effects.margin_change[:, 0], effects.done)
                 if time.monotonic() - told_at > 4 * TELL_EVERY:
                     told_at = time.monotonic()

@@ -37,7 +37,7 @@ class Answers:
     def outputs(
         self,
         units: UnitSet,
-        kind: Intervention,
+        how: Intervention,
         stop: Callable[[], bool],
         tell: Callable[[Readout], None],
     ) -> Tensor:
@@ -48,24 +48,24 @@ class Answers:
         CancelledError
             If ``stop()`` returns True between two chunks.
         """
-        if units and self.longest > _LONG and self._goes_ahead(kind):
+        if units and self.longest > _LONG and self._goes_ahead(how):
             first = self._toggle_of_first()
-            tell(read(first.replay, units, first.outputs(units, kind, stop=stop), kind))
+            tell(read(first.replay, units, first.outputs(units, how, stop=stop), how))
         start = time.monotonic()
-        outputs = self.session.toggles.outputs(units, kind, stop=stop)
+        outputs = self.session.toggles.outputs(units, how, stop=stop)
         self.longest = max(self.longest, time.monotonic() - start)
         return outputs
 
-    def settle(self, units: UnitSet, kind: Intervention) -> Iterator[None]:
+    def settle(self, units: UnitSet, how: Intervention) -> Iterator[None]:
         """Finish, step by step, what the last answer left undone."""
         toggles = self.session.toggles
         if not toggles.settled:
-            yield from toggles.settle(units, kind)
+            yield from toggles.settle(units, how)
 
-    def _goes_ahead(self, kind: Intervention) -> bool:
+    def _goes_ahead(self, how: Intervention) -> bool:
         # Mean and resample ablation depend on all examples: a group alone would give other values.
         few = int(next(iter(self.session.study.groups.values())).sum())
-        alone = not isinstance(kind, Mean | Resample)
+        alone = not isinstance(how, Mean | Resample)
         return alone and few <= _FEW * len(self.session.study)
 
     def _toggle_of_first(self) -> Toggle:

@@ -172,18 +172,18 @@ class Controller(Telling):
     def _answer(self) -> None:
         session = self.session
         version, units, key = session.version, session.units, self.key
-        kind = intervention(session.how)
+        how = intervention(session.how)
         try:
             outputs = self._answers.outputs(
                 units,
-                kind,
+                how,
                 lambda: self.worker.answer_waits,
                 lambda part: self.broadcast(ahead_message(part, version)),
             )
         except CancelledError:
             return  # a newer answer waits
         self._outputs, self._read_key = outputs, key
-        self._tell_readout(read(session.replay, units, outputs, kind), version)
+        self._tell_readout(read(session.replay, units, outputs, how), version)
 
     def _tell_readout(self, readout: Readout, version: int) -> None:
         self.readout = readout
@@ -197,13 +197,13 @@ class Controller(Telling):
         self._start_example()
 
     def _random_steps(self, readout: Readout, version: int) -> Iterator[None]:
-        replay, kind = self.session.replay, intervention(readout.how)
-        yield from self._answers.settle(readout.units, kind)
+        replay, how = self.session.replay, intervention(readout.how)
+        yield from self._answers.settle(readout.units, how)
         draws: list[dict[str, tuple[float, float]]] = []
         for draw in range(RANDOM_DRAWS):
             units = random_units(replay.layers, readout.units, seed=draw)
             try:
-                reading = random_reading(replay, units, kind, lambda: self.worker.answer_waits)
+                reading = random_reading(replay, units, how, lambda: self.worker.answer_waits)
             except CancelledError:
                 return
             draws.append(reading)

@@ -201,17 +201,17 @@ class Retrieval:
         >>> ablated.found.prg < retrieval.clean.found.prg
         True
         """
-        chosen, kind = self.check(units), intervention(how)
+        chosen, how = self.check(units), intervention(how)
         if not chosen:
             return self.clean
-        features = self._features(chosen, kind, stop, keep)
+        features = self._features(chosen, how, stop, keep)
         result = retest(self.clean.found, self._embedded(*features), progress=False)
-        return Retrieved(chosen, str(kind), result, self._utility(*features))
+        return Retrieved(chosen, str(how), result, self._utility(*features))
 
     def tested(
         self,
         units: UnitSet,
-        kind: Intervention,
+        how: Intervention,
         *,
         stop: Callable[[], bool] | None = None,
         keep: bool = True,
@@ -219,23 +219,23 @@ class Retrieval:
         """The two-model test alone, on training and held-out pairs, as in :meth:`retrieve`."""
         if not units:
             return self.clean.found
-        embedded = self._embedded(*self._features(units, kind, stop, keep))
+        embedded = self._embedded(*self._features(units, how, stop, keep))
         return retest(self.clean.found, embedded, progress=False)
 
     def embedded(
-        self, units: UnitSet, kind: Intervention, *, stop: Callable[[], bool] | None = None
+        self, units: UnitSet, how: Intervention, *, stop: Callable[[], bool] | None = None
     ) -> Embedded:
         """Embeddings of captions and public images by the target with these units ablated."""
-        return self._embedded(*self._features(units, kind, stop))
+        return self._embedded(*self._features(units, how, stop))
 
     def _features(
         self,
         units: UnitSet,
-        kind: Intervention,
+        how: Intervention,
         stop: Callable[[], bool] | None = None,
         keep: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        ablation = (units, kind, stop)
+        ablation = (units, how, stop)
         return self.text.features(*ablation, keep=keep), self.image.features(*ablation, keep=keep)
 
     def _embedded(self, captions: Tensor, images: Tensor) -> Embedded:
@@ -272,13 +272,13 @@ class Retrieval:
             Each of this caption alone. The reference is missing if it was given as embeddings,
             which hold no new caption.
         """
-        chosen, kind = self.check(units), intervention(how)
+        chosen, how = self.check(units), intervention(how)
         n, sides = len(self.public), []
         for ablated in (UnitSet(), chosen):
-            features = self.text.ask(self.target, caption, self.text.own(ablated), kind)
-            sides.append((features, self.image.features(ablated, kind)[:n]))
+            features = self.text.ask(self.target, caption, self.text.own(ablated), how)
+            sides.append((features, self.image.features(ablated, how)[:n]))
         if self._reference is not None:
-            features = self.text.ask(self._reference, caption, UnitSet(), kind)
+            features = self.text.ask(self._reference, caption, UnitSet(), how)
             sides.append((features, self.reference.public))
         settings = (objects[None], self.public.objects, self.top)
         return [

@@ -45,13 +45,13 @@ class Tower:
     def features(
         self,
         units: UnitSet,
-        kind: Intervention,
+        how: Intervention,
         stop: Callable[[], bool] | None = None,
         *,
         keep: bool = True,
     ) -> Tensor:
         """Features of the inputs, float ``[n, features]``; units of the other tower are ignored."""
-        ablation = (self.own(units), kind)
+        ablation = (self.own(units), how)
         if ablation not in self._kept and not keep:
             return self._toggle.replay.outputs(*ablation, stop=stop)
         if ablation not in self._kept:
@@ -62,14 +62,14 @@ class Tower:
         self._kept[ablation] = self._kept.pop(ablation)
         return self._kept[ablation]
 
-    def ask(self, clip: Clip, caption: str, units: UnitSet, kind: Intervention) -> Tensor:
+    def ask(self, clip: Clip, caption: str, units: UnitSet, how: Intervention) -> Tensor:
         """Features of a caption by any model, ``[1, features]``."""
         model: Any = clip.model
         tokens = clip.tokenizer([caption]).to(self.study.device)
         if not units:
             with torch.no_grad():
                 return ImageText().outputs(model(text=tokens))
-        with torch.no_grad(), ablate(self.study, units, kind):
+        with torch.no_grad(), ablate(self.study, units, how):
             return ImageText().outputs(model(text=tokens))
 
     def own(self, units: UnitSet) -> UnitSet:

@@ -64,12 +64,12 @@ def unit_effects(
     >>> unit_effects(scenes.retrieval(), two, progress=False).values.shape
     (2,)
     """
-    kind = intervention(how)
+    how = intervention(how)
     chosen = _all_units(retrieval) if units is None else list(units)
     values, null = np.full((2, len(chosen)), np.nan)
     rows = slow(range(len(chosen)), "units") if progress else range(len(chosen))
     for row in rows:
-        values[row], null[row] = lost_aucg(retrieval, chosen[row], kind)
+        values[row], null[row] = lost_aucg(retrieval, chosen[row], how)
     return effect_scores(chosen, values, None if np.isnan(null).any() else null)
 
 
@@ -95,7 +95,7 @@ def effect_scores(units: Sequence[Unit], values: np.ndarray, null: np.ndarray | 
 def lost_aucg(
     retrieval: Retrieval,
     unit: Unit,
-    kind: Intervention,
+    how: Intervention,
     stop: Callable[[], bool] | None = None,
 ) -> tuple[float, float]:
     """AUCG lost to the ablation of one unit: by the training pairs, and by the held-out pairs.
@@ -106,7 +106,7 @@ def lost_aucg(
         If ``stop()`` returns True.
     """
     before = retrieval.clean.found
-    after = retrieval.tested(UnitSet([unit]), kind, stop=stop, keep=False)
+    after = retrieval.tested(UnitSet([unit]), how, stop=stop, keep=False)
     if before.null is None or after.null is None:
         return before.aucg - after.aucg, np.nan
     return before.aucg - after.aucg, before.null.aucg - after.null.aucg
@@ -275,15 +275,15 @@ def gap_curve(
     """
     if random_draws < 1:
         raise ValueError(f"random_draws is {random_draws}; the curve's null needs at least 1.")
-    kind, layers = intervention(how), unit_layers(retrieval)
+    how, layers = intervention(how), unit_layers(retrieval)
     chosen, null = [], []
     for point, count in enumerate(slow(counts, "curve")):
         units = ranking.top(count, "units")
-        chosen.append(measured(retrieval.retrieve(units, kind)))
+        chosen.append(measured(retrieval.retrieve(units, how)))
         draws = []
         for draw in range(random_draws):
             others = random_units(layers, units, seed + point * random_draws + draw)
-            draws.append(measured(retrieval.retrieve(others, kind)) if count else chosen[-1])
+            draws.append(measured(retrieval.retrieve(others, how)) if count else chosen[-1])
         null.append(draws)
     random = np.array(null, float).reshape(len(counts), random_draws, len(MEASURES))
     return GapCurve(list(counts), np.array(chosen), random.transpose(1, 0, 2), ranking.name)
@@ -299,7 +299,7 @@ def measured(retrieved: Retrieved) -> list[float]:
 def random_steps(
     retrieval: Retrieval,
     units: UnitSet,
-    kind: Intervention,
+    how: Intervention,
     draws: int,
     stop: Callable[[], bool] | None = None,
 ) -> Iterator[Retrieved]:
@@ -310,7 +310,7 @@ def random_steps(
     layers = unit_layers(retrieval)
     for draw in range(draws if others_left(layers, units) else 0):
         others = random_units(layers, units, seed=draw)
-        yield retrieval.retrieve(others, kind, stop=stop, keep=False)
+        yield retrieval.retrieve(others, how, stop=stop, keep=False)
 
 
 def _all_units(retrieval: Retrieval) -> list[Unit]:

@@ -95,8 +95,8 @@ def critical_units(
     >>> critical_units(study, per_group=2, random_draws=1, progress=False).by_group["n"].tolist()
     [2, 2]
     """
-    kind = intervention(how)
-    _check(kind, method, on, cap, reference, copies, budget)
+    how = intervention(how)
+    _check(how, method, on, cap, reference, copies, budget)
     generator = torch.Generator().manual_seed(seed)
     pool = torch.cat([study.group(name) for name in default_groups(study, None, None) if name])
     chosen = _drawn(study, per_group, generator) if examples is None else examples
@@ -109,15 +109,15 @@ def critical_units(
         batch = _batch(pool, example, reference, generator)
         if method == "exact":
             units_taken, did_flip = exact_search(
-                study, UnitSet(known), kind, batch, cap=cap, budget=budget
+                study, UnitSet(known), how, batch, cap=cap, budget=budget
             )
         else:
             noisy = NoisyBatch.of(study, batch, copies, noise, generator)
-            units_taken, did_flip = first_order_search(replay, known, kind, noisy, on=on, cap=cap)
+            units_taken, did_flip = first_order_search(replay, known, how, noisy, on=on, cap=cap)
         critical.append(units_taken)
         flipped.append(did_flip)
         right_after.append(
-            _right(replay, replay.outputs(UnitSet(units_taken), kind)) if units_taken else right
+            _right(replay, replay.outputs(UnitSet(units_taken), how)) if units_taken else right
         )
     retained = {
         name: np.array(
@@ -127,10 +127,10 @@ def critical_units(
     }
     alone = NoisyBatch.of(study, chosen, copies, noise, generator)
     random = random_order_counts(
-        replay, known, kind, alone, draws=random_draws, seed=seed, progress=progress
+        replay, known, how, alone, draws=random_draws, seed=seed, progress=progress
     )
     return CriticalUnits(
-        study, chosen, tuple(critical), np.array(flipped), retained, random, str(kind), method
+        study, chosen, tuple(critical), np.array(flipped), retained, random, str(how), method
     )
 
 
@@ -165,15 +165,15 @@ def _accuracy(right: Tensor, mask: Tensor, without: int) -> float:
 
 
 def _check(
-    kind: Intervention, method: str, on: str, cap: int, reference: int, copies: int, budget: int
+    how: Intervention, method: str, on: str, cap: int, reference: int, copies: int, budget: int
 ) -> None:
     if method not in ("first-order", "exact"):
         raise ValueError(f"method is {method!r}; use 'first-order' or 'exact'.")
     if on not in ("loss", "margin"):
         raise ValueError(f"on is {on!r}; use 'loss' or 'margin'.")
-    if kind.needs == "donor":
+    if how.needs == "donor":
         raise ValueError(
-            f"how is {kind}, which depends on another example each time; use 'filter' or 'zero'."
+            f"how is {how}, which depends on another example each time; use 'filter' or 'zero'."
         )
     if min(cap, reference, budget) < 1 or copies < 0:
         raise ValueError(

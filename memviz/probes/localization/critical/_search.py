@@ -84,7 +84,7 @@ class NoisyBatch:
 def first_order_search(
     replay: Replay,
     units: Sequence[Unit],
-    kind: Intervention,
+    how: Intervention,
     batch: NoisyBatch,
     *,
     on: Objective,
@@ -103,7 +103,7 @@ def first_order_search(
     """
     ablated: list[Unit] = []
     while True:
-        scores, margin = objective_drops(replay, units, kind, batch, UnitSet(ablated), on=on)
+        scores, margin = objective_drops(replay, units, how, batch, UnitSet(ablated), on=on)
         if margin <= 0:
             return tuple(ablated), True
         scores[[k for k, unit in enumerate(units) if unit in ablated]] = -torch.inf
@@ -116,7 +116,7 @@ def first_order_search(
 def objective_drops(
     replay: Replay,
     units: Sequence[Unit],
-    kind: Intervention,
+    how: Intervention,
     batch: NoisyBatch,
     ablated: UnitSet,
     *,
@@ -145,7 +145,7 @@ def objective_drops(
         first = bool(positions[0] == 0)
         part = batch.few(positions)
         kept: list[tuple[str, Edit, Tensor, Tensor]] = []
-        edits = [*replay.edits(0, ablated, kind), *_kept_at(replay, wanted, kind, kept)]
+        edits = [*replay.edits(0, ablated, how), *_kept_at(replay, wanted, how, kept)]
         calm = undisturbed(random=replay.trace.random, counting=replay.trace.counting)
         with calm, torch.enable_grad():
             outputs = part.outputs(replay, edits)
@@ -172,7 +172,7 @@ def objective_drops(
 
 
 def exact_search(
-    study: Study, units: UnitSet, kind: Intervention, examples: Tensor, *, cap: int, budget: int
+    study: Study, units: UnitSet, how: Intervention, examples: Tensor, *, cap: int, budget: int
 ) -> tuple[tuple[Unit, ...], bool]:
     """Grow a set of units by the exact effect of ablating it, until the first example flips.
 
@@ -195,11 +195,11 @@ def exact_search(
     size = min(_FIRST_SIZE, cap, len(units))
     while True:
         path = greedy(
-            few, size, "example", "reference", kind, budget=budget * size, units=units,
+            few, size, "example", "reference", how, budget=budget * size, units=units,
             random_draws=0, progress=False,
         )  # fmt: skip
         for count in range(1, len(path.order) + 1):
-            outputs = alone.outputs(UnitSet(path.order[:count]), kind)
+            outputs = alone.outputs(UnitSet(path.order[:count]), how)
             if _margins(alone, outputs)[0] <= 0:
                 return path.order[:count], True
         if len(path.order) < size or size == min(cap, len(units)):
@@ -210,7 +210,7 @@ def exact_search(
 def random_order_counts(
     replay: Replay,
     units: Sequence[Unit],
-    kind: Intervention,
+    how: Intervention,
     batch: NoisyBatch,
     *,
     draws: int,
@@ -233,7 +233,7 @@ def random_order_counts(
         for count in range(len(order) + 1):
             part = batch.few(remaining)
             with undisturbed(random=trace.random, counting=trace.counting):
-                outputs = part.outputs(replay, replay.edits(0, UnitSet(order[:count]), kind))
+                outputs = part.outputs(replay, replay.edits(0, UnitSet(order[:count]), how))
             flipped = replay.study.task.margin(outputs, part.labels(replay.study)).cpu() <= 0
             counts[draw, remaining[flipped].numpy()] = count
             remaining = remaining[~flipped]
@@ -245,11 +245,11 @@ def random_order_counts(
 def _kept_at(
     replay: Replay,
     wanted: UnitSet,
-    kind: Intervention,
+    how: Intervention,
     kept: list[tuple[str, Edit, Tensor, Tensor]],
 ) -> list[Edit]:
     """Edits that only record each activation and the step to its replacement."""
-    changes = replay.edits(0, wanted, kind)
+    changes = replay.edits(0, wanted, how)
     edits: list[Edit] = []
 
     def keep(name: str, edit: Edit) -> Edit:
@@ -263,7 +263,7 @@ def _kept_at(
 
     for name in wanted.layers:
         located = replay.located[name]
-        count = len(located.filter_sites if kind.at == "filter" else located.unit_sites)
+        count = len(located.filter_sites if how.at == "filter" else located.unit_sites)
         edits += [keep(name, changes[len(edits) + k]) for k in range(count)]
     return edits
 
