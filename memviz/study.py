@@ -195,12 +195,28 @@ def check_ready(model: nn.Module) -> None:
 
 
 def _as_labels(what: str, labels: Any) -> Tensor:
-    tensor = torch.as_tensor(labels)
+    tensor = _as_numbers(what, labels)
     if tensor.dim() != 1:
         raise ValueError(
             f"{what} has shape {tuple(tensor.shape)}; give one label per example, [n]."
         )
+    if (tensor != tensor.long()).any():
+        value = float(tensor[tensor != tensor.long()][0])
+        raise ValueError(f"{what} holds {value:g}, which is not a class; give whole numbers, [n].")
     return tensor.long().cpu()
+
+
+def _as_numbers(what: str, values: Any) -> Tensor:
+    """A tensor of a list, an array or a column of a table."""
+    if isinstance(values, Tensor):
+        return values
+    try:
+        return torch.as_tensor(np.array(values))  # a copy: a table may be read-only
+    except (TypeError, ValueError) as error:
+        first = next(iter(values), None) if hasattr(values, "__iter__") else values
+        raise ValueError(
+            f"{what} holds {type(first).__name__}, not numbers; give whole numbers, [n]."
+        ) from error
 
 
 def _tensors(inputs: Inputs) -> list[tuple[str, Tensor]]:
@@ -212,7 +228,7 @@ def _as_groups(groups: Mapping[str, Any], n: int) -> dict[str, Tensor]:
         raise ValueError('groups is empty; name at least one, for example {"test": mask}.')
     masks: dict[str, Tensor] = {}
     for name, members in groups.items():
-        given = torch.as_tensor(list(members) if isinstance(members, range) else members).cpu()
+        given = _as_numbers(f"group {name!r}", members).cpu()
         if given.dtype == torch.bool and given.shape != (n,):
             raise ValueError(
                 f"group {name!r} is a mask of shape {tuple(given.shape)} for {n} examples; "
@@ -222,6 +238,14 @@ def _as_groups(groups: Mapping[str, Any], n: int) -> dict[str, Tensor]:
             raise ValueError(
                 f"group {name!r} names examples outside 0 to {n - 1}; give a mask [{n}] or indices."
             )
+        if given.dtype != torch.bool and len(given.unique()) < len(given):
+            # A mask of ones and zeros, read as indices, would be examples 0 and 1 alone.
+            raise ValueError(
+                f"group {name!r} names an example twice; give each index once, or a bool mask, "
+                f"[{n}]."
+            )
+        if (given != given.long()).any():
+            raise ValueError(f"group {name!r} holds fractions; give indices or a bool mask [{n}].")
         mask = torch.zeros(n, dtype=torch.bool)
         mask[given.long() if given.dtype != torch.bool else given] = True
         if not mask.any():
@@ -237,7 +261,7 @@ def _as_groups(groups: Mapping[str, Any], n: int) -> dict[str, Tensor]:
     return masks
 
 
-def check_examples(study: Study, examples: Tensor | None) -> Tensor:
+def check_examples(study: Study, examples: Tensor | Sequence[int] | None) -> Tensor:
     """The examples as int64 indices into the study; None means all of them.
 
     Raises

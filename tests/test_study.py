@@ -266,3 +266,30 @@ def test_what_is_no_study_gets_one_sentence(use: Callable[[Any], object]) -> Non
 
     with pytest.raises(TypeError, match=r"expected a Study, got Holder; take its \.study"):
         use(Holder())
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"labels": torch.tensor([0.0, 1.7, 2.0])}, "labels holds 1.7, which is not a class"),
+        ({"labels": ["cat", "dog", "cat"]}, "labels holds str, not numbers"),
+        ({"true_labels": [0, 0.5, 1]}, "true_labels holds 0.5, which is not a class"),
+        ({"groups": {"test": [0, 1, 1]}}, "names an example twice; give each index once, or a boo"),
+        ({"groups": {"test": torch.tensor([0, 1.5])}}, "group 'test' holds fractions"),
+        ({"groups": {"test": ["a", "b"]}}, "group 'test' holds str, not numbers"),
+    ],
+)
+def test_what_is_no_whole_number_is_refused_not_cut(changes: dict, sentence: str) -> None:
+    given = {"labels": [0, 1, 2], "groups": {"test": range(3)}} | changes
+    with pytest.raises(ValueError, match=sentence):
+        mv.Study(torch.nn.Linear(4, 3).eval(), torch.randn(3, 4), **given)
+
+
+def test_columns_of_a_table_are_labels() -> None:
+    import pandas as pd
+
+    table = pd.DataFrame({"label": [0, 2, 1], "is_test": [True, False, True]}, index=[7, 8, 9])
+    groups = {"test": table["is_test"], "clean": [1]}
+    study = mv.Study(torch.nn.Linear(4, 3).eval(), torch.randn(3, 4), table["label"], groups)
+    assert study.labels.tolist() == [0, 2, 1] and study.group("test").tolist() == [0, 2]
+

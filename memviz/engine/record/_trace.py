@@ -8,6 +8,7 @@ any model, is local to the thread and leaves nothing on the model. Three passes 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -160,19 +161,18 @@ def swap(value: Any, new: dict[int, Tensor]) -> Any:
             return items
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if isinstance(value, dict):
-        for key, item in list(value.items()):
-            fresh = swap(item, new)
-            if fresh is not item:
-                value = {**value, key: fresh} if type(value) is dict else _set(value, key, fresh)
-        return value
+        fresh = {key: swap(item, new) for key, item in value.items()}
+        changed = {key: item for key, item in fresh.items() if item is not value[key]}
+        if not changed:
+            return value
+        # A copy: the recorded mapping is met again by the next unit.
+        copied = {**value} if type(value) is dict else copy.copy(value)
+        for key, item in changed.items():
+            copied[key] = item
+        return copied
     if isinstance(value, slice):
         return slice(swap(value.start, new), swap(value.stop, new), swap(value.step, new))
     return value
-
-
-def _set(mapping: Any, key: Any, item: Any) -> Any:
-    mapping[key] = item
-    return mapping
 
 
 def storage_bytes(values: Any) -> int:

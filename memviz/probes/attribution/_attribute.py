@@ -17,7 +17,7 @@ from memviz.engine.record import Intervention
 from memviz.engine.record import layers as layers_of
 from memviz.engine.sets import ablate
 from memviz.scores import Null, Scores
-from memviz.study import Study, check_study
+from memviz.study import Study, check_examples, check_study
 from memviz.units import Layer, Unit, UnitSet, UnitsLike, check_units
 
 from ._captum import (
@@ -104,7 +104,7 @@ def attribute_inputs(
 
     name = _method(method, INPUT_METHODS, "an input")
     check_study(study)
-    indices = torch.as_tensor(examples).long()
+    indices = check_examples(study, examples)
     inputs = inputs_with_gradient(study, indices)
     labels = study.labels[indices] if targets is None else torch.as_tensor(targets).long()
     arguments: dict[str, Any] = {"target": labels.to(study.device)}
@@ -166,7 +166,7 @@ def attribute_layers(
     """
     name = _method(method, LAYER_METHODS, "a layer")
     check_study(study)
-    indices = torch.as_tensor(examples).long()
+    indices = check_examples(study, examples)
     chosen = captum_layers(study, layers)
     measured = partial(_layer_values, study, chosen, indices, name, n_steps, stop)
     values = measured(study.model)
@@ -232,7 +232,7 @@ def attribute_unit(
     layer_name, index = next(iter(check_units(units, layers_of(study))))
     layer = captum_layers(study, [layer_name])[0]
     check_study(study)
-    indices = torch.as_tensor(examples).long()
+    indices = check_examples(study, examples)
     if method == "conductance":
         return _conductance(study, layer, index, indices, n_steps)
 

@@ -259,3 +259,17 @@ def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memviz.probes.attribution._attribute._BATCH", 4)
     found = mv.attribute_layers(study, range(6), n_steps=4, null_draws=0).values
     assert found == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("examples", [torch.tensor([True, False]), [-1], [1.7], [99], []])
+def test_a_mask_or_an_index_outside_the_study_is_refused(examples: object) -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    study = mv.Study(model, torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    for attribute in (
+        mv.attribute_inputs,
+        mv.attribute_layers,
+        lambda study, examples: mv.attribute_unit(study, "0:1", examples),
+    ):
+        with pytest.raises(ValueError, match="example"):
+            attribute(study, examples)
+
