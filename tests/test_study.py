@@ -292,4 +292,3 @@ def test_columns_of_a_table_are_labels() -> None:
     groups = {"test": table["is_test"], "clean": [1]}
     study = mv.Study(torch.nn.Linear(4, 3).eval(), torch.randn(3, 4), table["label"], groups)
     assert study.labels.tolist() == [0, 2, 1] and study.group("test").tolist() == [0, 2]
-

@@ -272,4 +272,3 @@ def test_a_mask_or_an_index_outside_the_study_is_refused(examples: object) -> No
     ):
         with pytest.raises(ValueError, match="example"):
             attribute(study, examples)
-
