@@ -32,7 +32,7 @@ class ELR(nn.Module):
 
     Raises
     ------
-    ValueError : a number out of its range, or indices that the targets have not.
+    ValueError : a number out of its range, or indices outside the targets.
 
     Examples
     --------
@@ -55,13 +55,14 @@ class ELR(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
         """Mean loss of a batch; updates its targets."""
+        logits = _single(logits)
         if self.training:
             self.update(logits, indices)
         return cross_entropy(logits, labels) + self.weight * self.pull(logits, self.of(indices))
 
     def update(self, logits: Tensor, indices: Tensor) -> None:
         """Move the targets of these examples towards what a network predicts for them."""
-        probabilities = logits.detach().softmax(1).clamp(CLAMP, 1 - CLAMP)
+        probabilities = _single(logits.detach()).softmax(1).clamp(CLAMP, 1 - CLAMP)
         probabilities = probabilities / probabilities.sum(1, keepdim=True)
         known = self.of(indices)
         moved = self.beta * known + (1 - self.beta) * probabilities.to(known)
@@ -79,8 +80,8 @@ class ELR(nn.Module):
 
     def pull(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The regularizer, ``mean(log(1 - <p, t>))``; at least ``log(1e-4)``."""
-        probabilities = logits.softmax(1).clamp(CLAMP, 1 - CLAMP)
-        agreement = (probabilities * targets.to(logits)).sum(1)
+        probabilities = _single(logits).softmax(1).clamp(CLAMP, 1 - CLAMP)
+        agreement = (probabilities * targets.to(probabilities)).sum(1)
         return (1 - agreement).log().mean()
 
     def extra_repr(self) -> str:
@@ -191,12 +192,18 @@ class GCE(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
         """Mean loss of a batch."""
-        given = logits.log_softmax(1).gather(1, labels[:, None])
-        return ((1 - (self.q * given).exp()) / self.q).mean()
+        given = _single(logits).log_softmax(1).gather(1, labels[:, None])
+        # 1 - exp would be 0 for a small q, where the loss tends to cross-entropy.
+        return (-(self.q * given).expm1() / self.q).mean()
 
     def extra_repr(self) -> str:
         """What ``repr`` says of it."""
         return f"q={self.q}"
+
+
+def _single(logits: Tensor) -> Tensor:
+    """At least single precision: in half, 1 - 1e-4 is 1, and the pull would be log 0."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 class SymmetricCrossEntropy(nn.Module):

@@ -297,3 +297,27 @@ def test_each_of_two_networks_gets_its_targets_from_the_other():
         torch.testing.assert_close(both(inputs).exp(), (answers[0] + answers[1]) / 2)
     assert torch.equal(run.predictions[0], (answers[0] + answers[1]).argmax(1).int())
     assert isinstance(both, MeanOfTwo)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_elr_is_finite_in_half_precision(dtype: torch.dtype, autocast: bool) -> None:
+    torch.manual_seed(0)
+    logits = (40 * torch.eye(4)).to(dtype)  # sure of itself: p is clamped to 1 - 1e-4
+    labels = ids = torch.arange(4)
+    halved, single = ELR(4, 4), ELR(4, 4)
+    with torch.autocast("cpu", dtype=dtype, enabled=autocast):
+        for _ in range(20):
+            value = halved(logits, labels, ids)
+    for _ in range(20):
+        expected = single(logits.float(), labels, ids)
+    assert value.isfinite() and torch.allclose(value.float(), expected, rtol=1e-5)
+    assert halved.targets.dtype == torch.float32 and torch.equal(halved.targets, single.targets)
+
+
+def test_gce_tends_to_cross_entropy_for_a_small_q() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(64, 10), torch.arange(64) % 10
+    expected = torch.nn.functional.cross_entropy(logits, labels)
+    for q in (1e-4, 1e-6, 1e-8):
+        assert torch.allclose(GCE(q)(logits, labels, labels), expected, rtol=5 * q + 1e-6)
