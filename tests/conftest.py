@@ -9,7 +9,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,20 +16,6 @@ import torch
 import memviz as mv
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Four other files between two of the browser's: side by side, two browsers would only wait."""
-    in_browser = [item for item in items if "browser" in item.path.parts]
-    others = [item for item in items if "browser" not in item.path.parts]
-    waiting = list(dict.fromkeys(item.path for item in in_browser))
-    order: dict[Path, int] = {}
-    for number, path in enumerate(dict.fromkeys(item.path for item in others)):
-        if number % 4 == 0 and waiting:
-            order[waiting.pop(0)] = len(order)
-        order[path] = len(order)
-    order |= {path: len(order) + number for number, path in enumerate(waiting)}
-    items.sort(key=lambda item: order[item.path])
 
 
 @pytest.fixture(scope="session")
