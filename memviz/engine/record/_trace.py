@@ -71,13 +71,31 @@ class Traced:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class ModuleCall:
+    """One call of a module: the torch calls made inside it, and the tensors at its ends.
+
+    ``number`` counts the calls of this module in the pass, from 0; the torch calls inside are
+    those from ``first`` to just before ``end``.
+    """
+
+    name: str
+    module: nn.Module
+    number: int
+    first: int
+    end: int
+    inputs: tuple[Key, ...]
+    outputs: tuple[Key, ...]
+
+
 @dataclass
 class Trace:
     """The calls of one forward pass, and which of them may be cached.
 
     ``volatile`` calls touch memory that is changed through an alias, such as a view; they really
     run each time, so what depends on them is right without a cache. ``counting`` is the model
-    if its forward pass writes into its own buffers.
+    if its forward pass writes into its own buffers. ``modules`` are the modules called, in the
+    order in which they return.
     """
 
     calls: list[Traced]
@@ -85,6 +103,9 @@ class Trace:
     raw: Any
     random: bool = False
     counting: nn.Module | None = None
+    modules: list[ModuleCall] = field(default_factory=list)
+    # Why the pass can't be run again from its record; empty if it can.
+    unseen: str = ""
 
     @property
     def bytes(self) -> int:
@@ -180,9 +201,16 @@ def storage_bytes(values: Any) -> int:
     sizes = {}
     for value in values:
         for tensor in tensors_in(value):
-            storage = tensor.untyped_storage()
-            sizes[storage.data_ptr()] = storage.nbytes()
+            address = memory(tensor)
+            sizes[address] = tensor.untyped_storage().nbytes() if address else 0
     return sum(sizes.values())
+
+
+def memory(tensor: Tensor) -> int:
+    """The address of a tensor's memory; 0 if it has none of its own, as sparse tensors do."""
+    if tensor.layout != torch.strided or tensor.is_meta:
+        return 0
+    return tensor.untyped_storage().data_ptr()
 
 
 def version(tensor: Tensor) -> int:
@@ -190,38 +218,69 @@ def version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
+def key_of(tensor: Tensor) -> Key:
+    """What tells a tensor from all others, and from itself before an in-place call."""
+    return id(tensor), version(tensor)
+
+
 class _Tracing(TorchFunctionMode):
     def __init__(self) -> None:
         self.calls: list[Traced] = []
         # By id; the tensors are kept alive, or Python could give an id to another one.
         self.seen: dict[int, tuple[Tensor, int]] = {}
+        self.copies: dict[int, Tensor] = {}
         self.aliased: list[Tensor] = []
+        self.changed: set[int] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in METADATA:
             return func(*args, **kwargs)
         tensors, _ = leaves(args, kwargs)
-        before = [(id(t), version(t)) for t in tensors]
+        before = [key_of(tensor) for tensor in tensors]
         for tensor in tensors:
-            self.seen.setdefault(id(tensor), (tensor, version(tensor)))
+            self._see(tensor)
         output = func(*args, **kwargs)
         mutates = tuple(k for k, t in enumerate(tensors) if version(t) != before[k][1])
         if mutates:
-            # If the version of any other tensor rose, it shares memory with a changed one.
-            changed = {id(tensors[k]) for k in mutates}
-            for key, (tensor, old) in self.seen.items():
-                if version(tensor) != old:
-                    if key not in changed:
-                        self.aliased.append(tensor)
-                    self.seen[key] = (tensor, version(tensor))
+            self._changed([tensors[k] for k in mutates])
         outputs = tensors_in(output)
         for tensor in outputs:
-            self.seen[id(tensor)] = (tensor, version(tensor))
+            self._see(tensor, anew=True)
         name = getattr(func, "__name__", str(func))
-        keys = [(id(t), version(t)) for t in outputs]
+        keys = [key_of(tensor) for tensor in outputs]
         self.calls.append(Traced(name, func, tensors, before, output, keys, mutates))
         return output
+
+    def unseen(self) -> str:
+        """The call whose result was changed and no torch call did it; empty if there is none."""
+        for call in self.calls:
+            for tensor in tensors_in(call.output):
+                copy = self.copies.get(id(tensor))
+                if copy is None or memory(tensor) in self.changed:
+                    continue
+                same = (tensor == copy) | (tensor != tensor)  # NaN equals nothing
+                if not same.all():
+                    return call.name
+        return ""
+
+    def _see(self, tensor: Tensor, *, anew: bool = False) -> None:
+        if anew or id(tensor) not in self.seen:
+            self.seen[id(tensor)] = (tensor, version(tensor))
+            if memory(tensor) and not tensor.requires_grad:
+                self.copies[id(tensor)] = tensor.detach().clone()
+
+    def _changed(self, mutated: list[Tensor]) -> None:
+        """Find what else an in-place call changed: all that shares memory with what it wrote to."""
+        written = {id(tensor) for tensor in mutated}
+        families = {memory(tensor) for tensor in mutated} - {0}
+        self.changed |= families
+        for key, (tensor, old) in self.seen.items():
+            # ``.data`` shares the memory of its tensor and not the count of its changes.
+            if memory(tensor) in families or version(tensor) != old:
+                if key not in written:
+                    self.aliased.append(tensor)
+                self.seen[key] = (tensor, version(tensor))
 
 
 @contextmanager
@@ -284,22 +343,62 @@ def trace(model: nn.Module, call: Callable[[], Any], *, gradients: bool = False)
     mode = _Tracing()
     with undisturbed(random=True), buffers_kept(model) as written:
         state = torch.get_rng_state()
-        with torch.set_grad_enabled(gradients), mode:
+        with torch.set_grad_enabled(gradients), _watched(model, mode) as modules, mode:
             raw = call()
         random = not torch.equal(state, torch.get_rng_state())
         counting = model if written() else None
+        unseen = mode.unseen()
     parameters = {id(parameter) for parameter in model.parameters()}
     for traced in mode.calls:
         traced.weights = tuple((k, t) for k, t in enumerate(traced.inputs) if id(t) in parameters)
     # Views of one tensor share a storage: every call that touches it is volatile.
-    families = {tensor.untyped_storage().data_ptr() for tensor in mode.aliased}
+    families = {memory(tensor) for tensor in mode.aliased} - {0}
     volatile = frozenset(
         index
         for index, traced in enumerate(mode.calls)
         if families
         and any(
-            tensor.untyped_storage().data_ptr() in families
+            memory(tensor) in families
             for tensor in [*tensors_in(traced.output), *(traced.inputs[k] for k in traced.mutates)]
         )
     )
-    return Trace(mode.calls, volatile, raw, random, counting)
+    return Trace(mode.calls, volatile, raw, random, counting, modules, unseen)
+
+
+@contextmanager
+def _watched(model: nn.Module, mode: _Tracing) -> Iterator[list[ModuleCall]]:
+    """Which modules are called meanwhile; the hooks are gone afterwards."""
+    finished: list[ModuleCall] = []
+    numbers: dict[nn.Module, int] = {}
+    running: list[tuple[nn.Module, int, tuple[Key, ...]]] = []
+    handles = []
+
+    def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
+        with torch._C.DisableTorchFunction():  # the hook's own look is no call of the model
+            keys = tuple(key_of(tensor) for tensor in leaves(args, kwargs)[0])
+        running.append((module, len(mode.calls), keys))
+
+    def leave(name: str, module: nn.Module, output: Any) -> None:
+        while running and running[-1][0] is not module:
+            running.pop()  # it was left by an exception that the model caught
+        if not running:
+            return
+        _, first, inputs = running.pop()
+        number = numbers[module] = numbers.get(module, -1) + 1
+        with torch._C.DisableTorchFunction():
+            outputs = tuple(key_of(tensor) for tensor in tensors_in(output))
+        end = len(mode.calls)
+        finished.append(ModuleCall(name, module, number, first, end, inputs, outputs))
+
+    try:
+        for name, module in model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
+            handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+            handles.append(
+                module.register_forward_hook(lambda m, _, out, name=name: leave(name, m, out))
+            )
+        yield finished
+    finally:
+        for handle in handles:
+            handle.remove()
