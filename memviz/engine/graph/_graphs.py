@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memviz.engine.record import Edit, Intervention, Replay, Tape
+from memviz.engine.record import Edit, Intervention, Replay, Tape, is_out_of_memory
 from memviz.units import Unit, UnitSet
 
 from ._graph import Graph
@@ -50,9 +50,9 @@ class Graphs:
         graph = self._graph(step)
         if graph is None:
             return None
-        for name, indices in units.layers.items():
+        for name in units.layers:
             if name not in self.checked:
-                self._check(graph, step, Unit(name, indices[0]))
+                self._check(graph, step, name)
         return None if any(name in self.refused for name in units.layers) else graph
 
     def _graph(self, step: int) -> Graph | None:
@@ -74,27 +74,34 @@ class Graphs:
             self._graphs[step] = known
         return known
 
-    def _check(self, graph: Graph, step: int, requested: Unit) -> None:
-        """Compare with replay on two units of a layer: the requested and the most active one."""
-        layer = requested.layer
+    def _check(self, graph: Graph, step: int, layer: str) -> None:
+        """Compare with plain hooks on a few examples, and with replay on the whole chunk."""
+        try:
+            why = self._disagreement(graph, step, layer)
+        except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as reason:
+            if is_out_of_memory(reason):
+                raise
+            why = f"failed there: {reason}"
         self.checked.add(layer)
-        strongest = _strongest(graph.tape, self.edits(step, requested)[0])
-        task = self.replay.study.task
-        clean = float(self.replay.clean.abs().max())
-        for unit in {requested, Unit(layer, strongest)}:
-            exact = self.replay.chunk_outputs(step, UnitSet([unit]), self.how)
-            # A large constant makes large outputs, and rounding grows with them.
-            scale = max(clean, float(exact.abs().max()))
-            try:
-                error = float(
-                    (task.outputs(run(graph, self.edits(step, unit))) - exact).abs().max()
-                )
-            except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as reason:
-                self.refused[layer] = f"the graph failed there: {reason}"
-                return
-            if not error <= TOLERANCE * scale:
-                self.refused[layer] = f"the graph is off by {error:.1e} of {scale:.1e}"
-                return
+        if why:
+            self.refused[layer] = f"the graph is {why}" if why[0] == "o" else f"the graph {why}"
+
+    def _disagreement(self, graph: Graph, step: int, layer: str) -> str:
+        replay = self.replay
+
+        def answer(units: UnitSet) -> Tensor:
+            return replay.study.task.outputs(run(graph, replay.edits(step, units, self.how)))
+
+        why = replay.disagreement(step, [layer], self.how, answer)
+        edits = self.edits(step, Unit(layer, 0))
+        if why or not edits:
+            return why
+        busiest = UnitSet([Unit(layer, _strongest(graph.tape, edits[0]))])
+        exact = replay.chunk_outputs(step, busiest, self.how)
+        # A large constant makes large outputs, and rounding grows with them.
+        scale = max(float(replay.clean.abs().max()), float(exact.abs().max()))
+        error = float((answer(busiest) - exact).abs().max())
+        return "" if error <= TOLERANCE * scale else f"off by {error:.1e} of {scale:.1e}"
 
 
 def _strongest(tape: Tape, edit: Edit) -> int:

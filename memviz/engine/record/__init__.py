@@ -3,6 +3,7 @@
 from ._chunks import Chunked as Chunked
 from ._chunks import chunk_size as chunk_size
 from ._chunks import default_memory as default_memory
+from ._chunks import is_out_of_memory as is_out_of_memory
 from ._chunks import split as split
 from ._edits import edit as edit
 from ._edits import filter_reference as filter_reference
@@ -22,6 +23,8 @@ from ._layers import Site as Site
 from ._layers import locate as locate
 from ._layout import Layout as Layout
 from ._layout import layout as layout
+from ._paths import Path as Path
+from ._paths import Paths as Paths
 from ._replay import ANOTHER_PATH as ANOTHER_PATH
 from ._replay import DivergedError as DivergedError
 from ._replay import Edit as Edit

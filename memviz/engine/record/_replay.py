@@ -292,9 +292,18 @@ def record(trace: Trace, prepare: Callable[[], Callable[[], Any]]) -> Tape:
     return Tape(trace, mode.calls, prepare, raw)
 
 
-def run_edited(trace: Trace, edits: Sequence[Edit], forward: Callable[[], Any]) -> Any:
-    """The whole forward pass with edits, in the caller's gradient mode."""
-    return _called(_Editing(trace, edits), forward)
+def run_edited(
+    trace: Trace, edits: Sequence[Edit], forward: Callable[[], Any], *, exactly: bool = False
+) -> Any:
+    """The whole forward pass with edits, in the caller's gradient mode.
+
+    With ``exactly``, every call must be that of the trace, also after the last edit.
+    """
+    mode = _Editing(trace, edits)
+    raw = _called(mode, forward)
+    if exactly and (mode.diverged or mode.next != len(trace.calls)):
+        raise DivergedError
+    return raw
 
 
 def _run(mode: _Mode, forward: Callable[[], Any]) -> Any:

@@ -6,9 +6,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from memviz.progress import slow
 from memviz.study import Study, check_ready, check_study
@@ -16,11 +17,29 @@ from memviz.tasks.task import Inputs
 from memviz.units import Layer, UnitSet, UnitsLike, check_units
 
 from ._chunks import Chunked, chunk_size, default_memory, split
-from ._edits import along, edit, filter_reference
+from ._edits import edit
 from ._interventions import Intervention, intervention
 from ._layers import Located, Site, locate
+from ._paths import Path, Paths, copied
+from ._replacements import Replacements
 from ._replay import ANOTHER_PATH, DivergedError, Edit, Tape, record, run_edited
-from ._trace import Trace, tensors_in, trace, undisturbed, version
+from ._trace import Trace, trace
+from .plain import (
+    Comparison,
+    Fingerprint,
+    Reference,
+    check_steady,
+    fingerprint,
+    largest_error,
+    size,
+    slack,
+)
+
+# Examples that are run plainly beside each engine, and sets that span layers to compare.
+_FEW = 6
+_SPANNING = 8
+# Which examples of a study were compared with plain calls, with which weights.
+_COMPARED: WeakKeyDictionary[Study, tuple[Fingerprint, Tensor]] = WeakKeyDictionary()
 
 
 class CancelledError(RuntimeError):
@@ -29,6 +48,9 @@ class CancelledError(RuntimeError):
 
 class Replay(Chunked):
     """The engine on one study: clean outputs, and outputs with units ablated.
+
+    When it is made, and again when the weights change, it compares itself with plain calls of the
+    model; each layer's ablation is compared with plain module hooks before it is first answered.
 
     Parameters
     ----------
@@ -45,6 +67,13 @@ class Replay(Chunked):
         What the task takes from the model's outputs, with nothing ablated.
     engine : str
         ``"replay"`` if every chunk is recorded, else ``"hook"``.
+    why : str
+        Why no pass may be recorded, where recorded ones disagree with the plain model.
+
+    Raises
+    ------
+    ValueError
+        If plain calls of the model disagree with each other, with the cause.
 
     Examples
     --------
@@ -64,6 +93,10 @@ class Replay(Chunked):
         self.memory = default_memory(study.device) if memory is None else memory
         if len(self.examples) == 0:
             raise ValueError("no examples to run; name at least one.")
+        self.why = ""
+        self._values = Replacements(len(study), self._activations, self._of_examples)
+        self._confirmed: set[tuple[tuple[str, ...], Intervention]] = set()
+        self._plain: tuple[int, Tensor, Reference] | None = None
         self._learn()
         few = min(2, len(self.examples))
         recorded, largest = self.trace.bytes // few, self.trace.largest // few
@@ -72,15 +105,26 @@ class Replay(Chunked):
         super().__init__(min(size, len(self.examples)))
         self._tapes: list[Tape | None] = []
         self._live: list[Tape | None] = []
+        self._paths_taken: list[Path] = []
+        self._chunks: list[Tensor] = []
         self._recorded_bytes = 0
-        self._means: dict[Site, Tensor] = {}
-        self._donors: dict[tuple[int, Site, Intervention], Tensor] = {}
         self.guard(lambda: self._record(progress=True))
+        self.guard(self._compare)
 
     @property
     def layers(self) -> list[Layer]:
         """The layers with units, in the order the forward pass reaches them."""
         return [located.layer for located in self.located.values()]
+
+    @property
+    def located(self) -> dict[str, Located]:
+        """Every layer with units, by name; ``place`` tells where it is in one chunk."""
+        return self._paths.located
+
+    @property
+    def trace(self) -> Trace:
+        """The forward pass of the first examples."""
+        return self._paths.known[0].trace
 
     @property
     def engine(self) -> str:
@@ -145,6 +189,7 @@ class Replay(Chunked):
             return self.clean
 
         def run() -> Tensor:
+            self.confirm(0, list(chosen.layers), how)
             parts = []
             for step in range(self.steps):
                 if stop is not None and stop():
@@ -162,35 +207,118 @@ class Replay(Chunked):
         raw = self._kept_raw(step, edits) if keep else self._raw(step, edits)
         return self.study.task.outputs(raw)
 
+    def confirm(self, step: int, layers: Sequence[str], how: Intervention) -> None:
+        """Make sure that this replay ablates these layers as plain module hooks do.
+
+        A record that does not is given up: every pass then runs whole.
+
+        Raises
+        ------
+        ValueError
+            If a whole pass disagrees with the hooks too.
+        """
+        key = (tuple(layers), how)
+        spanning = sum(len(names) > 1 for names, _ in self._confirmed)
+        if key in self._confirmed or (len(layers) > 1 and spanning >= _SPANNING):
+            return
+
+        def answer(units: UnitSet) -> Tensor:
+            return self.chunk_outputs(step, units, how)
+
+        why = self.disagreement(step, layers, how, answer)
+        if why and not self.why and self.tape(step) is not None:
+            self.run_whole(f"replay is {why}")
+            why = self.disagreement(step, layers, how, answer)
+        if why:
+            raise ValueError(
+                f"memviz can't ablate {', '.join(layers)} in this model: its answer is {why}; "
+                "leave the layer out, or wrap the model so that the layer's output passes through "
+                "a module."
+            )
+        self._confirmed.add(key)
+
+    def disagreement(
+        self,
+        step: int,
+        layers: Sequence[str],
+        how: Intervention,
+        answer: Callable[[UnitSet], Tensor],
+    ) -> str:
+        """How far an engine's answers are from those of plain hooks; empty if they agree.
+
+        The busiest unit of each layer, the quietest and the first are ablated, in a few examples
+        of the chunk, whichever units were asked for.
+        """
+        rows, reference = self._reference(step)
+        share = slack(self.study.model, self.clean)
+        for units in reference.units(layers):
+            plain = reference.outputs(units, how)
+            error = largest_error(answer(units)[rows], plain)
+            # A large constant makes large outputs, and rounding grows with them.
+            scale = max(size(self.clean), size(plain))
+            if not error <= share * scale:
+                return f"off by {error:.1e} of {scale:.1e} from a plain hook on {units}"
+        return ""
+
+    def run_whole(self, why: str) -> None:
+        """Record no pass from now on, and say why."""
+        self.why = why
+        self._tapes, self._live = [None] * self.steps, [None] * self.steps
+
+    def _reference(self, step: int) -> tuple[Tensor, Reference]:
+        """Rows of a few examples of a chunk, and what the plain model answers for them."""
+        if self._plain is None or self._plain[0] != step:
+            chunk = self._chunks[step]
+            rows = torch.linspace(0, len(chunk) - 1, min(len(chunk), _FEW)).round().long()
+            examples = self.examples[chunk[rows]]
+            self._plain = step, rows, Reference(self.study, self._paths, examples, self._edits)
+        return self._plain[1], self._plain[2]
+
     def chunk(self, step: int) -> Tensor:
         """Positions in ``examples`` that a chunk covers, int64 ``[b]``."""
         return self._chunks[step]
 
+    def place(self, step: int, name: str) -> Located | None:
+        """Where a layer's units are in one chunk; None if its examples do not reach it."""
+        return self._paths_taken[step].located.get(name)
+
+    def trace_of(self, step: int) -> Trace:
+        """The path that a chunk takes through the forward pass."""
+        return self._paths_taken[step].trace
+
     def edits(self, step: int, units: UnitSet, how: Intervention) -> list[Edit]:
         """The changes that ablate these units in one chunk."""
+        examples = self.examples[self._chunks[step]]
+        return self._edits(self._paths_taken[step], examples, units, how)
+
+    def _edits(self, path: Path, examples: Tensor, units: UnitSet, how: Intervention) -> list[Edit]:
         edits = []
         for name, indices in units.layers.items():
-            located = self.located[name]
+            located = path.located.get(name)
+            if located is None:
+                continue  # these examples do not reach the layer
             sites = located.filter_sites if how.at == "filter" else located.unit_sites
-            for site in sites:
-                reference = self._reference(step, located, site, how)
-                edits.append(edit(site, indices, how, reference))
+            for k, site in enumerate(sites):
+                value = self._values.value(path, name, k, how, examples)
+                edits.append(edit(site, indices, how, value))
         return edits
 
     def refresh(self) -> None:
         """Record again if the weights have changed since."""
-        if self._weights != _weights(self.study.model):
+        if self._weights != fingerprint(self.study.model):
             check_ready(self.study.model)
-            self._means.clear()
+            self.why = ""
+            self._values.forget()
             self._learn()  # a weight may be a new tensor object
             self.guard(self._record)
+            self.guard(self._compare)
 
     @contextmanager
     def recorded(self, step: int) -> Iterator[None]:
         """Keep one chunk's record while the block runs, whatever the memory limit."""
         kept = self._tapes[step]
-        if kept is None:
-            self._tapes[step] = self._tape(self._inputs(self._chunks[step]))
+        if kept is None and not self.why:
+            _, self._tapes[step] = self._follow(self._inputs(self._chunks[step]))
         try:
             yield
         finally:
@@ -207,69 +335,48 @@ class Replay(Chunked):
 
     def capture(self, step: int, site: Site) -> Tensor:
         """The activation that passes a site in one chunk."""
-        return self._captured(self._raw, step, site)
-
-    def _captured(self, run: Callable[..., Any], where: Any, site: Site) -> Tensor:
-        seen: list[Tensor] = []
-
-        def keep(value: Tensor) -> Tensor:
-            seen.append(value.clone())  # the model may later change it in place
-            return value
-
-        run(where, [Edit(site, keep)])
-        return seen[0]
+        return _captured(lambda edits: self._raw(step, edits), site)
 
     def reference_for(self, name: str, k: int, how: Intervention, batch: int) -> Tensor | None:
         """What replaces the activation at a layer's k-th site for a batch of other inputs."""
-        site = self.located[name].unit_sites[k]
         if how.needs == "mean":
-            return self._mean(site)
-        donors = self._order(how)[torch.arange(batch) % len(self.study)]
-        return self._captured(self._whole, self.study.batch(donors), site)
+            return self._values.mean(name, k)
+        examples = torch.arange(batch) % len(self.study)
+        return self._values.donors(name, k, how, examples)
 
-    def _reference(
-        self, step: int, located: Located, site: Site, how: Intervention
-    ) -> Tensor | None:
-        if how.at == "filter":
-            return filter_reference(located, site, self.trace)
-        if how.needs == "mean":
-            return self._mean(site)
-        if how.needs == "donor":
-            return self._donor(step, site, how)
-        return None
-
-    def _order(self, how: Intervention) -> Tensor:
-        generator = torch.Generator().manual_seed(getattr(how, "seed", 0))
-        return torch.randperm(len(self.study), generator=generator)
-
-    def _mean(self, site: Site) -> Tensor:
-        if site not in self._means:
-            total, count, rank = torch.zeros(()), 0, 0
-            for activation in self._activations(site):  # one chunk in memory at a time
-                value = activation.transpose(site.axis, -1)
-                rank = value.dim()
-                rows = value.reshape(-1, value.shape[-1]).double()
-                total = total.to(rows.device) + rows.sum(0)
-                count += len(rows)
-            self._means[site] = along((total / count).float(), site, rank)
-        return self._means[site]
-
-    def _activations(self, site: Site) -> Iterator[Tensor]:
+    def _activations(self, name: str, k: int) -> Iterator[tuple[Tensor, int]]:
         """Of every example of the study, even if this replay runs only some of them."""
         if len(self.examples.unique()) == len(self.study):
-            yield from (self.capture(step, site) for step in range(self.steps))
-        else:
-            for positions in split(len(self.study), self.size):
-                yield self._captured(self._whole, self.study.batch(positions), site)
+            for step, path in enumerate(self._paths_taken):
+                site = _site(path, name, k)
+                if site is not None:
+                    yield self.capture(step, site), site.axis
+            return
+        for positions in split(len(self.study), self.size):
+            captured = self._follow_site(positions, name, k)
+            if captured is not None:
+                yield captured
 
-    def _donor(self, step: int, site: Site, how: Intervention) -> Tensor:
-        key = (step, site, how)
-        if key not in self._donors:
-            if len(self._donors) >= 4 * self.steps:
-                self._donors.clear()  # bounds the memory
-            donors = self._order(how)[self.examples[self.chunk(step)]]
-            self._donors[key] = self._captured(self._whole, self.study.batch(donors), site)
-        return self._donors[key]
+    def _of_examples(self, examples: Tensor, name: str, k: int) -> Tensor:
+        captured = self._follow_site(examples, name, k)
+        if captured is None:
+            raise ValueError(
+                f"some examples do not reach layer {name!r}, so they give no activations to "
+                "resample; use 'zero' or 'mean'."
+            )
+        return captured[0]
+
+    def _follow_site(self, examples: Tensor, name: str, k: int) -> tuple[Tensor, int] | None:
+        inputs = self.study.batch(examples)
+
+        def run(path: Path) -> tuple[Tensor, int] | None:
+            site = _site(path, name, k)
+            if site is None:
+                self._whole(path, inputs, [], exactly=True)
+                return None
+            return _captured(lambda edits: self._whole(path, inputs, edits), site), site.axis
+
+        return self._paths.follow(inputs, run)[1]
 
     def _kept_raw(self, step: int, edits: Sequence[Edit]) -> Any:
         tape = self._live[step] or self._tapes[step]
@@ -287,63 +394,103 @@ class Replay(Chunked):
         try:
             if tape is not None:
                 return tape.replay(edits)
-            return self._whole(self._inputs(self._chunks[step]), edits)
+            inputs = self._inputs(self._chunks[step])
+            return self._whole(self._paths_taken[step], inputs, edits)
         except DivergedError as error:
             raise RuntimeError(ANOTHER_PATH) from error
 
-    def _whole(self, inputs: Inputs, edits: Sequence[Edit]) -> Any:
-        with undisturbed(random=self.trace.random, counting=self.trace.counting):
-            return run_edited(self.trace, edits, self.study.call(inputs))
+    def _whole(
+        self, path: Path, inputs: Inputs, edits: Sequence[Edit], *, exactly: bool = False
+    ) -> Any:
+        with self._paths.calm(path):
+            forward = self._paths.prepare(path, inputs)
+            return run_edited(path.trace, edits, forward, exactly=exactly)
 
     def _inputs(self, positions: Tensor) -> Inputs:
         return self.study.batch(self.examples[positions])
 
     def _learn(self) -> None:
+        """Trace the first examples, once plain calls are known to repeat."""
+        self._paths = Paths(self.study)
+        self._weights = fingerprint(self.study.model)
+        self._confirmed.clear()
+        self._plain = None
         few = Chunked(min(2, len(self.examples)))
 
-        def learn() -> Trace:
-            first = _cloned(self._inputs(torch.arange(few.size)))
-            traced = trace(self.study.model, self.study.call(first))
-            changed = any(version(tensor) for tensor in tensors_in(first))
-            self._inputs_change = changed and bool(traced.volatile)
-            return traced
+        def learn() -> None:
+            inputs = self._inputs(torch.arange(few.size))
+            if self._uncompared().any():
+                check_steady(self.study, inputs)
+            self._paths.learn(inputs)
 
-        self.trace = few.guard(learn)
+        few.guard(learn)
         self.study.task.outputs(self.trace.raw)
-        self.located = locate(self.study.model, self.trace)
+
+    def _uncompared(self) -> Tensor:
+        """Which examples were not yet compared with plain calls, bool ``[n]``."""
+        weights, compared = _COMPARED.get(self.study, (None, None))
+        if compared is None or weights != self._weights:
+            return torch.ones(len(self.examples), dtype=torch.bool)
+        return ~compared[self.examples]
+
+    def _compare(self) -> None:
+        """Compare the recorded outputs with plain calls, of other batches."""
+        positions = self._uncompared().nonzero()[:, 0]
+        if not len(positions):
+            return
+        for _ in range(2):  # recorded passes, then whole ones
+            comparison = Comparison(self.study, self.examples, self.clean, self._chunk_with)
+            why = comparison.disturbed(positions, self.size)
+            if not why:
+                break
+            if self.why:
+                raise ValueError(f"memviz can't run this model: {why}.")
+            self.run_whole(why)
+            self._record()
+        weights, compared = _COMPARED.get(self.study, (None, None))
+        if compared is None or weights != self._weights:
+            compared = torch.zeros(len(self.study), dtype=torch.bool)
+        compared[self.examples] = True
+        _COMPARED[self.study] = self._weights, compared
+
+    def _chunk_with(self, position: int) -> Tensor:
+        return next(chunk for chunk in self._chunks if chunk[0] <= position <= chunk[-1])
 
     def _halved(self) -> None:
-        self._donors.clear()
+        self._values.forget(means=False)
         self._tapes, self._live = [], []  # free before recording again
         self._record()
 
     def _record(self, progress: bool = False) -> None:
-        self._weights = _weights(self.study.model)
-        self._donors.clear()
+        self._values.forget(means=False)
+        self._plain = None
         self._chunks = split(len(self.examples), self.size)
-        self._tapes = []
+        self._values.most = 4 * len(self._chunks)
+        self._tapes, self._paths_taken = [], []
         outputs, kept = [], 0
         for positions in slow(self._chunks, "recording", progress=progress):
-            tape = self._tape(self._inputs(positions))
-            outputs.append(self.study.task.outputs(tape.raw))
-            kept += tape.bytes
+            path, tape, raw = self._pass(self._inputs(positions))
+            outputs.append(self.study.task.outputs(raw))
+            kept += tape.bytes if tape is not None else 0
             self._tapes.append(tape if kept <= self.memory // 2 else None)
+            self._paths_taken.append(path)
         self._live = [None] * len(self._chunks)
         self._recorded_bytes = kept
         self.clean = torch.cat(outputs)
 
-    def _tape(self, inputs: Inputs) -> Tape:
-        def prepare() -> Callable[[], Any]:
-            # Inputs changed through a view escape the record, so each pass gets its own copy.
-            return self.study.call(_cloned(inputs) if self._inputs_change else inputs)
+    def _pass(self, inputs: Inputs) -> tuple[Path, Tape | None, Any]:
+        if self.why:
+            path, raw = self._paths.follow(
+                inputs, lambda path: self._whole(path, inputs, [], exactly=True)
+            )
+            return path, None, raw
+        path, tape = self._follow(inputs)
+        return path, tape, tape.raw
 
-        try:
-            return record(self.trace, prepare)
-        except DivergedError as error:
-            raise RuntimeError(
-                "the model's forward pass takes different paths for different examples; memviz "
-                "needs one path: split the study, or wrap the model so that it takes one."
-            ) from error
+    def _follow(self, inputs: Inputs) -> tuple[Path, Tape]:
+        return self._paths.follow(
+            inputs, lambda path: record(path.trace, lambda: self._paths.prepare(path, inputs))
+        )
 
 
 def layers(study: Study) -> list[Layer]:
@@ -358,16 +505,21 @@ def layers(study: Study) -> list[Layer]:
     """
     check_study(study)
     two = study.batch(torch.arange(min(2, len(study))))
-    by_name = locate(study.model, trace(study.model, study.call(_cloned(two))))
+    by_name = locate(study.model, trace(study.model, study.call(copied(two))))
     return [located.layer for located in by_name.values()]
 
 
-def _cloned(inputs: Inputs) -> Inputs:
-    if isinstance(inputs, Tensor):
-        return inputs.clone()
-    return {key: value.clone() for key, value in inputs.items()}
+def _site(path: Path, name: str, k: int) -> Site | None:
+    located = path.located.get(name)
+    return located.unit_sites[k] if located is not None and k < len(located.unit_sites) else None
 
 
-def _weights(model: nn.Module) -> list[tuple[int, int]]:
-    tensors = [*model.parameters(), *model.buffers()]
-    return [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
+def _captured(run: Callable[[list[Edit]], Any], site: Site) -> Tensor:
+    seen: list[Tensor] = []
+
+    def keep(value: Tensor) -> Tensor:
+        seen.append(value.clone())  # the model may later change it in place
+        return value
+
+    run([Edit(site, keep)])
+    return seen[0]

@@ -62,7 +62,7 @@ class Checkpoint:
         effects.correct[rows] = stored.correct[rows]
         effects.done |= rows
         if rows.any():
-            effects.engine = stored.engine
+            effects.engine, effects.why = stored.engine, stored.why
 
     def write_now_and_then(self) -> None:
         """Write if the last write was some seconds ago; longer if writing is slow."""

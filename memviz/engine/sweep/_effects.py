@@ -189,5 +189,6 @@ class Effects(EffectTable):
             f"Effects({self.how} on {len(self.units):,} units × {len(self.examples):,} examples, "
             f"{int(self.done.sum()):,} done, "
             + (f"{left:,} estimated, " if left else "")
-            + f"engine {self.engine})"
+            + f"engine {self.engine}"
+            + (f": {self.why})" if self.why else ")")
         )

@@ -85,12 +85,11 @@ def estimate_effects(
     for row, unit in enumerate(units):
         rows.setdefault(unit.layer, []).append(row)
     chosen = UnitSet(units)
-    # A pass of one example: beside the replay's of two, it shows which axis holds the examples.
-    one = trace(replay.study.model, replay.study.call(replay.study.batch(replay.examples[:1])))
+    axes = _ExampleAxes(replay)
 
     def run() -> None:
         for step in slow(range(replay.steps), "estimate", progress=progress):
-            _chunk(replay, step, effects, chosen, rows, how, one, ablated or UnitSet(), share)
+            _chunk(replay, step, effects, chosen, rows, how, axes, ablated or UnitSet(), share)
 
     replay.guard(run)
     effects.correct = effects.margin[None] + effects.margin_change > 0
@@ -105,7 +104,7 @@ def _chunk(
     chosen: UnitSet,
     rows: dict[str, list[int]],
     how: Intervention,
-    one: Trace,
+    axes: _ExampleAxes,
     ablated: UnitSet,
     share: float,
 ) -> None:
@@ -113,7 +112,9 @@ def _chunk(
     changes = replay.edits(step, chosen, how)
     sites: list[tuple[str, Edit]] = []
     for name in chosen.layers:
-        located = replay.located[name]
+        located = replay.place(step, name)
+        if located is None:
+            continue  # these examples do not reach the layer
         count = len(located.unit_sites if how.at == "unit" else located.filter_sites)
         sites += [(name, changes[len(sites) + k]) for k in range(count)]
     passed: dict[Edit, Tensor] = {}
@@ -129,12 +130,12 @@ def _chunk(
 
         return Edit(edit.site, change)
 
-    two = replay.trace
-    with undisturbed(random=two.random, counting=two.counting), torch.enable_grad():
+    path = replay.trace_of(step)
+    with undisturbed(random=path.random, counting=path.counting), torch.enable_grad():
         call = study.call(study.batch(replay.examples[positions]))
         present = replay.edits(step, ablated, how)
         # First the units already ablated, then the estimated ones on what is left.
-        raw = run_edited(two, [*present, *(keep(edit) for _, edit in sites)], call)
+        raw = run_edited(path, [*present, *(keep(edit) for _, edit in sites)], call)
         outputs = study.task.outputs(raw)
         labels = study.labels[replay.examples[positions]].to(outputs.device)
         values = [passed[edit] for _, edit in sites]
@@ -155,19 +156,45 @@ def _chunk(
                 if gradient is not None:
                     product = steps[edit] * gradient
                     indices = chosen.layers[name]
-                    lead = _example_axis(edit.site, one, two)
+                    lead = axes.of(step, edit.site)
                     part = _by_unit(product, edit, lead, len(positions), indices)
                     table[torch.tensor(rows[name])[:, None], positions] += part.cpu()
 
 
-def _example_axis(site: Site, one: Trace, two: Trace) -> int:
-    """The axis that grows with the examples, from a pass of one and a pass of two."""
-    small, large = (_shape(site, trace) for trace in (one, two))
-    return next((k for k, size in enumerate(large) if small[k : k + 1] != (size,)), 0)
+class _ExampleAxes:
+    """Which axis of an activation grows with the examples, by site and path."""
+
+    def __init__(self, replay: Replay) -> None:
+        self._replay = replay
+        self._larger: dict[int, tuple[Trace, Trace]] = {}
+
+    def of(self, step: int, site: Site) -> int:
+        """The axis on which one more example shows."""
+        path = self._replay.trace_of(step)
+        if id(path) not in self._larger:
+            self._larger[id(path)] = self._both(step)
+        small, large = (_shape(site, seen) for seen in self._larger[id(path)])
+        return next((k for k, size in enumerate(large) if small[k : k + 1] != (size,)), 0)
+
+    def _both(self, step: int) -> tuple[Trace, Trace]:
+        """The pass of the chunk's first examples, and one with the first of them once more."""
+        replay = self._replay
+        study, path, known = replay.study, replay.trace_of(step), len(replay.chunk(step))
+        for count in sorted({min(2, known), known}):
+            examples = replay.examples[replay.chunk(step)[:count]]
+            more = torch.cat([examples, examples[:1]])
+            seen = [trace(study.model, study.call(study.batch(e))) for e in (examples, more)]
+            if all(_same_calls(path, other) for other in seen):
+                return seen[0], seen[1]
+        return path, path
 
 
-def _shape(site: Site, trace: Trace) -> tuple[int, ...]:
-    call = trace.calls[site.call]
+def _same_calls(path: Trace, other: Trace) -> bool:
+    return [call.function for call in path.calls] == [call.function for call in other.calls]
+
+
+def _shape(site: Site, seen: Trace) -> tuple[int, ...]:
+    call = seen.calls[site.call]
     passed = call.inputs[site.argument] if site.at == "input" else tensors_in(call.output)[0]
     return tuple(passed.shape)
 

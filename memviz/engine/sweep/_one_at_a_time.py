@@ -12,8 +12,8 @@ from memviz.engine.graph import Graph, Graphs, changed_rows, run
 from memviz.engine.record import Edit, Intervention, Replay
 from memviz.units import Unit, UnitSet
 
-Engine = Literal["auto", "graph", "replay"]
-ENGINES = ("auto", "graph", "replay")
+Engine = Literal["auto", "graph", "replay", "hook"]
+ENGINES = ("auto", "graph", "replay", "hook")
 
 # Rows of a pass when a few examples, at most _FEW, are run for many units at once.
 _ROWS = 64
@@ -29,17 +29,19 @@ class OneAtATime:
     ----------
     replay : Replay
     how : Intervention
-    engine : {"auto", "graph", "replay"}
+    engine : {"auto", "graph", "replay", "hook"}
         ``"auto"`` uses the graph where it fits.
     """
 
     def __init__(self, replay: Replay, how: Intervention, engine: Engine = "auto") -> None:
         if engine not in ENGINES:
-            raise ValueError(f"engine is {engine!r}; use 'auto', 'graph' or 'replay'.")
+            raise ValueError(f"engine is {engine!r}; use 'auto', 'graph', 'replay' or 'hook'.")
         self.replay, self.how = replay, how
         self._graphs = Graphs(replay, how)
-        if engine == "replay":
-            self.refused[""] = "replay was chosen"
+        if engine in ("replay", "hook"):
+            self.refused[""] = f"{engine} was chosen"
+        if engine == "hook":
+            replay.run_whole("hook was chosen")
 
     @property
     def refused(self) -> dict[str, str]:
@@ -48,11 +50,19 @@ class OneAtATime:
 
     @property
     def engine(self) -> str:
-        """The engines used so far: ``"graph"``, ``"replay"`` or ``"graph + replay"``."""
+        """The engines used so far, such as ``"graph"`` or ``"graph + replay"``."""
+        without = "hook" if self.replay.why else "replay"
         by_graph = self._graphs.checked - self.refused.keys()
         if by_graph:
-            return "graph + replay" if self.refused else "graph"
-        return "replay"
+            return f"graph + {without}" if self.refused else "graph"
+        return without
+
+    @property
+    def why(self) -> str:
+        """Why another engine than the fastest answers, layer by layer; empty if none does."""
+        reasons = [self.replay.why] if self.replay.why else []
+        reasons += [f"{name or 'all layers'}: {why}" for name, why in self.refused.items()]
+        return "; ".join(reason for reason in reasons if "was chosen" not in reason)
 
     def forget(self) -> None:
         """Drop the graphs, which hold the chunks' records."""
@@ -75,8 +85,11 @@ class OneAtATime:
         """Outputs of one chunk for units of one layer, which share a plan."""
         graph = self._graphs.get(step, UnitSet(units[:1]))
         if graph is None:
+            self.replay.confirm(step, [units[0].layer], self.how)
             return [self.replay.chunk_outputs(step, UnitSet([u]), self.how) for u in units]
         edits = [self._graphs.edits(step, unit) for unit in units]
+        if not edits[0]:  # no example of the chunk reaches the layer
+            return [self._clean(step) for _ in units]
         plan = graph.plan(edits[0])
         # Only if each row is computed alone may some rows be left out, or units share a pass.
         if not (plan.by_row and plan.reaches_output and len(edits[0]) == 1):

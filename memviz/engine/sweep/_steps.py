@@ -56,7 +56,7 @@ def sweep_steps(
             for step in range(replay.steps):
                 with at_once.timed(len(few)):
                     _put(replay, effects, fast, step, few)
-                effects.engine = fast.engine
+                effects.engine, effects.why = fast.engine, fast.why
                 effects.done[few] = step == replay.steps - 1
                 yield start + len(few) * (step + 1) / replay.steps
             start += len(few)
@@ -72,7 +72,7 @@ def sweep_steps(
                 effects.done[few] = step == replay.steps - 1
                 yield (step * len(rows) + start) / replay.steps
             fast.forget()  # or two chunks' records would be in memory
-    effects.engine = fast.engine
+    effects.engine, effects.why = fast.engine, fast.why
 
 
 def _put(replay: Replay, effects: Effects, fast: OneAtATime, step: int, rows: list[int]) -> None:

@@ -63,7 +63,8 @@ def write(path: Path, effects: EffectTable, of_study: Mapping[str, str]) -> None
             f"there is no folder {str(path.parent)!r} to write {path.name!r} in; make it first."
         )
     tensors = {name: getattr(effects, name) for name in (*_TABLES, "examples")}
-    facts = {"format": _FORMAT, "engine": effects.engine, **of_study, **sweep_facts(effects)}
+    facts = {"format": _FORMAT, "engine": effects.engine, "why": effects.why}
+    facts |= {**of_study, **sweep_facts(effects)}
     tensor_files.write(path, tensors, {**facts, "sha256": tensor_files.digest(tensors, facts)})
 
 
@@ -90,7 +91,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     fields = {name: tensors[name] for name in (*_TABLES, "examples")}
     # Files written earlier call the engine a path.
     engine = facts.get("engine", facts.get("path"))
-    return {"units": units, "how": facts["how"], "engine": engine, **fields}, facts
+    why = facts.get("why", "")
+    return {"units": units, "how": facts["how"], "engine": engine, "why": why, **fields}, facts
 
 
 def check(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:

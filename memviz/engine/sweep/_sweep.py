@@ -195,7 +195,7 @@ def sweep(
         A safetensors file for finished units, from which the same call resumes.
     memory : int, optional
         Bytes of recorded passes to keep.
-    engine : {"auto", "graph", "replay"}
+    engine : {"auto", "graph", "replay", "hook"}
         Replay is bitwise identical to a hook. The graph is faster and equal to float rounding; it
         is checked against replay, and abandoned where they disagree.
     progress : bool

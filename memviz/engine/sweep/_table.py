@@ -27,6 +27,8 @@ class EffectTable:
         The intervention.
     engine : str
         ``"graph"``, ``"replay"`` or ``"hook"`` (all exact), or ``"estimate"``.
+    why : str
+        Why a slower engine answers, and for which layers; empty where the fastest one does.
     margin, loss : float32 ``[n]``
         With nothing ablated.
     margin_change, loss_change : float32 ``[U, n]``
@@ -48,6 +50,7 @@ class EffectTable:
     loss_change: Tensor
     correct: Tensor
     done: Tensor
+    why: str = ""
 
     @classmethod
     def empty(

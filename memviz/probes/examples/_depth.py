@@ -178,7 +178,12 @@ def _values(replay: Replay, name: str | None, features: int) -> Tensor:
                 )
             value, site = inputs, Site(0, "output", 1)
         else:
-            site = replay.located[name].unit_sites[-1]
+            located = replay.place(step, name)
+            if located is None:
+                raise ValueError(
+                    f"some examples do not reach layer {name!r}; leave it out of layers."
+                )
+            site = located.unit_sites[-1]
             value = replay.capture(step, site)
         if len(value) != len(positions):
             raise ValueError(

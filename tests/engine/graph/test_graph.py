@@ -202,7 +202,7 @@ def test_the_engine_is_chosen_by_name(convs: mv.Study) -> None:
     two = mv.sweep(convs, "e:0-3", engine="graph", progress=False)
     assert (one.engine, two.engine) == ("replay", "graph")
     assert torch.allclose(one.margin_change, two.margin_change, atol=1e-5)
-    with pytest.raises(ValueError, match="engine is 'fx'; use 'auto', 'graph' or 'replay'"):
+    with pytest.raises(ValueError, match="engine is 'fx'; use 'auto', 'graph', 'replay' or 'hook'"):
         mv.sweep(convs, engine="fx", progress=False)  # type: ignore[arg-type]
 
 

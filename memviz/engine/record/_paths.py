@@ -1,0 +1,169 @@
+"""The ways that a study's examples take through the forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from memviz.study import Study
+from memviz.tasks.task import Inputs
+
+from ._layers import Located, locate
+from ._replay import DivergedError
+from ._trace import Trace, Traced, memory, tensors_in, trace, undisturbed, version
+
+R = TypeVar("R")
+
+_HEAVY = 2**16  # bytes: shapes are enough of a tensor this large
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """One way through the forward pass: its calls, and where the units are.
+
+    ``inputs_change`` if the pass changes its inputs through a view: such a change escapes the
+    record, so each pass gets its own copy.
+    """
+
+    trace: Trace
+    located: dict[str, Located]
+    inputs_change: bool
+
+
+class Paths:
+    """The paths met so far; a batch that takes none of them teaches a new one.
+
+    Text models skip the attention mask where no example of a batch is padded, and mixtures of
+    experts call only the experts that are needed: one study may take several paths.
+
+    Attributes
+    ----------
+    known : list of Path
+        The first is that of the study's first examples.
+    located : dict of str to Located
+        Every layer with units, by name, as the first path that reaches it has it.
+
+    Examples
+    --------
+    >>> study = Study(nn.Linear(4, 3).eval(), torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    >>> paths = Paths(study)
+    >>> list(paths.learn(study.batch(torch.arange(2))).located)
+    ['']
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.known: list[Path] = []
+
+    @property
+    def located(self) -> dict[str, Located]:
+        """Every layer with units, in the order in which the paths reach them."""
+        places: dict[str, Located] = {}
+        for path in self.known:
+            places = (
+                {**path.located, **places} if not places else {**places, **path.located, **places}
+            )
+        return places
+
+    def learn(self, inputs: Inputs) -> Path:
+        """Trace a batch, and keep its path.
+
+        Raises
+        ------
+        ValueError
+            If the model changes a tensor in a way that torch does not see.
+        """
+        given = copied(inputs)
+        traced = trace(self.study.model, self.study.call(given))
+        if traced.unseen:
+            raise ValueError(
+                f"the model changes the result of {traced.unseen!r} in place where torch can't see "
+                "it, as through a NumPy array that shares its memory; change a copy instead."
+            )
+        families = {
+            memory(tensor) for index in traced.volatile for tensor in traced.calls[index].inputs
+        }
+        entered = tensors_in(given)
+        changed = any(version(tensor) or memory(tensor) in families for tensor in entered)
+        located = locate(self.study.model, traced)
+        if self.known:
+            traced = _lightened(traced, self.study.model)
+        path = Path(traced, located, changed and bool(traced.volatile))
+        self.known.append(path)
+        return path
+
+    def follow(self, inputs: Inputs, run: Callable[[Path], R]) -> tuple[Path, R]:
+        """Run a batch along the path that it takes.
+
+        Parameters
+        ----------
+        inputs : Tensor or dict of Tensors
+        run : callable
+            Raises DivergedError where the path is another one.
+
+        Raises
+        ------
+        RuntimeError
+            If the same batch takes another path each time.
+        """
+        for path in list(self.known):
+            try:
+                return path, run(path)
+            except DivergedError:
+                continue
+        path = self.learn(inputs)
+        try:
+            return path, run(path)
+        except DivergedError as error:
+            raise RuntimeError(
+                "the model's forward pass makes other calls each time, for the same examples; "
+                "memviz needs calls that repeat: wrap the model so that they do."
+            ) from error
+
+    def prepare(self, path: Path, inputs: Inputs) -> Callable[[], Any]:
+        """The call of a batch along a path."""
+        return self.study.call(copied(inputs) if path.inputs_change else inputs)
+
+    def calm(self, path: Path) -> Any:
+        """Without gradients; random state and buffers are put back if the path touches them."""
+        return undisturbed(random=path.trace.random, counting=path.trace.counting)
+
+
+def copied(inputs: Inputs) -> Inputs:
+    """Inputs that the model may change in place.
+
+    Examples
+    --------
+    >>> inputs = torch.zeros(2)
+    >>> copied(inputs) is inputs
+    False
+    """
+    if isinstance(inputs, Tensor):
+        return inputs.clone()
+    return {key: value.clone() for key, value in inputs.items()}
+
+
+def _lightened(traced: Trace, model: nn.Module) -> Trace:
+    """The trace of a whole batch, with shapes in place of its large tensors."""
+    kept = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+
+    def light(value: Any) -> Any:
+        if isinstance(value, Tensor) and id(value) not in kept and value.nbytes > _HEAVY:
+            return torch.empty_like(value, device="meta")
+        if isinstance(value, tuple | list):
+            return [light(item) for item in value]
+        return value
+
+    def lighter(call: Traced) -> Traced:
+        output = call.output
+        return replace(
+            call,
+            inputs=light(call.inputs),
+            output=light(output) if isinstance(output, Tensor) else light(tensors_in(output)),
+        )
+
+    return replace(traced, calls=[lighter(call) for call in traced.calls])

@@ -1,0 +1,67 @@
+"""When two answers are the same: up to float rounding, by the precision they were computed in."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+# Of the largest output, in units of the precision: sums in another order round differently.
+_ROUNDING = 1000
+_ROUNDING_16_BIT = 16
+
+
+def slack(model: nn.Module, outputs: Tensor) -> float:
+    """How far two answers may lie apart, as a share of the largest output.
+
+    Examples
+    --------
+    >>> slack(nn.Linear(2, 2), torch.zeros(1, 2)) < 2e-4
+    True
+    """
+    dtypes = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    if outputs.is_floating_point():
+        dtypes.add(outputs.dtype)
+    coarsest = max(
+        (torch.finfo(dtype) for dtype in dtypes), key=lambda info: info.eps, default=None
+    )
+    if coarsest is None:
+        return 0.0
+    return coarsest.eps * (_ROUNDING_16_BIT if coarsest.bits <= 16 else _ROUNDING)
+
+
+def largest_error(given: Tensor, plain: Tensor) -> float:
+    """The largest difference of two answers; infinite where only one of them is a number.
+
+    Examples
+    --------
+    >>> largest_error(torch.tensor([1.0, torch.nan]), torch.tensor([1.5, torch.nan]))
+    0.5
+    """
+    if given.shape != plain.shape:
+        return float("inf")
+    if not given.numel():
+        return 0.0
+    given, plain = given.double(), plain.double()
+    same = (given == plain) | (given.isnan() & plain.isnan())
+    error = torch.where(same, 0.0, (given - plain).abs())
+    return float(error.nan_to_num(float("inf"), float("inf")).max())
+
+
+def agree(given: Tensor, plain: Tensor, share: float, scale: float = 0.0) -> bool:
+    """Whether two answers differ by this share of the largest output at most.
+
+    Parameters
+    ----------
+    given, plain : Tensor
+    share : float
+        From ``slack``.
+    scale : float
+        The largest output known besides these.
+    """
+    return largest_error(given, plain) <= share * max(scale, size(plain))
+
+
+def size(outputs: Tensor) -> float:
+    """The largest finite output, without its sign."""
+    finite = outputs[outputs.isfinite()]
+    return float(finite.abs().max()) if finite.numel() else 0.0

@@ -1,0 +1,100 @@
+"""What the plain model answers on a few examples, with units ablated by hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from memviz.study import Study
+from memviz.units import UnitSet
+
+from .._interventions import Intervention
+from .._paths import Path, Paths, copied
+from .._replay import Edit, run_edited
+from ._calls import Inert
+from ._hooks import Hooks, hooks_for
+
+EditsFor = Callable[[Path, Tensor, UnitSet, Intervention], list[Edit]]
+
+
+class Reference:
+    """The independent answer for a few examples, that every engine must give.
+
+    Where a layer's activation leaves or enters a module, a plain hook changes it there; where it
+    does not, as inside ``F.relu(self.conv(x))``, the whole forward pass runs with the change and
+    without any record.
+
+    Parameters
+    ----------
+    study : Study
+    paths : Paths
+    examples : int64 ``[k]``
+        Indices into the study.
+    edits : callable
+        The changes that ablate units in these examples, on their path.
+    """
+
+    def __init__(self, study: Study, paths: Paths, examples: Tensor, edits: EditsFor) -> None:
+        self.study, self.examples = study, examples
+        self._paths, self._edits = paths, edits
+        self._activity: dict[str, Tensor] = {}
+        self._path, _ = paths.follow(self._inputs(), self._measure)
+
+    def units(self, layers: Sequence[str]) -> list[UnitSet]:
+        """The busiest unit of each layer that is reached, the quietest, and the first.
+
+        They do not depend on which units were asked for.
+        """
+        known = [name for name in layers if name in self._activity]
+        chosen = [
+            UnitSet({name: [int(pick(self._activity[name]))] for name in known})
+            for pick in (torch.argmax, torch.argmin, lambda _: 0)
+        ]
+        return list(dict.fromkeys(units for units in chosen if units))
+
+    def outputs(self, units: UnitSet, how: Intervention) -> Tensor:
+        """Outputs of the examples with the units ablated, ``[k, ...]``."""
+        path = self._path
+        edits = self._edits(path, self.examples, units, how)
+        hooks = hooks_for(path.trace, edits)
+        with self._paths.calm(path):
+            if hooks is None:
+                raw = run_edited(path.trace, edits, self._paths.prepare(path, self._inputs()))
+                return self.study.task.outputs(raw)
+            try:
+                return self._hooked(hooks)
+            except (NotImplementedError, RuntimeError):
+                # Torch's fused attention passes nested tensors to a hook; watched, it does not.
+                with Inert():
+                    return self._hooked(hooks)
+
+    def _hooked(self, hooks: Hooks) -> Tensor:
+        with hooks.attached():
+            return self.study.task.outputs(self.study.call(copied(self._inputs()))())
+
+    def _inputs(self) -> Tensor | dict[str, Tensor]:
+        inputs = self.study.batch(self.examples)
+        return inputs if isinstance(inputs, Tensor) else dict(inputs)
+
+    def _measure(self, path: Path) -> None:
+        """The mean absolute activation of every unit, ``[units]`` by layer."""
+        activity: dict[str, Tensor] = {}
+
+        def reading(name: str) -> Edit:
+            located = path.located[name]
+            site = located.unit_sites[0]
+
+            def keep(value: Tensor) -> Tensor:
+                size = value.detach().abs().double().nan_to_num().movedim(site.axis, -1)
+                features = size.reshape(-1, size.shape[-1]).mean(0)
+                activity[name] = features.view(located.layer.units, -1).mean(1)
+                return value
+
+            return Edit(site, keep)
+
+        edits = [reading(name) for name in path.located]
+        with self._paths.calm(path):
+            run_edited(path.trace, edits, self._paths.prepare(path, self._inputs()))
+        self._activity = activity
