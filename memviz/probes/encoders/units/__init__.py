@@ -1,7 +1,8 @@
 """Which units memorize an image or a class: UnitMem, ClassMem and their nulls."""
 
+from memviz.training.random_network import random_network as random_network
+
 from ._class_mem import class_mem as class_mem
 from ._class_mem import class_selectivity as class_selectivity
-from ._null import random_network as random_network
 from ._peaks import Peaks as Peaks
 from ._unit_mem import unit_mem as unit_mem

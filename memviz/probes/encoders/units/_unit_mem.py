@@ -13,10 +13,10 @@ from torch import Tensor
 from memviz.engine.activations import UnitActivations
 from memviz.scores import Null
 from memviz.study import Study
+from memviz.training.random_network import random_network
 from memviz.units import Layer, Unit
 
 from .._scores import SOURCE, UnitScores, training_examples
-from ._null import random_network
 from ._peaks import Peaks, peaks, signed
 
 _DRAWS = 200  # quantiles that represent a layer's units in the random networks
