@@ -34,7 +34,7 @@ class UnitValues:
     ----------
     layers : tuple of Layer
     units : tuple of Unit
-    values : float32 ``[examples, units]``
+    values : float32 or float64 ``[examples, units]``
     where : {"after", "before"}
     """
 
@@ -105,7 +105,9 @@ def unit_values(
     values = torch.empty(len(stream.examples), len(stream.units))
 
     def read() -> None:
+        nonlocal values
         for positions, part in stream.chunks(progress=progress):
+            values = values.to(part.dtype)  # float64 activations stay float64
             values[positions] = part
 
     stream.guard(read)

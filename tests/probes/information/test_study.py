@@ -79,8 +79,9 @@ def test_a_cue_in_every_unit_leaves_ln_2(heuristic, diverse, edges):
 def test_a_cue_in_every_unit_is_shared_by_every_pair(heuristic, diverse, estimator, room):
     planted = pair_information(heuristic, estimator=estimator, null_draws=1, progress=False)
     assert planted.mean == pytest.approx(math.log(2), abs=room)
-    apart = pair_information(diverse, estimator=estimator, null_draws=1, progress=False)
-    assert apart.mean == pytest.approx(apart.null_mean, abs=0.01)
+    apart = pair_information(diverse, estimator=estimator, null_draws=5, progress=False)
+    # The mean of 28 independent pairs has a standard deviation of .004 by KSG.
+    assert apart.mean == pytest.approx(apart.null_mean, abs=0.01 if estimator == "binned" else 0.02)
     assert planted.null_mean < 0.05 < planted.mean
     if estimator == "ksg":
         assert apart.mean == pytest.approx(0, abs=0.02)
