@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from memviz.study import Study, check_examples
+from memviz.tasks.task import Inputs
 from memviz.training.batch_norm import recalibrate_batch_norm
 
 _CALIBRATION = 1024  # most examples that batch-norm statistics are measured on
@@ -139,9 +140,12 @@ class _OnExamples(nn.Module):
 
     def __init__(self, study: Study) -> None:
         super().__init__()
-        self.model = study.model
+
+        def batch(examples: Tensor) -> Inputs:
+            return study.batch(examples)
+
         # A function, since a copy of this module must not copy the study.
-        self._batch = lambda examples: study.batch(examples)
+        self.model, self._batch = study.model, batch
 
     def forward(self, examples: Tensor) -> object:
         inputs = self._batch(examples)
