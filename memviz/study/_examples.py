@@ -43,6 +43,19 @@ def check_examples(study: Study, examples: Tensor | Sequence[int] | None) -> Ten
     return indices.long().cpu()
 
 
+def has_classes(study: Study) -> bool:
+    """Whether the labels are classes: one whole number per example.
+
+    Examples
+    --------
+    >>> model = torch.nn.Linear(4, 3).eval()
+    >>> study = Study(model, torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    >>> has_classes(study)
+    True
+    """
+    return study.labels.dim() == 1 and not study.labels.is_floating_point()
+
+
 def check_classes(study: Study, what: str) -> None:
     """Refuse a study whose labels are not classes, one whole number per example.
 
@@ -67,7 +80,7 @@ def check_classes(study: Study, what: str) -> None:
     Traceback (most recent call last):
     ValueError: attributions need one class per example, and the labels of Regression are not ...
     """
-    if study.labels.dim() != 1 or study.labels.is_floating_point():
+    if not has_classes(study):
         raise ValueError(
             f"{what} need one class per example, and the labels of {type(study.task).__name__} are "
             "not classes; give a study with task=mv.Classification() or task=mv.tasks.Binary()."
