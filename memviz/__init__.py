@@ -33,8 +33,11 @@ from memviz.scores import Null as Null
 from memviz.scores import Scores as Scores
 from memviz.session import Session as Session
 from memviz.study import Study as Study
-from memviz.tasks.classification import Classification as Classification
-from memviz.tasks.task import Task as Task
+from memviz.tasks import Binary as Binary
+from memviz.tasks import Classification as Classification
+from memviz.tasks import MultiLabel as MultiLabel
+from memviz.tasks import Regression as Regression
+from memviz.tasks import Task as Task
 from memviz.units import Layer as Layer
 from memviz.units import Unit as Unit
 from memviz.units import UnitSet as UnitSet

@@ -57,6 +57,23 @@ def resampled(rows: Tensor, draws: int, seed: int, *, progress: bool = True) -> 
     return torch.stack(means).numpy()
 
 
+def generator_of(seed: int, *numbers: int) -> torch.Generator:
+    """A generator of its own for each seed and numbers, for example a seed and an example.
+
+    What is drawn for an example then depends on no other one.
+
+    Examples
+    --------
+    >>> int(torch.randint(1000, (1,), generator=generator_of(0, 7)))
+    731
+    >>> int(torch.randint(1000, (1,), generator=generator_of(0, 7)))
+    731
+    """
+    entropy = np.random.SeedSequence([number % 2**64 for number in (seed, *numbers)])
+    # Seeds of torch are signed.
+    return torch.Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
+
+
 def spearman(one: np.ndarray, other: np.ndarray, least: int = 3) -> float:
     """Spearman rank correlation over rows known in both, ``[rows]``; ties share their mean rank.
 

@@ -111,9 +111,7 @@ class Returns(nn.Module):
 
 NO_LOGITS = {
     "whole numbers": (lambda out: out.argmax(1), r"torch.int64 of shape \(\d,\)"),
-    "one number each": (lambda out: out.sum(1), r"torch.float32 of shape \(\d,\)"),
     "maps": (lambda out: out[:, :, None], r"torch.float32 of shape \(\d, 3, 1\)"),
-    "one logit": (lambda out: out[:, :1], r"torch.float32 of shape \(\d, 1\)"),
     "an object": (lambda out: object(), "object"),
     "nothing": (lambda out: None, "NoneType"),
     "an empty tuple": (lambda out: (), "tuple"),

@@ -8,9 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._judged import at_least_single
+
 
 class ImageText:
     """Features of images and captions; the margin of a pair is the cosine of its features.
+
+    The cosine is computed in single precision at least; a pair is right if it is above 0.
 
     Called as ``model(image=..., text=...)``, a model returns the features of both towers; called
     with one of them, those of one tower. All labels are 1: each caption belongs to its image.
@@ -55,5 +59,5 @@ class ImageText:
         return 1 - self._cosine(outputs)
 
     def _cosine(self, outputs: Tensor) -> Tensor:
-        image, text = outputs.chunk(2, 1)
+        image, text = at_least_single(outputs).chunk(2, 1)
         return torch.cosine_similarity(image, text, 1)

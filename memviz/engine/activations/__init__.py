@@ -1,11 +1,19 @@
 """Activations of units, streamed over examples."""
 
+from ._checks import check_repeats as check_repeats
+from ._checks import differing as differing
+from ._copies import Augment as Augment
+from ._copies import check_same_copies as check_same_copies
+from ._copies import generators_kept as generators_kept
+from ._copies import seed_generators as seed_generators
 from ._histograms import binned_mutual_information as binned_mutual_information
 from ._histograms import histogram_tiles as histogram_tiles
 from ._histograms import joint_histograms as joint_histograms
 from ._statistics import ActivationStatistics as ActivationStatistics
 from ._statistics import activation_statistics as activation_statistics
 from ._stream import UnitActivations as UnitActivations
+from ._strongest import Strongest as Strongest
+from ._strongest import tie_order as tie_order
 from ._top_examples import TopExamples as TopExamples
 from ._top_examples import top_example_steps as top_example_steps
 from ._top_examples import top_examples as top_examples

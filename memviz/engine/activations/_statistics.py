@@ -12,14 +12,17 @@ from memviz.engine.record import default_memory, split
 from memviz.study import Study
 from memviz.units import Layer, Unit
 
-from ._stream import Augment, UnitActivations
+from ._copies import Augment
+from ._stream import UnitActivations
+from ._strongest import Strongest
 
 
 @dataclass(frozen=True, eq=False)
 class ActivationStatistics:
     """Statistics of each unit's activation over the examples.
 
-    An activation is the mean over an example's copies and the layer's positions.
+    An activation is the mean over an example's copies and the layer's positions. Statistics are
+    float32, or float64 if a layer computes in it.
 
     Attributes
     ----------
@@ -30,13 +33,14 @@ class ActivationStatistics:
         Indices into the study.
     copies : int
         Copies of each example.
-    maximum, minimum, mean : float32 ``[U]``
+    maximum, minimum, mean : float ``[U]``
         Over the examples.
     example : int64 ``[U]``
-        The index, in the study, of the example that reaches the maximum.
-    others : float32 ``[U]``
+        The index, in the study, of the example that reaches the maximum; of tied ones the seed
+        draws one.
+    others : float ``[U]``
         Mean over all examples but that one; NaN if it is the only one.
-    median : float32 ``[U]``, optional
+    median : float ``[U]``, optional
         Median over all examples but that one.
     """
 
@@ -85,14 +89,16 @@ def activation_statistics(
         replaces it: after the layer's norm and non-linearity.
     augment : callable, optional
         ``(inputs, generator) -> inputs`` on the copies ``[copies, ...]`` of one example. The draws
-        depend on ``seed`` and the example alone; the global generator is seeded and restored.
+        depend on ``seed`` and the example alone; the global generators of torch, NumPy and Python
+        are seeded and restored.
     copies : int
         Copies of each example; without ``augment`` there is one, unchanged.
     examples : int64 ``[n]``, optional
-        All by default.
+        All by default; their order does not matter.
     median : bool
         Also compute the median of the others.
     seed : int
+        Of the copies, and of the draw between tied examples.
     memory : int, optional
         Bytes for the median, 1 GiB by default.
     progress : bool
@@ -102,7 +108,8 @@ def activation_statistics(
     KeyError
         If a layer is unknown.
     ValueError
-        If a layer has no activation per example, or ``augment`` does not return every copy.
+        If a layer has no activation per example, an activation is NaN or infinite, the forward
+        pass is random, an example is named twice, or ``augment`` does not return every copy.
 
     Examples
     --------
@@ -119,8 +126,8 @@ def activation_statistics(
     if not median:
         return stream.guard(lambda: _fold(stream, None, progress))
     bytes_at_once = default_memory(torch.device("cpu")) if memory is None else memory
-    blocks = split(count, max(1, bytes_at_once // (4 * n)))
-    room = torch.empty(len(blocks[0]), n)
+    blocks = split(count, max(1, bytes_at_once // (stream.dtype.itemsize * n)))
+    room = torch.empty(len(blocks[0]), n, dtype=stream.dtype)
     medians = []
     for block in blocks:
         rows = room[: len(block)]
@@ -138,18 +145,16 @@ def _fold(
 ) -> ActivationStatistics:
     """One pass over the examples; ``keep`` is room for the values of some units, and the units."""
     count, n = len(stream.units), len(stream.examples)
-    largest = torch.full((count,), -torch.inf)
+    strongest = Strongest(count, stream.tie_order)
     least = torch.full((count,), torch.inf)
     total = torch.zeros(count, dtype=torch.float64)
-    where = torch.zeros(count, dtype=torch.int64)
     for positions, values in stream.chunks(progress=progress):
-        high, place = values.max(0)
-        where = torch.where(high > largest, positions[place], where)
-        largest = torch.maximum(largest, high)
+        strongest.add(values, stream.examples[positions])
         least = torch.minimum(least, values.amin(0))
         total += values.double().sum(0)  # in double, or the mean of the others would lose digits
         if keep is not None:
             keep[0][:, positions] = values[:, keep[1]].T
+    largest = strongest.values
     others = (total - largest.double()) / (n - 1) if n > 1 else torch.full((count,), torch.nan)
     return ActivationStatistics(
         stream.layers,
@@ -158,9 +163,9 @@ def _fold(
         stream.copies,
         largest,
         least,
-        (total / n).float(),
-        stream.examples[where],
-        others.float(),
+        (total / n).to(stream.dtype),
+        strongest.examples,
+        others.to(stream.dtype),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -30,18 +30,22 @@ from memviz.study import Study, check_examples, check_ready
 from memviz.tasks.task import Inputs
 from memviz.units import UnknownLayerError
 
-Augment = Callable[[Inputs, torch.Generator], Inputs]
+from ._checks import check_repeats, differing, each_once, two_unlike
+from ._copies import Augment, Copies
+from ._strongest import tie_order
+
 _ANOTHER_PATH = (
     "the model's forward pass takes different paths for different examples; memviz needs one path: "
     "split the study, or wrap the model so that it takes one."
 )
-_SLACK = 1e-3  # of a layer's largest activation: another batch size rounds differently
 
 
 class UnitActivations(Chunked):
     """The activation of every unit of some layers on each example, a chunk of examples at a time.
 
-    A unit's activation on an example is its mean over positions and over the example's copies.
+    A unit's activation on an example is its mean over positions and over the example's copies. It
+    does not depend on which other examples are read, nor on their order: a model for which it
+    would, or whose forward pass is random, is refused.
 
     Parameters
     ----------
@@ -53,7 +57,9 @@ class UnitActivations(Chunked):
     KeyError
         If a layer is unknown.
     ValueError
-        If a layer has no activation per example, or ``copies`` is below 1.
+        If a layer has no activation per example, an activation is complex, NaN or infinite, the
+        forward pass is random, an example is named twice, ``augment`` draws from an unseeded
+        generator, or ``copies`` is below 1.
     RuntimeError
         If the forward pass differs between examples.
 
@@ -63,6 +69,10 @@ class UnitActivations(Chunked):
     units : tuple of Unit
     examples : int64 ``[n]``
     copies : int
+    dtype : torch.dtype
+        Of the activations: float64 if a layer computes in it, else float32.
+    tie_order : int64 ``[study]``
+        The place of each example of the study where activations tie; drawn by the seed.
 
     Examples
     --------
@@ -84,17 +94,15 @@ class UnitActivations(Chunked):
         seed: int = 0,
     ) -> None:
         check_ready(study.model)
-        if copies < 1:
-            raise ValueError(f"copies is {copies}; give at least 1 copy per example.")
-        self.study, self.augment = study, augment
-        self._seeds = torch.randint(
-            2**31, (len(study),), generator=torch.Generator().manual_seed(seed)
-        )
-        self.copies = copies if augment is not None else 1
-        self.examples = check_examples(study, examples)
+        self._copies = Copies(study, augment, copies, seed)
+        self.study, self.copies = study, self._copies.number
+        self.tie_order = tie_order(len(study), seed)
+        self.examples = each_once(check_examples(study, examples))
         # Two passes, of one example and of two, show which axis grows with the examples.
-        both = self._inputs(torch.arange(2) % len(self.examples))
-        rows = [0, self.copies]  # the first copy of each
+        pair = two_unlike(study.inputs, self.examples)
+        both = self._copies.of(pair)
+        # The first copy of each; of a single example its first two copies, if there are two.
+        rows = [0, self.copies if pair[0] != pair[1] else min(1, self.copies - 1)]
         self._one = trace(study.model, study.call(_taken(both, rows[:1])))
         self._two = trace(study.model, study.call(_taken(both, rows)))
         self._located = self._chosen(layers)
@@ -106,11 +114,26 @@ class UnitActivations(Chunked):
         super().__init__(min(max(1, rows_at_once // self.copies), len(self.examples)))
 
     def chunks(self, *, progress: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
-        """Positions in ``examples``, int64 ``[b]``, with activations, float32 ``[b, units]``."""
+        """Positions in ``examples``, int64 ``[b]``, with activations ``[b, units]``.
+
+        Raises
+        ------
+        ValueError
+            If an activation is NaN or infinite.
+        """
         parts = split(len(self.examples), self.size)
         for positions in slow(parts, "activations", progress=progress):
-            values = self._values(self._inputs(positions))
-            yield positions, values.unflatten(0, (len(positions), self.copies)).mean(1)
+            rows = self._values(self._copies.of(self.examples[positions]))
+            values = rows.unflatten(0, (len(positions), self.copies)).mean(1)
+            bad = ~values.isfinite()
+            if bool(bad.any()):
+                row, unit = bad.nonzero()[0].tolist()
+                raise ValueError(
+                    f"unit {self.units[unit]} is NaN or infinite on example "
+                    f"{int(self.examples[positions[row]])}; leave that example out, or check the "
+                    "weights."
+                )
+            yield positions, values
 
     def _chosen(self, names: Sequence[str] | None) -> list[Located]:
         located = locate(self.study.model, self._two)
@@ -149,17 +172,21 @@ class UnitActivations(Chunked):
                         "example; leave it out."
                     )
                 layouts[site] = known
+        paired = self._repeated(two, layouts)
+        self.dtype = max((rows.dtype for rows in paired.values()), key=lambda dtype: dtype.itemsize)
         alone = self._pooled(first, layouts)
-        wrong = _differing(alone, self._pooled(_taken(two, [0, 1]), layouts))
+        wrong = differing(alone, _rows(paired, [0]))
         # Shapes can't tell [examples, places] from [places, examples]: try the other where wrong.
         layouts |= {site: replace(layouts[site], interleaved=True) for site in wrong}
-        wrong = _differing(alone, self._pooled(two, layouts)) if wrong else wrong
+        paired = self._pooled(two, layouts) if wrong else paired
+        turned = self._pooled(_taken(two, [1, 0]), layouts)
+        wrong = differing(alone, _rows(paired, [0])) | differing(_rows(paired, [1, 0]), turned)
         for located in self._located:
             if wrong & set(located.unit_sites):
                 raise ValueError(
                     f"an example's activations in layer {located.layer.name!r} depend on the other "
-                    "examples in its batch; leave the layer out, or use a model that treats each "
-                    "example independently."
+                    "examples in its batch, or on its place there; leave the layer out, or use a "
+                    "model that treats each example independently."
                 )
         return layouts
 
@@ -174,16 +201,38 @@ class UnitActivations(Chunked):
             1,
         )
 
-    def _pooled(self, inputs: Inputs, layouts: Mapping[Site, Layout]) -> dict[Site, Tensor]:
-        """The mean over positions at each site, float32 ``[rows, units]``."""
+    def _repeated(self, inputs: Inputs, layouts: Mapping[Site, Layout]) -> dict[Site, Tensor]:
+        """What the sites hold, if a second call gives the same there and at the model's output."""
         pooled: dict[Site, Tensor] = {}
+
+        def read() -> dict[Site | int, Tensor]:
+            pooled.clear()
+            given: dict[Site | int, Tensor] = {}
+            for number, output in enumerate(tensors_in(self._run(inputs, layouts, pooled))):
+                given[number] = output.cpu()
+            given.update(pooled)
+            return given
+
+        check_repeats(read, draws=self._one.random or self._two.random)
+        return pooled
+
+    def _pooled(self, inputs: Inputs, layouts: Mapping[Site, Layout]) -> dict[Site, Tensor]:
+        """The mean over positions at each site, ``[rows, units]``."""
+        pooled: dict[Site, Tensor] = {}
+        self._run(inputs, layouts, pooled)
+        return pooled
+
+    def _run(
+        self, inputs: Inputs, layouts: Mapping[Site, Layout], pooled: dict[Site, Tensor]
+    ) -> object:
+        """The model's output; the means over positions are put into ``pooled``."""
 
         def reading(site: Site) -> Edit:
             def keep(value: Tensor) -> Tensor:
                 rows = layouts[site].rows(value)
                 axis = site.axis % value.dim() + 1
                 others = [k for k in range(1, rows.dim()) if k != axis]
-                pooled[site] = rows.float().mean(others).cpu()
+                pooled[site] = _real(rows).mean(others).cpu()
                 return value
 
             return Edit(site, keep)
@@ -191,58 +240,26 @@ class UnitActivations(Chunked):
         call = self.study.call(inputs)
         with undisturbed(random=self._two.random, counting=self._two.counting):
             try:
-                run_edited(self._two, [reading(site) for site in layouts], call)
+                return run_edited(self._two, [reading(site) for site in layouts], call)
             except DivergedError as error:
                 raise RuntimeError(_ANOTHER_PATH) from error
-        return pooled
-
-    def _inputs(self, positions: Tensor) -> Inputs:
-        """All copies of some examples, example by example, on the model's device."""
-        examples = self.examples[positions]
-        if self.augment is None:
-            return self.study.batch(examples)
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            parts = [self._augmented(example, self.augment) for example in examples.tolist()]
-        device = self.study.device
-        if isinstance(self.study.inputs, Mapping):
-            return {key: torch.cat([part[key] for part in parts]).to(device) for key in parts[0]}
-        return torch.cat([part[""] for part in parts]).to(device)
-
-    def _augmented(self, example: int, augment: Augment) -> Mapping[str, Tensor]:
-        """The augmented copies of one example, by name; a single input's name is empty."""
-        copies = _repeated(self.study.inputs, example, self.copies)
-        seed = int(self._seeds[example])
-        torch.default_generator.manual_seed(seed)  # torchvision's transforms draw from it
-        augmented = augment(copies, torch.Generator().manual_seed(seed))
-        named = augmented if isinstance(augmented, Mapping) else {"": augmented}
-        for value in named.values():
-            if not isinstance(value, Tensor) or len(value) != self.copies:
-                got = f"{len(value)} rows" if isinstance(value, Tensor) else type(value).__name__
-                raise ValueError(
-                    f"augment returned {got} for {self.copies} copies; it must return every copy."
-                )
-        return named
 
 
 def _shape(site: Site, seen: Trace) -> torch.Size:
     return tensors_in(seen.calls[site.call].output)[0].shape
 
 
-def _differing(alone: Mapping[Site, Tensor], batch: Mapping[Site, Tensor]) -> set[Site]:
-    return {
-        site
-        for site, value in alone.items()
-        if bool(((value[0] - batch[site][0]).abs() > _SLACK * value.abs().max()).any())
-    }
+def _real(values: Tensor) -> Tensor:
+    """Floats that means can be taken of: float64 stays, all others become float32."""
+    if values.is_complex():
+        raise ValueError(
+            "a layer's activations are complex numbers, which have no largest; name other layers."
+        )
+    return values if values.dtype == torch.float64 else values.float()
 
 
-def _repeated(inputs: Inputs, example: int, copies: int) -> Inputs:
-    if isinstance(inputs, Mapping):
-        return {
-            key: value[example].expand(copies, *value.shape[1:]).clone()
-            for key, value in inputs.items()
-        }
-    return inputs[example].expand(copies, *inputs.shape[1:]).clone()
+def _rows(sites: Mapping[Site, Tensor], rows: list[int]) -> dict[Site, Tensor]:
+    return {site: values[rows] for site, values in sites.items()}
 
 
 def _taken(inputs: Inputs, rows: list[int]) -> Inputs:

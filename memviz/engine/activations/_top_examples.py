@@ -22,10 +22,11 @@ class TopExamples:
     ----------
     units : tuple of Unit, ``U`` of them
     examples : int64 ``[U, k]``
-        Indices into the study, strongest first; ties in the order of the study.
-    values : float32 ``[U, k]``
+        Indices into the study, strongest first; ties in an order that a seed draws, since the
+        study's own would favour the group that stands first.
+    values : float ``[U, k]``
         The unit's activation on them, the mean over positions.
-    lowest : float32 ``[U]``
+    lowest : float ``[U]``
         Its smallest activation on any example; examples at it do not activate the unit.
     """
 
@@ -67,7 +68,8 @@ def top_examples(
     Raises
     ------
     ValueError
-        If k is not positive, or a layer has no activation per example.
+        If k is not positive, a layer has no activation per example, an activation is NaN or
+        infinite, or the forward pass is random.
     KeyError
         If a layer is unknown.
 
@@ -99,24 +101,24 @@ def top_example_steps(
     Raises
     ------
     ValueError
-        If k is not positive.
+        If k is not positive, or an activation is NaN or infinite.
     """
     if k < 1:
         raise ValueError(f"k is {k}; ask for at least one example per unit.")
     count, n = len(stream.units), len(stream.examples)
     values = torch.empty(count, 0)
-    places = torch.empty(count, 0, dtype=torch.int64)
+    examples = torch.empty(count, 0, dtype=torch.int64)
     lowest = torch.full((count,), torch.inf)
     done = 0
     for positions, activations in stream.chunks(progress=progress):
         lowest = torch.minimum(lowest, activations.amin(0))
         values = torch.cat([values, activations.T], 1)
-        places = torch.cat([places, positions.expand(count, -1)], 1)
-        # Stable: of tied examples the earliest is kept, whatever the size of the chunks.
-        values, order = values.sort(dim=1, descending=True, stable=True)
-        values, order = values[:, :k], order[:, :k]
-        places = places.gather(1, order)
+        examples = torch.cat([examples, stream.examples[positions].expand(count, -1)], 1)
+        # By the draw first, and stable: which of tied examples are kept is the same for all chunks.
+        drawn = stream.tie_order[examples].argsort(1)
+        values, order = values.gather(1, drawn).sort(dim=1, descending=True, stable=True)
+        values, examples = values[:, :k], examples.gather(1, drawn).gather(1, order[:, :k])
         done += len(positions)
         if done < n:
             yield done, None
-    yield n, TopExamples(stream.units, stream.examples[places], values, lowest)
+    yield n, TopExamples(stream.units, examples, values, lowest)

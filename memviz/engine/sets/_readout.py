@@ -14,6 +14,7 @@ from memviz.engine.record import Intervention, Replay, intervention
 from memviz.progress import slow
 from memviz.statistics import NORMAL, wilson
 from memviz.study import Study
+from memviz.tasks import are_right
 from memviz.units import Layer, UnitSet, UnitsLike
 
 if TYPE_CHECKING:
@@ -82,7 +83,9 @@ class Readout:
         The intervention.
     groups : dict of name to GroupReading
     before, after : int64 ``[n]``
-        Predictions of all examples.
+        Predictions of all examples; like the labels, where these are not classes.
+    right_before, right_after : bool ``[n]``
+        Whether each example is right.
     margin_change : float32 ``[n]``
     random : dict of name to ``[draws, 2]``
         Accuracy and mean margin with the same number of random units per layer: the null.
@@ -94,6 +97,8 @@ class Readout:
     groups: dict[str, GroupReading]
     before: Tensor
     after: Tensor
+    right_before: Tensor
+    right_after: Tensor
     margin_change: Tensor
     random: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -197,28 +202,32 @@ def read(replay: Replay, units: UnitSet, outputs: Tensor, how: Intervention) -> 
     margins = [study.task.margin(o, labels).float().cpu() for o in (before, after)]
     predicted = [study.task.predictions(o).cpu() for o in (before, after)]
     right = [margin > 0 for margin in margins]
+    true = _now_true(study, replay.examples, after)
     groups = {}
     for name, mask in study.groups.items():
         members = mask[replay.examples]
         if not members.any():
             continue
-        now_true = 0
-        if study.true_labels is not None:
-            true = study.true_labels[replay.examples]
-            given = study.labels[replay.examples]
-            now_true = int(
-                (members & right[0] & ~right[1] & (predicted[1] == true) & (given != true)).sum()
-            )
         groups[name] = GroupReading(
             Reading.of(margins[0][members]),
             Reading.of(margins[1][members]),
             int((members & right[0] & ~right[1]).sum()),
             int((members & ~right[0] & right[1]).sum()),
-            now_true,
+            int((members & right[0] & ~right[1] & true).sum()),
         )
     of = sum(layer.units for layer in replay.layers if not layer.is_output)
     change = margins[1] - margins[0]
-    return Readout(units, of, str(how), groups, predicted[0], predicted[1], change)
+    said, is_right = (predicted[0], predicted[1]), (right[0], right[1])
+    return Readout(units, of, str(how), groups, *said, *is_right, change)
+
+
+def _now_true(study: Study, examples: Tensor, outputs: Tensor) -> Tensor:
+    """Which examples with a wrong label get their true label, bool ``[n]``."""
+    if study.true_labels is None:
+        return torch.zeros(len(examples), dtype=torch.bool)
+    true, given = study.true_labels[examples], study.labels[examples]
+    mislabelled = (true != given).flatten(1).any(1) if true.dim() > 1 else true != given
+    return mislabelled & are_right(study.task, outputs, true)
 
 
 def others_left(layers: Sequence[Layer], units: UnitSet) -> bool:

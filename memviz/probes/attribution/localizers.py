@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,16 +17,15 @@ from memviz.units import Layer
 
 from ._attribute import attribute_layers
 from ._captum import (
-    Outputs,
     by_unit,
     captum_layers,
-    inputs_with_gradient,
-    output_shape,
+    explained,
     ready_for_captum,
     unit_axis,
 )
+from ._outputs import Outputs, output_shape, outputs_of, targets_of
+from ._result import Completeness
 
-_STEPS = 10  # of the methods that integrate
 _BATCH = 120
 
 
@@ -49,14 +47,16 @@ def layer_attribution(study: Study, method: str) -> Scores:
     8
     """
     memorized, clean = (
-        attribute_layers(study, examples, method, n_steps=_STEPS, null_draws=0)
-        for examples in sides(study)
+        attribute_layers(study, examples, method, null_draws=0) for examples in sides(study)
     )
     return replace(
         memorized,
         name=method.replace("_", " "),
         measure="logits of the given label, memorized − clean",
         values=memorized.values - clean.values,
+        completeness=Completeness.join([memorized.completeness, clean.completeness])
+        if memorized.completeness is not None and clean.completeness is not None
+        else None,
     )
 
 
@@ -75,10 +75,12 @@ def grad_cam(study: Study) -> Scores:
     if not any(_is_conv(layer) for layer in layers_of(study)):
         raise ValueError("GradCam is for convolutions, and this model has none.")
 
-    def attribute(outputs: nn.Module, module: nn.Module, layer: Layer, *given: Any) -> Tensor:
+    def attribute(
+        outputs: Outputs, module: nn.Module, layer: Layer, given: tuple[Tensor, ...], target: Tensor
+    ) -> Tensor:
+        output_shape(outputs, module, given)
         explainer = captum.attr.LayerGradCam(outputs, module)
-        attributions: Tensor = explainer.attribute(*given, attr_dim_summation=False)
-        return attributions
+        return explained(explainer, given, target=target, attr_dim_summation=False)
 
     return _by_layer(study, attribute, "GradCam", "Captum LayerGradCam", _is_conv)
 
@@ -90,13 +92,15 @@ def feature_ablation(study: Study) -> Scores:
     """
     import captum.attr
 
-    def attribute(outputs: nn.Module, module: nn.Module, layer: Layer, *given: Any) -> Tensor:
-        inputs, target = given
+    def attribute(
+        outputs: Outputs, module: nn.Module, layer: Layer, given: tuple[Tensor, ...], target: Tensor
+    ) -> Tensor:
         explainer = captum.attr.LayerFeatureAblation(outputs, module)
-        sizes = [1] * len(output_shape(study, module, inputs[:1]))
-        sizes[unit_axis(layer)] = layer.units
-        mask = torch.arange(layer.units, device=inputs.device).view(sizes)
-        attributions: Tensor = explainer.attribute(inputs, 0, target, layer_mask=mask)
+        sizes = [1] * len(output_shape(outputs, module, given))
+        sizes[unit_axis(layer, len(sizes))] = layer.units
+        mask = torch.arange(layer.units, device=target.device).view(sizes)
+        options = {"layer_baselines": 0, "target": target, "layer_mask": mask}
+        attributions = explained(explainer, given, **options)
         # All positions of a unit are zeroed together, and each is given the whole difference.
         return attributions * layer.units / attributions[0].numel()
 
@@ -115,15 +119,16 @@ def _by_layer(
     known: Callable[[Layer], bool] = lambda layer: True,
 ) -> Scores:
     layers, groups = captum_layers(study), sides(study)
-    values, outputs = [], Outputs(study)
+    values = []
     with ready_for_captum(study.model):
+        outputs = outputs_of(study, torch.cat(groups))
         for layer in layers:
             if not known(layer):
                 values.append(np.full(layer.units, np.nan))
                 continue
             module = study.model.get_submodule(layer.name)
             means = [
-                _mean(study, partial(attribute, outputs, module), layer, examples)
+                _mean(study, outputs, partial(attribute, outputs, module, layer), layer, examples)
                 for examples in groups
             ]
             values.append((means[0] - means[1]).numpy())
@@ -136,13 +141,20 @@ def _by_layer(
     )
 
 
-def _mean(study: Study, attribute: Callable[..., Tensor], layer: Layer, examples: Tensor) -> Tensor:
+def _mean(
+    study: Study,
+    outputs: Outputs,
+    attribute: Callable[[tuple[Tensor, ...], Tensor], Tensor],
+    layer: Layer,
+    examples: Tensor,
+) -> Tensor:
     """Attribution of each unit, summed over its positions, mean over the examples: ``[units]``."""
-    parts = []
+    total = torch.zeros(layer.units, dtype=torch.float64)
     for batch in examples.split(_BATCH):
-        goal = study.labels[batch].to(study.device)
-        parts.append(by_unit(attribute(layer, inputs_with_gradient(study, batch), goal), layer))
-    return torch.cat(parts).mean(0)
+        given = outputs.given(study.batch(batch))
+        goal = targets_of(outputs, given, study.labels[batch])
+        total += by_unit(attribute(given, goal), layer).sum(0)
+    return total / len(examples)
 
 
 LOCALIZERS: dict[str, Callable[[Study], Scores]] = {

@@ -21,9 +21,13 @@ from memviz.probes.encoders.layers import layer_mem as layer_mem
 from memviz.probes.encoders.layers import pooled as pooled
 from memviz.probes.encoders.layers import ssl_mem as ssl_mem
 from memviz.probes.encoders.units import class_mem as class_mem
+from memviz.probes.encoders.units import (
+    class_mem_from_activations as class_mem_from_activations,
+)
 from memviz.probes.encoders.units import class_selectivity as class_selectivity
 from memviz.probes.encoders.units import random_network as random_network
 from memviz.probes.encoders.units import unit_mem as unit_mem
+from memviz.probes.encoders.units import unit_mem_from_activations as unit_mem_from_activations
 
 from ._accuracy import ProbeAccuracy as ProbeAccuracy
 from ._modules import layer_modules as layer_modules

@@ -25,8 +25,8 @@ class UnitScores(Scores):
     Attributes
     ----------
     owners : int64 ``[rows]``
-        The study's index of the example (for ClassMem, the class) that activates the unit most; -1
-        for a dead unit.
+        The study's index of the example (for ClassMem, the class) that activates the unit most, of
+        several that tie one drawn by the seed; -1 for a dead unit.
     held_out : float ``[rows]``, optional
         The same measure on as many held-out images.
     """

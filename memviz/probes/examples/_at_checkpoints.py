@@ -55,7 +55,7 @@ def over_checkpoints(
     study : Study
         Its model is not changed: checkpoints are loaded into a copy.
     examples : int64 ``[n]``, optional
-        All by default.
+        Each once; all by default.
     epochs : collection of int, optional
         As for :func:`chosen_epochs`.
     measure : callable
@@ -66,6 +66,8 @@ def over_checkpoints(
     progress : bool
     """
     chosen = check_examples(study, examples)
+    if len(chosen.unique()) < len(chosen):
+        raise ValueError("examples names an example twice; give each once.")
     _check_labels(study, chosen)
     steps = chosen_epochs(study, epochs)
     model, rows = copy.deepcopy(study.model), []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
 
 from memviz.scores import Scores
+from memviz.statistics import generator_of
 from memviz.study import Study
 
 from ._at_checkpoints import About, Null, over_checkpoints
@@ -31,15 +33,15 @@ def loss_curvature(
 
     ``mean over v of |(grad loss(x + h v) - grad loss(x)) / h|^2``, gradients with respect to the
     input: an estimate of the trace of the squared Hessian. The directions v are Rademacher (each
-    entry -1 or 1) and not rescaled. The end of training alone says less, since the curvature of
-    fitted examples shrinks.
+    entry -1 or 1), not rescaled, and drawn from the seed and the example; all checkpoints share
+    them. The end of training alone says less, since the curvature of fitted examples shrinks.
 
     Parameters
     ----------
     study : Study
         Its inputs must be a single floating-point tensor.
     examples : int64 ``[n]``, optional
-        All by default.
+        Each once; all by default.
     epochs : collection of int, optional
         Checkpoints to average over: by default all after epoch 0, or the current model if the study
         has none.
@@ -70,19 +72,19 @@ def loss_curvature(
     >>> loss_curvature(study).values.shape
     (6,)
     """
-    if draws < 1 or not step > 0:
+    if draws < 1 or not 0 < step < math.inf:
         raise ValueError(
-            f"draws is {draws} and step {step}; draws must be at least 1 and step above 0."
+            f"draws is {draws} and step {step}; draws must be at least 1 and step a number above 0."
         )
 
     def measure(at: Study, epoch: int | None, chosen: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
         curvatures = []
         for rows in chosen.split(_BATCH):
             inputs, gradient = _inputs(at, rows), _input_gradients(at, rows)
             total = torch.zeros(len(rows), dtype=torch.float64, device=gradient.device)
+            generators = [generator_of(seed, example) for example in rows.tolist()]
             for _ in range(draws):
-                signs = torch.randint(2, inputs.shape, generator=generator) * 2 - 1
+                signs = _signs(inputs.shape[1:], generators)
                 change = _input_gradients(at, rows, inputs + step * signs.to(inputs)) - gradient
                 total += (change.double() / step).flatten(1).square().sum(1)
             curvatures.append(total / draws)
@@ -128,6 +130,12 @@ def loss_sensitivity(
     about = About("loss sensitivity", "nats for an input unit", source)
     null = Null(null_draws, seed)
     return over_checkpoints(study, examples, epochs, measure, about, null, progress=progress)
+
+
+def _signs(shape: torch.Size, generators: Sequence[torch.Generator]) -> Tensor:
+    """Directions of -1 and 1, one per example, ``[n, ...]``."""
+    drawn = [torch.randint(2, shape, generator=generator) for generator in generators]
+    return torch.stack(drawn) * 2 - 1
 
 
 def _inputs(study: Study, rows: Tensor) -> Tensor:

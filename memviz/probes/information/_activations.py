@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,7 +11,12 @@ from torch import Tensor, nn
 
 from memviz.engine.activations import UnitActivations
 from memviz.engine.record import Located
-from memviz.study import Study
+from memviz.study import Study, check_examples
+from memviz.training.random_network import (
+    random_network,
+    with_batch_norm_of,
+    without_initializer,
+)
 from memviz.units import Layer, Unit
 
 Where = Literal["after", "before"]
@@ -30,7 +34,7 @@ class UnitValues:
     ----------
     layers : tuple of Layer
     units : tuple of Unit
-    values : float32 ``[examples, units]``
+    values : float32 or float64 ``[examples, units]``
     where : {"after", "before"}
     """
 
@@ -101,7 +105,9 @@ def unit_values(
     values = torch.empty(len(stream.examples), len(stream.units))
 
     def read() -> None:
+        nonlocal values
         for positions, part in stream.chunks(progress=progress):
+            values = values.to(part.dtype)  # float64 activations stay float64
             values[positions] = part
 
     stream.guard(read)
@@ -115,14 +121,22 @@ def unit_values(
     return UnitValues(stream.layers, stream.units, values, where)
 
 
-def initialized(
-    study: Study, seed: int, initial: Callable[[int], nn.Module] | None = None
+def random_study(
+    study: Study,
+    examples: Tensor | None,
+    seed: int,
+    initial: Callable[[int], nn.Module] | None = None,
 ) -> Study:
     """The study with a randomly initialized network; its own model remains unchanged.
+
+    Batch norm is measured on the examples: at mean 0 and variance 1 the units of a random network
+    would hardly vary, which is no null.
 
     Parameters
     ----------
     study : Study
+    examples : int64 ``[n]`` or None
+        All of the study, if None.
     seed : int
     initial : callable, optional
         ``seed -> model`` in eval mode; by default a copy of the study's model in which every module
@@ -131,21 +145,18 @@ def initialized(
     Raises
     ------
     ValueError
-        If a module has parameters and no ``reset_parameters``, and ``initial`` is not given.
+        If a module has parameters and no ``reset_parameters``, and ``initial`` is not given; or
+        batch norm cannot be measured.
     """
+    members = check_examples(study, examples)
     if initial is not None:
-        return replace(study, model=initial(seed))
-    model = copy.deepcopy(study.model)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        for name, module in model.named_modules():
-            reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
-            if callable(reset):
-                reset()
-            elif next(module.parameters(recurse=False), None) is not None:
-                raise ValueError(
-                    f"module {name or 'model'!r} has no reset_parameters, so there is no random "
-                    "network to compare with; give initial=, a function from a seed to such a "
-                    "network, or null_draws=0."
-                )
+        model = with_batch_norm_of(initial(seed), study, members, seed)
+    elif names := without_initializer(study.model):
+        raise ValueError(
+            f"module {names[0]!r} has no reset_parameters, so there is no random "
+            "network to compare with; give initial=, a function from a seed to such a "
+            "network, or null_draws=0."
+        )
+    else:
+        model = random_network(study, members, seed)
     return replace(study, model=model)

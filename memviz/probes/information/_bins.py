@@ -8,13 +8,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ._ksg import check_values
+from ._values import Values, check_values, whole
 
 Edges = Literal["global", "layer", "unit"]
 
 
 def unit_entropy(
-    values: Tensor,
+    values: Values,
     bins: int = 100,
     edges: Edges = "global",
     layers: Sequence[str] | None = None,
@@ -29,6 +29,7 @@ def unit_entropy(
     Parameters
     ----------
     values : float ``[examples, units]``
+        A tensor or an array.
     bins : int
         At least 2 and at most the number of examples.
     edges : {"global", "layer", "unit"}
@@ -53,10 +54,12 @@ def unit_entropy(
     >>> unit_entropy(torch.arange(10.0)[:, None], bins=10)  # ln 10
     tensor([2.3026], dtype=torch.float64)
     """
+    values = check_values(values)
     low, high = bin_ranges(values, edges, layers)
-    check_bins(len(values), bins)
+    bins = check_bins(len(values), bins)
     width = torch.where(high > low, high - low, torch.ones_like(low))
-    codes = ((values.double() - low) / width * bins).floor_().clamp_(0, bins - 1).long()
+    # Multiplied before it is divided: a value on the edge of a bin, 3 of 0 to 10 say, stays there.
+    codes = ((values.double() - low) * bins / width).floor_().clamp_(0, bins - 1).long()
     counts = torch.zeros(bins, values.shape[1], dtype=torch.float64, device=values.device)
     counts.scatter_add_(0, codes, torch.ones_like(counts[:1]).expand(codes.shape))
     shares = counts / len(values)
@@ -64,7 +67,7 @@ def unit_entropy(
 
 
 def bin_ranges(
-    values: Tensor, edges: Edges = "global", layers: Sequence[str] | None = None
+    values: Values, edges: Edges = "global", layers: Sequence[str] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Lowest and highest edge of each unit's bins, float64 ``[units]`` each.
 
@@ -74,8 +77,7 @@ def bin_ranges(
     >>> low.tolist(), high.tolist()
     ([-2.0, -2.0], [5.0, 5.0])
     """
-    check_values(values)
-    low, high = values.double().aminmax(dim=0)
+    low, high = check_values(values).double().aminmax(dim=0)
     if edges == "unit":
         return low, high
     if edges == "global":
@@ -91,7 +93,7 @@ def bin_ranges(
     return low, high
 
 
-def quantile_codes(values: Tensor, bins: int = 8) -> Tensor:
+def quantile_codes(values: Values, bins: int = 8) -> Tensor:
     """The quantile bin of each activation, for joint histograms; equal values share a bin.
 
     A bin counts the smaller values, so that all zeros after a ReLU fall into the same bin.
@@ -114,19 +116,21 @@ def quantile_codes(values: Tensor, bins: int = 8) -> Tensor:
     tensor([[1, 0, 0, 1],
             [0, 0, 0, 1]])
     """
-    check_values(values)
+    values = check_values(values)
     n = len(values)
-    check_bins(n, bins)
+    bins = check_bins(n, bins)
     axes = values.double().T.contiguous()
     smaller = torch.searchsorted(axes.sort(1).values, axes)
     return smaller * bins // n
 
 
-def check_bins(n: int, bins: int) -> None:
+def check_bins(n: int, bins: int) -> int:
     """Refuse fewer than 2 bins, or more bins than examples."""
+    bins = whole(bins, "bins")
     if bins < 2:
         raise ValueError(f"bins is {bins}; it must be at least 2.")
     if n < bins:
         raise ValueError(
             f"there are {n} examples for {bins} bins; give at least {bins} examples, or fewer bins."
         )
+    return bins

@@ -15,7 +15,7 @@ from memviz.scores import Null, Scores
 from memviz.study import Study
 from memviz.units import Layer
 
-from ._activations import WHERE, Where, initialized, unit_values
+from ._activations import WHERE, Where, random_study, unit_values
 from ._bins import Edges, bin_ranges, unit_entropy
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Entropy(Scores):
         Lowest and highest edge of each unit's bins.
     reached : float64 ``[2, units]``
         Smallest and largest activation of each unit.
+    null_constant : bool ``[draws, units]``, optional
+        Units of the random networks with equal activations on all examples.
     """
 
     layers: tuple[Layer, ...] = ()
@@ -47,6 +49,7 @@ class Entropy(Scores):
     where: Where = "after"
     ranges: np.ndarray = field(default_factory=lambda: np.empty((2, 0)))
     reached: np.ndarray = field(default_factory=lambda: np.empty((2, 0)))
+    null_constant: np.ndarray | None = None
 
     @property
     def constant(self) -> np.ndarray:
@@ -61,8 +64,8 @@ class Entropy(Scores):
 
     @property
     def null_mean(self) -> float:
-        """Mean of the null over units and draws; NaN without a null."""
-        return float(self.null.values.mean()) if self.null is not None else float("nan")
+        """Mean of the null over draws and the units that are not constant; NaN without a null."""
+        return self._null_mean(np.ones(len(self), bool))
 
     @property
     def by_layer(self) -> pd.DataFrame:
@@ -79,9 +82,20 @@ class Entropy(Scores):
                 "constant": int((members & self.constant).sum()),
                 "entropy": live.mean() if len(live) else np.nan,
                 "median": np.median(live) if len(live) else np.nan,
-                "null": self.null.mean[members].mean() if self.null is not None else np.nan,
+                "null": self._null_mean(members),
             }
         return pd.DataFrame(rows).T.astype({"units": int, "constant": int}).rename_axis("layer")
+
+    def _null_mean(self, members: np.ndarray) -> float:
+        """Of some units, without the constant ones: as the mean that it is compared with."""
+        if self.null is None:
+            return float("nan")
+        values = self.null.values
+        constant = (
+            np.zeros(values.shape, bool) if self.null_constant is None else self.null_constant
+        )
+        live = values[members & ~constant]
+        return float(live.mean()) if len(live) else float("nan")
 
     def plot(self, k: int = 0) -> Figure:
         """Boxes by layer, the null beside each; with ``k``, the k highest as bars."""
@@ -128,9 +142,12 @@ def entropy(
         Which units share bin edges; global in the paper.
     null_draws : int
         Randomly initialized networks for the null, each with the same number of bins between its
-        own edges; 0 for none. (Permuting the examples would change nothing.)
+        own edges; 0 for none. (Permuting the examples would change nothing.) Their batch norm is
+        measured on the examples, as training would: at mean 0 and variance 1 it would leave a
+        random network's units nearly constant.
     initial : callable, optional
-        ``seed -> model``: makes such a network; by default a copy of the model is reinitialized.
+        ``seed -> model``: makes such a network; by default a copy of the model is reinitialized
+        (:func:`memviz.training.random_network.random_network`).
     seed : int
         Seed of the first of them.
 
@@ -140,7 +157,7 @@ def entropy(
         If the study has no such layer.
     ValueError
         If there are fewer examples than bins, a value is NaN, ``edges`` is unknown, or the model
-        cannot be reinitialized.
+        cannot be reinitialized or its batch norm not be measured.
 
     Examples
     --------
@@ -153,9 +170,9 @@ def entropy(
     activations = unit_values(study, layers, examples, where, progress=progress)
     values = unit_entropy(activations.values, bins, edges, activations.names)
     names = [layer.name for layer in activations.layers]
-    draws = []
+    draws, constant = [], []
     for draw in slow(range(null_draws), "random networks", progress=progress):
-        random = initialized(study, seed + draw, initial)
+        random = random_study(study, examples, seed + draw, initial)
         drawn = unit_values(random, names, examples, where, progress=False)
         if drawn.units != activations.units:
             raise ValueError(
@@ -163,7 +180,9 @@ def entropy(
                 f"{len(activations.units)}; return one with the same layers."
             )
         draws.append(unit_entropy(drawn.values, bins, edges, drawn.names).numpy())
-    words = f"{null_draws} randomly initialized networks, {bins} bins with their own {edges} edges"
+        constant.append((drawn.values == drawn.values[0]).all(0).numpy())
+    words = f"{null_draws} randomly initialized networks{_calibrated(study.model)}"
+    words += f", {bins} bins with their own {edges} edges"
     return Entropy(
         "entropy of activations",
         "nats",
@@ -178,4 +197,11 @@ def entropy(
         where=where,
         ranges=torch.stack(bin_ranges(activations.values, edges, activations.names)).numpy(),
         reached=torch.stack(bin_ranges(activations.values, "unit")).numpy(),
+        null_constant=np.stack(constant) if constant else None,
     )
+
+
+def _calibrated(model: nn.Module) -> str:
+    """A note where the random networks have batch norm."""
+    normed = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    return ", batch norm measured on the same examples" if normed else ""

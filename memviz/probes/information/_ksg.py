@@ -1,7 +1,8 @@
-"""Mutual information of pairs of units from nearest neighbours: the first KSG estimator."""
+"""Mutual information of pairs of units from nearest neighbours: KSG, with ties counted."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal, get_args
 
 import torch
@@ -9,37 +10,52 @@ from torch import Tensor
 
 from memviz.progress import slow
 
+from ._neighbours import nearest_distances
+from ._values import Values, check_values, floats, repeated_examples, whole
+
 Scale = Literal["rank", "standard", "raw"]
-JITTER = 1e-6  # of a unit's standard deviation
 _AT_ONCE = 2**17  # values of a block of units, so that it stays in the cache
-_STRIDE = 16  # steps between two checks of which points are still open
 
 
 def ksg_mutual_information(
-    x: Tensor, y: Tensor, k: int = 3, scale: Scale = "rank", *, seed: int = 0
+    x: Values, y: Values, k: int = 3, scale: Scale = "rank", *, seed: int = 0
 ) -> float:
     """Mutual information of two variables, in nats, from the distances to the k-th neighbours.
 
     ``ψ(n) + ψ(k) - <ψ(n_x + 1) + ψ(n_y + 1)>`` with the maximum norm (Kraskov, Stögbauer and
-    Grassberger 2004, eq. 8, algorithm 1); values below 0 are not clipped.
+    Grassberger 2004, eq. 8, algorithm 1), where n_x and n_y count the points strictly nearer than
+    the k-th neighbour; values below 0 are not clipped.
+
+    Ties are counted, nothing is jittered: where several points are as far away as the k-th
+    neighbour, k becomes 1 plus the number of points strictly nearer; where the k-th neighbour is a
+    copy of the point, k, n_x + 1 and n_y + 1 become the numbers of copies (Gao et al. 2017 for
+    mixtures of values and densities, Ross 2014). So units that are often 0 are measured right,
+    where the released code of Bansal et al. 2022 gives values far below 0. Without ties this is
+    Kraskov's estimate itself, and the answer never depends on a seed or on the order of examples.
 
     Parameters
     ----------
     x, y : float ``[examples]``
+        Tensors or arrays; computed in float64.
     k : int
         Number of neighbours.
     scale : {"rank", "standard", "raw"}
-        The estimate depends on the scale of the axes. ``"rank"`` uses ranks, so that monotone maps
-        change nothing; ``"standard"`` divides by the standard deviation; ``"raw"`` uses the values,
-        as the released code of Bansal et al. 2022 does.
+        The estimate depends on the scale of the axes. ``"rank"`` uses ranks (ties share their mean
+        rank), so that monotone maps change nothing; ``"standard"`` divides by the standard
+        deviation; ``"raw"`` uses the values, as the released code does.
     seed : int
-        Seed of the jitter that breaks ties. (Without it, units that are often 0 get values far
-        below 0, as in the released code.)
+        Without effect, for calls written when ties were broken at random.
 
     Raises
     ------
     ValueError
         If shapes differ, a value is NaN, there are too few examples, or ``scale`` is unknown.
+
+    Warns
+    -----
+    UserWarning
+        If more than 1 % of the examples seem to be copies of others: a repeated example is its own
+        neighbour, so that the estimate is too high.
 
     Examples
     --------
@@ -47,15 +63,18 @@ def ksg_mutual_information(
     >>> ksg_mutual_information(x, x**3) > 3
     True
     """
+    x, y = floats(x, "x"), floats(y, "y")
     if x.dim() != 1 or x.shape != y.shape:
         raise ValueError(
             f"x has shape {list(x.shape)} and y {list(y.shape)}; give one value per example, [n]."
         )
-    return float(ksg_matrix(torch.stack([x, y], 1), k, scale, seed=seed, progress=False)[0, 1])
+    values = torch.stack([x.double(), y.double()], 1)
+    _warn_of_copies(check_values(values))
+    return float(neighbour_information(values, k, scale, progress=False)[0, 1])
 
 
 def ksg_matrix(
-    values: Tensor, k: int = 3, scale: Scale = "rank", *, seed: int = 0, progress: bool = True
+    values: Values, k: int = 3, scale: Scale = "rank", *, seed: int = 0, progress: bool = True
 ) -> Tensor:
     """Mutual information of all pairs of units, in nats (:func:`ksg_mutual_information`).
 
@@ -78,127 +97,107 @@ def ksg_matrix(
     ValueError
         As for :func:`ksg_mutual_information`.
 
+    Warns
+    -----
+    UserWarning
+        As for :func:`ksg_mutual_information`.
+
     Examples
     --------
     >>> ksg_matrix(torch.randn(50, 3, generator=torch.Generator().manual_seed(0))).shape
     torch.Size([3, 3])
     """
-    check_values(values)
+    values = check_values(values)
+    _warn_of_copies(values)
+    return neighbour_information(values, k, scale, progress=progress)
+
+
+def neighbour_information(values: Tensor, k: int, scale: Scale, *, progress: bool) -> Tensor:
+    """:func:`ksg_matrix` of checked values, without a warning of copies."""
     n, units = values.shape
-    if not 1 <= k < n:
+    if not 1 <= whole(k, "k") < n:
         raise ValueError(f"k is {k} for {n} examples; use 1 to {n - 1}.")
     constant = values.amax(0) == values.amin(0)
-    axes = _scaled(values.double().T, scale, seed).contiguous()
+    axes = _scaled(values.double().T, scale)
     ranked = axes.sort(1).values
     psi = torch.digamma(torch.arange(1, n + 1, dtype=torch.float64, device=values.device))
     information = torch.full((units, units), torch.nan, dtype=torch.float64, device=values.device)
     for i in slow(range(units - 1), "pairs of units", progress=progress):
+        distinct = bool((ranked[i].diff() > 0).all())
         order = axes[i].argsort()
         for others in torch.arange(i + 1, units).split(max(1, _AT_ONCE // n)):
             block = slice(int(others[0]), int(others[-1]) + 1)
-            columns = axes[block][:, order].contiguous()
-            mean = _mean_psi(ranked[i], columns, ranked[block], k, psi)
-            information[i, block] = information[block, i] = psi[n - 1] + psi[k - 1] - mean
+            columns = axes[block]
+            # Equal x are ordered by y, so that neighbours among them stand side by side.
+            columns = columns[:, order] if distinct else _by_both(axes[i], columns)
+            mean = _mean_psi(ranked[i], columns.contiguous(), ranked[block], k, psi)
+            information[i, block] = information[block, i] = psi[n - 1] + mean
     information[constant], information[:, constant] = 0.0, 0.0
     return information.fill_diagonal_(torch.nan)
 
 
-def check_values(values: Tensor) -> None:
-    """Refuse anything but finite floats ``[examples, units]``."""
-    if values.dim() != 2 or not values.is_floating_point() or not values.numel():
-        raise ValueError(
-            f"values are {values.dtype} {list(values.shape)}; give floats [examples, units], at "
-            "least one of each."
-        )
-    bad = ~values.isfinite()
-    if bool(bad.any()):
-        example, unit = bad.nonzero()[0].tolist()
-        raise ValueError(
-            f"unit {unit} is NaN or infinite on example {example}; leave out that unit or example."
+def _warn_of_copies(values: Tensor) -> None:
+    copies, n = repeated_examples(values), len(values)
+    if copies * 100 > n:
+        warnings.warn(
+            f"{copies:,} of the {n:,} examples have the same values as another one; a repeated "
+            "example is its own neighbour and makes the mutual information too high, so keep one "
+            "of each.",
+            stacklevel=3,
         )
 
 
-def _scaled(axes: Tensor, scale: Scale, seed: int) -> Tensor:
-    """Values ``[units, examples]`` on the scale that distances are measured on, without ties."""
+def _scaled(axes: Tensor, scale: Scale) -> Tensor:
+    """Values ``[units, examples]`` on the scale that distances are measured on; ties stay ties."""
     if scale not in get_args(Scale):
         raise ValueError(f"scale is {scale!r}; choose from {', '.join(get_args(Scale))}.")
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.rand(axes.shape, dtype=axes.dtype, generator=generator).to(axes.device)
-    spread = axes.std(1, correction=0, keepdim=True)
-    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
+    axes = axes.contiguous()
+    if scale == "raw":
+        return axes
+    # Everything is taken from sorted values: their sums do not depend on the order of examples.
+    line = axes.sort(1).values
     if scale == "rank":
-        # Ties are ranked at random, and ranks jittered, since equal distances would count twice.
-        by_chance = noise.argsort(1)
-        order = axes.gather(1, by_chance).argsort(dim=1, stable=True)
-        ranks = torch.empty_like(order).scatter_(
-            1,
-            by_chance.gather(1, order),
-            torch.arange(axes.shape[1], device=axes.device).expand_as(order),
-        )
-        between = torch.rand(axes.shape, dtype=axes.dtype, generator=generator).to(axes.device)
-        return (ranks + between) / axes.shape[1]
-    if scale == "standard":
-        axes, spread = (axes - axes.mean(1, keepdim=True)) / spread, torch.ones_like(spread)
-    return axes + JITTER * spread * (noise - 0.5)
+        return (torch.searchsorted(line, axes) + torch.searchsorted(line, axes, right=True)) / 2.0
+    spread = line.std(1, correction=0, keepdim=True)
+    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
+    return (axes - line.mean(1, keepdim=True)) / spread
+
+
+def _by_both(x: Tensor, ys: Tensor) -> Tensor:
+    """Each row of ys ``[units, n]`` in the order of x, and of its own values where x is equal."""
+    order = ys.argsort(1)
+    return ys.gather(1, order.gather(1, x[order].argsort(dim=1, stable=True)))
 
 
 def _mean_psi(x: Tensor, ys: Tensor, ranked: Tensor, k: int, psi: Tensor) -> Tensor:
-    """Mean of ``ψ(n_x + 1) + ψ(n_y + 1)``: x sorted ``[n]``, ys in its order ``[units, n]``."""
-    radius = _radii(x, ys, k)
+    """Mean of ``ψ(k) - ψ(n_x + 1) - ψ(n_y + 1)``: x sorted ``[n]``, ys in its order, per unit."""
+    near = nearest_distances(x, ys, k)
+    radius = near[-1]
     # The k-th neighbour lies on the edge; rounding must not count it as inside.
     slack = 8 * torch.finfo(x.dtype).eps
-    total = torch.zeros(len(ys), dtype=x.dtype, device=x.device)
-    for line, points in ((x, x.expand_as(ys).contiguous()), (ranked, ys)):
-        inside = radius - slack * torch.maximum(radius, points.abs())
-        above = torch.searchsorted(line, points + inside, right=True)
-        below = torch.searchsorted(line, points - inside)
-        total += psi[(above - below - 1).clamp_(min=0)].mean(1)
-    return total
+    lines = ((x, x.expand_as(ys).contiguous()), (ranked, ys))
+    inside = [radius - slack * torch.maximum(radius, points.abs()) for _, points in lines]
+    within = torch.minimum(*inside)
+    copied = within <= 0
+    counts = [torch.ones_like(radius, dtype=torch.int64)]
+    for distance in near[:-1]:
+        counts[0] += distance < within
+    for (line, points), reach in zip(lines, inside, strict=True):
+        reach = reach.masked_fill(copied, 0)
+        above = torch.searchsorted(line, points + reach, right=True)
+        counts.append(above - torch.searchsorted(line, points - reach))
+    if bool(copied.any()):
+        counts[0] = torch.where(copied, _copies(x, ys), counts[0])
+    joint, of_x, of_y = (psi[count - 1] for count in counts)
+    return (joint - of_x - of_y).mean(1)
 
 
-def _radii(x: Tensor, ys: Tensor, k: int) -> Tensor:
-    """Distance of each point to its k-th neighbour in the maximum norm, ``[units, n]``.
-
-    Neighbours are searched outwards along x, until the next point is farther away in x alone than
-    the k-th neighbour so far: first for all points together, then for those still open.
-    """
-    n = len(x)
-    near = [torch.full_like(ys, torch.inf) for _ in range(k)]
-    steps = min(int((k * n) ** 0.5) + k, n - 1)
-    for step in range(1, steps + 1):
-        apart = torch.maximum((ys[:, step:] - ys[:, :-step]).abs_(), x[step:] - x[:-step])
-        for points in (slice(None, n - step), slice(step, None)):
-            _insert([distance[:, points] for distance in near], apart)
-    unit, point = (_next_in(x, torch.arange(n), steps + 1) < near[-1]).nonzero().T
-    nearest_k = [distance[unit, point] for distance in near]
-    while len(unit):
-        for step in range(steps + 1, steps + _STRIDE + 1):
-            for other in (point - step, point + step):
-                clamped = other.clamp(0, n - 1)
-                apart = torch.maximum(
-                    (ys[unit, clamped] - ys[unit, point]).abs_(), (x[clamped] - x[point]).abs_()
-                )
-                _insert(nearest_k, apart.masked_fill_(clamped != other, torch.inf))
-        steps += _STRIDE
-        near[-1][unit, point] = nearest_k[-1]
-        still_open = _next_in(x, point, steps + 1) < nearest_k[-1]
-        unit, point, nearest_k = (
-            unit[still_open],
-            point[still_open],
-            [f[still_open] for f in nearest_k],
-        )
-    return near[-1]
-
-
-def _insert(near: list[Tensor], apart: Tensor) -> None:
-    """Insert a distance into the k smallest, in place."""
-    for m in range(len(near) - 1, 0, -1):
-        torch.minimum(near[m], torch.maximum(near[m - 1], apart), out=near[m])
-    torch.minimum(near[0], apart, out=near[0])
-
-
-def _next_in(x: Tensor, points: Tensor, step: int) -> Tensor:
-    """Distance in sorted x to the nearer of the two points ``step`` places away."""
-    edge = torch.full((step,), torch.inf, dtype=x.dtype, device=x.device)
-    wide, place = torch.cat([-edge, x, edge]), points.to(x.device) + step
-    return torch.minimum(wide[place] - wide[place - step], wide[place + step] - wide[place])
+def _copies(x: Tensor, ys: Tensor) -> Tensor:
+    """How many points equal each point in both coordinates, itself among them, ``[units, n]``."""
+    place = torch.arange(len(x), device=x.device)
+    # Sorted by x, then by y: a run of copies begins where either changes.
+    begins = torch.ones_like(ys, dtype=torch.bool)
+    begins[:, 1:] = (ys[:, 1:] != ys[:, :-1]) | (x[1:] != x[:-1])
+    run = begins.cumsum(1) - 1
+    counts = torch.zeros_like(run).scatter_add_(1, run, torch.ones_like(place).expand_as(run))
+    return counts.gather(1, run)

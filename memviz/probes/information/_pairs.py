@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
@@ -12,13 +13,15 @@ from torch import Tensor
 
 from memviz.engine.activations import binned_mutual_information
 from memviz.scores import Null, Scores
-from memviz.study import Study
+from memviz.study import Study, check_examples
 from memviz.units import Layer, Unit
 
 from ._activations import WHERE, Where, unit_values
 from ._bins import quantile_codes
+from ._draws import drawn_units, shuffled
 from ._entropy import PAPER
-from ._ksg import Scale, ksg_matrix
+from ._ksg import Scale, neighbour_information
+from ._values import repeated_examples, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,8 +191,9 @@ def pair_information(
 
     High if units repeat each other, as in networks that have memorized a heuristic; low if units
     are independent, as in those that have memorized single examples (Bansal et al. 2022,
-    section 3). It is not normalized. Departures from the released code: ties are broken by a
-    jitter, units are ranked so that their scale does not matter, and means exclude the diagonal.
+    section 3). It is not normalized. Departures from the released code: ties are counted
+    (:func:`ksg_mutual_information`), units are ranked so that their scale does not matter, and
+    means exclude the diagonal.
 
     Parameters
     ----------
@@ -205,11 +209,13 @@ def pair_information(
     k, scale
         For ``"ksg"``, as in :func:`ksg_mutual_information`.
     per_layer : int, optional
-        Use only this many units of each layer, drawn at random.
+        Use only this many units of each layer, drawn at random: the same ones whichever other
+        layers are chosen.
     null_draws : int
-        Permutations for the null; 0 for none.
+        Permutations for the null; 0 for none. Each is drawn for a unit and the study's examples,
+        so that neither other units nor the order of examples matter.
     seed : int
-        Seed of the drawn units, the jitter and the null.
+        Seed of the drawn units and of the null.
 
     Raises
     ------
@@ -218,6 +224,12 @@ def pair_information(
     ValueError
         If there is a single unit, there are too few examples, a value is NaN, or the estimator is
         unknown.
+
+    Warns
+    -----
+    UserWarning
+        If more than 1 % of the examples seem to be copies of others, which raises the mutual
+        information of all pairs, but not of the null.
 
     Examples
     --------
@@ -230,32 +242,35 @@ def pair_information(
     if estimator not in get_args(Estimator):
         known = ", ".join(get_args(Estimator))
         raise ValueError(f"estimator is {estimator!r}; choose from {known}.")
+    if whole(null_draws, "null_draws") < 0:
+        raise ValueError(f"null_draws is {null_draws}; use 0 or more.")
     activations = unit_values(study, layers, examples, where, progress=progress)
-    generator = torch.Generator().manual_seed(seed)
-    chosen, sample = _drawn(activations.layers, per_layer, seed, generator)
+    chosen, sample = drawn_units(activations.layers, per_layer, seed)
+    units = tuple(activations.units[i] for i in chosen.tolist())
     values = activations.values[:, chosen]
     if values.shape[1] < 2:
         raise ValueError(
             "there is only one unit, but a pair needs two; choose layers with more units."
         )
+    _warn_of_copies(values)
 
     def measure(values: Tensor) -> np.ndarray:
         if estimator == "ksg":
-            return ksg_matrix(values, k, scale, seed=seed, progress=progress).numpy()
+            return neighbour_information(values, k, scale, progress=progress).numpy()
         codes = quantile_codes(values, bins)
         information = binned_mutual_information(codes, bins, progress=progress)
         return information.fill_diagonal_(torch.nan).numpy()
 
     n, count = values.shape
+    rows = check_examples(study, examples)
     null = np.empty((null_draws, count, count))
     for draw in range(null_draws):
-        order = torch.rand(n, count, generator=generator).argsort(0)
-        null[draw] = measure(values.gather(0, order))
+        null[draw] = measure(shuffled(values, units, rows, len(study), (seed, draw)))
     words = f"{bins} quantile bins" if estimator == "binned" else f"KSG, k = {k}, {scale} scale"
     return PairInformation(
         measure(values),
         null,
-        tuple(activations.units[i] for i in chosen.tolist()),
+        units,
         activations.layers,
         (values.amax(0) == values.amin(0)).numpy(),
         n,
@@ -265,23 +280,14 @@ def pair_information(
     )
 
 
-def _drawn(
-    layers: Sequence[Layer], per_layer: int | None, seed: int, generator: torch.Generator
-) -> tuple[Tensor, str]:
-    """Columns of the units to use, and the description of the sample."""
-    total = sum(layer.units for layer in layers)
-    if per_layer is None:
-        return torch.arange(total), ""
-    if per_layer < 1:
-        raise ValueError(f"per_layer is {per_layer}; use at least 1 unit of each layer.")
-    columns, start = [], 0
-    for layer in layers:
-        drawn = torch.randperm(layer.units, generator=generator)[:per_layer]
-        columns.append(start + drawn.sort().values)
-        start += layer.units
-    chosen = torch.cat(columns)
-    words = f"{len(chosen)} of {total} units, at most {per_layer} of each layer at random"
-    return chosen, f"{words} (seed {seed})"
+def _warn_of_copies(values: Tensor) -> None:
+    copies, n = repeated_examples(values), len(values)
+    if copies * 100 > n:
+        warnings.warn(
+            f"{copies:,} of the {n:,} examples have the same activations as another one; repeated "
+            "examples make the mutual information too high, so keep one of each.",
+            stacklevel=3,
+        )
 
 
 def _mean(values: np.ndarray) -> float:

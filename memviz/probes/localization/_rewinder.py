@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from memviz.study import Study, check_examples
+from memviz.tasks import are_right
 from memviz.training.checkpoints import load_checkpoint
 
 from ._layer_groups import LayerGroup, LayersLike, layer_groups, state_of
@@ -112,8 +113,7 @@ class Rewinder:
             args, kwargs = ((), dict(batch)) if isinstance(batch, Mapping) else ((batch,), {})
             raw = functional_call(study.model, state, args, kwargs)
             outputs = study.task.outputs(raw)
-            labels = study.labels[examples].to(outputs.device)
-            right.append((study.task.margin(outputs, labels) > 0).cpu())
+            right.append(are_right(study.task, outputs, study.labels[examples]))
         correct = torch.cat(right)
         masks = {name: mask[self.examples] for name, mask in study.groups.items()}
         return {name: float(correct[m].float().mean()) for name, m in masks.items() if m.any()}

@@ -7,6 +7,7 @@ from ._choices import Choices as Choices
 from ._choices import interventions as interventions
 from ._controller import TELL_EVERY as TELL_EVERY
 from ._controller import Telling as Telling
+from ._labels import Labels as Labels
 from ._messages import NO_RANDOM as NO_RANDOM
 from ._messages import ROUNDING as ROUNDING
 from ._messages import Message as Message

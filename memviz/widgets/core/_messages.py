@@ -9,12 +9,12 @@ import numpy as np
 
 from memviz.scores import Scores
 from memviz.session import Session
-from memviz.study import Study
 from memviz.units import Unit
 
+from ._labels import UNKNOWN as UNKNOWN
+from ._labels import Labels
 from ._pictures import Pictures
 
-UNKNOWN = 65535
 ROUNDING = 1e-6  # of the mean margin
 
 
@@ -59,13 +59,13 @@ def study_message(
     group = np.full(len(study), 255, np.uint8)
     for index, mask in enumerate(study.groups.values()):
         group[mask.numpy()] = index
-    truth = study.true_labels
+    labels = Labels.of(study, session.replay.clean)
     height, width, channels = pictures.shape
     content = {
         "type": "study",
         "name": study.name,
         "summary": study.summary,
-        "classes": class_names(study),
+        "classes": labels.names,
         "groups": [{"name": n, "count": int(m.sum())} for n, m in study.groups.items()],
         "layers": layers,
         "units": start,
@@ -77,22 +77,7 @@ def study_message(
         "methods": list(methods),
         "variants": [{"key": key, "label": words} for key, words in session.variants.items()],
     }
-    return pack(
-        content,
-        label=study.labels.numpy().astype(np.uint16),
-        truth=np.full(len(study), UNKNOWN, np.uint16)
-        if truth is None
-        else truth.numpy().astype(np.uint16),
-        group=group,
-    )
-
-
-def class_names(study: Study) -> list[str]:
-    """A name for every class, up to the largest label or the last class name."""
-    count = int(study.labels.max()) + 1
-    if study.class_names is not None:
-        count = max(count, len(study.class_names))
-    return [study.class_name(label) for label in range(count)]
+    return pack(content, label=labels.given, truth=labels.truth, group=group)
 
 
 def error_message(error: Exception) -> Message:

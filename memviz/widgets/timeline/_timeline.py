@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from memviz.probes.localization import Rewinder
-from memviz.study import Study
+from memviz.study import Study, check_classes
+from memviz.tasks import are_right
 from memviz.training.run import TrainingRun
 from memviz.variants import variant
 from memviz.widgets.core import Action, Message, Part
@@ -56,8 +57,10 @@ class Timeline(Part):
         Raises
         ------
         ValueError
-            If the run has more examples than the study.
+            If the run has more examples than the study, or the study's labels are not classes.
         """
+        if run is not None:
+            check_classes(self.session.study, "recorded runs")
         if run is not None and len(run.labels) > len(self.session.study):
             raise ValueError(
                 f"the run has {len(run.labels)} examples, but the study only "
@@ -85,11 +88,16 @@ class Timeline(Part):
 
     def _steps(self) -> Iterator[None]:
         study, epochs = self.session.study, list(self._rewinder.epochs)
-        predictions: list[Tensor] = []
+        given: list[Tensor] = []
+        true: list[Tensor] = []
         for epoch in epochs:
-            predictions.append(predicted(variant(study, f"epoch {epoch}")))
+            then = variant(study, f"epoch {epoch}")
+            outputs = outputs_of(then)
+            given.append(are_right(study.task, outputs, study.labels))
+            if study.true_labels is not None:
+                true.append(are_right(study.task, outputs, study.true_labels))
             yield
-        groups = curves(study, torch.stack(predictions))
+        groups = _curves(study, torch.stack(given), torch.stack(true) if true else None)
         self._tell(
             Message(
                 {
@@ -115,13 +123,17 @@ class Timeline(Part):
 
 
 @torch.no_grad()
-def predicted(study: Study) -> Tensor:
-    """Predicted class of every example, int64 ``[n]``."""
+def outputs_of(study: Study) -> Tensor:
+    """Outputs of every example, ``[n, ...]``."""
     parts = []
     for examples in torch.arange(len(study)).split(_BATCH):
-        outputs = study.task.outputs(study.call(study.batch(examples))())
-        parts.append(study.task.predictions(outputs).cpu())
+        parts.append(study.task.outputs(study.call(study.batch(examples))()))
     return torch.cat(parts)
+
+
+def predicted(study: Study) -> Tensor:
+    """Prediction for every example: its class, int64 ``[n]``, if labels are classes."""
+    return study.task.predictions(outputs_of(study)).cpu()
 
 
 def curves(study: Study, predictions: Tensor, names: list[str] | None = None) -> Curves:
@@ -141,23 +153,28 @@ def curves(study: Study, predictions: Tensor, names: list[str] | None = None) ->
     >>> curves(study, torch.tensor([[0, 0], [0, 1]]))
     [{'name': 'clean', 'given': [0.5, 1.0], 'true': None}]
     """
-    m, entries = predictions.shape[1], []
+    m = predictions.shape[1]
+    true = None if study.true_labels is None else predictions == study.true_labels[:m]
+    return _curves(study, predictions == study.labels[:m], true, names)
+
+
+def _curves(
+    study: Study, given: Tensor, true: Tensor | None, names: list[str] | None = None
+) -> Curves:
+    """Curves of whether each example gets its given and its true label, bool ``[epochs, m]``."""
+    m, entries = given.shape[1], []
     for name, mask in study.groups.items():
         if names is not None and name not in names:
             continue
         members = mask[:m]
-        given = study.labels[:m]
-        entry: dict[str, Any] = {"name": name}
-        entry["given"] = _shares(predictions, given, members)
-        entry["true"] = None
-        if study.true_labels is not None:
-            wrong = members & (study.true_labels[:m] != given)
-            if wrong.any():
-                entry["true"] = _shares(predictions, study.true_labels[:m], members)
+        entry: dict[str, Any] = {"name": name, "given": _shares(given, members), "true": None}
+        if true is not None and study.true_labels is not None:
+            differ = (study.true_labels[:m] != study.labels[:m]).reshape(m, -1).any(1)
+            if (members & differ).any():
+                entry["true"] = _shares(true, members)
         entries.append(entry)
     return entries
 
 
-def _shares(predictions: Tensor, labels: Tensor, mask: Tensor) -> list[float]:
-    right = (predictions == labels)[:, mask]
-    return [round(share, 5) for share in right.double().mean(1).tolist()]
+def _shares(right: Tensor, mask: Tensor) -> list[float]:
+    return [round(share, 5) for share in right[:, mask].double().mean(1).tolist()]

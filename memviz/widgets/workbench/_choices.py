@@ -8,7 +8,7 @@ from torch import Tensor
 
 from memviz.probes.contest import LOCALIZERS
 from memviz.scores import Scores
-from memviz.study import Study
+from memviz.study import Study, has_classes
 from memviz.widgets.core import Choices
 
 from ._localizers import LOCALIZER
@@ -60,4 +60,6 @@ def methods(study: Study) -> Choices:
 
 
 def _has_gradients(study: Study) -> bool:
-    return isinstance(study.inputs, Tensor) and study.inputs.is_floating_point()
+    # Attribution explains the logit of a class.
+    floats = isinstance(study.inputs, Tensor) and study.inputs.is_floating_point()
+    return floats and has_classes(study)

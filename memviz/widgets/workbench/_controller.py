@@ -15,6 +15,7 @@ from memviz.session import Session
 from memviz.units import UnitSet
 from memviz.widgets.core import (
     Action,
+    Labels,
     Message,
     Part,
     Pictures,
@@ -58,6 +59,7 @@ class Controller(Telling):
         super().__init__(session, "workbench", threaded=threaded)
         self.pictures = Pictures.of(session.study)
         self._answers = Answers(session)
+        self._labels = Labels.of(session.study, session.replay.clean)
         self.scores = ShownScores(session, self.worker, self, self._swept)
         self.effects, self.estimates = self.scores.effects, self.scores.estimates
         self.parts: dict[str, Part] = {}
@@ -189,7 +191,7 @@ class Controller(Telling):
         self.readout = readout
         self._latest.pop("random", None)
         self.worker.drop("random")
-        self.broadcast(self._keep(readout_message(readout, version)))
+        self.broadcast(self._keep(readout_message(readout, version, self._labels)))
         if others_left(self.session.replay.layers, readout.units):
             self.worker.work("random", self._random_steps(readout, version), rank=1)
         elif readout.units:
@@ -227,7 +229,7 @@ class Controller(Telling):
         if readout is None or outputs is None or index is None:
             return  # the readout on its way starts this again
         given = (readout, outputs[index], index, self.method)
-        steps = opened_example(self.session, self.pictures, *given)
+        steps = opened_example(self.session, self.pictures, self._labels, *given)
         for message in steps:
             if message is not None and self.session.opened == index:
                 self.broadcast(self._keep(message))

@@ -11,7 +11,7 @@ import torch
 
 from memviz.engine.sets import GroupReading, Reading, Readout
 from memviz.engine.sweep import Effects, contrast
-from memviz.widgets.core import COLUMNS, NO_RANDOM, ROUNDING, Message, Pictures, pack
+from memviz.widgets.core import COLUMNS, NO_RANDOM, ROUNDING, Labels, Message, Pictures, pack
 
 
 def sprite_messages(pictures: Pictures) -> Iterator[Message]:
@@ -23,8 +23,11 @@ def sprite_messages(pictures: Pictures) -> Iterator[Message]:
         yield pack(content, png=np.frombuffer(png, np.uint8))
 
 
-def readout_message(readout: Readout, version: int) -> Message:
-    """The figures of the readout column, the live sentence and each example's prediction."""
+def readout_message(readout: Readout, version: int, labels: Labels | None = None) -> Message:
+    """The figures of the readout column, the live sentence and each example's prediction.
+
+    ``labels`` number the predictions; without them, they are classes.
+    """
     content = {
         "type": "readout",
         "version": version,
@@ -34,12 +37,24 @@ def readout_message(readout: Readout, version: int) -> Message:
         "of": readout.of,
         "groups": [_group(name, group) for name, group in readout.groups.items()],
     }
+    before, after = predicted(readout, labels)
     return pack(
         content,
-        before=readout.before.numpy().astype(np.uint16),
-        after=readout.after.numpy().astype(np.uint16),
+        before=before,
+        after=after,
         change=readout.margin_change.numpy().astype(np.float32),
     )
+
+
+def predicted(
+    readout: Readout, labels: Labels | None, examples: torch.Tensor | None = None
+) -> list[np.ndarray]:
+    """Numbers of the predictions before and after, uint16, of all examples by default."""
+    rows = torch.arange(len(readout.before)) if examples is None else examples
+    sides = (readout.before, readout.right_before), (readout.after, readout.right_after)
+    if labels is None:
+        return [said[rows].numpy().astype(np.uint16) for said, _ in sides]
+    return [labels.said(rows, said[rows], right[rows]) for said, right in sides]
 
 
 def ahead_message(readout: Readout, version: int) -> Message:

@@ -11,12 +11,16 @@ from torch import Tensor
 from memviz.engine.sets import Readout
 from memviz.probes.attribution import attribute_inputs
 from memviz.session import Session
-from memviz.widgets.core import Message, Pictures, pack
+from memviz.study import Study
+from memviz.widgets.core import Labels, Message, Pictures, pack
+
+from ._messages import predicted
 
 
 def opened_example(
     session: Session,
     pictures: Pictures,
+    labels: Labels,
     readout: Readout,
     after: Tensor,
     index: int,
@@ -24,27 +28,30 @@ def opened_example(
 ) -> Iterator[Message | None]:
     """Explain the opened example step by step; the last step gives the message.
 
-    ``after`` are the example's outputs under the readout's ablation; with an empty ``method``
-    there are no attributions.
+    Probabilities are sent if the labels are classes and the task gives any. ``after`` are the
+    example's outputs under the readout's ablation; with an empty ``method`` there are no
+    attributions.
     """
     study, chosen = session.replay.study, torch.tensor([index])
     before = session.replay.clean[index]
+    truth = int(labels.truth[index])
+    was, now = (int(number[0]) for number in predicted(readout, labels, chosen))
     content = {
         "type": "example",
         "index": index,
         "version": session.version,
         "method": method,
         "words": _words(method),
-        "target": int(study.labels[index]),
-        "truth": None if study.true_labels is None else int(study.true_labels[index]),
+        "target": int(labels.given[index]),
+        "truth": None if study.true_labels is None else truth,
         "group": next((name for name, mask in study.groups.items() if mask[index]), ""),
-        "before": int(before.argmax()),
-        "after": int(after.argmax()),
+        "before": was,
+        "after": now,
     }
     arrays = {"image": pictures.full(chosen)[0]}
-    if before.dim() == 1:
-        arrays["prob_before"] = before.softmax(0).float().cpu().numpy()
-        arrays["prob_after"] = after.softmax(0).float().cpu().numpy()
+    if labels.classes and hasattr(study.task, "probabilities"):
+        arrays["prob_before"] = _probabilities(study, before)
+        arrays["prob_after"] = _probabilities(study, after)
     if method:
         arrays["attr_before"] = arrays["attr_after"] = _map(attribute_inputs(study, chosen, method))
         yield None
@@ -52,6 +59,11 @@ def opened_example(
         ablated = attribute_inputs(study, chosen, method, units=readout.units, how=readout.how)
         arrays["attr_after"] = _map(ablated)
     yield pack(content, **arrays)
+
+
+def _probabilities(study: Study, outputs: Tensor) -> np.ndarray:
+    assert hasattr(study.task, "probabilities")
+    return np.asarray(study.task.probabilities(outputs[None])[0].float().cpu().numpy())
 
 
 def _map(attribution: Tensor) -> np.ndarray:

@@ -13,6 +13,7 @@ from memviz.engine.record import intervention
 from memviz.engine.sweep import Effects, default_units, estimate_effects, new_effects, sweep_steps
 from memviz.scores import Scores
 from memviz.session import Session
+from memviz.tasks import lost
 from memviz.widgets.core import TELL_EVERY, Choices, Message, Worker, extra_scores_message, ranking
 
 from . import _choices as choices
@@ -216,9 +217,8 @@ class ShownScores:
         self._told = key
         names = list(self.session.study.groups)
         against = f" against {names[1]}" if len(names) > 1 else ""
-        measure = f"logits of margin lost, mean of {names[0]}" + (
-            f" − mean of {names[1]}" if against else ""
-        )
+        unit = lost(self.session.study.task, "margin")
+        measure = f"{unit}, mean of {names[0]}" + (f" − mean of {names[1]}" if against else "")
         exact, estimate = self.effects.get(key), self.estimates[key]
         label = f"exact effect on {names[0]}{against}"
         message = effects_message("effect", label, exact, estimate, measure, key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import memviz as mv
-from memviz.engine.activations import UnitActivations, top_example_steps, top_examples
+from memviz.engine.activations import UnitActivations, tie_order, top_example_steps, top_examples
 from tests.support.widgets import flat_study, small_study
 
 
@@ -34,9 +36,14 @@ def test_a_slow_search_finds_the_same() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(-2, 3), min_size=2, max_size=12), st.integers(1, 5), st.integers(1, 12))
-def test_ties_go_to_the_earlier_example_whatever_the_chunks(
-    values: list[int], k: int, size: int
+@given(
+    st.lists(st.integers(-2, 3), min_size=2, max_size=12),
+    st.integers(1, 5),
+    st.integers(1, 12),
+    st.randoms(use_true_random=False),
+)
+def test_ties_are_drawn_whatever_the_chunks_and_the_order(
+    values: list[int], k: int, size: int, random: Random
 ) -> None:
     model = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 2))
     with torch.no_grad():
@@ -45,13 +52,16 @@ def test_ties_go_to_the_earlier_example_whatever_the_chunks(
         model[0].weight.fill_(1.0)
     inputs = torch.tensor(values).float()[:, None]
     study = mv.Study(model.eval(), inputs, torch.zeros(len(values)), {"test": range(len(values))})
-    stream = UnitActivations(study)
+    asked = list(range(len(values)))
+    random.shuffle(asked)
+    stream = UnitActivations(study, examples=torch.tensor(asked))
     stream.size = size
     *steps, (done, found) = top_example_steps(stream, k)
     assert done == len(values) and [last for _, last in steps] == [None] * len(steps)
     assert found is not None
     fired = [max(value, 0) for value in values]
-    best = sorted(range(len(values)), key=lambda i: (-fired[i], i))[:k]
+    drawn = tie_order(len(values), seed=0).tolist()
+    best = sorted(range(len(values)), key=lambda i: (-fired[i], drawn[i]))[:k]
     assert found.examples[0].tolist() == best
     stands_out = [i for i in best if fired[i] > min(fired)]
     assert found.of(mv.Unit("0", 0))[0].tolist() == stands_out

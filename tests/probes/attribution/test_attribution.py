@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz.probes.attribution import INPUT_METHODS, LAYER_METHODS, UNIT_METHODS
+from memviz.probes.attribution import INPUT_METHODS, LAYER_METHODS, RULES, UNIT_METHODS
 
 # Captum says so each time it sets hooks; it removes them itself.
 pytestmark = pytest.mark.filterwarnings("ignore:Setting .*backward hooks:UserWarning")
@@ -97,20 +97,19 @@ def test_input_x_gradient_in_closed_form() -> None:
 
 
 def test_conductance_in_closed_form() -> None:
-    """Of a linear model: the unit's weight to the label × what the input adds to the unit.
-
-    Captum goes from the first to the last of n_steps + 1 Gauss points, not from 0 to 1.
-    """
+    """Of a linear model: the unit's weight to the label × what the input adds to the unit."""
     study = linear()
     first, second = study.model[0], study.model[1]
     inputs, labels = study.inputs[EXAMPLES], study.labels[EXAMPLES]
     wanted = (second.weight[labels] * (inputs @ first.weight.T)).mean(0)
-    for steps in (8, 20):
-        points = np.polynomial.legendre.leggauss(steps + 1)[0]
-        share = (points[-1] - points[0]) / 2  # .97 of the way by 8 steps, .994 by 20
-        scores = mv.attribute_layers(study, EXAMPLES, n_steps=steps, null_draws=0)
-        assert scores.null is None
-        assert scores.values == pytest.approx(share * wanted.detach().numpy(), abs=1e-5)
+    for rule in RULES:
+        for steps in (2, 20):
+            scores = mv.attribute_layers(study, EXAMPLES, n_steps=steps, rule=rule, null_draws=0)
+            assert scores.null is None
+            assert scores.values == pytest.approx(wanted.detach().numpy(), abs=1e-6)
+            unit = mv.attribute_unit(study, "0:3", EXAMPLES, n_steps=steps, rule=rule)
+            by_hand = second.weight[labels, 3:4] * first.weight[3] * inputs
+            assert torch.allclose(unit, by_hand, atol=1e-6)
     assert [str(unit) for unit in scores.units or ()] == [f"0:{k}" for k in range(5)]
 
 
@@ -123,12 +122,12 @@ def test_gradient_x_activation_in_closed_form() -> None:
 
 
 def test_a_units_conductance_sums_to_the_layers() -> None:
-    """Over the input's parts; for a channel with 16 places too. 200 steps agree to 1 %."""
-    for study, layer in ((conv(), "conv"), (linear(), "0")):
-        whole = mv.attribute_layers(study, [3], layers=[layer], n_steps=200, null_draws=0)
+    """Over the input's parts, at any number of steps; for a channel with 16 places too."""
+    for study, layer in ((conv(), "conv"), (linear(), "0"), (mlp(), "0")):
+        whole = mv.attribute_layers(study, [3], layers=[layer], n_steps=7, null_draws=0)
         for row in (0, 3):
-            parts = mv.attribute_unit(study, f"{layer}:{row}", [3], n_steps=200)
-            assert float(parts.sum()) == pytest.approx(whole.values[row], rel=0.01)
+            parts = mv.attribute_unit(study, f"{layer}:{row}", [3], n_steps=7)
+            assert float(parts.sum()) == pytest.approx(whole.values[row], abs=1e-6)
 
 
 def test_a_units_gradient_in_closed_form() -> None:
@@ -216,11 +215,11 @@ def test_heads_are_refused() -> None:
         mv.attribute_unit(study, "attn:1", [0])
 
 
-@pytest.mark.parametrize("inputs", [torch.randint(0, 9, (6, 4)), {"x": torch.randn(6, 4)}])
+@pytest.mark.parametrize("inputs", [torch.randint(0, 9, (6, 4)), {"x": torch.ones(6, 4).long()}])
 def test_inputs_without_gradients(inputs: Any) -> None:
     study = mlp()
     study.inputs = inputs
-    with pytest.raises(ValueError, match="inputs that are a single floating-point tensor; these"):
+    with pytest.raises(ValueError, match=r"no nn\.Embedding of the model looks .*token indices"):
         mv.attribute_inputs(study, [0])
 
 
@@ -256,7 +255,7 @@ def test_work_can_be_stopped_between_layers() -> None:
 def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     study = conv()
     wanted = mv.attribute_layers(study, range(6), n_steps=4, null_draws=0).values
-    monkeypatch.setattr("memviz.probes.attribution._attribute._BATCH", 4)
+    monkeypatch.setattr("memviz.probes.attribution._layer_values.BATCH", 4)
     found = mv.attribute_layers(study, range(6), n_steps=4, null_draws=0).values
     assert found == pytest.approx(wanted, abs=1e-6)
 

@@ -1,6 +1,7 @@
 """Entropy and mutual information of activations: closed forms, slow versions, bad input."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -32,15 +33,29 @@ def correlated(rho, n, seed):
 
 
 def slow_ksg(x, y, k):
-    """Kraskov's algorithm 1, one point at a time."""
+    """Kraskov's algorithm 1 with ties counted, one point at a time."""
     total = 0.0
     for i in range(len(x)):
-        apart = sorted(max(abs(x[i] - x[j]), abs(y[i] - y[j])) for j in range(len(x)) if j != i)
-        radius = apart[k - 1]
-        inside_x = sum(abs(x[i] - x[j]) < radius for j in range(len(x)) if j != i)
-        inside_y = sum(abs(y[i] - y[j]) < radius for j in range(len(x)) if j != i)
-        total += digamma(inside_x + 1) + digamma(inside_y + 1)
-    return digamma(len(x)) + digamma(k) - total / len(x)
+        in_x, in_y = ([abs(v[i] - v[j]) for j in range(len(x))] for v in (x, y))
+        apart = [max(pair) for pair in zip(in_x, in_y, strict=True)]
+        radius = sorted(apart[:i] + apart[i + 1 :])[k - 1]
+        # Itself is among those inside, which is the + 1 of n_x + 1; at distance 0 copies count.
+        inside = [
+            sum(d == 0 if radius == 0 else d < radius - 1e-12 for d in distances)
+            for distances in (apart, in_x, in_y)
+        ]
+        total += digamma(inside[0]) - digamma(inside[1]) - digamma(inside[2])
+    return digamma(len(x)) + total / len(x)
+
+
+def plain_ksg(x, y, k):
+    """Kraskov's algorithm 1 as printed, which takes no account of ties."""
+    apart_x, apart_y = ((v[:, None] - v[None]).abs() for v in (x, y))
+    apart = torch.maximum(apart_x, apart_y).fill_diagonal_(math.inf)
+    radius = apart.kthvalue(k, dim=1).values[:, None]
+    inside = [(distances < radius).sum(1) for distances in (apart_x, apart_y)]  # and itself
+    mean = sum(torch.digamma(count.double()) for count in inside).mean().item()
+    return digamma(len(x)) + digamma(k) - mean
 
 
 # Entropy
@@ -77,6 +92,27 @@ def test_entropy_is_that_of_a_histogram(values, bins):
     # In whole numbers, so that no value is rounded over an edge; the maximum is in the last bin.
     codes = [min((v - low) * bins // (high - low), bins - 1) for v in values]
     assert found == pytest.approx(shannon(np.bincount(codes)), abs=1e-9)
+
+
+@pytest.mark.parametrize("bins", [7, 49, 100])
+def test_whole_numbers_on_the_edges_of_bins_stay_there(bins):
+    values = torch.arange(3 * bins + 1)  # three to a bin, and the maximum
+    expected = shannon([3] * (bins - 1) + [4])
+    for shift, scale in ((0, 1), (-40, 1), (5, 3)):
+        found = unit_entropy((scale * values + shift).float()[:, None], bins)
+        assert found.item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_arrays_give_what_tensors_give():
+    values = normal(40, 3)
+    assert torch.equal(unit_entropy(values.numpy(), 10), unit_entropy(values, 10))
+    assert torch.equal(unit_entropy(values.tolist(), 10), unit_entropy(values, 10))
+    assert torch.equal(quantile_codes(values.numpy()), quantile_codes(values))
+    found = ksg_matrix(values.numpy()[::-1], progress=False)
+    assert torch.allclose(found, ksg_matrix(values, progress=False), equal_nan=True)
+    x, y = values[:, 0], values[:, 1].requires_grad_()
+    assert ksg_mutual_information(x.numpy(), y) == ksg_mutual_information(x, y.detach())
+    assert not unit_entropy(values.requires_grad_(), 10).requires_grad
 
 
 def test_entropy_is_that_of_numpys_histogram():
@@ -126,7 +162,9 @@ def test_two_gaussians(scale, rho):
 
 @pytest.mark.parametrize("scale", ["rank", "standard", "raw"])
 @pytest.mark.parametrize("k", [1, 3, 6])
-@pytest.mark.parametrize("shape", ["gaussian", "heavy tails", "often 0", "line"])
+@pytest.mark.parametrize(
+    "shape", ["gaussian", "heavy tails", "often 0", "line", "two values", "whole numbers", "copies"]
+)
 def test_ksg_equals_a_slow_one(k, scale, shape):
     x, y = correlated(0.6, 90, seed=k)
     if shape == "heavy tails":
@@ -135,16 +173,96 @@ def test_ksg_equals_a_slow_one(k, scale, shape):
         x, y = x.relu(), y.relu()
     if shape == "line":
         y = x + 0.01 * y
-    found = ksg_mutual_information(x, y, k, scale, seed=4)
-    # The slow one needs the very jitter, since it decides who is whose neighbour.
-    axes = information_ksg._scaled(torch.stack([x, y]), scale, 4).tolist()
+    if shape == "two values":
+        x = (x > 0.3).double()
+    if shape == "whole numbers":
+        x, y = (2 * x).round(), (3 * y).round()
+    if shape == "copies":
+        x, y = x[:45].repeat(2), y[:45].repeat(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if shape == "copies" else "error")
+        found = ksg_mutual_information(x, y, k, scale)
+    axes = information_ksg._scaled(torch.stack([x, y]), scale).tolist()
     assert found == pytest.approx(slow_ksg(*axes, k), abs=1e-9)
 
 
-def test_ksg_of_values_without_ties_needs_no_jitter():
-    x, y = correlated(0.6, 90, seed=0)
-    found = ksg_mutual_information(x, y, scale="raw")
-    assert found == pytest.approx(slow_ksg(x.tolist(), y.tolist(), 3), abs=1e-9)
+@pytest.mark.parametrize("k", [1, 3, 6])
+@pytest.mark.parametrize("rho", [0.0, 0.6, 0.99])
+def test_without_ties_ksg_is_that_of_kraskov(rho, k):
+    x, y = correlated(rho, 300, seed=0)
+    found = ksg_mutual_information(x, y, k, scale="raw")
+    assert found == pytest.approx(plain_ksg(x, y, k), abs=1e-9)
+
+
+@pytest.mark.parametrize("scale", ["rank", "standard", "raw"])
+def test_a_pair_does_not_depend_on_a_seed_or_on_other_units(scale):
+    values = torch.stack([*correlated(0.5, 200, seed=1), *(normal(2, 200, seed=2) - 0.5).relu()], 1)
+    whole = ksg_matrix(values, scale=scale, seed=0, progress=False)
+    assert torch.equal(
+        whole.nan_to_num(-9),
+        ksg_matrix(values, scale=scale, seed=7, progress=False).nan_to_num(-9),
+    )
+    for i in range(4):
+        for j in range(i):
+            for pair in ((i, j), (j, i)):
+                alone = ksg_matrix(values[:, pair], scale=scale, progress=False)[0, 1]
+                assert alone.item() == pytest.approx(whole[i, j].item(), abs=1e-12)
+
+
+# Ties
+
+
+@pytest.mark.parametrize("values", [2, 5, 20])
+def test_a_copied_discrete_unit_has_its_entropy(values):
+    x = torch.arange(2000).double() % values
+    for scale in ("rank", "standard", "raw"):
+        found = ksg_mutual_information(x, -3 * x + 1, scale=scale)
+        assert found == pytest.approx(math.log(values), abs=0.01)
+
+
+def test_a_discrete_unit_and_a_continuous_one():
+    # A fair bit shifts a uniform variable by half its width: half of the bit can be read from it.
+    x, y = (
+        torch.arange(4000).double() % 2,
+        torch.rand(4000, generator=torch.manual_seed(0)).double(),
+    )
+    assert ksg_mutual_information(x, y + x / 2) == pytest.approx(math.log(2) / 2, abs=0.05)
+    assert ksg_mutual_information(x, y) == pytest.approx(0, abs=0.03)
+
+
+def test_two_units_behind_a_relu_share_what_a_fine_histogram_says():
+    x, y = correlated(0.9, 4000, seed=0)
+    x, y = (x - 0.5).relu(), (y - 0.5).relu()
+    # Slightly above it: the mass at 0 is a single bin, and the rest is cut into many.
+    codes = torch.stack([(v > 0) * (1 + (v * 6).long()).clamp(max=15) for v in (x, y)])
+    binned = binned_mutual_information(codes, 16, progress=False)[0, 1].item()
+    for scale in ("rank", "standard", "raw"):
+        assert ksg_mutual_information(x, y, scale=scale) == pytest.approx(binned, abs=0.06)
+
+
+@pytest.mark.parametrize("copies", [2, 4, 8])
+def test_repeated_examples_are_told(copies):
+    values = normal(400 // copies, 3).repeat(copies, 1)
+    with pytest.warns(UserWarning, match="400 of the 400 examples have the same values as another"):
+        found = ksg_matrix(values, progress=False)
+    assert found[0, 1] > 0.2  # what the warning is about
+    with pytest.warns(UserWarning, match="makes the mutual information too high, so keep one of"):
+        ksg_mutual_information(values[:, 0], values[:, 1])
+    few = torch.cat([normal(396, 3), normal(2, 3, seed=1).repeat(2, 1)])
+    assert ksg_matrix(few, progress=False)[0, 1].abs() < 0.2  # 4 in 400: no warning
+
+
+def test_units_that_are_often_equal_are_not_called_repeated():
+    silent = (normal(300, 2) - 1).relu()
+    for values in (silent, (silent > 0).double(), torch.stack([silent[:, 0]] * 2, 1)):
+        ksg_matrix(values, progress=False)  # a warning would be an error
+
+
+def test_differences_below_float32_are_seen():
+    x, y = correlated(0.9, 300, seed=0)
+    near = ksg_mutual_information(1 + 1e-12 * x, y)
+    assert near == pytest.approx(ksg_mutual_information(x, y), abs=0.02)
+    assert unit_entropy((1 + 1e-12 * torch.arange(10.0).double())[:, None], 10) > 2.2
 
 
 def test_ksg_equals_scikit_learn():
@@ -188,7 +306,7 @@ def test_scales_do_what_they_say():
 def test_a_copied_binary_cue_has_ln_2():
     cue = (torch.arange(2000) % 2).double()
     found = ksg_matrix(torch.stack([cue, -3 * cue, 5 * cue], 1), progress=False)
-    assert found.nanmean().item() == pytest.approx(math.log(2), abs=0.05)
+    assert found.nanmean().item() == pytest.approx(math.log(2), abs=0.001)
 
 
 def test_a_constant_unit_tells_nothing():
@@ -249,6 +367,15 @@ def test_the_bias_of_bins_is_the_one_that_is_told(n, bins):
         (lambda: ksg_matrix(torch.zeros(9, 2), scale="z"), "scale is 'z'; choose from rank"),
         (lambda: ksg_matrix(torch.full((9, 2), math.inf)), "unit 0 is NaN or infinite"),
         (lambda: ksg_mutual_information(torch.zeros(9), torch.zeros(8)), r"\[9\] and y \[8\]"),
+        (lambda: ksg_mutual_information(["a", "b"], torch.zeros(2)), "x is list, not all numbers"),
+        (lambda: ksg_matrix(torch.zeros(9, 2), 2.5), "k is 2.5; give a whole number"),
+        (lambda: unit_entropy(torch.zeros(7, 2), 2.0), "bins is 2.0; give a whole number"),
+        (lambda: unit_entropy(torch.zeros(7, 2).long(), 2), "values is torch.int64 .*of floats"),
+        (lambda: unit_entropy(np.array([["a"]]), 2), "values is ndarray, not all numbers"),
+        (lambda: unit_entropy(torch.zeros(7, 2, device="meta"), 2), "on the meta device"),
+        (lambda: unit_entropy(torch.zeros(7, 2).to_sparse(), 2), "give a dense tensor"),
+        (lambda: unit_entropy(torch.tensor([[0.0], [1e305]]).double() * 10, 2), "NaN or inf"),
+        (lambda: unit_entropy(np.array([[0.0], [2e305]]), 2), r"unit 0 is 2e\+305 on example 1"),
     ],
 )
 def test_bad_input_gets_one_sentence(call, words):

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.activations import UnitActivations
+from memviz.engine.activations import UnitActivations, tie_order
 from memviz.scores import Null
-from memviz.study import Study
+from memviz.study import Study, check_examples
 
 from .._scores import SOURCE, UnitScores, training_examples
-from ._peaks import class_peaks, signed
+from ._peaks import Others, class_peaks, signed
 
 
 def class_mem(
@@ -21,6 +21,7 @@ def class_mem(
     layers: Sequence[str] | None = None,
     examples: Tensor | None = None,
     *,
+    others: Others = "mean",
     shuffles: int = 20,
     seed: int = 0,
     progress: bool = True,
@@ -40,12 +41,14 @@ def class_mem(
     layers, progress
         As for :func:`memviz.probes.encoders.units.unit_mem`.
     examples : int64 ``[n]``, optional
-        Training images; by default all except the group ``test``.
+        Training images; by default all except the group ``test``. Their order does not matter.
+    others : {"mean", "median"}
+        How to average over the other classes.
     shuffles : int
         Draws of the null, in which labels are shuffled among the images. Each draw holds a table
         ``[classes, units]`` in memory.
     seed : int
-        Seed of the shuffling.
+        Seed of the shuffling, and of the draw of an owner where classes tie.
 
     Returns
     -------
@@ -55,7 +58,8 @@ def class_mem(
     Raises
     ------
     ValueError
-        If there are fewer than 2 images or classes.
+        If there are fewer than 2 images or classes, an image is named twice, an activation is NaN
+        or infinite, or the forward pass is random.
 
     Examples
     --------
@@ -66,8 +70,8 @@ def class_mem(
     >>> class_mem(study).values
     array([1., 1.])
     """
-    chosen = training_examples(study) if examples is None else torch.as_tensor(examples)
-    return _of_classes("ClassMem", study, layers, chosen, shuffles, seed, progress)
+    chosen = training_examples(study) if examples is None else check_examples(study, examples)
+    return _of_classes("ClassMem", study, layers, chosen, others, shuffles, seed, progress)
 
 
 def class_selectivity(
@@ -75,6 +79,7 @@ def class_selectivity(
     layers: Sequence[str] | None = None,
     examples: Tensor | None = None,
     *,
+    others: Others = "mean",
     shuffles: int = 20,
     seed: int = 0,
     progress: bool = True,
@@ -83,7 +88,7 @@ def class_selectivity(
 
     Parameters
     ----------
-    study, layers, shuffles, seed, progress
+    study, layers, others, shuffles, seed, progress
         As for :func:`class_mem`.
     examples : int64 ``[n]``, optional
         Images that were not trained on; the group ``test`` by default.
@@ -102,8 +107,8 @@ def class_selectivity(
     >>> class_selectivity(study).values
     array([0., 0.])
     """
-    chosen = study.group("test") if examples is None else torch.as_tensor(examples)
-    return _of_classes("class selectivity", study, layers, chosen, shuffles, seed, progress)
+    chosen = study.group("test") if examples is None else check_examples(study, examples)
+    return _of_classes("class selectivity", study, layers, chosen, others, shuffles, seed, progress)
 
 
 def _of_classes(
@@ -111,10 +116,14 @@ def _of_classes(
     study: Study,
     layers: Sequence[str] | None,
     examples: Tensor,
+    others: Others,
     shuffles: int,
     seed: int,
     progress: bool,
 ) -> UnitScores:
+    if others not in ("mean", "median"):
+        raise ValueError(f"others is {others!r}; use 'mean' or 'median'.")
+    examples = examples.sort().values  # the shuffles are then the same for any order
     if len(examples) < 2:
         raise ValueError(f"{name} compares classes; give at least 2 images, not {len(examples)}.")
     classes, numbered = study.labels[examples].unique(return_inverse=True)
@@ -127,7 +136,9 @@ def _of_classes(
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(len(examples), generator=generator) for _ in range(shuffles)]
     tables = torch.stack([numbered, *(numbered[order] for order in orders)])
-    actual, *shuffled = class_peaks(stream, tables, progress=progress)
+    known = study.labels.unique()  # a class keeps its place whichever others are asked
+    order = tie_order(len(known), seed)[torch.isin(known, classes)].argsort().argsort()
+    actual, *shuffled = class_peaks(stream, tables, order, others=others, progress=progress)
     nulls = np.stack([draw.ratio.numpy() for draw in shuffled]) if shuffles else None
     owner = actual.owner
     return UnitScores(
@@ -136,7 +147,8 @@ def _of_classes(
         actual.ratio.numpy(),
         units=stream.units,
         higher="fires for fewer classes, one at 1",
-        source=f"{SOURCE}, section 5.2" if name == "ClassMem" else "Morcos et al. 2018",
+        source=(f"{SOURCE}, section 5.2" if name == "ClassMem" else "Morcos et al. 2018")
+        + f"; the others' {others}" * (others == "median"),
         null=None if nulls is None else Null(f"labels shuffled, {shuffles} draws", nulls),
         owners=torch.where(owner < 0, owner, classes[owner.clamp(min=0)]).numpy(),
     )

@@ -1,15 +1,18 @@
-"""One pass over the images: each unit's largest activation, its image, and that of the others."""
+"""Each unit's largest activation, its image or class, and that of the others."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from memviz.engine.activations import UnitActivations
+from memviz.engine.activations import Strongest, UnitActivations
 from memviz.engine.record import default_memory, split
+
+Others = Literal["mean", "median"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +25,7 @@ class Peaks:
         Of the absolute mean activations of the images (or classes): the largest, and the mean or
         median of the others.
     owner : int64 ``[units]``
-        The example or class with the largest; -1 for a dead unit.
+        The example or class with the largest, drawn by a seed if several tie; -1 for a dead unit.
     negative : bool ``[units]``
         Whether any activation was below 0.
     """
@@ -74,7 +77,7 @@ def peaks(
         return stream.guard(lambda: _fold(_values(stream, progress), stream, None)[0])
     n, bytes_at_once = len(stream.examples), memory or default_memory(torch.device("cpu"))
     medians = []
-    for block in split(len(stream.units), max(1, bytes_at_once // (4 * n))):
+    for block in split(len(stream.units), max(1, bytes_at_once // (stream.dtype.itemsize * n))):
 
         def one_pass(block: Tensor = block) -> tuple[Peaks, Tensor]:
             return _fold(_values(stream, progress), stream, block)
@@ -86,16 +89,26 @@ def peaks(
     )
 
 
-def class_peaks(stream: UnitActivations, classes: Tensor, *, progress: bool = True) -> list[Peaks]:
+def class_peaks(
+    stream: UnitActivations,
+    classes: Tensor,
+    order: Tensor,
+    *,
+    others: Others = "mean",
+    progress: bool = True,
+) -> list[Peaks]:
     """The peaks of class means, for several assignments of classes, in a single pass.
 
     Parameters
     ----------
     classes : int64 ``[tables, n]``
         The class of each of the stream's examples, numbered from 0 without gaps.
+    order : int64 ``[classes]``
+        The place of each class where means tie.
+    others : {"mean", "median"}
+        How to average over the other classes.
     """
     number, count = int(classes.max()) + 1, len(stream.units)
-    sizes = torch.stack([torch.bincount(table, minlength=number) for table in classes])
 
     def fold() -> tuple[Tensor, Tensor]:
         sums = torch.zeros(len(classes), number, count, dtype=torch.float64)
@@ -104,15 +117,51 @@ def class_peaks(stream: UnitActivations, classes: Tensor, *, progress: bool = Tr
             negative |= below
             for table, table_sums in zip(classes, sums, strict=True):
                 table_sums.index_add_(0, table[positions], values.double())
-        return sums / sizes[:, :, None], negative
+        return sums, negative
 
-    means, negative = stream.guard(fold)
-    by_table = []
-    for table in means:
-        largest, owner = table.max(0)
-        others = ((table.sum(0) - largest) / (number - 1)).clamp(min=0)
-        by_table.append(Peaks(largest, others, torch.where(largest > 0, owner, -1), negative))
-    return by_table
+    sums, negative = stream.guard(fold)
+    return [
+        peaks_of(means_of(table_sums, table), order, negative, others=others)
+        for table_sums, table in zip(sums, classes, strict=True)
+    ]
+
+
+def means_of(sums: Tensor, classes: Tensor) -> Tensor:
+    """Class means ``[classes, units]`` of sums over the images of a class.
+
+    Examples
+    --------
+    >>> means_of(torch.tensor([[6.0], [4.0]]), torch.tensor([0, 1, 1]))
+    tensor([[6.],
+            [2.]])
+    """
+    return sums / torch.bincount(classes, minlength=len(sums))[:, None]
+
+
+def peaks_of(table: Tensor, order: Tensor, negative: Tensor, *, others: Others = "mean") -> Peaks:
+    """The peaks of a table ``[images or classes, units]`` without negative values.
+
+    Parameters
+    ----------
+    order : int64 ``[rows]``
+        The place of each row where rows tie, a permutation.
+    negative : bool ``[units]``
+
+    Examples
+    --------
+    >>> table = torch.tensor([[1.0, 2.0], [5.0, 2.0], [3.0, 2.0]])
+    >>> found = peaks_of(table, torch.tensor([2, 1, 0]), torch.zeros(2, dtype=torch.bool))
+    >>> found.owner, found.others
+    (tensor([1, 2]), tensor([2., 2.], dtype=torch.float64))
+    """
+    strongest = Strongest(table.shape[1], order)
+    strongest.add(table, torch.arange(len(table)))
+    top = strongest.values.double()
+    if others == "median":
+        rest = _median_of_others(table.T.contiguous()).double()
+    else:
+        rest = ((table.double().sum(0) - top) / (len(table) - 1)).clamp(min=0)
+    return Peaks(top, rest, torch.where(top > 0, strongest.examples, -1), negative)
 
 
 def _values(stream: UnitActivations, progress: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -125,24 +174,19 @@ def _fold(
     parts: Iterator[tuple[Tensor, Tensor, Tensor]], stream: UnitActivations, keep: Tensor | None
 ) -> tuple[Peaks, Tensor]:
     count, n = len(stream.units), len(stream.examples)
-    largest = torch.full((count,), -torch.inf)
+    strongest = Strongest(count, stream.tie_order)
     total = torch.zeros(count, dtype=torch.float64)
-    owner_at = torch.zeros(count, dtype=torch.int64)
     negative = torch.zeros(count, dtype=torch.bool)
-    kept = torch.empty(0 if keep is None else len(keep), n)
+    kept = torch.empty(0 if keep is None else len(keep), n, dtype=stream.dtype)
     for positions, values, below in parts:
-        high, row = values.max(0)
-        # Ties go to the first, so the owner does not depend on the size of the chunks.
-        owner_at = torch.where(high > largest, positions[row], owner_at)
-        largest = torch.maximum(largest, high)
+        strongest.add(values, stream.examples[positions])
         total += values.double().sum(0)
         negative |= below
         if keep is not None:
             kept[:, positions] = values[:, keep].T
-    top = largest.double()
+    top = strongest.values.double()
     others = ((total - top) / (n - 1)).clamp(min=0)
-    owner = torch.where(top > 0, stream.examples[owner_at], -1)
-    return Peaks(top, others, owner, negative), kept
+    return Peaks(top, others, torch.where(top > 0, strongest.examples, -1), negative), kept
 
 
 def _median_of_others(values: Tensor) -> Tensor:

@@ -12,18 +12,17 @@ from torch import Tensor
 
 from memviz.engine.activations import UnitActivations
 from memviz.scores import Null
-from memviz.study import Study
+from memviz.study import Study, check_examples
+from memviz.training.random_network import random_network, without_initializer
 from memviz.units import Layer, Unit
 
 from .._scores import SOURCE, UnitScores, training_examples
-from ._null import random_network
-from ._peaks import Peaks, peaks, signed
+from ._peaks import Others, Peaks, peaks, signed
 
 _DRAWS = 200  # quantiles that represent a layer's units in the random networks
 
 # Maps the study's inputs, a tensor or a dict, and a generator to augmented inputs.
 Augment = Callable[[Any, torch.Generator], Any]
-Others = Literal["mean", "median"]
 Negative = Literal["abs", "refuse"]
 
 
@@ -48,7 +47,8 @@ def unit_mem(
     map and the augmentations, before the maximum is taken (section 5, equation 3). It needs no
     labels, no second model and one pass; memory does not grow with the images. **It has no natural
     zero**: noise scores high, and higher with more images. So compare it with its null (the same
-    images through random weights), and only at equal numbers of images.
+    images through random weights), and only at equal numbers of images. Neither the order of the
+    images nor the other layers change a value.
 
     Departures from the released code: the model is in eval mode, so batch norm does not couple
     images; the mean is that of the text's equation, the code's median is ``others="median"``.
@@ -71,11 +71,12 @@ def unit_mem(
         The ratio is meant for non-negative activations. If a layer has negative ones (no ReLU),
         ``"abs"`` takes the absolute value of mu, and the measure says so; ``"refuse"`` raises.
     held_out : int64, optional
-        Images that were not trained on, at least n of them; the first n are scored as well.
+        Images that were not trained on, at least n of them; the first n in the study's order are
+        scored as well.
     random_networks : int
         Random networks for the null; 0 for none, in a third to a half of the time.
     seed : int
-        Seed of augmentations and random weights.
+        Seed of augmentations, random weights, and the draw of an owner where images tie.
     memory : int, optional
         Bytes for the median, which keeps activations of all images; 1 GiB by default.
     progress : bool
@@ -88,8 +89,9 @@ def unit_mem(
     Raises
     ------
     ValueError
-        If there are fewer than 2 images or fewer held-out images than images, or an activation is
-        negative and ``negative="refuse"``.
+        If there are fewer than 2 images or fewer held-out images than images, an image is named
+        twice or also held out, an activation is NaN or infinite, the forward pass is random, or an
+        activation is negative and ``negative="refuse"``.
 
     Examples
     --------
@@ -100,7 +102,8 @@ def unit_mem(
     >>> unit_mem(study).values, unit_mem(study).owners
     (array([1., 1., 1., 1., 1., 1.]), array([0, 1, 2, 3, 4, 5]))
     """
-    chosen = training_examples(study) if examples is None else torch.as_tensor(examples)
+    chosen = training_examples(study) if examples is None else check_examples(study, examples)
+    chosen = chosen.sort().values  # sums and samples are then the same for any order
     if len(chosen) < 2:
         raise ValueError(f"UnitMem compares images; give at least 2, not {len(chosen)}.")
     if others not in ("mean", "median") or negative not in ("abs", "refuse"):
@@ -108,11 +111,7 @@ def unit_mem(
             f"others is {others!r} and negative {negative!r}; use 'mean' or 'median', and 'abs' or "
             "'refuse'."
         )
-    if held_out is not None and len(held_out) < len(chosen):
-        raise ValueError(
-            f"there are {len(held_out)} held-out images for {len(chosen)} examples; UnitMem grows "
-            "with the number of images, so give at least as many, or fewer examples."
-        )
+    beside = None if held_out is None else _held_out(study, held_out, chosen)
 
     def measured(network: Study, images: Tensor) -> tuple[UnitActivations, Peaks]:
         stream = UnitActivations(network, layers, augment, augmentations, images, seed=seed)
@@ -122,8 +121,8 @@ def unit_mem(
     if negative == "refuse":
         _refuse_negative(stream, unit_peaks)
     held_out_values = None
-    if held_out is not None:
-        held_out_values = measured(study, torch.as_tensor(held_out)[: len(chosen)])[1].ratio.numpy()
+    if beside is not None:
+        held_out_values = measured(study, beside)[1].ratio.numpy()
     random_values = []
     for draw in range(random_networks):
         model = random_network(study, chosen, seed + draw)
@@ -135,13 +134,29 @@ def unit_mem(
         units=stream.units,
         higher="fires for fewer images, one at 1",
         source=f"{SOURCE}, section 5; the others' {others}",
-        null=_layer_null(stream.layers, random_values) if random_values else None,
+        null=_layer_null(study, stream.layers, random_values) if random_values else None,
         owners=unit_peaks.owner.numpy(),
         held_out=held_out_values,
     )
 
 
-def _layer_null(layers: Sequence[Layer], random: Sequence[np.ndarray]) -> Null:
+def _held_out(study: Study, held_out: Tensor, chosen: Tensor) -> Tensor:
+    """As many held-out images as there are training images, the first in the study's order."""
+    given = check_examples(study, held_out).unique()
+    if len(given) < len(chosen):
+        raise ValueError(
+            f"there are {len(given)} held-out images for {len(chosen)} examples; UnitMem grows "
+            "with the number of images, so give at least as many, or fewer examples."
+        )
+    both = given[torch.isin(given, chosen)]
+    if len(both):
+        raise ValueError(
+            f"image {int(both[0])} is scored and held out; name it in examples or in held_out."
+        )
+    return given[: len(chosen)]
+
+
+def _layer_null(study: Study, layers: Sequence[Layer], random: Sequence[np.ndarray]) -> Null:
     """The units of a random layer are exchangeable, so each gets the quantiles of its layer."""
     shares = (np.arange(_DRAWS) + 0.5) / _DRAWS
     columns, start = [], 0
@@ -151,12 +166,18 @@ def _layer_null(layers: Sequence[Layer], random: Sequence[np.ndarray]) -> Null:
         table = np.quantile(known, shares) if len(known) else np.full(_DRAWS, np.nan)
         columns.append(np.repeat(table[:, None], layer.units, 1))
         start += layer.units
-    return Null(
+    words = (
         f"{_DRAWS} quantiles of the layer's units in {len(random)} network"
         f"{'s' * (len(random) > 1)} with random weights, on the same images, batch norm measured "
-        "on them",
-        np.concatenate(columns, 1),
+        "on them"
     )
+    if names := without_initializer(study.model):
+        words += (
+            f"; an estimate, since {len(names)} module{'s' * (len(names) > 1)} ({names[0]!r}"
+            f"{', ...' * (len(names) > 1)}) cannot be reinitialized: weights drawn with the mean "
+            "and spread of the trained ones"
+        )
+    return Null(words, np.concatenate(columns, 1))
 
 
 def _how(augment: Augment | None, augmentations: int) -> str:

@@ -2,7 +2,7 @@
 
 from ._critical_units import Method as Method
 from ._critical_units import critical_units as critical_units
-from ._search import NoisyBatch as NoisyBatch
+from ._noise import NoisyBatch as NoisyBatch
 from ._search import first_order_search as first_order_search
 from ._search import objective_drops as objective_drops
 from ._table import CriticalUnits as CriticalUnits

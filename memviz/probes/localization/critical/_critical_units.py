@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -11,10 +12,13 @@ from torch import Tensor
 from memviz.engine.record import Intervention, Replay, intervention
 from memviz.engine.sweep import default_units
 from memviz.progress import slow
+from memviz.statistics import generator_of
 from memviz.study import Study, check_examples, default_groups
+from memviz.tasks import are_right
 from memviz.units import UnitSet, UnitsLike
 
-from ._search import NoisyBatch, Objective, exact_search, first_order_search, random_order_counts
+from ._noise import NoisyBatch
+from ._search import Objective, exact_search, first_order_search, random_order_counts
 from ._table import CriticalUnits
 
 Method = Literal["first-order", "exact"]
@@ -44,13 +48,17 @@ def critical_units(
     as a few noisy copies judged by their mean output (so that the search does not find adversarial
     directions). The objective is the reference's mean loss minus the example's; each step ablates
     the unit whose sum of weight × gradient lowers it most. The exact search is ``greedy`` over
-    sets, on margins, without noise.
+    sets, on margins, without noise. An example at a tie counts as flipped.
+
+    Reference and noise are drawn from the seed and the example, so an example's answer does not
+    depend on the others that are asked for.
 
     Parameters
     ----------
     study : Study
     examples : int64 ``[k]``, optional
-        By default ``per_group`` examples drawn from each of the study's first two groups.
+        Each once; by default ``per_group`` examples drawn from each of the study's first two
+        groups.
     how : str or Intervention
         ``"filter"``, as published, sets the unit's weights to 0; ``"zero"`` ablates the unit. With
         batch norm the two differ, and so do the counts.
@@ -63,7 +71,7 @@ def critical_units(
         Size of the batch, including the example; drawn from the first two groups.
     copies, noise : int, float
         Number of noisy copies (0 for no noise), and the norm of the noise relative to that of the
-        batch. Used by the first-order search and the random order.
+        batch, in the random order to that of the example. Not used by the exact search.
     on : {"loss", "margin"}
         The example's term in the first-order objective; the gradient of a loss near zero vanishes.
     budget : int
@@ -78,8 +86,8 @@ def critical_units(
     Raises
     ------
     ValueError
-        If an option is unknown, a size is too small, or the inputs are not floating-point and
-        ``copies`` is not 0.
+        If an option is unknown, a size is too small, the noise is negative or not finite, an
+        example is given twice, or the inputs are not floating-point and ``copies`` is not 0.
 
     Notes
     -----
@@ -97,15 +105,22 @@ def critical_units(
     """
     how = intervention(how)
     _check(how, method, on, cap, reference, copies, budget)
-    generator = torch.Generator().manual_seed(seed)
+    if not (math.isfinite(noise) and noise >= 0) or random_draws < 0:
+        raise ValueError(
+            f"noise must be a finite number of at least 0 and random_draws at least 0; got {noise} "
+            f"and {random_draws}."
+        )
     pool = torch.cat([study.group(name) for name in default_groups(study, None, None) if name])
-    chosen = _drawn(study, per_group, generator) if examples is None else examples
+    chosen = _drawn(study, per_group, seed) if examples is None else examples
     chosen = check_examples(study, chosen)
+    if len(chosen.unique()) < len(chosen):
+        raise ValueError("examples names an example twice; give each once.")
     replay = Replay(study, memory=0)
     known = list(replay.check(units)) if units is not None else default_units(replay.layers)
     right = _right(replay, replay.clean)
     critical, flipped, right_after = [], [], []
     for example in slow(chosen.tolist(), "critical units", progress=progress):
+        generator = generator_of(seed, example, 0)
         batch = _batch(pool, example, reference, generator)
         if method == "exact":
             units_taken, did_flip = exact_search(
@@ -113,7 +128,9 @@ def critical_units(
             )
         else:
             noisy = NoisyBatch.of(study, batch, copies, noise, generator)
-            units_taken, did_flip = first_order_search(replay, known, how, noisy, on=on, cap=cap)
+            units_taken, did_flip = first_order_search(
+                replay, known, how, noisy, on=on, cap=cap, seed=seed
+            )
         critical.append(units_taken)
         flipped.append(did_flip)
         right_after.append(
@@ -125,7 +142,7 @@ def critical_units(
         )
         for name, mask in study.groups.items()
     }
-    alone = NoisyBatch.of(study, chosen, copies, noise, generator)
+    alone = NoisyBatch.each_alone(study, chosen, copies, noise, seed)
     random = random_order_counts(
         replay, known, how, alone, draws=random_draws, seed=seed, progress=progress
     )
@@ -141,10 +158,10 @@ def _batch(pool: Tensor, example: int, size: int, generator: torch.Generator) ->
     return torch.cat([torch.tensor([example]), others[drawn]])
 
 
-def _drawn(study: Study, per_group: int, generator: torch.Generator) -> Tensor:
+def _drawn(study: Study, per_group: int, seed: int) -> Tensor:
     if per_group < 1:
         raise ValueError(f"per_group is {per_group}; search for at least 1 example of each group.")
-    parts = []
+    parts, generator = [], torch.Generator().manual_seed(seed)
     for name in default_groups(study, None, None):
         if name:
             members = study.group(name)
@@ -154,8 +171,7 @@ def _drawn(study: Study, per_group: int, generator: torch.Generator) -> Tensor:
 
 
 def _right(replay: Replay, outputs: Tensor) -> Tensor:
-    study = replay.study
-    return (study.task.margin(outputs, study.labels.to(outputs.device)) > 0).cpu()
+    return are_right(replay.study.task, outputs, replay.study.labels)
 
 
 def _accuracy(right: Tensor, mask: Tensor, without: int) -> float:

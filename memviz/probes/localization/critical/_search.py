@@ -2,83 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.record import Edit, Intervention, Replay, run_edited, undisturbed
+from memviz.engine.record import Edit, Intervention, Replay, undisturbed
 from memviz.engine.sets import greedy
 from memviz.progress import slow
+from memviz.statistics import generator_of
 from memviz.study import Study
 from memviz.tasks.task import Inputs
 from memviz.units import Unit, UnitSet
 
+from ._noise import NoisyBatch
+
 Objective = Literal["loss", "margin"]
+# A task may call a tie right, by the labels' numbers, and then gives it this margin.
+_TIE = torch.finfo(torch.float32).tiny
 _FIRST_SIZE = 4  # first size of the exact search's sets; doubled until the example flips
-
-
-@dataclass(frozen=True, eq=False)
-class NoisyBatch:
-    """Examples, each as several slightly noisy copies, judged by their mean output.
-
-    Attributes
-    ----------
-    examples : int64 ``[b]``
-        The study's indices.
-    copies : tuple of Tensor or dict of Tensors ``[b, ...]``
-    """
-
-    examples: Tensor
-    copies: tuple[Inputs, ...]
-
-    @classmethod
-    def of(
-        cls, study: Study, examples: Tensor, copies: int, noise: float, generator: torch.Generator
-    ) -> NoisyBatch:
-        """Copies with Gaussian noise, whose norm over the batch is ``noise`` times the batch's.
-
-        Raises
-        ------
-        ValueError
-            If no input is floating-point.
-        """
-        inputs = study.batch(examples)
-        if copies == 0:
-            return cls(examples, (inputs,))
-        values = inputs.values() if isinstance(inputs, Mapping) else [inputs]
-        if not any(value.is_floating_point() for value in values):
-            raise ValueError(
-                "the inputs are not floating-point, so noise cannot be added; use copies=0."
-            )
-
-        def noisy(value: Tensor) -> Tensor:
-            if not value.is_floating_point():
-                return value
-            drawn: Tensor = torch.randn(value.shape, generator=generator).to(value)
-            drawn *= noise * value.norm() / drawn.norm()
-            return value + drawn
-
-        return cls(examples, tuple(_each(inputs, noisy) for _ in range(copies)))
-
-    def few(self, positions: Tensor) -> NoisyBatch:
-        """The examples at these positions."""
-        copies = tuple(_each(copy, lambda value: value[positions]) for copy in self.copies)
-        return NoisyBatch(self.examples[positions], copies)
-
-    def outputs(self, replay: Replay, edits: Sequence[Edit]) -> Tensor:
-        """Mean output of each example's copies under these edits, ``[b, ...]``."""
-        study = replay.study
-        passes = (run_edited(replay.trace, edits, study.call(copy)) for copy in self.copies)
-        mean: Tensor = torch.stack([study.task.outputs(raw) for raw in passes]).mean(0)
-        return mean
-
-    def labels(self, study: Study) -> Tensor:
-        """Given labels, int64 ``[b]``, on the model's device."""
-        return study.labels[self.examples].to(study.device)
 
 
 def first_order_search(
@@ -89,10 +34,12 @@ def first_order_search(
     *,
     on: Objective,
     cap: int,
+    seed: int = 0,
 ) -> tuple[tuple[Unit, ...], bool]:
     """Ablate the unit that lowers the objective most to first order, until the example flips.
 
-    The example is the batch's first; the others are the reference, which should stay right.
+    The example is the batch's first; the others are the reference, which should stay right. Units
+    that tie are ablated in an order drawn from the seed and the example.
 
     Returns
     -------
@@ -102,12 +49,14 @@ def first_order_search(
         False if the cap was reached, or no remaining unit has an effect.
     """
     ablated: list[Unit] = []
+    generator = generator_of(seed, int(batch.examples[0]), 2)
+    order = torch.randperm(len(units), generator=generator)
     while True:
         scores, margin = objective_drops(replay, units, how, batch, UnitSet(ablated), on=on)
-        if margin <= 0:
+        if _has_flipped(margin):
             return tuple(ablated), True
         scores[[k for k, unit in enumerate(units) if unit in ablated]] = -torch.inf
-        best = int(scores.argmax())
+        best = int(order[scores[order].argmax()])
         if len(ablated) == cap or scores[best] == -torch.inf:
             return tuple(ablated), False
         ablated.append(units[best])
@@ -132,12 +81,13 @@ def objective_drops(
 
     Returns
     -------
-    drops : float32 ``[units]``
-        −inf for a unit without effect on any example of the batch: dead, or already ablated.
+    drops : Tensor ``[units]``
+        In the model's precision, float32 at least; −inf for a unit without effect on any example
+        of the batch: dead, or already ablated.
     margin : float
     """
     wanted = UnitSet(units)
-    total = {name: torch.zeros(len(ids)) for name, ids in wanted.layers.items()}
+    total = {name: torch.zeros(len(ids)).double() for name, ids in wanted.layers.items()}
     alive = {name: torch.zeros(len(ids), dtype=torch.bool) for name, ids in wanted.layers.items()}
     margin = 0.0
     size = max(1, len(replay.chunk(0)) // len(batch.copies))
@@ -163,12 +113,13 @@ def objective_drops(
                 ids, product = list(wanted.layers[name]), step * slope
                 alive[name] |= _by_unit(product.abs(), edit)[ids] > 0
                 total[name] -= _by_unit(product, edit)[ids]
-    for name, drops in total.items():
-        drops[~alive[name]] = -torch.inf
+    for name, of_layer in total.items():
+        of_layer[~alive[name]] = -torch.inf
     drop_of = {
         name: dict(zip(ids, total[name], strict=True)) for name, ids in wanted.layers.items()
     }
-    return torch.stack([drop_of[unit.layer][unit.index] for unit in units]), margin
+    drops = torch.stack([drop_of[unit.layer][unit.index] for unit in units])
+    return drops.to(torch.promote_types(value.dtype, torch.float32)), margin
 
 
 def exact_search(
@@ -190,7 +141,7 @@ def exact_search(
         images=None, checkpoints={},
     )  # fmt: skip
     alone = Replay(few, torch.tensor([0]))
-    if _margins(alone, alone.clean)[0] <= 0:
+    if _has_flipped(_margins(alone, alone.clean)[0]):
         return (), True
     size = min(_FIRST_SIZE, cap, len(units))
     while True:
@@ -200,7 +151,7 @@ def exact_search(
         )  # fmt: skip
         for count in range(1, len(path.order) + 1):
             outputs = alone.outputs(UnitSet(path.order[:count]), how)
-            if _margins(alone, outputs)[0] <= 0:
+            if _has_flipped(_margins(alone, outputs)[0]):
                 return path.order[:count], True
         if len(path.order) < size or size == min(cap, len(units)):
             return path.order, False
@@ -234,7 +185,8 @@ def random_order_counts(
             part = batch.few(remaining)
             with undisturbed(random=trace.random, counting=trace.counting):
                 outputs = part.outputs(replay, replay.edits(0, UnitSet(order[:count]), how))
-            flipped = replay.study.task.margin(outputs, part.labels(replay.study)).cpu() <= 0
+            margins = replay.study.task.margin(outputs, part.labels(replay.study))
+            flipped = margins.cpu() <= _TIE
             counts[draw, remaining[flipped].numpy()] = count
             remaining = remaining[~flipped]
             if len(remaining) == 0:
@@ -271,15 +223,14 @@ def _kept_at(
 def _by_unit(product: Tensor, edit: Edit) -> Tensor:
     """Sum over examples, positions and the features of a head, ``[units of the layer]``."""
     moved = product.movedim(edit.site.axis, -1)
-    return moved.reshape(-1, moved.shape[-1] // edit.site.width, edit.site.width).sum((0, 2)).cpu()
+    heads = moved.reshape(-1, moved.shape[-1] // edit.site.width, edit.site.width)
+    return heads.sum((0, 2), dtype=torch.float64).cpu()
+
+
+def _has_flipped(margin: Tensor | float) -> bool:
+    return float(margin) <= _TIE
 
 
 def _margins(replay: Replay, outputs: Tensor) -> Tensor:
     labels = replay.study.labels[replay.examples].to(outputs.device)
     return replay.study.task.margin(outputs, labels)
-
-
-def _each(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
-    if isinstance(inputs, Mapping):
-        return {key: change(value) for key, value in inputs.items()}
-    return change(inputs)

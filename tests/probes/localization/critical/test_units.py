@@ -344,6 +344,11 @@ def test_token_inputs_take_no_noise() -> None:
         ({"how": "resample"}, "depends on another example each time"),
         ({"cap": 0}, "must be at least 1"),
         ({"copies": -1}, "copies at least 0"),
+        ({"noise": math.nan}, "noise must be a finite number of at least 0.*got nan"),
+        ({"noise": -0.1}, "noise must be a finite number of at least 0"),
+        ({"noise": math.inf}, "noise must be a finite number"),
+        ({"random_draws": -1}, "random_draws at least 0"),
+        ({"examples": torch.tensor([1, 1])}, "examples names an example twice; give each once"),
         ({"per_group": 0}, "per_group is 0"),
         ({"examples": torch.tensor([99])}, "99"),
     ],
@@ -351,3 +356,79 @@ def test_token_inputs_take_no_noise() -> None:
 def test_bad_input_gets_one_sentence(wrong: dict[str, object], said: str) -> None:
     with pytest.raises((ValueError, IndexError), match=said):
         critical_units(small(), progress=False, **wrong)
+
+
+def test_an_examples_answer_depends_on_no_other_example() -> None:
+    """With fewer reference examples than there are, so that they are drawn."""
+    study = small()
+    examples = torch.tensor([7, 2, 11, 4, 0])
+    how: dict[str, object] = {"how": "zero", "reference": 4, "noise": 0.05, "progress": False}
+    together = critical_units(study, examples, random_draws=2, seed=3, **how)
+    for place, example in enumerate(examples.tolist()):
+        alone = critical_units(study, torch.tensor([example]), random_draws=2, seed=3, **how)
+        assert alone.units[0] == together.units[place]
+        assert alone.flipped[0] == together.flipped[place]
+        assert alone.random[:, 0].tolist() == together.random[:, place].tolist()
+        for group, retained in together.retained.items():
+            assert alone.retained[group][0] == pytest.approx(retained[place], nan_ok=True)
+    order = torch.tensor([3, 0, 4, 2, 1])
+    turned = critical_units(study, examples[order], random_draws=2, seed=3, **how)
+    assert turned.units == tuple(together.units[k] for k in order)
+    assert np.array_equal(turned.random, together.random[:, order])
+    other = [critical_units(study, examples, seed=seed, **how) for seed in range(4)]
+    assert len({result.units for result in other}) > 1  # the seed draws reference and noise
+
+
+def test_units_that_tie_are_taken_in_a_drawn_order_not_in_that_of_the_layer() -> None:
+    first, head = nn.Linear(2, 8), nn.Linear(8, 2)
+    with torch.no_grad():
+        for parameter in (*first.parameters(), *head.parameters()):
+            parameter.zero_()
+        first.weight[:] = torch.tensor([1.0, 0.0])
+        head.weight[0] = 0.25
+        head.bias[1] = 1.1
+    study = mv.Study(
+        nn.Sequential(first, nn.ReLU(), head).eval(),
+        torch.tensor([[1.0, 0.0], [2.0, 0.0]]),
+        torch.tensor([0, 0]),
+        {"memorized": [0], "clean": [1]},
+    )
+    taken = [
+        critical_units(study, torch.tensor([0]), how="zero", copies=0, seed=seed, **ALONE).units[0]
+        for seed in range(8)
+    ]
+    assert {len(units) for units in taken} == {4}
+    assert len({units[0] for units in taken}) > 2
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_tie_counts_as_flipped_whatever_the_number_of_the_label(label: int) -> None:
+    first, head = nn.Linear(2, 2), nn.Linear(2, 2)
+    with torch.no_grad():
+        for parameter in (*first.parameters(), *head.parameters()):
+            parameter.zero_()
+        first.weight.copy_(torch.eye(2))
+        head.weight[label] = 1.0
+    study = mv.Study(
+        nn.Sequential(first, nn.ReLU(), head).eval(),
+        torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
+        torch.tensor([label, label]),
+        {"memorized": [0], "clean": [1]},
+    )
+    for method in ("first-order", "exact"):
+        found = critical_units(
+            study, torch.tensor([0]), how="zero", method=method, copies=0, random_draws=1,
+            progress=False,
+        )  # fmt: skip
+        assert found.units == ((mv.Unit("0", 0),),) and found.flipped.all()
+        assert np.isfinite(found.random).all()
+
+
+def test_double_precision_stays_in_the_drops() -> None:
+    units = [mv.Unit("0", k) for k in range(5)]
+    for dtype in (torch.float32, torch.float64):
+        study = small(dtype=dtype)
+        drops, _ = objective_drops(
+            Replay(study, memory=0), units, Zero(), batch_of(study), mv.UnitSet()
+        )
+        assert drops.dtype == dtype

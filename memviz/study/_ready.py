@@ -1,0 +1,65 @@
+"""Whether a model can be studied: in eval mode, with weights that are there and finite."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+
+def check_ready(model: nn.Module) -> None:
+    """Refuse a model in train mode, or with weights that are not there, NaN or infinite.
+
+    Raises
+    ------
+    ValueError
+        Naming the module or the parameter.
+
+    Examples
+    --------
+    >>> check_ready(nn.Linear(4, 3))
+    Traceback (most recent call last):
+    ValueError: the model is in train mode (module 'model'); call model.eval() first: ...
+    """
+    for name, module in model.named_modules():
+        if module.training:
+            raise ValueError(
+                f"the model is in train mode (module {name or 'model'!r}); "
+                "call model.eval() first: otherwise batch statistics mix the examples and "
+                "dropout makes outputs random."
+            )
+    for kind, tensors in (
+        ("parameter", model.named_parameters()),
+        ("buffer", model.named_buffers()),
+    ):
+        for name, tensor in tensors:
+            _check_there(f"{kind} {name!r}", tensor)
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not parameter.isfinite().all():
+            raise ValueError(
+                f"parameter {name!r} holds NaN or infinite weights; load the weights again."
+            )
+
+
+def _check_there(what: str, tensor: Tensor) -> None:
+    """Refuse weights that hold no values, or that torch cannot compute gradients with."""
+    if is_lazy(tensor):
+        raise ValueError(
+            f"{what} is uninitialized, as in a lazy module; call the model once on a batch of "
+            "inputs, then load its weights."
+        )
+    if tensor.is_meta:
+        raise ValueError(
+            f"{what} is on the meta device and holds no values; make the model on a real device "
+            "and load its weights."
+        )
+    if tensor.is_inference():
+        raise ValueError(
+            f"{what} was made under torch.inference_mode() and allows no gradients; make or load "
+            "the model outside it."
+        )
+    if tensor.layout != torch.strided:
+        raise ValueError(
+            f"{what} is sparse, and memviz reads dense weights only; store it dense, with "
+            ".to_dense()."
+        )

@@ -1,0 +1,169 @@
+"""A Study: a model, its examples, and what is known about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from memviz.tasks import Classification, Inputs, Task, as_numbers, check_labels
+
+from ._groups import as_groups
+from ._inputs import as_inputs
+from ._ready import check_ready
+
+_ADVICE = (
+    "number them, for example with class_names, labels = numpy.unique(labels, return_inverse=True)"
+)
+
+
+@dataclass(eq=False)
+class Study:
+    """A model, its examples, and what is known about them. It holds no results.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In eval mode, on any device; memviz never moves it and leaves it unchanged.
+    inputs : Tensor ``[n, ...]`` or dict of Tensors
+        What the model is called with; a dict becomes keyword arguments.
+    labels : int64 ``[n]``
+        The label each example was given, right or wrong.
+    groups : mapping of name to bool mask ``[n]`` or to indices
+        Usually ``memorized``, ``clean`` and ``test``, in this order; they must not overlap.
+    true_labels : int64 ``[n]``, optional
+        What each example really shows, where that is known.
+    class_names : sequence of str, optional
+    name, summary : str
+        The title, and a line of text beside it.
+    images : uint8 ``[n, h, w]`` or ``[n, h, w, 3]``, optional
+        What the gallery shows; by default image-shaped inputs.
+    checkpoints : mapping of epoch to state dict, optional
+        Weights saved during training.
+    reference_model : nn.Module, optional
+        The same model, trained without the memorized examples.
+    task : Task
+        Tells right from wrong; classification by default.
+    origin : str
+        The line of code that made the study, for "copy code".
+
+    Raises
+    ------
+    TypeError
+        If ``model`` is not a module.
+    ValueError
+        On train mode, NaN weights, mismatched lengths, an empty or overlapping group.
+
+    Examples
+    --------
+    >>> study = Study(nn.Linear(4, 3).eval(), torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    >>> study
+    Study('study': Linear, 6 examples: 6 test)
+    """
+
+    model: nn.Module
+    inputs: Inputs
+    labels: Tensor
+    groups: dict[str, Tensor]
+    true_labels: Tensor | None = None
+    class_names: Sequence[str] | None = None
+    name: str = "study"
+    summary: str = ""
+    images: np.ndarray | None = None
+    checkpoints: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
+    reference_model: nn.Module | None = None
+    task: Task = field(default_factory=Classification)
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module):
+            raise TypeError(
+                f"model is {type(self.model).__name__}; give a torch.nn.Module in eval mode."
+            )
+        check_ready(self.model)
+        self.labels = self._as_labels("labels", self.labels)
+        self.inputs = as_inputs(self.inputs, len(self.labels), self.model)
+        if self.true_labels is not None:
+            self.true_labels = self._as_labels("true_labels", self.true_labels)
+            if self.true_labels.shape != self.labels.shape:
+                raise ValueError(
+                    f"true_labels holds {len(self.true_labels)} labels for "
+                    f"{len(self.labels)} examples; they must have the same length."
+                )
+        self.groups = as_groups(self.groups, len(self.labels))
+
+    def _as_labels(self, what: str, labels: Any) -> Tensor:
+        return check_labels(self.task, as_numbers(what, labels, _ADVICE), what)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        groups = ", ".join(f"{int(mask.sum()):,} {name}" for name, mask in self.groups.items())
+        kind = type(self.model).__name__
+        return f"Study({self.name!r}: {kind}, {len(self):,} examples: {groups})"
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model's first parameter."""
+        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
+
+    def batch(self, examples: Tensor) -> Inputs:
+        """Inputs of these examples (int64 ``[b]``) on the model's device."""
+        if isinstance(self.inputs, Mapping):
+            return {key: value[examples].to(self.device) for key, value in self.inputs.items()}
+        return self.inputs[examples].to(self.device)
+
+    def call(self, inputs: Inputs) -> Callable[[], Any]:
+        """A function that calls the model on a batch."""
+        if isinstance(inputs, Mapping):
+            return lambda: self.model(**inputs)
+        return lambda: self.model(inputs)
+
+    def group(self, name: str) -> Tensor:
+        """Examples of a group, int64 ``[members]``.
+
+        Raises
+        ------
+        ValueError
+            If there is no such group; the message lists the groups.
+        """
+        if name not in self.groups:
+            known = ", ".join(self.groups)
+            raise ValueError(f"there is no group {name!r}; this study has {known}.")
+        return self.groups[name].nonzero()[:, 0]
+
+    def class_name(self, label: int) -> str:
+        """Name of a class, or its number."""
+        names = self.class_names
+        known = names is not None and 0 <= label < len(names)
+        return str(names[label]) if names is not None and known else str(label)
+
+
+def check_study(study: object) -> None:
+    """Refuse anything but a study, and say how to get one.
+
+    Raises
+    ------
+    TypeError
+        If ``study`` is not a Study.
+
+    Examples
+    --------
+    >>> check_study("digits")
+    Traceback (most recent call last):
+    TypeError: expected a Study, got str; build one from the model and its data: ...
+    """
+    if isinstance(study, Study):
+        return
+    given = type(study).__name__
+    if isinstance(getattr(study, "study", None), Study):
+        hint = "take its .study"
+    else:
+        which = "this" if isinstance(study, nn.Module) else "the"
+        hint = f"build one from {which} model and its data: mv.Study(model, inputs, labels, groups)"
+    raise TypeError(f"expected a Study, got {given}; {hint}.")

@@ -1,0 +1,63 @@
+"""What the ready tasks share: where the outputs are, and when an example counts as right."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ._pick import Which, pick
+
+_LEAST = torch.finfo(torch.float32).tiny
+
+
+class Judged:
+    """A task that knows where its outputs are in what a model returns."""
+
+    margin_unit: ClassVar[str] = ""
+    loss_unit: ClassVar[str] = ""
+
+    def __init__(self, outputs: Which | None = None) -> None:
+        if outputs is not None and not isinstance(outputs, str | int) and not callable(outputs):
+            raise TypeError(
+                f"outputs is {type(outputs).__name__}; give a key, an index or a function of what "
+                "the model returns."
+            )
+        self.which = outputs
+
+    def pick(self, raw: Any) -> Any:
+        """What this task judges of what a model returned."""
+        return pick(raw, self.which, self._name())
+
+    def _name(self) -> str:
+        name = type(self).__name__
+        return f"mv.{name}" if name == "Classification" else f"mv.tasks.{name}"
+
+    def __repr__(self) -> str:
+        given = "" if self.which is None else f"outputs={self.which!r}"
+        return f"{type(self).__name__}({given})"
+
+
+def at_least_single(outputs: Tensor) -> Tensor:
+    """Outputs in float32, or in float64 if they are.
+
+    Examples
+    --------
+    >>> at_least_single(torch.ones(2, dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
+    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+
+
+def right_is_positive(margin: Tensor, right: Tensor) -> Tensor:
+    """Margins of which exactly the right ones are above 0: a tie may be right or wrong.
+
+    Examples
+    --------
+    >>> right_is_positive(torch.tensor([0.0, 0.0]), torch.tensor([True, False])) > 0
+    tensor([ True, False])
+    """
+    # Added, not clamped, so that gradients pass; a float32 number, since callers may round to it.
+    tied = right & (margin < _LEAST)
+    return margin + tied.to(margin.dtype) * _LEAST

@@ -1,0 +1,150 @@
+"""Regression: numbers to predict, right within a tolerance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._judged import Judged, at_least_single
+from ._pick import Which
+
+
+class Regression(Judged):
+    """Numbers to predict: the margin is the tolerance minus the error, the loss the squared error.
+
+    The labels of the study are the targets, floating-point ``[n]`` or ``[n, d]``. The error is the
+    absolute difference, for several targets the largest of them, so an example is right exactly if
+    each of its predictions is less than ``tolerance`` from its target. The loss is the mean of the
+    squared errors over targets.
+
+    Parameters
+    ----------
+    tolerance : float
+        The error from which a prediction counts as wrong, in units of the targets.
+    outputs : str, int or callable, optional
+        Where the predictions are in what the model returns, as in
+        :class:`~memviz.tasks.Classification`.
+
+    Raises
+    ------
+    ValueError
+        If the tolerance is not a positive number.
+
+    Examples
+    --------
+    >>> task, outputs = Regression(0.5), torch.tensor([[3.25], [7.0]])
+    >>> task.margin(task.outputs(outputs), torch.tensor([3.0, 6.0]))
+    tensor([ 0.2500, -0.5000])
+    """
+
+    def __init__(self, tolerance: float, outputs: Which | None = None) -> None:
+        super().__init__(outputs)
+        if not isinstance(tolerance, int | float | np.floating) or not 0 < tolerance < math.inf:
+            raise ValueError(f"tolerance is {tolerance!r}; give a positive number.")
+        self.tolerance: float = float(tolerance)
+
+    def __repr__(self) -> str:
+        given = "" if self.which is None else f", outputs={self.which!r}"
+        return f"Regression({self.tolerance!r}{given})"
+
+    def outputs(self, raw: Any) -> Tensor:
+        """Predictions ``[n, d]``, with one target ``[n, 1]``.
+
+        Raises
+        ------
+        ValueError
+            If there are no floating-point predictions ``[n]`` or ``[n, d]``, or several tensors
+            could be them.
+        """
+        values = self.pick(raw)
+        is_table = isinstance(values, Tensor) and values.dim() in (1, 2)
+        if not isinstance(values, Tensor) or not is_table or not values.is_floating_point():
+            given = (
+                f"{values.dtype} of shape {tuple(values.shape)}"
+                if isinstance(values, Tensor)
+                else type(raw).__name__
+            )
+            raise ValueError(
+                f"the model returned {given}, not predictions [n] or [n, targets]; wrap it in a "
+                "module whose forward returns them, or name them: "
+                "task=mv.tasks.Regression(tolerance, outputs=...), for example a function that "
+                "flattens them."
+            )
+        return values.reshape(len(values), -1)
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """The predicted numbers, ``[n, d]``, or ``[n]`` for one target."""
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+    def margin(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Tolerance minus the largest absolute error, ``[n]``; above 0 if right.
+
+        Raises
+        ------
+        ValueError
+            If there is another number of targets than of predictions.
+        """
+        largest: Tensor = _errors(outputs, labels).abs().amax(1)
+        return self.tolerance - largest
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Squared error, mean over targets, ``[n]``."""
+        return _errors(outputs, labels).square().mean(1)
+
+    def check_labels(self, labels: Tensor, what: str) -> Tensor:
+        """Targets as floating-point ``[n]`` or ``[n, d]``.
+
+        Raises
+        ------
+        ValueError
+            If they have another shape, or one is NaN or infinite.
+        """
+        if labels.dim() not in (1, 2):
+            raise ValueError(
+                f"{what} has shape {tuple(labels.shape)}; mv.tasks.Regression needs targets, [n] "
+                "or [n, targets]."
+            )
+        if not labels.is_floating_point():
+            labels = labels.double()
+        labels = at_least_single(labels).cpu()
+        if not labels.isfinite().all():
+            value = labels[~labels.isfinite()][0].item()
+            raise ValueError(
+                f"{what} holds {value}; mv.tasks.Regression needs finite targets: leave the "
+                "examples without one out."
+            )
+        single = labels.float()
+        return single if torch.equal(single.to(labels.dtype), labels) else labels
+
+    def label_words(self, labels: Tensor, class_name: Callable[[int], str]) -> list[str]:
+        """Each example's target and the tolerance.
+
+        Examples
+        --------
+        >>> Regression(0.5).label_words(torch.tensor([3.25]), str)
+        ['3.25 ± 0.5']
+        """
+        targets = labels.reshape(len(labels), -1)
+        words = []
+        for row in targets.tolist():
+            shown = ", ".join(f"{value:g}" for value in row[:3])
+            listed = f"({shown}{', …' if len(row) > 3 else ''})" if len(row) > 1 else shown
+            words.append(f"{listed} ± {self.tolerance:g}")
+        return words
+
+
+def _errors(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Predictions minus targets, ``[n, d]``."""
+    targets = labels.reshape(len(labels), -1)
+    if targets.shape != outputs.shape:
+        # Never broadcast: [n] and [n, 1] would give every pair of examples.
+        raise ValueError(
+            f"the model gives {outputs.shape[1]} predictions per example and the labels hold "
+            f"{targets.shape[1]} targets; they must be equally many."
+        )
+    return at_least_single(outputs) - targets
