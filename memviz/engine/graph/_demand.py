@@ -57,6 +57,8 @@ def _pull(node: Node, demands: dict[int, set[At | None]]) -> dict[int, At]:
     """Which inputs are needed at one position only, and where."""
     if node.mutates or len(node.outputs) != 1:
         return {}
+    if not node.args or not isinstance(node.args[0], Tensor):
+        return {}
     chosen = _selection(node)
     if chosen is not None:
         return {id(node.args[0]): chosen}
@@ -66,7 +68,7 @@ def _pull(node: Node, demands: dict[int, set[At | None]]) -> dict[int, At]:
 
 def _selection(node: Node) -> At | None:
     """The position that ``x[:, k]`` selects; None for any other call."""
-    if node.name != "getitem" or node.args[0].dim() < 2:
+    if node.name != "getitem" or not node.args or node.args[0].dim() < 2:
         return None
     index = node.args[1]
     if not isinstance(index, tuple) or len(index) != 2 or type(index[1]) is not int:

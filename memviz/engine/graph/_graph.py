@@ -20,6 +20,7 @@ from ._nodes import BY_ROW, Node
 
 # Calls by which Python sees a value: with another value it may take another path.
 _READS = {"item", "bool", "int", "float", "index", "tolist", "numpy", "array", "nonzero", "equal"}
+_READS |= {"argwhere", "unique", "masked_select", "is_nonzero", "allclose", "contains"}
 
 
 class Graph:
@@ -52,10 +53,20 @@ class Graph:
         trace = tape.trace
         if trace.random or trace.counting is not None:
             return "it draws random numbers or writes into its buffers"
-        if trace.volatile:
-            return "it writes into a tensor through a view of it"
-        names = {call.name.strip("_") for call in trace.calls}
-        return "its Python reads values of tensors" if names & _READS else ""
+        return "it writes into a tensor through a view of it" if trace.volatile else ""
+
+    def reads_after(self, edits: Sequence[Edit]) -> bool:
+        """Whether the model's Python reads a value that these edits change."""
+        changed: set[int] = set()
+        starts = {edit.site.call for edit in edits}
+        for index, call in enumerate(self.tape.calls):
+            reached = any(id(tensor) in changed for tensor in call.inputs)
+            # What enters an edited call is changed for that call alone.
+            if reached and self.tape.trace.calls[index].name.strip("_") in _READS:
+                return True
+            if reached or index in starts:
+                changed.update(id(t) for t in [*tensors_in(call.output), *call.replaced.values()])
+        return False
 
     def plan(self, edits: Sequence[Edit]) -> Plan:
         """The calls that these edits reach."""

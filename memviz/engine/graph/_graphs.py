@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from memviz.engine.record import Edit, Intervention, Replay, Tape, is_out_of_memory
+from memviz.engine.record import SPANNING, Edit, Intervention, Replay, Tape, is_out_of_memory
 from memviz.units import Unit, UnitSet
 
 from ._graph import Graph
@@ -33,6 +35,8 @@ class Graphs:
         self.refused: dict[str, str] = {}
         self._kernels = Kernels(replay.memory // 8)
         self._graphs: dict[int, Graph] = {}
+        # Sets that span several layers: why the graph is not used for them, or nothing.
+        self._together: dict[tuple[str, ...], str] = {}
 
     def forget(self) -> None:
         """Drop the graphs: each holds its chunk's record."""
@@ -50,10 +54,18 @@ class Graphs:
         graph = self._graph(step)
         if graph is None:
             return None
-        for name in units.layers:
+        for name, indices in units.layers.items():
             if name not in self.checked:
-                self._check(graph, step, name)
-        return None if any(name in self.refused for name in units.layers) else graph
+                if graph.reads_after(self.edits(step, Unit(name, indices[0]))):
+                    self.refused[name] = "the model's Python reads values that the units change"
+                else:
+                    self._check(graph, step, [name])
+        if any(name in self.refused for name in units.layers):
+            return None
+        together = tuple(units.layers)
+        if len(together) > 1 and together not in self._together and len(self._together) < SPANNING:
+            self._check(graph, step, together)
+        return None if self._together.get(together) else graph
 
     def _graph(self, step: int) -> Graph | None:
         tape = self.replay.tape(step)
@@ -74,34 +86,37 @@ class Graphs:
             self._graphs[step] = known
         return known
 
-    def _check(self, graph: Graph, step: int, layer: str) -> None:
+    def _check(self, graph: Graph, step: int, layers: Sequence[str]) -> None:
         """Compare with plain hooks on a few examples, and with replay on the whole chunk."""
         try:
-            why = self._disagreement(graph, step, layer)
+            why = self._disagreement(graph, step, layers)
         except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as reason:
             if is_out_of_memory(reason):
                 raise
             why = f"failed there: {reason}"
-        self.checked.add(layer)
+        if len(layers) > 1:
+            self._together[tuple(layers)] = why
+            return
+        self.checked.add(layers[0])
         if why:
-            self.refused[layer] = f"the graph is {why}" if why[0] == "o" else f"the graph {why}"
+            self.refused[layers[0]] = f"the graph {why}"
 
-    def _disagreement(self, graph: Graph, step: int, layer: str) -> str:
+    def _disagreement(self, graph: Graph, step: int, layers: Sequence[str]) -> str:
         replay = self.replay
 
         def answer(units: UnitSet) -> Tensor:
             return replay.study.task.outputs(run(graph, replay.edits(step, units, self.how)))
 
-        why = replay.disagreement(step, [layer], self.how, answer)
-        edits = self.edits(step, Unit(layer, 0))
-        if why or not edits:
-            return why
-        busiest = UnitSet([Unit(layer, _strongest(graph.tape, edits[0]))])
+        why = replay.disagreement(step, layers, self.how, answer)
+        edits = self.edits(step, Unit(layers[0], 0))
+        if why or not edits or len(layers) > 1 or replay.compares_all(step):
+            return f"is {why}" if why else ""
+        busiest = UnitSet([Unit(layers[0], _strongest(graph.tape, edits[0]))])
         exact = replay.chunk_outputs(step, busiest, self.how)
         # A large constant makes large outputs, and rounding grows with them.
         scale = max(float(replay.clean.abs().max()), float(exact.abs().max()))
         error = float((answer(busiest) - exact).abs().max())
-        return "" if error <= TOLERANCE * scale else f"off by {error:.1e} of {scale:.1e}"
+        return "" if error <= TOLERANCE * scale else f"is off by {error:.1e} of {scale:.1e}"
 
 
 def _strongest(tape: Tape, edit: Edit) -> int:

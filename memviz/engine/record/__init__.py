@@ -32,6 +32,7 @@ from ._replay import Tape as Tape
 from ._replay import attention as attention
 from ._replay import returned as returned
 from ._replay import run_edited as run_edited
+from ._runner import SPANNING as SPANNING
 from ._runner import CancelledError as CancelledError
 from ._runner import Replay as Replay
 from ._runner import layers as layers

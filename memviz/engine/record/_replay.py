@@ -20,7 +20,17 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from ._layers import Site
-from ._trace import METADATA, Call, Trace, leaves, storage_bytes, swap, tensors_in, undisturbed
+from ._trace import (
+    METADATA,
+    Call,
+    Trace,
+    leaves,
+    positional,
+    storage_bytes,
+    swap,
+    tensors_in,
+    undisturbed,
+)
 
 ANOTHER_PATH = (
     "the forward pass takes another path when these units are ablated, and more units come after "
@@ -78,7 +88,7 @@ class _Mode(TorchFunctionMode):
         self.last_edit = max(self.edits, default=-1)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        args, kwargs = positional(func, args, kwargs or {})
         if self.new:
             args, kwargs = swap(args, self.new), swap(kwargs, self.new)
         if func in METADATA:

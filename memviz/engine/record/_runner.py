@@ -35,9 +35,9 @@ from .plain import (
     slack,
 )
 
-# Examples that are run plainly beside each engine, and sets that span layers to compare.
+# Examples that are run plainly beside each engine, and how many sets of layers to compare.
 _FEW = 6
-_SPANNING = 8
+SPANNING = 8
 # Which examples of a study were compared with plain calls, with which weights.
 _COMPARED: WeakKeyDictionary[Study, tuple[Fingerprint, Tensor]] = WeakKeyDictionary()
 
@@ -219,7 +219,7 @@ class Replay(Chunked):
         """
         key = (tuple(layers), how)
         spanning = sum(len(names) > 1 for names, _ in self._confirmed)
-        if key in self._confirmed or (len(layers) > 1 and spanning >= _SPANNING):
+        if key in self._confirmed or (len(layers) > 1 and spanning >= SPANNING):
             return
 
         def answer(units: UnitSet) -> Tensor:
@@ -253,12 +253,19 @@ class Replay(Chunked):
         share = slack(self.study.model, self.clean)
         for units in reference.units(layers):
             plain = reference.outputs(units, how)
-            error = largest_error(answer(units)[rows], plain)
+            given = answer(units)
+            if len(given) != len(self._chunks[step]):
+                return f"of {len(given)} rows for {len(self._chunks[step])} examples"
+            error = largest_error(given[rows], plain)
             # A large constant makes large outputs, and rounding grows with them.
             scale = max(size(self.clean), size(plain))
             if not error <= share * scale:
                 return f"off by {error:.1e} of {scale:.1e} from a plain hook on {units}"
         return ""
+
+    def compares_all(self, step: int) -> bool:
+        """Whether ``disagreement`` looks at every example of a chunk."""
+        return len(self._chunks[step]) <= _FEW
 
     def run_whole(self, why: str) -> None:
         """Record no pass from now on, and say why."""

@@ -38,6 +38,36 @@ METADATA: frozenset[Any] = frozenset(
 )
 
 
+_POSITIONS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("cat", "concat", "concatenate", "stack"), ("tensors",)),
+    "scaled_dot_product_attention": ("query", "key", "value"),
+    **dict.fromkeys(("linear", "conv1d", "conv2d", "conv3d", "embedding"), ("input",)),
+    **dict.fromkeys(("batch_norm", "layer_norm", "group_norm", "rms_norm"), ("input",)),
+    **dict.fromkeys(("relu", "gelu", "silu", "sigmoid", "tanh", "leaky_relu", "elu"), ("input",)),
+    **dict.fromkeys(("dropout", "softmax", "log_softmax", "flatten", "reshape"), ("input",)),
+    **dict.fromkeys(("permute", "transpose", "mean", "sum", "amax", "amin"), ("input",)),
+    **dict.fromkeys(("squeeze", "unsqueeze", "add", "sub", "mul", "div", "addmm"), ("input",)),
+    **dict.fromkeys(("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"), ("input",)),
+}
+
+
+def positional(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same call with its first arguments by position, where it names them.
+
+    Examples
+    --------
+    >>> positional(torch.cat, (), {"tensors": [1, 2], "dim": 1})
+    (([1, 2],), {'dim': 1})
+    """
+    names = _POSITIONS.get(getattr(func, "__name__", ""), ()) if kwargs else ()
+    while len(args) < len(names) and names[len(args)] in kwargs:
+        kwargs = dict(kwargs)
+        args = (*args, kwargs.pop(names[len(args)]))
+    return args, kwargs
+
+
 @dataclass(slots=True)
 class Call:
     """One recorded call: what went in, what came out, what it changed in place."""
@@ -233,7 +263,7 @@ class _Tracing(TorchFunctionMode):
         self.changed: set[int] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        args, kwargs = positional(func, args, kwargs or {})
         if func in METADATA:
             return func(*args, **kwargs)
         tensors, _ = leaves(args, kwargs)

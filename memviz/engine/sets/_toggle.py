@@ -91,6 +91,7 @@ class Toggle:
             if graph.work(edits) < graph.work_from(restart):
                 self.settled = False
                 return replay.study.task.outputs(run(graph, edits))
+        replay.confirm(step, list(units.layers), how)
         return replay.chunk_outputs(step, units, how, keep=True)
 
     def _for(self, how: Intervention) -> Graphs:

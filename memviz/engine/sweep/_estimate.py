@@ -8,10 +8,12 @@ from torch import Tensor
 from memviz.engine.record import (
     Edit,
     Intervention,
+    Layout,
     Replay,
     Site,
     Trace,
     intervention,
+    layout,
     run_edited,
     tensors_in,
     trace,
@@ -92,8 +94,15 @@ def estimate_effects(
             _chunk(replay, step, effects, chosen, rows, how, axes, ablated or UnitSet(), share)
 
     replay.guard(run)
+    known = ~effects.margin_change.isnan().any(1)
     effects.correct = effects.margin[None] + effects.margin_change > 0
-    effects.done[:] = True
+    effects.done[:] = known
+    unknown = dict.fromkeys(unit.layer for unit, has in zip(units, known, strict=True) if not has)
+    if unknown:
+        effects.why = (
+            f"no estimate for {', '.join(unknown)}, where it can't be told which position belongs "
+            "to which example"
+        )
     return effects
 
 
@@ -154,11 +163,13 @@ def _chunk(
                 table[rows[name][0] : rows[name][-1] + 1, positions] = 0.0
             for (name, edit), gradient in zip(sites, gradients, strict=True):
                 if gradient is not None:
+                    place = torch.tensor(rows[name])[:, None], positions
                     product = steps[edit] * gradient
-                    indices = chosen.layers[name]
-                    lead = axes.of(step, edit.site)
-                    part = _by_unit(product, edit, lead, len(positions), indices)
-                    table[torch.tensor(rows[name])[:, None], positions] += part.cpu()
+                    where = axes.of(step, edit.site, len(positions), tuple(product.shape))
+                    if where is None:
+                        table[place] = torch.nan
+                        continue
+                    table[place] += _by_unit(product, edit, where, chosen.layers[name]).cpu()
 
 
 class _ExampleAxes:
@@ -166,17 +177,20 @@ class _ExampleAxes:
 
     def __init__(self, replay: Replay) -> None:
         self._replay = replay
-        self._larger: dict[int, tuple[Trace, Trace]] = {}
+        self._larger: dict[int, tuple[Trace, Trace, int]] = {}
 
-    def of(self, step: int, site: Site) -> int:
-        """The axis on which one more example shows."""
+    def of(self, step: int, site: Site, examples: int, shape: tuple[int, ...]) -> Layout | None:
+        """Where the examples are in an activation of this shape; None if that can't be told."""
         path = self._replay.trace_of(step)
         if id(path) not in self._larger:
             self._larger[id(path)] = self._both(step)
-        small, large = (_shape(site, seen) for seen in self._larger[id(path)])
-        return next((k for k, size in enumerate(large) if small[k : k + 1] != (size,)), 0)
+        small, large, count = self._larger[id(path)]
+        known = layout(_shape(site, small), count, _shape(site, large), count + 1)
+        if known is None or shape[known.axis] != known.places * examples:
+            return None
+        return known
 
-    def _both(self, step: int) -> tuple[Trace, Trace]:
+    def _both(self, step: int) -> tuple[Trace, Trace, int]:
         """The pass of the chunk's first examples, and one with the first of them once more."""
         replay = self._replay
         study, path, known = replay.study, replay.trace_of(step), len(replay.chunk(step))
@@ -185,8 +199,8 @@ class _ExampleAxes:
             more = torch.cat([examples, examples[:1]])
             seen = [trace(study.model, study.call(study.batch(e))) for e in (examples, more)]
             if all(_same_calls(path, other) for other in seen):
-                return seen[0], seen[1]
-        return path, path
+                return seen[0], seen[1], count
+        return path, path, 0
 
 
 def _same_calls(path: Trace, other: Trace) -> bool:
@@ -199,11 +213,9 @@ def _shape(site: Site, seen: Trace) -> tuple[int, ...]:
     return tuple(passed.shape)
 
 
-def _by_unit(
-    product: Tensor, edit: Edit, lead: int, examples: int, indices: tuple[int, ...]
-) -> Tensor:
+def _by_unit(product: Tensor, edit: Edit, where: Layout, indices: tuple[int, ...]) -> Tensor:
     """Sum over positions and a head's features, ``[units, examples]``."""
     site, axis = edit.site, edit.site.axis % product.dim()
-    moved = product.movedim((lead, axis), (0, -1))
-    grouped = moved.reshape(examples, -1, product.shape[axis] // site.width, site.width)
+    moved = where.rows(product).movedim(axis + 1, -1)
+    grouped = moved.reshape(len(moved), -1, product.shape[axis] // site.width, site.width)
     return grouped.sum((1, 3)).T[list(indices)].float()

@@ -22,7 +22,7 @@ from .._trace import buffers_kept
 from ._agree import agree, size, slack
 from ._state import attributes, random_kept
 
-_REPEATS = 8  # more calls of a model that draws random numbers
+_REPEATS = 64  # more calls of a model that draws random numbers: they may rarely show
 _MOST = 256  # examples that are called again, evenly spread over the study
 _COUPLED = "the model's answer for an example depends on the other examples in its batch"
 _PIECES = (1, 2, 5, 13, 34)  # examples per call, in turn

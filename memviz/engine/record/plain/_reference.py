@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,12 +46,14 @@ class Reference:
     def units(self, layers: Sequence[str]) -> list[UnitSet]:
         """The busiest unit of each layer that is reached, the quietest, and the first.
 
+        Of several layers together only the busiest, since each alone has been compared before.
         They do not depend on which units were asked for.
         """
         known = [name for name in layers if name in self._activity]
+        picks: list[Callable[[Tensor], Any]] = [torch.argmax, torch.argmin, lambda _: 0]
         chosen = [
             UnitSet({name: [int(pick(self._activity[name]))] for name in known})
-            for pick in (torch.argmax, torch.argmin, lambda _: 0)
+            for pick in (picks if len(layers) == 1 else picks[:1])
         ]
         return list(dict.fromkeys(units for units in chosen if units))
 
