@@ -15,6 +15,7 @@ from memviz.units import Unit, UnitSet
 Engine = Literal["auto", "graph", "replay", "hook"]
 ENGINES = ("auto", "graph", "replay", "hook")
 
+_TOLD = 3  # reasons in one line
 # Rows of a pass when a few examples, at most _FEW, are run for many units at once.
 _ROWS = 64
 _FEW = 16
@@ -61,8 +62,15 @@ class OneAtATime:
     def why(self) -> str:
         """Why another engine than the fastest answers, layer by layer; empty if none does."""
         reasons = [self.replay.why] if self.replay.why else []
-        reasons += [f"{name or 'all layers'}: {why}" for name, why in self.refused.items()]
-        return "; ".join(reason for reason in reasons if "was chosen" not in reason)
+        layers: dict[str, list[str]] = {}
+        for name, why in self.refused.items():
+            layers.setdefault(why, []).append(name or "all layers")
+        for why, names in layers.items():
+            more = f" and {len(names) - 1} more layers" if len(names) > 1 else ""
+            reasons.append(f"{names[0]}{more}: {why}")
+        told = [reason for reason in reasons if "was chosen" not in reason]
+        left = len(told) - _TOLD
+        return "; ".join(told[:_TOLD]) + (f"; and {left} more" if left > 0 else "")
 
     def forget(self) -> None:
         """Drop the graphs, which hold the chunks' records."""

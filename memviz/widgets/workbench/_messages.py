@@ -142,7 +142,7 @@ def effects_message(
     """Exact effects where the sweep has computed them, estimates elsewhere."""
     names = list(estimate.study.groups)
     values = group_effect(estimate)
-    state = np.ones(len(values), np.uint8)
+    state = np.where(np.isnan(values), 0, 1).astype(np.uint8)
     arrays: dict[str, np.ndarray] = {}
     done = 0
     if exact is not None:
@@ -164,6 +164,10 @@ def effects_message(
         "note": note,
     }
     content |= {"kind": "estimate" if exact is None else "exact", "done": done}
+    shown = estimate if exact is None else exact
+    if shown.why:
+        words = shown.why if exact is None else f"computed by {exact.engine}: {exact.why}"
+        content["why"] = f"{words[0].upper()}{words[1:]}."
     # A unit whose ablation does no harm is drawn as 0, however far below it is.
     content |= {"total": len(values), "floor": 0}
     return pack(content, value=values.astype(np.float32), state=state, **arrays)

@@ -19,7 +19,7 @@ interface State {
 
 /** A score of every unit: `state` is 0 unknown, 1 estimated, 2 exact. */
 interface Score {
-  key: string; label: string; measure: string; note: string; kind: string; done: number; total: number; cancelled?: boolean;
+  key: string; label: string; measure: string; note: string; kind: string; done: number; total: number; cancelled?: boolean; why?: string;
   unranked?: string[]; floor?: number; value: Float32Array; state: Uint8Array;
   low: number; max: number; order: Uint32Array; rank: Uint32Array;
 }

@@ -376,10 +376,13 @@ function scaleLegend(view) {
   const steps = el("div", { class: "mv-steps", "aria-hidden": "true" }, ...Array.from({ length: 11 }, (_, i) => el("i", { style: `background:var(--mv-s${i})` })));
   const ticks = el("div", { class: "mv-ticks" });
   const words = el("p");
-  const root = el("div", { class: "mv-legend mv-scale" }, steps, ticks, words);
+  const why = el("p", { class: "mv-why", hidden: true });
+  const root = el("div", { class: "mv-legend mv-scale" }, steps, ticks, words, why);
   function update() {
     const score = view.store.score();
     say(words, score ? score.measure || score.label : "");
+    say(why, (score && score.why) || ""); // which engine answers, where it is not the fastest
+    why.hidden = !why.textContent;
     const low = score ? score.low : 0;
     const max = score ? score.max : 0;
     const place = (value) => 174 * Math.sqrt((value - low) / (max - low || 1));
