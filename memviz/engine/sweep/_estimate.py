@@ -24,7 +24,7 @@ from memviz.study import Study
 from memviz.units import Unit, UnitSet, UnitsLike
 
 from ._effects import Effects
-from ._steps import default_units, new_effects
+from ._steps import chosen_units, new_effects
 
 
 def estimate(
@@ -61,7 +61,7 @@ def estimate(
     Effects(zero on 8 units × 6 examples, 8 done, engine estimate)
     """
     replay = Replay(study, examples, memory=0)
-    chosen = list(replay.check(units)) if units is not None else default_units(replay.layers)
+    chosen = chosen_units(replay, units)
     return estimate_effects(replay, chosen, intervention(how), progress=True)
 
 

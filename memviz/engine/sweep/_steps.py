@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
+
 from memviz.engine.record import Intervention, Replay
-from memviz.units import Layer, Unit
+from memviz.units import Layer, Unit, UnitsLike
 
 from ._effects import Effects
 from ._one_at_a_time import OneAtATime
@@ -24,6 +26,31 @@ def default_units(layers: Sequence[Layer]) -> list[Unit]:
     ['fc:0', 'fc:1']
     """
     return [unit for layer in layers if not layer.is_output for unit in layer.all()]
+
+
+def chosen_units(replay: Replay, units: UnitsLike | None) -> list[Unit]:
+    """The units to sweep, all by default.
+
+    Raises
+    ------
+    ValueError
+        If the model has none besides its output layer.
+    """
+    chosen = default_units(replay.layers) if units is None else list(replay.check(units))
+    if chosen or units is not None:
+        return chosen
+    model = replay.study.model
+    kind = type(model).__name__
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError(
+            f"the model is scripted ({kind}), and memviz can't see the layers inside; give the "
+            "module that it was scripted from."
+        )
+    where = "besides its output layer" if replay.layers else "at all"
+    raise ValueError(
+        f"{kind} has no layer with units {where}; memviz ablates units of conv, linear, recurrent "
+        "and attention layers."
+    )
 
 
 def new_effects(replay: Replay, units: Sequence[Unit], how: Intervention) -> Effects:

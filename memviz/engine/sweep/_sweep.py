@@ -18,7 +18,7 @@ from ._checkpoint import Checkpoint
 from ._effects import Effects
 from ._estimate import estimate_effects
 from ._one_at_a_time import Engine, OneAtATime
-from ._steps import default_units, new_effects, sweep_steps
+from ._steps import chosen_units, new_effects, sweep_steps
 
 # If the recorded passes do not fit in memory, each batch of units records them again: small batches
 # first, so that there soon is something to see and to keep, then larger ones.
@@ -74,7 +74,7 @@ def sweep_stream(
     (0, 3)
     """
     replay = Replay(study, examples, memory=memory)
-    chosen = list(replay.check(units)) if units is not None else default_units(replay.layers)
+    chosen = chosen_units(replay, units)
     how = intervention(how)
     if top is not None and not 0 <= top <= len(chosen):
         raise ValueError(
