@@ -63,7 +63,23 @@ def names_in(raw: Any) -> list[str]:
     >>> names_in({"boxes": torch.ones(2, 4), "cache": None})
     ['boxes']
     """
-    return [str(name) for name, value in _entries(raw) if isinstance(value, Tensor)]
+    return [str(name) for name, value in _fields(raw) if isinstance(value, Tensor)]
+
+
+def holds(raw: Any, part: Any) -> bool:
+    """Whether an output is this very object, or holds it.
+
+    Examples
+    --------
+    >>> logits = object()
+    >>> holds({"deep": [logits]}, logits), holds([], logits)
+    (True, False)
+    """
+    return any(value is part or _inside(value, part) for _, value in [("", raw), *_fields(raw)])
+
+
+def _inside(raw: Any, part: Any) -> bool:
+    return any(value is part or _inside(value, part) for _, value in _entries(raw))
 
 
 def _named(raw: Any, which: Which, task: str) -> Any:
@@ -75,7 +91,7 @@ def _named(raw: Any, which: Which, task: str) -> Any:
         pass
     if isinstance(which, str) and hasattr(raw, which) and not isinstance(raw, Tensor):
         return getattr(raw, which)
-    known = ", ".join(repr(name) for name, _ in _entries(raw)) or "no entries"
+    known = ", ".join(repr(name) for name, _ in _fields(raw)) or "no entries"
     raise ValueError(
         f"{task}(outputs={which!r}) names no entry of what the model returned, "
         f"{type(raw).__name__} with {known}."
@@ -94,10 +110,18 @@ def _candidates(raw: Any, path: str) -> Iterator[tuple[str, Tensor]]:
 
 
 def _entries(raw: Any) -> list[tuple[Any, Any]]:
+    """What a container holds; other objects, such as a cache, are not looked into."""
     if isinstance(raw, Mapping):
         return list(raw.items())
     if isinstance(raw, tuple | list):
         return list(enumerate(raw))
     if is_dataclass(raw) and not isinstance(raw, type):
         return [(field.name, getattr(raw, field.name)) for field in fields(raw)]
-    return list(getattr(raw, "__dict__", {}).items())
+    return []
+
+
+def _fields(raw: Any) -> list[tuple[Any, Any]]:
+    """What the output of a model holds, a container or an object with attributes."""
+    if isinstance(raw, Tensor):
+        return []
+    return _entries(raw) or list(getattr(raw, "__dict__", {}).items())

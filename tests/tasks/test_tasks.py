@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import memviz as mv
-from memviz.tasks import Binary, Classification, ImageText, MultiLabel, Regression, are_right
+from memviz.tasks import (
+    Binary,
+    Classification,
+    ImageText,
+    MultiLabel,
+    Regression,
+    are_right,
+    judged,
+)
 
 N = 12
 GROUPS = {"memorized": range(4), "clean": range(4, N)}
@@ -192,6 +200,17 @@ def test_the_outputs_can_be_named(which: Any, raw: Any) -> None:
         Classification(outputs="a").outputs({"b": inputs})
     with pytest.raises(TypeError, match="outputs is list; give a key, an index or a function"):
         Classification(outputs=[1])  # type: ignore[arg-type]
+
+
+def test_the_part_that_is_judged() -> None:
+    features, logits = torch.ones(2, 8), torch.ones(2, 3)
+    assert judged(Classification(outputs=1), (features, logits)) is logits
+    assert judged(Classification(), {"logits": logits, "features": features}) is logits
+    assert judged(Binary(), (torch.tensor(0.1), features[:, :1])).shape == (2, 1)
+    sliced = (features, logits)
+    assert judged(Classification(outputs=lambda out: out[1][:, :2]), sliced) is sliced
+    pair = (features, features)
+    assert judged(ImageText(), pair) is pair
 
 
 @pytest.mark.parametrize(
