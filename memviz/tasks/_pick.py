@@ -51,11 +51,14 @@ def pick(raw: Any, which: Which | None, task: str) -> Any:
             f"the model returned a {type(raw).__name__} in which {shapes} could be the outputs to "
             f"judge; name one, for example task={task}(outputs={which_one})."
         )
-    return found[0][1] if found else raw[0] if len(raw) == 1 else raw
+    if found:
+        return found[0][1]
+    known = names_in(raw)
+    return raw[known[0]] if len(known) == 1 else raw  # the only one, of an unsuitable shape
 
 
-def names_in(raw: Any) -> list[str]:
-    """Names of the entries or fields of an output that hold tensors.
+def names_in(raw: Any) -> list[Any]:
+    """Keys of the entries or fields of an output that hold floating-point tensors with axes.
 
     Examples
     --------
@@ -63,7 +66,8 @@ def names_in(raw: Any) -> list[str]:
     >>> names_in({"boxes": torch.ones(2, 4), "cache": None})
     ['boxes']
     """
-    return [str(name) for name, value in _fields(raw) if isinstance(value, Tensor)]
+    tensors = [(name, value) for name, value in _fields(raw) if isinstance(value, Tensor)]
+    return [name for name, value in tensors if value.is_floating_point() and value.dim()]
 
 
 def holds(raw: Any, part: Any) -> bool:

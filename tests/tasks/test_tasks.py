@@ -148,6 +148,16 @@ def test_where_several_tensors_could_be_meant_the_model_is_refused() -> None:
             Classification().outputs(raw)
 
 
+def test_an_output_without_a_table_is_refused_by_its_shape() -> None:
+    maps = torch.ones(2, 5, 3)
+    with pytest.raises(ValueError, match=r"shape \(2, 5, 3\), not logits .* one position"):
+        Classification().outputs((torch.tensor(0.1), maps[0].long(), maps))
+    with pytest.raises(ValueError, match=r"tuple, not logits .* entry, 0 or 1: .*\(outputs=0\)"):
+        Classification().outputs((maps, maps))
+    with pytest.raises(ValueError, match=r"a tuple in which \[0\] \(2, 3\) and \[1\]\['deep'\] "):
+        Classification().outputs((torch.ones(2, 3), {"deep": torch.ones(2)}))
+
+
 def test_what_hugging_face_and_others_return_is_unambiguous() -> None:
     logits, hidden, cache = torch.ones(2, 3), torch.ones(2, 5, 8), torch.ones(2, 2, 5, 4)
     clear: list[Any] = [
