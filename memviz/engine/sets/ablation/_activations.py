@@ -126,6 +126,16 @@ class Activations:
             t in self._waiting or t in self._continued or t in self._stopped for t in tensors
         )
 
+    def observed(self, tensors: list[Tensor], output: Any) -> Any:
+        """A hook's call reads nothing for the model; what it makes may take a value's place."""
+        for tensor in tensors:
+            activation = self._waiting.get(tensor)
+            is_new = isinstance(output, Tensor) and not self.known([output])
+            if activation is not None and is_new and output.shape == tensor.shape:
+                activation.values.put(output, None)
+                self._waiting.put(output, activation)
+        return output
+
     def is_copy(self, name: str, tensors: list[Tensor]) -> bool:
         """Whether a call only copies an activation, as hooks do; what reads the copy counts."""
         return name in _COPIES and len(tensors) == 1

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from memviz.engine.record import Intervention, Replay, Site
 from memviz.units import UnitSet
 
-from ._stack import no_modes
+from ._thread import no_modes
 from ._weights import is_layer
 
 _HOWS = (

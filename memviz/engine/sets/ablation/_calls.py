@@ -14,9 +14,9 @@ from memviz.engine.record import leaves, swap
 
 from ._activations import Conflict
 from ._block import Pass, batch_of
-from ._mode import Ablating, ablating, called_by_memviz
+from ._mode import Ablating, ablating
 from ._snapshot import Snapshot
-from ._stack import no_modes, on_top, others_above
+from ._thread import called_by_memviz, no_modes, on_top, others_above
 from ._weights import is_layer
 
 _MOST = 16  # runs of a pass until every activation's end is known

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from torch.utils import checkpoint
+
+from ._thread import frames
 
 if TYPE_CHECKING:
     from ._mode import Ablating
@@ -29,15 +29,13 @@ def follow_checkpoint(mode: Ablating) -> None:
     RuntimeError
         If this version of torch keeps the function where memviz does not find it.
     """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    for frame in frames():
         if frame.f_code.co_filename == checkpoint.__file__:
             if frame.f_code.co_name == "checkpoint" and "gen" in frame.f_locals:
                 kept = frame.f_locals["gen"].gi_frame.f_locals.get("new_frame")
                 _replace(kept, "recompute_fn", mode)
             elif frame.f_code.co_name == "forward" and "ctx" in frame.f_locals:
                 _replace(frame.f_locals["ctx"], "run_function", mode)
-        frame = frame.f_back
 
 
 def _replace(holder: Any, name: str, mode: Ablating) -> None:

@@ -13,7 +13,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from ._block import Block, Group, never_reached
 from ._calls import patch, release
 from ._mode import Ablating, ablating, set_ablating
-from ._stack import no_modes, push, remove
+from ._thread import no_modes, push, remove
 
 _SCRIPTED = (
     "a scripted copy of the model was called inside an mv.ablate block, whose units memviz cannot "

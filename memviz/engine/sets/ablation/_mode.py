@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import FrameType
 from typing import Any
 
 import torch
@@ -30,7 +28,7 @@ from ._activations import Activation, Activations
 from ._block import Block, Group, Pass
 from ._checkpointing import follow_checkpoint
 from ._places import Places
-from ._stack import push, remove
+from ._thread import called_by_memviz, in_hook, push, remove
 from ._weights import Owners, argument, unit_axis, weight_axis
 
 # These look a weight's rows up; they are no layer's call, though a layer may share the weight.
@@ -95,6 +93,8 @@ class Ablating(TorchFunctionMode):
         name = getattr(func, "__name__", str(func))
         continued = None
         if following.known(tensors):
+            if in_hook():
+                return following.observed(tensors, func(*args, **kwargs))
             if following.is_copy(name, tensors):
                 return following.copied(tensors[0], func(*args, **kwargs))
             if following.is_identity(name, func, args, kwargs, tensors):
@@ -264,7 +264,6 @@ class Ablating(TorchFunctionMode):
 
 
 _LOCAL = threading.local()
-_PACKAGE = f"{__package__}."
 
 
 def ablating() -> Ablating | None:
@@ -276,14 +275,3 @@ def ablating() -> Ablating | None:
 def set_ablating(mode: Ablating | None) -> None:
     """Make a mode this thread's."""
     _LOCAL.mode = mode
-
-
-def called_by_memviz() -> bool:
-    """Whether memviz itself makes this call: an engine, or the work of another thread."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_globals.get("__name__", "")
-        if not name.startswith(("torch.", _PACKAGE)):
-            return bool(name.startswith("memviz.")) and not name.startswith("memviz.models")
-        frame = frame.f_back
-    return False
