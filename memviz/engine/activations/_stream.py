@@ -215,7 +215,8 @@ class UnitActivations(Chunked):
             given: dict[Site | int, Tensor] = {}
             for number, output in enumerate(tensors_in(self._run(inputs, layouts, pooled))):
                 given[number] = output.cpu()
-            given.update(pooled)
+            for site, rows in pooled.items():
+                given[site] = rows
             return given
 
         check_repeats(read, draws=self._one.random or self._two.random)

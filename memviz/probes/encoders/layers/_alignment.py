@@ -84,10 +84,11 @@ def alignment(features: Tensor, *, unit_norm: bool = True, compare: Compare = "v
     """
     rows = features.double()
     if unit_norm:
-        lengths = rows.norm(dim=2, keepdim=True)
+        lengths = torch.linalg.vector_norm(rows, dim=2, keepdim=True)
         rows = rows / torch.where(lengths > 0, lengths, 1.0)
     if compare == "clean":
-        return (rows[:, 1:] - rows[:, :1]).norm(dim=2).mean(1)
+        distances: Tensor = torch.linalg.vector_norm(rows[:, 1:] - rows[:, :1], dim=2)
+        return distances.mean(1)
     return torch.stack([torch.pdist(image).mean() for image in rows])
 
 

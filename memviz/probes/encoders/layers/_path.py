@@ -270,9 +270,9 @@ class PathFeatures:
     def _check(self, tried: Tensor, *, draws: bool) -> None:
         """Refuse an encoder that is random, or gives an image other features in another batch."""
 
-        def everything() -> dict[str | int, Tensor]:
+        def everything() -> dict[str, Tensor]:
             features, output = self._run(tried)
-            return {**dict(enumerate(tensors_in(output))), **features}
+            return {f"output {k}": rows for k, rows in enumerate(tensors_in(output))} | features
 
         check_repeats(everything, draws=draws)
         for interleaved in (False, True):
