@@ -141,7 +141,7 @@ class Regression(Judged):
 
 
 def _rounded(value: float, decimals: int) -> str:
-    text = f"{value:.{decimals}f}"
+    text = f"{round(value, decimals) + 0.0:.{decimals}f}"  # -0 is 0
     return text.rstrip("0").rstrip(".") if decimals else text
 
 

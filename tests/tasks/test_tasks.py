@@ -448,6 +448,25 @@ def test_a_task_of_four_methods_still_serves() -> None:
     assert mv.sweep(study, progress=False).done.all()
 
 
+class Strict(Classification):
+    """A task that adds a parameter to a ready one, and does not call its ``__init__``."""
+
+    def __init__(self, least: float) -> None:
+        self.least = least
+
+    def margin(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return super().margin(outputs, labels) - self.least
+
+
+def test_a_task_that_extends_a_ready_one() -> None:
+    study = mv.Study(Scores(3).eval(), torch.randn(N, 4), torch.zeros(N), GROUPS, task=Strict(0.1))
+    plain = mv.Study(study.model, study.inputs, study.labels, GROUPS)
+    difference = mv.sweep(plain, progress=False).margin - mv.sweep(study, progress=False).margin
+    assert torch.allclose(difference, torch.full((N,), 0.1))
+    with pytest.raises(ValueError, match=r"example task=Strict\(outputs=1\)"):
+        Strict(0.1).outputs((torch.ones(2, 8), torch.ones(2, 3)))
+
+
 def test_saved_effects_of_another_tolerance_are_refused(tmp_path: Any) -> None:
     study = labelled("Regression")
     saved = tmp_path / "effects.safetensors"
