@@ -104,6 +104,7 @@ class Activations:
         self._waiting: Watched[Activation] = Watched()
         self._continued: Watched[tuple[Activation, Key]] = Watched()
         self._stopped: Watched[Stopped] = Watched()
+        self._early: list[Stopped] = []  # those of this pass
         self._exchanged: Watched[Tensor] = Watched()
         self._in_place: Watched[None] = Watched()
 
@@ -196,7 +197,8 @@ class Activations:
         """Follow a new activation, or one at its next stage; its value from here on."""
         if activation.key in self.stops:
             changed = self.change(activation, value)
-            self._stopped.put(changed, Stopped(activation.key))
+            self._early.append(Stopped(activation.key))
+            self._stopped.put(changed, self._early[-1])
             return changed
         activation.values.put(value, None)
         self._waiting.put(value, activation)
@@ -233,13 +235,14 @@ class Activations:
 
     def check_stops(self) -> None:
         """An activation that ended early must have had a reason in this pass too."""
-        for stopped in {id(s): s for _, s in self._stopped.living()}.values():
+        for stopped in self._early:
             if stopped.readers == [True]:
                 raise Conflict(stopped.key)
 
     def passed(self, outermost: Pass) -> None:
         """After a pass: who reads its values now only looks at them."""
         self._stopped.clear()
+        self._early.clear()
         for value, (activation, _) in self._continued.living():
             if activation.within is outermost:
                 self._continued.pop(value)

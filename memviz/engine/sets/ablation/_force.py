@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ._block import Block, Group, never_reached
 from ._calls import patch, release
@@ -44,9 +45,11 @@ def in_force(block: Block) -> Iterator[None]:
     met = dict(mode.met)
     with ExitStack() as undo:
         if outer is None:
-            _begin(mode, undo)
-        undo.callback(mode.blocks.remove, block)
+            undo.push(mode.end)  # until the block is among the mode's
+            _begin(mode)
         mode.blocks.append(block)
+        undo.pop_all()
+        undo.callback(_leave, mode, block)
         mode.owners.add(block.root)
         sharing = [
             other for module in block.modules.values() for other in mode.owners.sharing(module)
@@ -58,6 +61,12 @@ def in_force(block: Block) -> Iterator[None]:
         _check_reached(mode, block, met)
 
 
+def _leave(mode: Ablating, block: Block) -> None:
+    mode.blocks.remove(block)
+    if not mode.blocks:  # blocks may end in any order
+        mode.end.close()
+
+
 @contextmanager
 def plain() -> Iterator[None]:
     """Run models as they are, whatever blocks are in force on this thread."""
@@ -66,17 +75,17 @@ def plain() -> Iterator[None]:
         yield
 
 
-def _begin(mode: Ablating, undo: ExitStack) -> None:
-    """See this thread's calls until the outermost block ends."""
+def _begin(mode: Ablating) -> None:
+    """See this thread's calls until the last block ends."""
     # A compiled copy of the model runs as it is written, where its calls can be seen.
     if "torch._dynamo" in sys.modules:
-        undo.enter_context(torch.compiler.set_stance("force_eager"))
-    undo.callback(register_module_forward_pre_hook(_refuse_scripted).remove)
-    undo.callback(set_ablating, None)
+        mode.end.enter_context(torch.compiler.set_stance("force_eager"))
+    mode.end.enter_context(_scripted_refused())
+    mode.end.callback(set_ablating, None)
     set_ablating(mode)
-    undo.callback(mode.activations.write_back)
+    mode.end.callback(mode.activations.write_back)
     push(mode)
-    undo.callback(remove, mode)
+    mode.end.callback(remove, mode)
 
 
 def _check_reached(mode: Ablating, block: Block, before: dict[int, int]) -> None:
@@ -89,15 +98,34 @@ def _check_reached(mode: Ablating, block: Block, before: dict[int, int]) -> None
         raise ValueError(never_reached(name, module))
 
 
-def _refuse_scripted(module: nn.Module, _: object) -> None:
+_LOCK = threading.RLock()
+_WATCHED: list[object] = []  # one for each thread
+
+
+@contextmanager
+def _scripted_refused() -> Iterator[None]:
+    """Look at calls of scripted modules; a hook for all modules would make compiled ones warn."""
+    with _LOCK:
+        _WATCHED.append(None)
+        torch.jit.ScriptModule.__call__ = _call_scripted  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _WATCHED.pop()
+            if not _WATCHED:
+                del torch.jit.ScriptModule.__call__
+
+
+def _call_scripted(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     mode = ablating()
-    if mode is None or mode.asleep or not isinstance(module, torch.jit.ScriptModule):
-        return
-    ablated = {
-        weight.data_ptr()
-        for block in mode.blocks
-        for layer in block.modules.values()
-        for weight in layer.parameters()
-    }
-    if any(parameter.data_ptr() in ablated for parameter in module.parameters()):
-        raise RuntimeError(_SCRIPTED)
+    if mode is not None and not mode.asleep:
+        ablated = {
+            weight.data_ptr()
+            for block in mode.blocks
+            for layer in block.modules.values()
+            for weight in layer.parameters()
+        }
+        if any(parameter.data_ptr() in ablated for parameter in module.parameters()):
+            raise RuntimeError(_SCRIPTED)
+    return nn.Module.__call__(module, *args, **kwargs)

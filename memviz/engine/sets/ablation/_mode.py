@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -64,6 +64,8 @@ class Ablating(TorchFunctionMode):
         How often each layer was used, by id.
     asleep : bool
         Whether all calls pass unseen.
+    end : ExitStack
+        What the last block does when it ends.
     """
 
     def __init__(self) -> None:
@@ -73,6 +75,7 @@ class Ablating(TorchFunctionMode):
         self.met: dict[int, int] = {}
         self.asleep = False
         self.busy = False
+        self.end = ExitStack()
         self.owners, self.places = Owners(), Places()
         self.activations = Activations(self._changed, lambda within: within in self.passes)
 
