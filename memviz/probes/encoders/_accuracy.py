@@ -106,4 +106,5 @@ class ProbeAccuracy:
         votes += seats * (tied.double() @ member)
         first = votes == votes.amax(1, keepdim=True)
         true = self.test_labels[:, None] == classes
-        return (first & true).sum(1) / first.sum(1)
+        shares: Tensor = (first & true).sum(1) / first.sum(1)
+        return shares
