@@ -266,6 +266,14 @@ def test_binary_by_hand(dtype: torch.dtype, wide: bool) -> None:
     assert torch.allclose(task.probabilities(outputs)[:, 1], precise.sigmoid(), atol=1e-6)
 
 
+def test_probabilities_become_logits_by_a_function() -> None:
+    torch.manual_seed(0)
+    z, labels = torch.randn(30, 1), torch.randint(0, 2, (30,))
+    logits, chances = Binary(), Binary(outputs=torch.logit)
+    wanted = logits.margin(logits.outputs(z), labels)
+    assert torch.allclose(chances.margin(chances.outputs(z.sigmoid()), labels), wanted, atol=1e-5)
+
+
 class Scores(nn.Module):
     """Any number of numbers for each row of 4."""
 
