@@ -1,15 +1,20 @@
 """A Study: what it takes, and one clear sentence for what it does not."""
 
+from collections import UserDict
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import memviz as mv
+from memviz.study import check_classes
 
 N = 6
 
@@ -284,9 +289,199 @@ def test_what_is_no_whole_number_is_refused_not_cut(changes: dict, sentence: str
 
 
 def test_columns_of_a_table_are_labels() -> None:
-    import pandas as pd
-
     table = pd.DataFrame({"label": [0, 2, 1], "is_test": [True, False, True]}, index=[7, 8, 9])
     groups = {"test": table["is_test"], "clean": [1]}
     study = mv.Study(torch.nn.Linear(4, 3).eval(), torch.randn(3, 4), table["label"], groups)
     assert study.labels.tolist() == [0, 2, 1] and study.group("test").tolist() == [0, 2]
+
+
+class Sparse(nn.Module):
+    """Multiplies by a sparse table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+        self.register_buffer("table", torch.eye(4).to_sparse())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.sparse.mm(self.table, x.T).T)
+
+
+class OfTwo(nn.Module):
+    """Named arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return self.fc(left * right)
+
+
+def made_in_inference_mode() -> nn.Module:
+    with torch.inference_mode():
+        return nn.Linear(4, 3).eval()
+
+
+def pictures() -> list[Any]:
+    return [Image.new("RGB", (8, 8)) for _ in range(N)]
+
+
+def batches() -> DataLoader:
+    return DataLoader(TensorDataset(torch.randn(N, 4), torch.arange(N)), batch_size=2)
+
+
+REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
+    "meta weights": (
+        lambda: {"model": nn.Linear(4, 3, device="meta").eval()},
+        "parameter 'weight' is on the meta device and holds no values; make the model on a real",
+    ),
+    "lazy weights": (
+        lambda: {"model": nn.Sequential(nn.LazyLinear(3)).eval()},
+        "parameter '0.weight' is uninitialized, as in a lazy module; call the model once",
+    ),
+    "inference weights": (
+        lambda: {"model": made_in_inference_mode()},
+        "parameter 'weight' was made under torch.inference_mode.. and allows no gradients; make or",
+    ),
+    "sparse weights": (
+        lambda: {"model": Sparse().eval()},
+        "buffer 'table' is sparse, and memviz reads dense weights only; store it dense",
+    ),
+    "a whole graph": (
+        lambda: {
+            "inputs": {"x": torch.randn(N, 4), "edge_index": torch.zeros(2, 9, dtype=torch.long)}
+        },
+        "edge_index holds 2 examples and labels 6; .* the edges of a graph, must be built into the",
+    ),
+    "pictures": (
+        lambda: {"inputs": pictures()},
+        "inputs is a list of 6 .Image.; stack them: torch.stack.*functional.to_tensor.image.",
+    ),
+    "texts": (lambda: {"inputs": ["a"] * N}, "inputs is a list of 6 .str.; tokenize them first"),
+    "a tuple of inputs": (
+        lambda: {"model": OfTwo().eval(), "inputs": (torch.randn(N, 4), torch.randn(N, 4))},
+        "inputs is a tuple of 2 .Tensor.; give one tensor, .* a dict .*, which are left, right",
+    ),
+    "a list of examples": (
+        lambda: {"inputs": list(torch.randn(N, 4))},
+        "inputs is a list of 6 .Tensor.; stack the examples, padded to one shape: torch.stack",
+    ),
+    "a loader": (lambda: {"inputs": batches()}, "inputs is DataLoader; read it once: inputs, lab"),
+    "a loader of labels": (lambda: {"labels": batches()}, "labels is DataLoader; read it once"),
+    "a data set": (
+        lambda: {"inputs": batches().dataset},
+        "inputs is TensorDataset; read it once: inputs, labels = zip",
+    ),
+    "a table": (
+        lambda: {"inputs": pd.DataFrame(np.zeros((N, 4)))},
+        "inputs is DataFrame; give its numbers as a tensor: torch.tensor.table.to_numpy",
+    ),
+    "nothing": (lambda: {"inputs": SimpleNamespace()}, "inputs is SimpleNamespace; give one ten"),
+    "packed": (
+        lambda: {"inputs": nn.utils.rnn.pack_sequence([torch.randn(3, 4)])},
+        "inputs is PackedSequence; give one tensor",
+    ),
+    "sparse inputs": (lambda: {"inputs": torch.eye(N).to_sparse()}, "inputs is sparse; give a den"),
+    "meta inputs": (
+        lambda: {"inputs": torch.zeros(N, 4, device="meta")},
+        "inputs is on the meta device and holds no values",
+    ),
+    "a number": (lambda: {"inputs": torch.tensor(1.0)}, "inputs is a single number; give a tensor"),
+    "lists of several lengths": (
+        lambda: {"inputs": {"ids": [[1, 2], [1], [1], [1], [1], [1]]}},
+        "ids is a list of 6 .list.; .* examples of several lengths must first be padded",
+    ),
+    "a constant": (
+        lambda: {"inputs": {"x": torch.randn(N, 4), "return_dict": False}},
+        "return_dict is bool; each input must be a tensor whose first axis is the examples",
+    ),
+    "no mask": (
+        lambda: {"inputs": {"x": torch.randn(N, 4), "mask": None}},
+        "mask is NoneType; each input must be a tensor",
+    ),
+    "a key": (
+        lambda: {"inputs": {0: torch.randn(N, 4)}},
+        "inputs has the key 0; the keys are the names of the model's arguments, which are input",
+    ),
+    "an empty dict": (lambda: {"inputs": {}}, "inputs is an empty dict; give the model's argume"),
+    "words for labels": (
+        lambda: {"labels": pd.Series(list("abcabc"))},
+        "labels holds str, not numbers; number them, .* class_names, labels = numpy.unique",
+    ),
+    "gaps in labels": (
+        lambda: {"labels": pd.Series([0, 1, 2, 0, 1, None])},
+        "labels holds nan, which is not a class; give whole numbers, .n..$",
+    ),
+    "no labels": (lambda: {"labels": [None] * N}, "labels holds NoneType, not numbers"),
+    "meta labels": (
+        lambda: {"labels": torch.zeros(N, device="meta")},
+        "labels is a tensor on the meta device, not numbers",
+    ),
+    "groups without names": (lambda: {"groups": [0, 1]}, "groups is list; give names with their"),
+    "a class for a task": (
+        lambda: {"task": mv.Classification},
+        "task is the class Classification; give an instance: Classification",
+    ),
+    "a word for a task": (
+        lambda: {"task": "binary"},
+        "task is str, which has no method outputs; give a task such as mv.Classification",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", REFUSED)
+def test_what_people_bring_is_refused_in_one_sentence(wrong: str) -> None:
+    arguments, words = REFUSED[wrong]
+    with pytest.raises((TypeError, ValueError), match=words) as caught:
+        made(**arguments())
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+
+
+def test_what_is_unambiguous_is_taken() -> None:
+    fixed = np.zeros((N, 4), np.float32)
+    fixed.flags.writeable = False
+    inputs: list[Any] = [fixed, fixed.tolist(), tuple(fixed.tolist())]
+    for given in inputs:
+        study = made(inputs=given)
+        assert torch.equal(study.inputs, torch.zeros(N, 4))  # type: ignore[arg-type]
+    named = made(OfTwo().eval(), UserDict({"left": fixed.tolist(), "right": torch.ones(N, 4)}))
+    assert isinstance(named.inputs, dict) and mv.Replay(named).clean.shape == (N, 3)
+    labels: list[Any] = [
+        pd.Series([0, 1, 2, 0, 1, 2], index=range(7, 13)),
+        pd.Series([0, 1, 2, 0, 1, 2], dtype="Int64"),
+        pd.Series([0, 1, 2, 0, 1, 2]).astype("category"),
+        np.array([0, 1, 2, 0, 1, 2], np.uint16),
+        np.array([0, 1, 2, 0, 1, 2], object),
+        [torch.tensor(k % 3) for k in range(N)],
+    ]
+    for given in labels:
+        assert made(labels=given).labels.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_inputs_that_need_gradients_are_shared_without_them() -> None:
+    inputs = torch.randn(N, 4, requires_grad=True)
+    study = made(inputs=inputs)
+    assert isinstance(study.inputs, Tensor) and not study.inputs.requires_grad
+    assert study.inputs.data_ptr() == inputs.data_ptr()
+
+
+def test_weights_of_8_bits_are_looked_at() -> None:
+    model = nn.Linear(4, 3).to(torch.float8_e4m3fn).eval()
+    assert made(model)
+    with torch.no_grad():
+        model.weight[1, 2] = torch.nan
+    with pytest.raises(ValueError, match="parameter 'weight' holds NaN"):
+        made(model)
+
+
+def test_a_class_without_a_name_is_its_number() -> None:
+    study = made(class_names=["a", "b"])
+    assert [study.class_name(label) for label in (-1, 0, 2)] == ["-1", "a", "2"]
+
+
+def test_what_needs_classes_refuses_other_labels() -> None:
+    check_classes(made(), "attributions")
+    study = made(nn.Linear(4, 1).eval(), labels=torch.randn(N), task=mv.Regression(0.5))
+    with pytest.raises(ValueError, match="attributions need one class per example, and the labels"):
+        check_classes(study, "attributions")

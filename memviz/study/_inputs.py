@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ def as_inputs(given: Any, n: int, model: nn.Module) -> Inputs:
             [2.]])}
     """
     if not isinstance(given, Mapping):
-        tensor = _as_tensor("inputs", given, model)
+        tensor = _as_tensor("inputs", given, n, model)
         _check("inputs", tensor, n)
         return tensor
     if not given:
@@ -52,60 +52,81 @@ def as_inputs(given: Any, n: int, model: nn.Module) -> Inputs:
                 f"inputs has the key {name!r}; the keys are the names of the model's arguments"
                 f"{_arguments(model)}."
             )
-        inputs[name] = _as_tensor(name, value, model)
+        inputs[name] = _as_tensor(name, value, n, model)
     for name, tensor in inputs.items():
         _check(name, tensor, n, others=len(inputs) > 1)
     return inputs
 
 
-def _as_tensor(what: str, value: Any, model: nn.Module) -> Tensor:
+def advice_on_batches(value: Any) -> str:
+    """How to read a loader or a data set; empty if it is neither."""
+    # Once, since a loader that shuffles has another order the next time.
+    if isinstance(value, DataLoader):
+        return "read it once: inputs, labels = (torch.cat(part) for part in zip(*loader))."
+    if isinstance(value, Dataset):
+        return "read it once: inputs, labels = zip(*dataset), then inputs = torch.stack(inputs)."
+    return ""
+
+
+def _as_tensor(what: str, value: Any, n: int, model: nn.Module) -> Tensor:
     if isinstance(value, Tensor):
         return value.detach() if value.requires_grad else value
-    advice = _advice(what, value, model)
-    if advice is None:
+    advice = _advice(what, value, n, model)
+    if not advice:
         try:
-            # Read-only arrays are copied: torch warns that it might write to them.
-            copied = isinstance(value, np.ndarray) and not value.flags.writeable
-            return torch.as_tensor(value.copy() if copied else value)
+            if isinstance(value, list | tuple) and value and isinstance(value[0], np.ndarray):
+                value = np.stack(value)
+            # Torch warns of arrays that it must not write to.
+            is_shared = not isinstance(value, np.ndarray) or value.flags.writeable
+            return torch.as_tensor(value if is_shared else value.copy())
         except (TypeError, ValueError, RuntimeError):
             advice = (
-                "give a tensor [n, ...]; examples of several lengths must be padded to one length "
-                "first."
+                "give numbers as a tensor, [n, ...]; examples of several lengths must first be "
+                "padded to one."
             )
     raise TypeError(f"{what} is {_kind(value)}; {advice}")
 
 
-def _advice(what: str, value: Any, model: nn.Module) -> str | None:
-    """What to do about an input that is no table of numbers; None if it may be one."""
-    if isinstance(value, DataLoader):
-        return f"concatenate its batches: torch.cat([batch[0] for batch in {_loader(what)}])."
-    if isinstance(value, Dataset):
-        return "stack its examples: torch.stack([example for example, label in dataset])."
+def _advice(what: str, value: Any, n: int, model: nn.Module) -> str:
+    """What to do about an input that is no table of numbers; empty if it may be one."""
+    if isinstance(value, DataLoader | Dataset):
+        return advice_on_batches(value)
     if hasattr(value, "to_numpy"):
         return "give its numbers as a tensor: torch.tensor(table.to_numpy(), dtype=torch.float32)."
-    if isinstance(value, tuple):
-        return (
-            "give one tensor [n, ...], or a dict with the names of the model's arguments"
-            f"{_arguments(model)}."
-        )
-    if isinstance(value, np.ndarray):
-        return None
-    if not isinstance(value, list | range):
-        return (
-            "each input must be a tensor whose first axis is the examples: build constants and "
-            "shared inputs into the model."
-        )
-    first = value[0] if value else None
-    if isinstance(first, Tensor):
-        return "stack the examples: torch.stack(inputs), padded to one shape first."
+    if isinstance(value, np.ndarray | range):
+        return ""
+    if isinstance(value, list | tuple) and value:
+        return _advice_on_list(value, n, model)
+    if what == "inputs":
+        return _by_name(model)
+    return (
+        "each input must be a tensor whose first axis is the examples: build constants into the "
+        "model."
+    )
+
+
+def _advice_on_list(values: Sequence[Any], n: int, model: nn.Module) -> str:
+    first = values[0]
     if isinstance(first, str | bytes):
         return 'tokenize them first: dict(tokenizer(texts, padding=True, return_tensors="pt")).'
-    if _is_picture(first):
+    if any(kind.__module__.startswith("PIL.") for kind in type(first).__mro__):
         return (
             "stack them: torch.stack([torchvision.transforms.functional.to_tensor(image) for image "
             "in images])."
         )
-    return None
+    if not any(isinstance(value, Tensor | np.ndarray) for value in values):
+        return ""
+    if len(values) != n or hasattr(values, "_fields"):
+        return _by_name(model)
+    stack = "torch.stack" if isinstance(first, Tensor) else "numpy.stack"
+    return f"stack the examples, padded to one shape: {stack}(inputs)."
+
+
+def _by_name(model: nn.Module) -> str:
+    return (
+        "give one tensor, [n, ...], or a dict of tensors with the names of the model's arguments"
+        f"{_arguments(model)}."
+    )
 
 
 def _check(what: str, tensor: Tensor, n: int, others: bool = False) -> None:
@@ -145,16 +166,8 @@ def _arguments(model: nn.Module) -> str:
 
 def _kind(value: Any) -> str:
     name = type(value).__name__
-    if isinstance(value, list | tuple) and value:
+    if isinstance(value, list | tuple) and value and not hasattr(value, "_fields"):
         kinds = {type(part).__name__ for part in value}
         of = kinds.pop() if len(kinds) == 1 else "several types"
         return f"a {name} of {len(value)} ({of})"
     return name
-
-
-def _is_picture(value: Any) -> bool:
-    return any(kind.__module__.startswith("PIL.") for kind in type(value).__mro__)
-
-
-def _loader(what: str) -> str:
-    return "loader" if what == "inputs" else what

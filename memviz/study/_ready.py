@@ -35,7 +35,9 @@ def check_ready(model: nn.Module) -> None:
         for name, tensor in tensors:
             _check_there(f"{kind} {name!r}", tensor)
     for name, parameter in model.named_parameters():
-        if parameter.is_floating_point() and not parameter.isfinite().all():
+        # Torch cannot tell whether numbers of 8 bits are finite.
+        values = parameter.float() if parameter.element_size() == 1 else parameter
+        if parameter.is_floating_point() and not values.isfinite().all():
             raise ValueError(
                 f"parameter {name!r} holds NaN or infinite weights; load the weights again."
             )

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from memviz.tasks import Classification, Inputs, Task, as_numbers, check_labels
 
 from ._groups import as_groups
-from ._inputs import as_inputs
+from ._inputs import advice_on_batches, as_inputs
 from ._ready import check_ready
 
-_ADVICE = (
+_NAMES = (
     "number them, for example with class_names, labels = numpy.unique(labels, return_inverse=True)"
 )
+_METHODS = ("outputs", "predictions", "margin", "loss")
 
 
 @dataclass(eq=False)
@@ -30,12 +31,15 @@ class Study:
     model : nn.Module
         In eval mode, on any device; memviz never moves it and leaves it unchanged.
     inputs : Tensor ``[n, ...]`` or dict of Tensors
-        What the model is called with; a dict becomes keyword arguments.
+        What the model is called with; a dict becomes keyword arguments. The first axis of each
+        tensor is the examples.
     labels : int64 ``[n]``
-        The label each example was given, right or wrong.
+        The label each example was given, right or wrong: a class, unless the task judges something
+        else (0 or 1 for each class, or numbers to predict). A list, an array or a column of a
+        table will do.
     groups : mapping of name to bool mask ``[n]`` or to indices
         Usually ``memorized``, ``clean`` and ``test``, in this order; they must not overlap.
-    true_labels : int64 ``[n]``, optional
+    true_labels : like ``labels``, optional
         What each example really shows, where that is known.
     class_names : sequence of str, optional
     name, summary : str
@@ -47,21 +51,29 @@ class Study:
     reference_model : nn.Module, optional
         The same model, trained without the memorized examples.
     task : Task
-        Tells right from wrong; classification by default.
+        Tells right from wrong. By default ``mv.Classification()``, for a model that returns logits
+        ``[n, classes]``; ``mv.Classification(outputs=1)`` if it returns features and logits.
+        :mod:`memviz.tasks` has ``Binary()`` for one logit, ``MultiLabel()`` for several classes
+        per example, ``Regression(tolerance)`` for numbers.
     origin : str
         The line of code that made the study, for "copy code".
 
     Raises
     ------
     TypeError
-        If ``model`` is not a module.
+        If ``model`` is not a module, ``task`` not a task, or an input not a tensor.
     ValueError
-        On train mode, NaN weights, mismatched lengths, an empty or overlapping group.
+        On train mode, weights that are NaN or not there, labels that the task does not judge,
+        mismatched lengths, an empty or overlapping group.
 
     Examples
     --------
     >>> study = Study(nn.Linear(4, 3).eval(), torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
     >>> study
+    Study('study': Linear, 6 examples: 6 test)
+    >>> from memviz.tasks import Regression
+    >>> model, prices = nn.Linear(4, 1).eval(), torch.rand(6)
+    >>> Study(model, torch.randn(6, 4), prices, {"test": range(6)}, task=Regression(0.1))
     Study('study': Linear, 6 examples: 6 test)
     """
 
@@ -85,6 +97,7 @@ class Study:
                 f"model is {type(self.model).__name__}; give a torch.nn.Module in eval mode."
             )
         check_ready(self.model)
+        _check_task(self.task)
         self.labels = self._as_labels("labels", self.labels)
         self.inputs = as_inputs(self.inputs, len(self.labels), self.model)
         if self.true_labels is not None:
@@ -93,11 +106,18 @@ class Study:
                 raise ValueError(
                     f"true_labels holds {len(self.true_labels)} labels for "
                     f"{len(self.labels)} examples; they must have the same length."
+                    if len(self.true_labels) != len(self.labels)
+                    else f"true_labels has shape {tuple(self.true_labels.shape)} and labels "
+                    f"{tuple(self.labels.shape)}; they must have the same shape."
                 )
         self.groups = as_groups(self.groups, len(self.labels))
 
     def _as_labels(self, what: str, labels: Any) -> Tensor:
-        return check_labels(self.task, as_numbers(what, labels, _ADVICE), what)
+        read = advice_on_batches(labels)
+        if read:
+            raise TypeError(f"{what} is {type(labels).__name__}; {read}")
+        numbers = as_numbers(what, labels, "give numbers, one per example, [n]", _NAMES)
+        return check_labels(self.task, numbers, what)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -142,6 +162,17 @@ class Study:
         names = self.class_names
         known = names is not None and 0 <= label < len(names)
         return str(names[label]) if names is not None and known else str(label)
+
+
+def _check_task(task: object) -> None:
+    lacks = [name for name in _METHODS if not callable(getattr(task, name, None))]
+    if isinstance(task, type):
+        raise TypeError(f"task is the class {task.__name__}; give an instance: {task.__name__}().")
+    if lacks:
+        raise TypeError(
+            f"task is {type(task).__name__}, which has no method {lacks[0]}; give a task such as "
+            "mv.Classification(), mv.tasks.Binary() or mv.tasks.Regression(tolerance)."
+        )
 
 
 def check_study(study: object) -> None:

@@ -14,4 +14,5 @@ from memviz.tasks.task import Inputs as Inputs
 from memviz.tasks.task import Task as Task
 from memviz.tasks.task import are_right as are_right
 from memviz.tasks.task import check_labels as check_labels
+from memviz.tasks.task import judged as judged
 from memviz.tasks.task import lost as lost

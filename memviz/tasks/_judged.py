@@ -17,6 +17,7 @@ class Judged:
 
     margin_unit: ClassVar[str] = ""
     loss_unit: ClassVar[str] = ""
+    which: Which | None = None
 
     def __init__(self, outputs: Which | None = None) -> None:
         if outputs is not None and not isinstance(outputs, str | int) and not callable(outputs):
@@ -31,8 +32,9 @@ class Judged:
         return pick(raw, self.which, self._name())
 
     def _name(self) -> str:
-        name = type(self).__name__
-        return f"mv.{name}" if name == "Classification" else f"mv.tasks.{name}"
+        name, of_memviz = type(self).__name__, type(self).__module__.startswith("memviz.")
+        where = "mv." if name == "Classification" else "mv.tasks."
+        return f"{where}{name}" if of_memviz else name
 
     def __repr__(self) -> str:
         given = "" if self.which is None else f"outputs={self.which!r}"

@@ -51,11 +51,14 @@ def pick(raw: Any, which: Which | None, task: str) -> Any:
             f"the model returned a {type(raw).__name__} in which {shapes} could be the outputs to "
             f"judge; name one, for example task={task}(outputs={which_one})."
         )
-    return found[0][1] if found else raw[0] if len(raw) == 1 else raw
+    if found:
+        return found[0][1]
+    known = names_in(raw)
+    return raw[known[0]] if len(known) == 1 else raw  # the only one, of an unsuitable shape
 
 
-def names_in(raw: Any) -> list[str]:
-    """Names of the entries or fields of an output that hold tensors.
+def names_in(raw: Any) -> list[Any]:
+    """Keys of the entries or fields of an output that hold floating-point tensors with axes.
 
     Examples
     --------
@@ -63,7 +66,24 @@ def names_in(raw: Any) -> list[str]:
     >>> names_in({"boxes": torch.ones(2, 4), "cache": None})
     ['boxes']
     """
-    return [str(name) for name, value in _entries(raw) if isinstance(value, Tensor)]
+    tensors = [(name, value) for name, value in _fields(raw) if isinstance(value, Tensor)]
+    return [name for name, value in tensors if value.is_floating_point() and value.dim()]
+
+
+def holds(raw: Any, part: Any) -> bool:
+    """Whether an output is this very object, or holds it.
+
+    Examples
+    --------
+    >>> logits = object()
+    >>> holds({"deep": [logits]}, logits), holds([], logits)
+    (True, False)
+    """
+    return any(value is part or _inside(value, part) for _, value in [("", raw), *_fields(raw)])
+
+
+def _inside(raw: Any, part: Any) -> bool:
+    return any(value is part or _inside(value, part) for _, value in _entries(raw))
 
 
 def _named(raw: Any, which: Which, task: str) -> Any:
@@ -75,7 +95,7 @@ def _named(raw: Any, which: Which, task: str) -> Any:
         pass
     if isinstance(which, str) and hasattr(raw, which) and not isinstance(raw, Tensor):
         return getattr(raw, which)
-    known = ", ".join(repr(name) for name, _ in _entries(raw)) or "no entries"
+    known = ", ".join(repr(name) for name, _ in _fields(raw)) or "no entries"
     raise ValueError(
         f"{task}(outputs={which!r}) names no entry of what the model returned, "
         f"{type(raw).__name__} with {known}."
@@ -94,10 +114,18 @@ def _candidates(raw: Any, path: str) -> Iterator[tuple[str, Tensor]]:
 
 
 def _entries(raw: Any) -> list[tuple[Any, Any]]:
+    """What a container holds; other objects, such as a cache, are not looked into."""
     if isinstance(raw, Mapping):
         return list(raw.items())
     if isinstance(raw, tuple | list):
         return list(enumerate(raw))
     if is_dataclass(raw) and not isinstance(raw, type):
         return [(field.name, getattr(raw, field.name)) for field in fields(raw)]
-    return list(getattr(raw, "__dict__", {}).items())
+    return []
+
+
+def _fields(raw: Any) -> list[tuple[Any, Any]]:
+    """What the output of a model holds, a container or an object with attributes."""
+    if isinstance(raw, Tensor):
+        return []
+    return _entries(raw) or list(getattr(raw, "__dict__", {}).items())

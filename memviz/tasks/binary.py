@@ -16,8 +16,10 @@ class Binary(Classification):
 
     The outputs are the logits -z/2 and z/2 of the two classes, so everything defined for
     classes holds: the margin of label 1 is z, that of label 0 is -z, the loss is binary
-    cross-entropy, and the probability of class 1 is the sigmoid of z. A logit of exactly 0
-    predicts class 0.
+    cross-entropy, and the probability of class 1 is the sigmoid of z. Attributions explain the
+    logit of the given class, half of z or of -z. A logit of exactly 0 predicts class 0.
+
+    A model that returns probabilities has ``Binary(outputs=torch.logit)``.
 
     Parameters
     ----------

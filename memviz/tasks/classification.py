@@ -75,9 +75,13 @@ class Classification(Judged):
         logits = at_least_single(outputs)
         given = logits.gather(1, labels[:, None])[:, 0]
         others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
-        endless = given.isinf() & (given == others)  # a tie, too, where the difference is NaN
-        margin = torch.where(endless, 0.0, given - others)
-        return right_is_positive(margin, self.predictions(outputs) == labels)
+        tied = given == others
+        right = given > others
+        if tied.any():  # looked for here alone: most logits do not tie
+            right[tied] = self.predictions(outputs[tied]) == labels[tied]
+        # Two infinite logits tie, too, and their difference is NaN.
+        margin = torch.where(tied & given.isinf(), 0.0, given - others)
+        return right_is_positive(margin, right)
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy in nats, ``[n]``, in single precision at least."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,21 @@ import torch
 from torch import Tensor
 
 
-def as_numbers(what: str, values: Any, advice: str) -> Tensor:
+def as_numbers(what: str, values: Any, advice: str, for_names: str = "") -> Tensor:
     """A tensor of a list, an array, a column of a table or a tensor.
+
+    Parameters
+    ----------
+    what : str
+        What the values are, for the sentence.
+    values : array-like
+    advice, for_names : str
+        How the sentence ends; ``for_names`` if they are strings.
 
     Raises
     ------
     ValueError
-        If it holds anything but numbers; ``advice`` ends the sentence.
+        If they are anything but real numbers.
 
     Examples
     --------
@@ -24,7 +33,12 @@ def as_numbers(what: str, values: Any, advice: str) -> Tensor:
     tensor([0, 2, 1])
     """
     if isinstance(values, Tensor):
+        if values.is_meta or values.is_complex():
+            kind = "a tensor on the meta device" if values.is_meta else "a complex tensor"
+            raise ValueError(f"{what} is {kind}, not numbers; {advice}.")
         return values.detach()
+    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__len__"):
+        raise ValueError(f"{what} is {type(values).__name__}, not numbers; {advice}.")
     try:
         if isinstance(values, list | tuple) and any(isinstance(v, Tensor) for v in values):
             return torch.stack([torch.as_tensor(v).detach().cpu() for v in values])
@@ -36,7 +50,8 @@ def as_numbers(what: str, values: Any, advice: str) -> Tensor:
         return torch.as_tensor(array)
     except (TypeError, ValueError, RuntimeError) as error:
         kind = _not_a_number(values)
-        raise ValueError(f"{what} holds {kind}, not numbers; {advice}.") from error
+        ending = for_names if kind.startswith("str") and for_names else advice
+        raise ValueError(f"{what} holds {kind}, not numbers; {ending}.") from error
 
 
 def class_labels(labels: Tensor, what: str, otherwise: str = "") -> Tensor:
@@ -60,6 +75,8 @@ def class_labels(labels: Tensor, what: str, otherwise: str = "") -> Tensor:
     >>> class_labels(torch.tensor([0.0, 2.0]), "labels")
     tensor([0, 2])
     """
+    if labels.dim() == 0:
+        raise ValueError(f"{what} is a single number; give one label per example, [n].")
     if labels.dim() != 1:
         raise ValueError(
             f"{what} has shape {tuple(labels.shape)}; give one label per example, [n]"
@@ -68,8 +85,9 @@ def class_labels(labels: Tensor, what: str, otherwise: str = "") -> Tensor:
     whole = labels.long()
     if (labels != whole).any():
         value = labels[labels != whole][0].item()
+        ending = otherwise if math.isfinite(value) else ""
         raise ValueError(
-            f"{what} holds {value:g}, which is not a class; give whole numbers, [n]{otherwise}."
+            f"{what} holds {value:g}, which is not a class; give whole numbers, [n]{ending}."
         )
     return whole.cpu()
 
@@ -90,10 +108,7 @@ def _several(labels: Tensor) -> str:
     )
 
 
-def _not_a_number(values: Any) -> str:
+def _not_a_number(values: Iterable[Any]) -> str:
     """The type of the first entry that is not a number."""
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        return type(values).__name__
-    entries = list(values)
     numbers = (int, float, bool, np.number, np.bool_)
-    return next((type(v).__name__ for v in entries if not isinstance(v, numbers)), "rows")
+    return next((type(v).__name__ for v in values if not isinstance(v, numbers)), "rows")

@@ -17,6 +17,7 @@ class MultiLabel(Judged):
     Labels are 0 or 1, ``[n, classes]``. The margin is the smallest signed logit (z where the label
     is 1, -z where it is 0), so an example is right exactly if every class is (exact match); a
     logit of exactly 0 predicts 0. The loss is binary cross-entropy in nats, the mean over classes.
+    A model that returns probabilities has ``MultiLabel(outputs=torch.logit)``.
 
     Parameters
     ----------

@@ -126,16 +126,23 @@ class Regression(Judged):
 
         Examples
         --------
-        >>> Regression(0.5).label_words(torch.tensor([3.25]), str)
-        ['3.25 ± 0.5']
+        >>> Regression(0.5).label_words(torch.tensor([3.25, 1 / 3]), str)
+        ['3.25 ± 0.5', '0.333 ± 0.5']
         """
         targets = labels.reshape(len(labels), -1)
+        # Rounded to a hundredth of the tolerance's leading digit.
+        decimals = min(12, max(0, 2 - math.floor(math.log10(self.tolerance))))
         words = []
         for row in targets.tolist():
-            shown = ", ".join(f"{value:g}" for value in row[:3])
+            shown = ", ".join(_rounded(value, decimals) for value in row[:3])
             listed = f"({shown}{', …' if len(row) > 3 else ''})" if len(row) > 1 else shown
             words.append(f"{listed} ± {self.tolerance:g}")
         return words
+
+
+def _rounded(value: float, decimals: int) -> str:
+    text = f"{round(value, decimals) + 0.0:.{decimals}f}"  # -0 is 0
+    return text.rstrip("0").rstrip(".") if decimals else text
 
 
 def _errors(outputs: Tensor, labels: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from ._judged import Judged
+from ._pick import holds
 from .labels import class_labels
 
 Inputs = Tensor | Mapping[str, Tensor]
@@ -85,6 +87,23 @@ def are_right(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
         return (task.margin(outputs, labels.to(outputs.device)) > 0).cpu()
     agrees: Tensor = task.predictions(outputs).cpu() == labels.cpu()
     return agrees.flatten(1).all(1) if agrees.dim() > 1 else agrees
+
+
+def judged(task: Task, raw: Any) -> Any:
+    """The part of a model's output that the task judges; all of it where that cannot be told.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from memviz.tasks import Classification
+    >>> features, logits = torch.ones(2, 8), torch.ones(2, 3)
+    >>> judged(Classification(outputs=1), (features, logits)) is logits
+    True
+    """
+    if not isinstance(task, Judged):
+        return raw
+    picked = task.pick(raw)
+    return picked if holds(raw, picked) else raw
 
 
 def lost(task: Task, on: str) -> str:

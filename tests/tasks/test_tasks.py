@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import memviz as mv
-from memviz.tasks import Binary, Classification, ImageText, MultiLabel, Regression, are_right
+from memviz.tasks import (
+    Binary,
+    Classification,
+    ImageText,
+    MultiLabel,
+    Regression,
+    are_right,
+    judged,
+)
 
 N = 12
 GROUPS = {"memorized": range(4), "clean": range(4, N)}
@@ -140,6 +148,16 @@ def test_where_several_tensors_could_be_meant_the_model_is_refused() -> None:
             Classification().outputs(raw)
 
 
+def test_an_output_without_a_table_is_refused_by_its_shape() -> None:
+    maps = torch.ones(2, 5, 3)
+    with pytest.raises(ValueError, match=r"shape \(2, 5, 3\), not logits .* one position"):
+        Classification().outputs((torch.tensor(0.1), maps[0].long(), maps))
+    with pytest.raises(ValueError, match=r"tuple, not logits .* entry, 0 or 1: .*\(outputs=0\)"):
+        Classification().outputs((maps, maps))
+    with pytest.raises(ValueError, match=r"a tuple in which \[0\] \(2, 3\) and \[1\]\['deep'\] "):
+        Classification().outputs((torch.ones(2, 3), {"deep": torch.ones(2)}))
+
+
 def test_what_hugging_face_and_others_return_is_unambiguous() -> None:
     logits, hidden, cache = torch.ones(2, 3), torch.ones(2, 5, 8), torch.ones(2, 2, 5, 4)
     clear: list[Any] = [
@@ -194,6 +212,17 @@ def test_the_outputs_can_be_named(which: Any, raw: Any) -> None:
         Classification(outputs=[1])  # type: ignore[arg-type]
 
 
+def test_the_part_that_is_judged() -> None:
+    features, logits = torch.ones(2, 8), torch.ones(2, 3)
+    assert judged(Classification(outputs=1), (features, logits)) is logits
+    assert judged(Classification(), {"logits": logits, "features": features}) is logits
+    assert judged(Binary(), (torch.tensor(0.1), features[:, :1])).shape == (2, 1)
+    sliced = (features, logits)
+    assert judged(Classification(outputs=lambda out: out[1][:, :2]), sliced) is sliced
+    pair = (features, features)
+    assert judged(ImageText(), pair) is pair
+
+
 @pytest.mark.parametrize(
     ("shape", "named"),
     [((2,), "Binary"), ((2, 1), "Binary"), ((2, 3, 4, 4), "one position"), ((2, 5, 3), "position")],
@@ -235,6 +264,14 @@ def test_binary_by_hand(dtype: torch.dtype, wide: bool) -> None:
     wanted = F.binary_cross_entropy_with_logits(precise, labels.to(precise), reduction="none")
     assert torch.allclose(task.loss(outputs, labels), wanted, atol=1e-6)
     assert torch.allclose(task.probabilities(outputs)[:, 1], precise.sigmoid(), atol=1e-6)
+
+
+def test_probabilities_become_logits_by_a_function() -> None:
+    torch.manual_seed(0)
+    z, labels = torch.randn(30, 1), torch.randint(0, 2, (30,))
+    logits, chances = Binary(), Binary(outputs=torch.logit)
+    wanted = logits.margin(logits.outputs(z), labels)
+    assert torch.allclose(chances.margin(chances.outputs(z.sigmoid()), labels), wanted, atol=1e-5)
 
 
 class Scores(nn.Module):
@@ -417,6 +454,25 @@ def test_a_task_of_four_methods_still_serves() -> None:
         mv.Study(Scores(3).eval(), torch.randn(N, 4), torch.ones(N) / 2, GROUPS, task=Own(0.1))
     study = mv.Study(Scores(3).eval(), torch.randn(N, 4), torch.zeros(N), GROUPS, task=Own(0.1))
     assert mv.sweep(study, progress=False).done.all()
+
+
+class Strict(Classification):
+    """A task that adds a parameter to a ready one, and does not call its ``__init__``."""
+
+    def __init__(self, least: float) -> None:
+        self.least = least
+
+    def margin(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return super().margin(outputs, labels) - self.least
+
+
+def test_a_task_that_extends_a_ready_one() -> None:
+    study = mv.Study(Scores(3).eval(), torch.randn(N, 4), torch.zeros(N), GROUPS, task=Strict(0.1))
+    plain = mv.Study(study.model, study.inputs, study.labels, GROUPS)
+    difference = mv.sweep(plain, progress=False).margin - mv.sweep(study, progress=False).margin
+    assert torch.allclose(difference, torch.full((N,), 0.1))
+    with pytest.raises(ValueError, match=r"example task=Strict\(outputs=1\)"):
+        Strict(0.1).outputs((torch.ones(2, 8), torch.ones(2, 3)))
 
 
 def test_saved_effects_of_another_tolerance_are_refused(tmp_path: Any) -> None:

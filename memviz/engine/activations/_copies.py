@@ -90,8 +90,10 @@ class Copies:
         self._seeds = torch.randint(2**31, (len(study),), generator=generator)
         self._drawn_before: tuple[int, Mapping[str, Tensor]] | None = None
 
-    def of(self, examples: Tensor) -> Inputs:
-        """All copies of some examples, example by example, on the model's device.
+    def of(self, examples: Tensor, most: int | None = None) -> Inputs:
+        """The copies of some examples, example by example, on the model's device.
+
+        ``most`` keeps that many of each; all by default.
 
         Raises
         ------
@@ -101,7 +103,10 @@ class Copies:
         if self._augment is None:
             return self._study.batch(examples)
         with torch.no_grad(), generators_kept():
-            parts = [self._copied(example, self._augment) for example in examples.tolist()]
+            parts = [
+                {key: rows[:most] for key, rows in self._copied(example, self._augment).items()}
+                for example in examples.tolist()
+            ]
         device = self._study.device
         if isinstance(self._study.inputs, Mapping):
             return {key: torch.cat([part[key] for part in parts]).to(device) for key in parts[0]}

@@ -30,7 +30,7 @@ from memviz.study import Study, check_examples, check_ready
 from memviz.tasks.task import Inputs
 from memviz.units import UnknownLayerError
 
-from ._checks import check_repeats, differing, each_once, two_unlike
+from ._checks import check_repeats, differing, each_once, examined, floats
 from ._copies import Augment, Copies
 from ._strongest import tie_order
 
@@ -38,6 +38,7 @@ _ANOTHER_PATH = (
     "the model's forward pass takes different paths for different examples; memviz needs one path: "
     "split the study, or wrap the model so that it takes one."
 )
+_ROWS = 8  # copies of a single example that a model is tried on
 
 
 class UnitActivations(Chunked):
@@ -98,17 +99,18 @@ class UnitActivations(Chunked):
         self.study, self.copies = study, self._copies.number
         self.tie_order = tie_order(len(study), seed)
         self.examples = each_once(check_examples(study, examples))
+        tried = examined(study.inputs, self.examples)
+        # One copy of each; of a single example several copies, which must not be coupled.
+        given = self._copies.of(tried, 1 if len(tried) > 1 else _ROWS)
+        if len(tried) == self.copies == 1:
+            given = _taken(given, [0, 0])
         # Two passes, of one example and of two, show which axis grows with the examples.
-        pair = two_unlike(study.inputs, self.examples)
-        both = self._copies.of(pair)
-        # The first copy of each; of a single example its first two copies, if there are two.
-        rows = [0, self.copies if pair[0] != pair[1] else min(1, self.copies - 1)]
-        self._one = trace(study.model, study.call(_taken(both, rows[:1])))
-        self._two = trace(study.model, study.call(_taken(both, rows)))
+        self._one = trace(study.model, study.call(_taken(given, [0])))
+        self._two = trace(study.model, study.call(_taken(given, [0, 1])))
         self._located = self._chosen(layers)
         self.layers = tuple(located.layer for located in self._located)
         self.units = tuple(unit for layer in self.layers for unit in layer.all())
-        self._layouts = self._laid_out(_taken(both, rows[:1]), _taken(both, rows))
+        self._layouts = self._laid_out(given)
         largest = self._one.largest
         rows_at_once = chunk_size(self._one.bytes, study.device, largest=largest)
         super().__init__(min(max(1, rows_at_once // self.copies), len(self.examples)))
@@ -158,7 +160,7 @@ class UnitActivations(Chunked):
             )
         return chosen
 
-    def _laid_out(self, first: Inputs, two: Inputs) -> dict[Site, Layout]:
+    def _laid_out(self, given: Inputs) -> dict[Site, Layout]:
         """Where the examples are at each site; in a batch each must be as it is alone."""
         if [call.function for call in self._one.calls] != [c.function for c in self._two.calls]:
             raise RuntimeError(_ANOTHER_PATH)
@@ -172,15 +174,18 @@ class UnitActivations(Chunked):
                         "example; leave it out."
                     )
                 layouts[site] = known
-        paired = self._repeated(two, layouts)
-        self.dtype = max((rows.dtype for rows in paired.values()), key=lambda dtype: dtype.itemsize)
-        alone = self._pooled(first, layouts)
-        wrong = differing(alone, _rows(paired, [0]))
+        batch, model = self._repeated(given, layouts), self.study.model
+        self.dtype = max((rows.dtype for rows in batch.values()), key=lambda dtype: dtype.itemsize)
+        alone = self._pooled(_taken(given, [0]), layouts)
+        wrong = differing(alone, _rows(batch, [0]), model)
         # Shapes can't tell [examples, places] from [places, examples]: try the other where wrong.
         layouts |= {site: replace(layouts[site], interleaved=True) for site in wrong}
-        paired = self._pooled(two, layouts) if wrong else paired
-        turned = self._pooled(_taken(two, [1, 0]), layouts)
-        wrong = differing(alone, _rows(paired, [0])) | differing(_rows(paired, [1, 0]), turned)
+        batch = self._pooled(given, layouts) if wrong else batch
+        wrong = differing(alone, _rows(batch, [0]), model)
+        back = list(range(len(next(iter(batch.values())))))[::-1]
+        for part in (back, back[: len(back) // 2]):
+            read = self._pooled(_taken(given, part), layouts)
+            wrong |= differing(_rows(batch, part), read, model)
         for located in self._located:
             if wrong & set(located.unit_sites):
                 raise ValueError(
@@ -210,7 +215,8 @@ class UnitActivations(Chunked):
             given: dict[Site | int, Tensor] = {}
             for number, output in enumerate(tensors_in(self._run(inputs, layouts, pooled))):
                 given[number] = output.cpu()
-            given.update(pooled)
+            for site, rows in pooled.items():
+                given[site] = rows
             return given
 
         check_repeats(read, draws=self._one.random or self._two.random)
@@ -232,7 +238,7 @@ class UnitActivations(Chunked):
                 rows = layouts[site].rows(value)
                 axis = site.axis % value.dim() + 1
                 others = [k for k in range(1, rows.dim()) if k != axis]
-                pooled[site] = _real(rows).mean(others).cpu()
+                pooled[site] = floats(rows).mean(others).cpu()
                 return value
 
             return Edit(site, keep)
@@ -247,15 +253,6 @@ class UnitActivations(Chunked):
 
 def _shape(site: Site, seen: Trace) -> torch.Size:
     return tensors_in(seen.calls[site.call].output)[0].shape
-
-
-def _real(values: Tensor) -> Tensor:
-    """Floats that means can be taken of: float64 stays, all others become float32."""
-    if values.is_complex():
-        raise ValueError(
-            "a layer's activations are complex numbers, which have no largest; name other layers."
-        )
-    return values if values.dtype == torch.float64 else values.float()
 
 
 def _rows(sites: Mapping[Site, Tensor], rows: list[int]) -> dict[Site, Tensor]:

@@ -31,7 +31,8 @@ class GhostNorms:
                 "no parameter of the model requires a gradient; call model.requires_grad_(True)."
             )
         # Two examples to check the rules on, with different labels if there are any.
-        pair = torch.stack([labels.argmin(), labels.argmax()])
+        firsts = labels.flatten(1)[:, 0] if labels.dim() > 1 else labels
+        pair = torch.stack([firsts.argmin(), firsts.argmax()])
         if pair[0] == pair[1]:
             pair[1] = len(labels) - 1 - pair[0]
         seen = trace(study.model, study.call(study.batch(examples[pair[:1]])))

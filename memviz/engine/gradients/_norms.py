@@ -10,6 +10,7 @@ from torch import Tensor
 from memviz.engine.record import Chunked, split
 from memviz.progress import slow
 from memviz.study import Study, check_examples, check_ready
+from memviz.tasks import check_labels
 
 from ._ghost_norms import GhostNorms
 
@@ -24,7 +25,8 @@ class GradientNorms:
         Indices into the study.
     parameters : tuple of str
         Names in ``model.named_parameters()``, without those that require no gradient.
-    values : float32 ``[parameters, n]``
+    values : Tensor ``[parameters, n]``
+        float32, or float64 if a parameter is.
     one_by_one : tuple of str
         Parameters that no rule covers; their gradients were computed by automatic
         differentiation, one example at a time.
@@ -37,12 +39,12 @@ class GradientNorms:
 
     @property
     def total(self) -> Tensor:
-        """Norm of the gradient of all parameters together, float32 ``[n]``."""
+        """Norm of the gradient of all parameters together, ``[n]``."""
         return _together(self.values)
 
     @property
     def by_module(self) -> dict[str, Tensor]:
-        """Norm of the gradient of each module's own parameters, float32 ``[n]``."""
+        """Norm of the gradient of each module's own parameters, ``[n]``."""
         rows: dict[str, list[int]] = {}
         for row, name in enumerate(self.parameters):
             rows.setdefault(name.rpartition(".")[0], []).append(row)
@@ -76,8 +78,8 @@ def gradient_norms(
         Its task gives the loss of each example.
     examples : int64 ``[n]``, optional
         All by default.
-    labels : int64 ``[n]``, optional
-        Used in place of the study's own.
+    labels : Tensor ``[n]`` or ``[n, ...]``, optional
+        Used in place of the study's own; of the kind that the task judges.
     progress : bool
 
     Returns
@@ -87,7 +89,8 @@ def gradient_norms(
     Raises
     ------
     ValueError
-        If no parameter requires a gradient, or an example's loss depends on other examples.
+        If no parameter requires a gradient, the labels are not one per example or not of the
+        task's kind, or an example's loss depends on other examples.
 
     Examples
     --------
@@ -99,13 +102,16 @@ def gradient_norms(
     """
     check_ready(study.model)
     chosen = check_examples(study, examples)
-    targets = study.labels[chosen] if labels is None else torch.as_tensor(labels)
-    if targets.shape != chosen.shape:
-        raise ValueError(
-            f"labels has shape {tuple(targets.shape)} for {len(chosen)} examples; "
-            f"give one label per example, [{len(chosen)}]."
-        )
-    ghost = GhostNorms(study, chosen, targets.long().cpu())
+    targets = study.labels[chosen]
+    if labels is not None:
+        given = torch.as_tensor(labels)
+        if given.shape != targets.shape:
+            raise ValueError(
+                f"labels has shape {tuple(given.shape)} for {len(chosen)} examples; "
+                f"give one label per example, {list(targets.shape)}."
+            )
+        targets = check_labels(study.task, given, "labels")
+    ghost = GhostNorms(study, chosen, targets.cpu())
     work = Chunked(ghost.size)
 
     def run() -> Tensor:
@@ -113,9 +119,10 @@ def gradient_norms(
         return torch.cat([ghost.squares(positions) for positions in chunks], 1)
 
     squares = work.guard(run)
-    values = squares.clamp(min=0).sqrt().float().cpu()
+    is_double = any(p.dtype == torch.float64 for p in ghost.parameters.values())
+    values = squares.clamp(min=0).sqrt().to(torch.float64 if is_double else torch.float32).cpu()
     return GradientNorms(chosen, tuple(ghost.parameters), values, tuple(sorted(ghost.one_by_one)))
 
 
 def _together(values: Tensor) -> Tensor:
-    return values.double().square().sum(0).sqrt().float()
+    return values.double().square().sum(0).sqrt().to(values.dtype)

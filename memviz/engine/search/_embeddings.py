@@ -33,7 +33,7 @@ def embed(
 
     Returns
     -------
-    float32 ``[n, features]``
+    float32 ``[n, features]``, or float64 if ``encode`` returns that
         On the CPU.
 
     Raises
@@ -117,7 +117,7 @@ def cached_embeddings(
 
 
 def _checked(output: Any, items: int, start: int) -> Tensor:
-    """The embeddings of one batch, float32 on the CPU, once they are known to be usable."""
+    """The embeddings of one batch, on the CPU, once they are known to be usable."""
     if not isinstance(output, Tensor) or output.dim() != 2 or not output.is_floating_point():
         given = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ValueError(f"the encoder returned {given}; it must return floats [batch, features].")
@@ -126,7 +126,8 @@ def _checked(output: Any, items: int, start: int) -> Tensor:
             f"the encoder returned {len(output)} rows for {items} items; it must return one per "
             "item."
         )
-    rows: Tensor = output.detach().float().cpu()
+    rows: Tensor = output.detach().cpu()
+    rows = rows if rows.dtype == torch.float64 else rows.float()
     bad = ~rows.isfinite().all(1)
     if bool(bad.any()):
         raise ValueError(

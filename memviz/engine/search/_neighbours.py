@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any, get_args
 
 import torch
@@ -12,6 +13,7 @@ from memviz.progress import slow
 
 from ._screen import Measure, bfloat16_pays, unit
 from ._search import Search
+from ._ties import tied_rows
 
 _STEP = 1024  # rows checked at a time
 _WORTH = 2**27  # multiplications below which any screen is quick
@@ -26,18 +28,41 @@ class Neighbours:
     ----------
     ids : int64 ``[queries, k]``
         Row numbers of the index (of a FAISS index: its own ids).
-    values : float32 ``[queries, k]``
+    values : float64 ``[queries, k]``
         Cosine, dot product or Euclidean distance.
     measure : str
     engine : str
         What found the candidates: ``"bfloat16"``, ``"float32"``, ``"bfloat16, then float32"`` or
         ``"faiss"``. The first three differ in time, never in the answer.
+    tied : int64 ``[2, pairs]``, optional
+        Of each query that has more rows exactly as near as its last neighbour than places for them:
+        the query, with every such row. None if they were not asked for.
     """
 
     ids: Tensor
     values: Tensor
     measure: Measure
     engine: str
+    tied: Tensor | None = None
+
+    def first(self, k: int) -> Neighbours:
+        """The k nearest of these, ``k`` from 1 to as many as there are, with their ties."""
+        values, last = self.values, self.values[:, -1]
+        if k == values.shape[1]:
+            return self
+        cut = values[:, k - 1]
+        split = (cut == values[:, k])[:, None] & (values == cut[:, None])
+        query, place = split.nonzero().T
+        tied = torch.stack([query, self.ids[query, place]])
+        if self.tied is not None:
+            # Where the ties go on to the end, those beyond it belong to them as well.
+            to_the_end = torch.zeros(len(values), dtype=torch.bool)
+            to_the_end[self.tied[0]] = True
+            to_the_end &= cut == last
+            parts = tied[:, ~to_the_end[tied[0]]], self.tied[:, to_the_end[self.tied[0]]]
+            tied = torch.cat(parts, 1)
+            tied = tied[:, tied[0].argsort(stable=True)]
+        return replace(self, ids=self.ids[:, :k], values=values[:, :k], tied=tied)
 
     def __repr__(self) -> str:
         queries, k = self.ids.shape
@@ -51,17 +76,19 @@ def nearest(
     *,
     measure: Measure = "cosine",
     screen: bool | None = None,
+    ties: bool = False,
     progress: bool = True,
 ) -> Neighbours:
     """The k rows of an index that are nearest to each query, exactly.
 
-    The ids are those of brute force in float64 on float32 rows; ties go to the lowest id. Values
-    that differ by less than 1e-13 of the norms may come in either order.
+    The ids are those of brute force in float64 on the rows as given; ties go to the lowest id.
+    Values that differ by less than 1e-13 of the norms may come in either order.
 
     Parameters
     ----------
     queries : float ``[queries, features]``
-        Read as float32; the search runs on their device.
+        The search runs on their device, in float64 if they or the index are. Entries must be in the
+        range of float32.
     index : float ``[rows, features]``, or FAISS index
         A tensor may be on another device. A FAISS index must use inner products (for cosine: of
         unit rows) or, for distances, L2; its answers are as exact as its kind.
@@ -69,6 +96,10 @@ def nearest(
     measure : "cosine", "euclidean" or "dot"
     screen : bool, optional
         Whether to screen in bfloat16; by default if a short measurement says that it pays.
+    ties : bool
+        Also list the rows that are exactly as near as the last neighbour
+        (:attr:`Neighbours.tied`), for answers that must not depend on the order of the index. Of a
+        FAISS index only those among the k are known.
     progress : bool
 
     Returns
@@ -97,22 +128,31 @@ def nearest(
     largest = max(_check_rows(index, "index", measure), largest if measure == "euclidean" else 0.0)
     _check_features(queries.shape[1], index.shape[1])
     _check_k(k, len(index))
+    k = int(k)
+    # One neighbour more shows whether the last place is a tie.
+    more = int(ties and k < len(index))
     if screen is None:
         work = queries.shape[0] * index.shape[0] * index.shape[1]
         screen = work > _WORTH and bfloat16_pays(queries.device)
     with torch.no_grad():
         # One low-precision product screens all pairs; those that may be among the k nearest by a
         # proved bound (_screen.py) are scored again in float64.
-        kept = _first_of_equal(index, k)
-        search = Search(
-            queries.float(), index if kept is None else index[kept], k, measure, largest
-        )
+        kept = _first_of_equal(index, k + more)
+        double = torch.float64 in (queries.dtype, index.dtype)
+        queries = queries.double() if double else queries.float()
+        rows = index if kept is None else index[kept]
+        search = Search(queries, rows, k + more, measure, largest)
         search.run([torch.bfloat16, torch.float32] if screen else [torch.float32], progress)
         ids, values = search.settle(progress)
         ids = ids if kept is None else kept.to(ids.device)[ids]
+        ids, values = (part.view(len(queries), k + more) for part in (ids, values))
+        tied = None
+        if ties:
+            query = (values[:, k - 1] == values[:, -1]).nonzero()[: more * len(queries), 0]
+            tied = tied_rows(queries, index, measure, query, ids[query, k - 1]).cpu()
     values = -values if measure == "euclidean" else values
-    ids, values = (part.view(len(queries), k).cpu() for part in (ids, values.float()))
-    return Neighbours(ids, values, measure, ", then ".join(search.precisions))
+    ids, values = ids[:, :k].cpu(), values[:, :k].cpu()
+    return Neighbours(ids, values, measure, ", then ".join(search.precisions), tied)
 
 
 def _first_of_equal(index: Tensor, k: int) -> Tensor | None:
@@ -166,8 +206,8 @@ def _check_features(queries: int, index: int) -> None:
         )
 
 
-def _check_k(k: int, rows: int) -> None:
-    if not 1 <= k <= rows:
+def _check_k(k: Any, rows: int) -> None:
+    if not isinstance(k, Integral) or not 1 <= int(k) <= rows:
         raise ValueError(f"k is {k}; the index has {rows} rows, so k must be from 1 to {rows}.")
 
 
@@ -202,4 +242,4 @@ def _from_faiss(
         )
     if distances:  # FAISS returns their squares
         values_of_rows = values_of_rows.clamp_min_(0).sqrt_()
-    return Neighbours(rows, values_of_rows, measure, "faiss")
+    return Neighbours(rows, values_of_rows.double(), measure, "faiss")

@@ -50,7 +50,7 @@ class Screen:
 
     Parameters
     ----------
-    sample : float32 ``[n, features]``
+    sample : float32 or float64 ``[n, features]``
         Rows of the index. Their mean is the shift: any shift is right, and this one makes scores
         small and so the bound tight.
     largest : float
@@ -68,7 +68,7 @@ class Screen:
         self.away = float(vector_norm(self.shift))
 
     def queries(self, rows: Tensor, low: torch.dtype) -> Rows:
-        """The queries ``[n, features]``, float32, as the product sees them."""
+        """The queries ``[n, features]``, float32 or float64, as the product sees them."""
         rounded = self._rounded(self._query(rows), low)
         if self.measure != "euclidean":
             return rounded
@@ -76,10 +76,11 @@ class Screen:
         return Rows(torch.cat([rounded.low, rounded.low.new_ones(len(rows), 3)], 1), rounded.size)
 
     def index(self, rows: Tensor, low: torch.dtype) -> Rows:
-        """Rows of the index ``[n, features]``, float32, as the product sees them."""
+        """Rows of the index ``[n, features]``, float32 or float64, as the product sees them."""
         n, d = rows.shape
         extra = 3 if self.measure == "euclidean" else 0
-        prepared = Rows(rows.new_empty(n, d + extra, dtype=low), rows.new_empty(2, n))
+        sizes = rows.new_empty(2, n, dtype=torch.float32)
+        prepared = Rows(rows.new_empty(n, d + extra, dtype=low), sizes)
         step = max(1, _CACHED // d)
         for start in range(0, n, step):
             part = slice(start, start + step)
@@ -136,9 +137,13 @@ class Screen:
             off = norm * _SHARE
         if low == torch.float32:
             off += norm * _float32_inputs()
-        else:
+        if low != exact.dtype:
             off += vector_norm(exact - rounded, dim=1) * (1 + self.sums)
-        return Rows(rounded, torch.stack([norm + off, off]))
+        sizes = torch.stack([norm + off, off])
+        # The sizes of float64 rows are rounded to float32 here, and must not become smaller.
+        return Rows(
+            rounded, sizes if exact.dtype == torch.float32 else (sizes * (1 + _SHARE)).float()
+        )
 
 
 def _half_squares(rows: Tensor) -> Tensor:

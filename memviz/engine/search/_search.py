@@ -29,8 +29,9 @@ class Search:
         # Every `classes`-th row of every step is one class. The best of each class are different
         # rows, so the k-th best of them is never above the k-th best of all.
         self.classes = min(self.step, max(64, few))
-        self.best = queries.new_full((self.classes, len(queries)), -torch.inf)
-        self.least = queries.new_full((len(queries),), -torch.inf)
+        shape = (self.classes, len(queries))
+        self.best = queries.new_full(shape, -torch.inf, dtype=torch.float32)
+        self.least = queries.new_full(shape[1:], -torch.inf, dtype=torch.float32)
         self.tiles = split(len(queries), max(1, _ENTRIES // self.step))
         sample = index[:: max(1, len(index) // 1024)].to(queries)
         self.screen = Screen(sample, largest, measure)
@@ -140,21 +141,33 @@ class Search:
         return order[torch.arange(len(order), device=order.device) - before < self.k]
 
     def _exact(self, query: Tensor, row: Tensor, progress: bool) -> Tensor:
-        """Values of pairs in float64; distances are negative, so that higher is nearer."""
-        # Always the same number of pairs: equal rows then get sums equal to the last bit.
-        size = max(16, 2**17 // self.queries.shape[1])
-        lengths = torch.linalg.vector_norm(self.queries, dim=1, dtype=torch.float64)
-        values = torch.empty(len(row), dtype=torch.float64, device=row.device)
-        for start in slow(range(0, len(row), size), "nearest, exactly", progress=progress):
-            part = slice(start, min(start + size, len(row)))
-            filled = [pad(ids[part], (0, start + size - part.stop)) for ids in (query, row)]
-            q = self.queries[filled[0]].double()
-            v = self.index[filled[1].to(self.index.device)].to(self.queries).double()
-            if self.measure == "euclidean":
-                value = -(q - v).square_().sum(1).sqrt()
-            else:
-                value = (q * v).sum(1)
-            if self.measure == "cosine":
-                value /= lengths[filled[0]] * v.square_().sum(1).sqrt()
-            values[part] = value[: part.stop - start]
-        return values
+        return exact_values(self.queries, self.index, self.measure, query, row, progress=progress)
+
+
+def exact_values(
+    queries: Tensor,
+    index: Tensor,
+    measure: Measure,
+    query: Tensor,
+    row: Tensor,
+    *,
+    progress: bool = False,
+) -> Tensor:
+    """Values of pairs in float64; distances are negative, so that higher is nearer."""
+    # Always the same number of pairs: equal rows then get sums equal to the last bit.
+    size = max(16, 2**17 // queries.shape[1])
+    lengths = torch.linalg.vector_norm(queries, dim=1, dtype=torch.float64)
+    values = torch.empty(len(row), dtype=torch.float64, device=row.device)
+    for start in slow(range(0, len(row), size), "nearest, exactly", progress=progress):
+        part = slice(start, min(start + size, len(row)))
+        filled = [pad(ids[part], (0, start + size - part.stop)) for ids in (query, row)]
+        q = queries[filled[0]].double()
+        v = index[filled[1].to(index.device)].to(queries).double()
+        if measure == "euclidean":
+            value = -(q - v).square_().sum(1).sqrt()
+        else:
+            value = (q * v).sum(1)
+        if measure == "cosine":
+            value /= lengths[filled[0]] * v.square_().sum(1).sqrt()
+        values[part] = value[: part.stop - start]
+    return values

@@ -9,24 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.record import (
-    ANOTHER_PATH,
-    DivergedError,
-    Edit,
-    Intervention,
-    Replay,
-    Trace,
-    edit,
-    filter_reference,
-    intervention,
-    locate,
-    run_edited,
-    tensors_in,
-    trace,
-)
+from memviz.engine.record import Intervention, Replay, intervention, tensors_in
 from memviz.study import Study, check_ready
 from memviz.tasks.task import Inputs
-from memviz.units import UnitSet, UnitsLike, UnknownLayerError, check_units
+from memviz.units import Layer, UnitSet, UnitsLike, UnknownLayerError, check_units
+
+from .ablation import Block, in_force, is_layer, plain, unit_axis
 
 
 @contextmanager
@@ -37,12 +25,20 @@ def ablate(
     *,
     reference: Inputs | None = None,
 ) -> Iterator[nn.Module]:
-    """Ablate units of a model while the block runs; afterwards the model is as it was.
+    """Ablate units in whatever this thread calls while the block runs; then all is as it was.
+
+    Calls of the model, of its other methods (``model.generate``, ``clip.encode_image``), of its
+    modules by hand and of functions with its weights are ablated alike, for inputs of any rank:
+    a layer's axis of units is that of its own definition. A unit is replaced where a sweep does
+    it, after the norm and the non-linearity that directly follow the layer. Each call runs once;
+    gradients flow, also through gradient checkpointing. Blocks add up, and what memviz computes
+    inside a block is about the ablated model. What cannot be ablated is refused: other threads,
+    scripted and exported copies, copies made inside the block.
 
     Parameters
     ----------
     model : nn.Module or Study
-        In eval mode; call it as usual inside the block. Gradients flow, so Captum works there.
+        In eval mode; call it as usual inside the block.
     units : UnitSet or text
     how : str or Intervention
     reference : Tensor or dict of Tensors, optional
@@ -51,9 +47,13 @@ def ablate(
     Raises
     ------
     KeyError, IndexError
-        On an unknown layer or unit; of units, when the model is first called.
+        On an unknown layer or unit.
     ValueError
-        On train mode, or if ``mean`` or ``resample`` has no examples to take values from.
+        On train mode, if ``mean`` or ``resample`` has no examples to take values from, if a block
+        around this one ablates one of the units in another way, or, at the end, if the forward
+        pass never reached the layer.
+    RuntimeError
+        Inside the block, on a call that cannot be ablated.
 
     Examples
     --------
@@ -66,22 +66,36 @@ def ablate(
     module = model.model if isinstance(model, Study) else model
     how, chosen = intervention(how), UnitSet.of(units)
     check_ready(module)
-    names = dict(module.named_modules())
-    for name in chosen.layers:
+    _check(module, chosen)
+    source = _source(module, study, reference, how)
+    origin = None if source is None else reference if reference is not None else study
+    if not chosen:
+        yield module
+        return
+    with in_force(Block(module, chosen, how, source, origin)):
+        yield module
+
+
+def _check(model: nn.Module, units: UnitSet) -> None:
+    names = dict(model.named_modules())
+    for name, indices in units.layers.items():
         if name not in names:
             raise UnknownLayerError(name, [known for known in names if known])
-    source = _source(module, study, reference, how)
-    patched = _Patched(module, chosen, how, source)
-    # An attribute of the instance hides the class's forward: no hook, and nested blocks work.
-    before = module.__dict__.get("forward")
-    module.__dict__["forward"] = patched
-    try:
-        yield module
-    finally:
-        if before is None:
-            module.__dict__.pop("forward", None)
-        else:
-            module.__dict__["forward"] = before
+        module = names[name]
+        kind = type(module).__name__
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(
+                f"layer {name!r} is part of a scripted module, whose units memviz cannot ablate; "
+                "give the model before it was scripted."
+            )
+        if is_layer(module):
+            layer = Layer(name, "linear", unit_axis(module)[1], "")
+            check_units({name: indices}, [layer])
+        elif name == "" or next(module.parameters(), None) is None:
+            raise ValueError(
+                f"layer {name!r} ({kind}) has no units of its own; name a conv, linear or "
+                "attention layer."
+            )
 
 
 class _Anything:
@@ -116,75 +130,5 @@ def _source(
         everything = {"reference": torch.ones(n, dtype=torch.bool)}
         study = Study(module, reference, torch.zeros(n), everything, task=_Anything())
     assert study is not None
-    return Replay(study, memory=0)
-
-
-class _Patched:
-    """Stands in for ``forward`` while the block runs."""
-
-    def __init__(
-        self, module: nn.Module, units: UnitSet, how: Intervention, source: Replay | None
-    ) -> None:
-        self.module, self.units, self.how, self.source = module, units, how, source
-        self.original = module.forward
-        self.trace: Trace | None = None
-        self.reading = False
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        # The source calls this same model to read its values: nothing may be ablated then.
-        if not self.units or self.reading:
-            return self.original(*args, **kwargs)
-        if self.trace is not None:
-            try:
-                return self.run(args, kwargs)
-            except DivergedError:
-                pass  # another batch may take another path
-        self.learn(args, kwargs)
-        try:
-            return self.run(args, kwargs)
-        except DivergedError as error:
-            raise RuntimeError(ANOTHER_PATH) from error
-
-    def learn(self, args: Any, kwargs: Any) -> None:
-        # The model may change its inputs in place, and the real call still needs them.
-        copies = [_copied(value) for value in args]
-        named = {key: _copied(value) for key, value in kwargs.items()}
-
-        def call() -> Any:
-            return self.original(*copies, **named)
-
-        self.trace = trace(self.module, call, gradients=torch.is_grad_enabled())
-        self.located = locate(self.module, self.trace)
-        check_units(self.units, [located.layer for located in self.located.values()])
-
-    def run(self, args: Any, kwargs: Any) -> Any:
-        assert self.trace is not None
-        batch = len(next(iter(tensors_in([*args, kwargs])), ()))
-        return run_edited(self.trace, self.edits(batch), lambda: self.original(*args, **kwargs))
-
-    def edits(self, batch: int) -> list[Edit]:
-        assert self.trace is not None
-        edits = []
-        for name, indices in self.units.layers.items():
-            located = self.located[name]
-            at_filter = self.how.at == "filter"
-            sites = located.filter_sites if at_filter else located.unit_sites
-            for k, site in enumerate(sites):
-                value = None
-                if at_filter and located.bias is not None:
-                    value = filter_reference(located, site, self.trace)
-                elif self.source is not None:
-                    value = self.read(self.source, name, k, batch)
-                edits.append(edit(site, indices, self.how, value))
-        return edits
-
-    def read(self, source: Replay, name: str, k: int, batch: int) -> Tensor | None:
-        self.reading = True
-        try:
-            return source.reference_for(name, k, self.how, batch)
-        finally:
-            self.reading = False
-
-
-def _copied(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else value
+    with plain():  # the values of the model itself, also inside another block
+        return Replay(study, memory=0)

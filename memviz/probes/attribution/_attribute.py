@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from memviz.scores import Null
-from memviz.study import Study, check_examples, check_study
+from memviz.study import Study, check_classes, check_examples, check_study
 
 from ._captum import captum_layers, ready_for_captum, units_first
 from ._layer_values import BATCH, LayerValues
@@ -81,6 +81,7 @@ def attribute_layers(
     """
     name = captum_name(method, LAYER_METHODS, "a layer")
     check_study(study)
+    check_classes(study, "attributions")
     check_rule(rule, n_steps)
     indices = check_examples(study, examples)
     if len(indices.unique()) < len(indices):
@@ -143,6 +144,7 @@ def layer_attributions(
     """
     captum_name(method, LAYER_METHODS, "a layer")
     check_study(study)
+    check_classes(study, "attributions")
     check_rule(rule, n_steps)
     indices = check_examples(study, examples)
     chosen = captum_layers(study, [layer])

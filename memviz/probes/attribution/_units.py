@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memviz.engine.record import layers as layers_of
-from memviz.study import Study, check_examples, check_study
+from memviz.study import Study, check_classes, check_examples, check_study
 from memviz.units import Unit, UnitSet, check_units
 
 from ._captum import (
@@ -80,6 +80,7 @@ def attribute_unit(
 
     name = captum_name(method, UNIT_METHODS, "a unit")
     check_study(study)
+    check_classes(study, "attributions")
     check_rule(rule, n_steps)
     units = UnitSet.of(unit)
     if len(units) != 1:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from memviz.engine.record import layers as layers_of
 from memviz.scores import Scores
-from memviz.study import Study, sides
+from memviz.study import Study, check_classes, sides
 from memviz.units import Layer
 
 from ._attribute import attribute_layers
@@ -119,6 +119,7 @@ def _by_layer(
     known: Callable[[Layer], bool] = lambda layer: True,
 ) -> Scores:
     layers, groups = captum_layers(study), sides(study)
+    check_classes(study, "localizers by attribution")
     values = []
     with ready_for_captum(study.model):
         outputs = outputs_of(study, torch.cat(groups))

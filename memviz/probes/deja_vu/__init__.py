@@ -8,7 +8,8 @@ models is memorization.
 Departures from the authors' code (facebookresearch/VLMDejaVu): AUCG is the exact difference of the
 mean recalls; pairs without objects are left out before sorting, not after; labels can be ranked by
 the number of neighbours that show them, which gives a much cleaner gap than their union; pairs can
-be sorted by the recall gap, since a raw count favours crowded images.
+be sorted by the recall gap, since a raw count favours crowded images. What ties for the last places
+of a cut, objects or pairs, shares them, so that neither label numbers nor the order of rows matter.
 """
 
 from memviz.probes.deja_vu.ablation import GapCurve as GapCurve
@@ -20,6 +21,9 @@ from memviz.probes.deja_vu.ablation import pair_effects as pair_effects
 from memviz.probes.deja_vu.ablation import unit_effects as unit_effects
 from memviz.probes.deja_vu.ablation import unit_layers as unit_layers
 
+from ._cuts import evenly as evenly
+from ._cuts import first_of as first_of
+from ._cuts import share_of_first as share_of_first
 from ._duplicates import Duplicates as Duplicates
 from ._duplicates import duplicates as duplicates
 from ._duplicates import near_duplicates as near_duplicates
@@ -39,4 +43,5 @@ from ._two_model import retest as retest
 from ._two_model import two_model_test as two_model_test
 from ._utility import by_chance as by_chance
 from ._utility import linear_probe as linear_probe
+from ._utility import precision_of_first as precision_of_first
 from ._utility import zero_shot as zero_shot

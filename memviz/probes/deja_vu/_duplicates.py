@@ -18,6 +18,8 @@ from memviz.engine.search import nearest
 if TYPE_CHECKING:
     import pandas as pd
 
+_SLACK = 1e-12  # the cosine of equal rows may be less than 1 by this
+
 
 @dataclass(frozen=True, eq=False)
 class Duplicates:
@@ -146,7 +148,7 @@ def near_duplicates(
     for name, other in combinations(embeddings, 2):
         neighbours = nearest(embeddings[name], embeddings[other], 1, progress=progress)
         values = neighbours.values[:, 0]
-        for row in (values >= threshold).nonzero()[:, 0].tolist():
+        for row in (values >= threshold - _SLACK).nonzero()[:, 0].tolist():
             shared.append((name, row, other, int(neighbours.ids[row, 0]), float(values[row])))
     sizes = {name: len(rows) for name, rows in embeddings.items()}
     return Duplicates(shared, sizes, f"cosine at least {threshold:g}")

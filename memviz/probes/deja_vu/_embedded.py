@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -74,6 +75,28 @@ def embedded_by(
     )
 
 
+def nearest_distances(rows: Tensor, public: Any, ids: Tensor) -> Tensor | None:
+    """Distance of each row to a public row, both scaled to length 1, float64 ``[n]``.
+
+    None for a FAISS index, which does not hand out its rows.
+    """
+    if not isinstance(public, Tensor):
+        return None
+    distances = []
+    for part, places in zip(rows.split(_STEP), ids.split(_STEP), strict=True):
+        others = public[places.to(public.device)]
+        distances.append((unit_rows(part) - unit_rows(others)).norm(dim=1))
+    return torch.cat(distances)
+
+
+def unit_rows(rows: Tensor) -> Tensor:
+    """Rows of length 1, float64 on the CPU; scaled first, since a square may overflow."""
+    rows = rows.detach().cpu().double()
+    rows = rows / rows.abs().amax(1, keepdim=True)
+    lengths: Tensor = rows.norm(dim=1, keepdim=True)
+    return rows / lengths
+
+
 def check_embeddings(rows: Any, words: str) -> Tensor:
     """Return rows that can be searched by cosine; the error names the first bad row."""
     if not isinstance(rows, Tensor) or rows.dim() != 2 or not rows.is_floating_point():
@@ -91,7 +114,7 @@ def check_embeddings(rows: Any, words: str) -> Tensor:
     return rows
 
 
-def check_public(side: Embedded, rows: int, features: int, k: int) -> None:
+def check_public(side: Embedded, rows: int, features: int, k: Any) -> None:
     """Refuse a public set that does not match its objects, the captions or k."""
     words = f"{side.name}'s public embeddings"
     if isinstance(side.public, Tensor):
@@ -111,7 +134,7 @@ def check_public(side: Embedded, rows: int, features: int, k: int) -> None:
             f"{words} have {width} features and its captions {features}; both must come from the "
             "same model."
         )
-    if not 1 <= k <= rows:
+    if not isinstance(k, Integral) or not 1 <= int(k) <= rows:
         raise ValueError(
             f"k is {k} and the public set has {rows} images; use a k from 1 to {rows}."
         )

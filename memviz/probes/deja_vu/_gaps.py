@@ -25,9 +25,9 @@ def gaps(
     """What each pair contributes to PPG, PRG and AUCG, which are the means of the rows.
 
     PPG and PRG are the share of pairs on which the target is better, minus the share on which the
-    reference is better; a tie counts for neither. AUCG is the area between the two curves
-    ``Pr[recall >= t]``, which is exactly the difference of the mean recalls; the authors' code sums
-    it from two histograms and is off by up to a thousandth.
+    reference is better; a tie, to nine decimals, counts for neither. AUCG is the area between the
+    two curves ``Pr[recall >= t]``, which is exactly the difference of the mean recalls; the
+    authors' code sums it from two histograms and is off by up to a thousandth.
 
     Parameters
     ----------
@@ -45,7 +45,8 @@ def gaps(
     """
     recall = target_recall.double() - reference_recall.double()
     precision = target_precision.double() - reference_precision.double()
-    return torch.stack([precision.sign(), recall.sign(), recall])
+    better = [difference.round(decimals=9).sign() for difference in (precision, recall)]
+    return torch.stack([*better, recall.masked_fill(better[1] == 0, 0)])
 
 
 def summary(rows: Tensor, null: Tensor | None, draws: int, seed: int) -> pd.DataFrame:
@@ -106,7 +107,9 @@ def survival(recall: Tensor) -> tuple[Tensor, Tensor]:
     return levels[levels > 0], reach[levels > 0]
 
 
-def gaps_of_means(target: Tensor, reference: Tensor) -> tuple[float, float, float]:
+def gaps_of_means(
+    target: Tensor, reference: Tensor, weights: Tensor | None = None
+) -> tuple[float, float, float]:
     """Gap of the mean precision, of the mean recall, and of the F-score of these two means.
 
     As in the authors' code this is F of the means, with 1e-5 in its denominator, not the mean of F.
@@ -115,15 +118,20 @@ def gaps_of_means(target: Tensor, reference: Tensor) -> tuple[float, float, floa
     ----------
     target, reference : float64 ``[2, n]``
         Precision and recall of the same pairs.
+    weights : float64 ``[n]``, optional
+        How much each pair counts; by default all count alike.
 
     Examples
     --------
     >>> [round(gap, 4) for gap in gaps_of_means(torch.ones(2, 3), torch.zeros(2, 3))]
     [1.0, 1.0, 1.0]
     """
-    of_target, of_reference = (side.double().mean(1).tolist() for side in (target, reference))
-    f = [2 * p * r / (p + r + 1e-5) for p, r in (of_target, of_reference)]
-    return of_target[0] - of_reference[0], of_target[1] - of_reference[1], f[0] - f[1]
+    weights = torch.ones(target.shape[1]) if weights is None else weights
+    share = weights.double() / weights.double().sum()
+    of_target, of_reference = (side.double() @ share for side in (target, reference))
+    f = [2 * p * r / (p + r + 1e-5) for p, r in (of_target.tolist(), of_reference.tolist())]
+    precision, recall = (of_target - of_reference).tolist()
+    return precision, recall, f[0] - f[1]
 
 
 def _spread(prefix: str, drawn: np.ndarray) -> dict[str, np.ndarray]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from operator import index
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch import Tensor
 from memviz.engine.search import Neighbours
 
 _BLOCK = 2**22  # entries of a count table in memory at once
+_STEP = 2**16  # ties counted at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,11 +23,17 @@ class Predictions:
     ----------
     neighbours : Neighbours
         Of the captions among the public images, ``[n, k]``.
-    right, predicted, own : int64 ``[n]``
-        Number of predicted objects that the image shows, of all predicted objects, and of all
-        objects that the image shows.
+    right, predicted : float64 ``[n]``
+        Number of predicted objects that the image shows, and of all predicted objects. Where
+        objects or public images tie for the last places they share them, and the numbers need not
+        be whole.
+    own : int64 ``[n]``
+        Number of all objects that the image shows.
     top : int or None
         How many objects were kept, by the number of neighbours that show them; None for all.
+    distance : float64 ``[n]``, optional
+        Of the caption to its nearest public image, both scaled to length 1. None if the embeddings
+        were not at hand; the cosine then gives it, less finely.
     """
 
     neighbours: Neighbours
@@ -32,6 +41,7 @@ class Predictions:
     predicted: Tensor
     own: Tensor
     top: int | None
+    distance: Tensor | None = None
 
     @property
     def precision(self) -> Tensor:
@@ -39,18 +49,18 @@ class Predictions:
 
         0 where nothing is predicted; NaN where the image has no object.
         """
-        share = self.right.double() / self.predicted.clamp(min=1)
+        share = self.right / self.predicted.masked_fill(self.predicted == 0, 1)
         return share.masked_fill(self.own == 0, torch.nan)
 
     @property
     def recall(self) -> Tensor:
         """Share of the image's objects that are predicted, float64 ``[n]``; NaN if it has none."""
-        return self.right.double() / self.own
+        return self.right / self.own
 
     @property
     def f(self) -> Tensor:
         """Harmonic mean of precision and recall, float64 ``[n]``; 0 where none is right."""
-        share = 2 * self.right.double() / (self.predicted + self.own).clamp(min=1)
+        share = 2 * self.right / (self.predicted + self.own).clamp(min=1)
         return share.masked_fill(self.own == 0, torch.nan)
 
     def __repr__(self) -> str:
@@ -73,16 +83,19 @@ def predicted_objects(neighbours: Tensor, public_objects: Tensor, top: int | Non
         An image without objects adds nothing.
     top : int, optional
         Keep this many objects: those that most neighbours show; ties go to the object that a nearer
-        neighbour shows, then to the lower index. By default the union of all.
+        neighbour shows. Objects that still tie for the last places share them, so that the order of
+        the columns does not matter. By default the union of all.
 
     Returns
     -------
-    bool ``[n, objects]``
+    float64 ``[n, objects]``
+        1 where an object is kept, 0 where not; in between where more objects tie than places are
+        left, the number of places over that of objects.
 
     Raises
     ------
     ValueError
-        If ``top`` is not positive, or a neighbour is not a row of ``public_objects``.
+        If ``top`` is not a positive integer, or a neighbour is not a row of ``public_objects``.
 
     Examples
     --------
@@ -91,19 +104,12 @@ def predicted_objects(neighbours: Tensor, public_objects: Tensor, top: int | Non
     tensor([[1, 0, 1]], dtype=torch.int32)
     >>> predicted_objects(torch.tensor([[0, 1, 2]]), public, top=1).int()
     tensor([[0, 0, 1]], dtype=torch.int32)
+    >>> predicted_objects(torch.tensor([[0]]), public, top=1)  # both are shown by the same image
+    tensor([[0.5000, 0.0000, 0.5000]], dtype=torch.float64)
     """
     check_objects(public_objects, "public_objects")
     _check_neighbours(neighbours, len(public_objects))
-    if top is None:
-        predicted = torch.zeros(len(neighbours), public_objects.shape[1], dtype=torch.bool)
-        for column in neighbours.T:
-            predicted |= public_objects[column]
-        return predicted
-    if top < 1:
-        raise ValueError(f"top is {top}; keep at least 1 object, or give None to keep all.")
-    rank = _rank(neighbours, public_objects)
-    ranks, objects = rank.topk(min(top, rank.shape[1]), dim=1)
-    return torch.zeros_like(rank, dtype=torch.bool).scatter_(1, objects, ranks >= 0)
+    return _shares(neighbours, None, None, public_objects, check_top(top))
 
 
 def predict(
@@ -119,11 +125,14 @@ def predict(
     ----------
     neighbours : Neighbours
         Of the captions among the public images.
+        Neighbours of equal value count as equally near.
     objects : bool ``[n, objects]``
         ``G_i``: the objects that each pair's own image shows.
     public_objects : bool ``[m, objects]``
     top : int, optional
-        As in :func:`predicted_objects`.
+        As in :func:`predicted_objects`. Public images that tie for the last places among the
+        neighbours (``neighbours.tied``) share them, too: each object counts by the mean number of
+        neighbours that show it.
 
     Raises
     ------
@@ -149,13 +158,23 @@ def predict(
             f"there are {len(neighbours.ids)} captions and {len(objects)} rows of objects; give "
             "one row per pair."
         )
+    check_top(top)
+    _check_neighbours(neighbours.ids, len(public_objects))
     right, predicted = [], []
     step = max(1, _BLOCK // max(objects.shape[1], 1))
-    for ids, own in zip(neighbours.ids.split(step), objects.split(step), strict=True):
-        shown = predicted_objects(ids, public_objects, top)
-        right.append((shown & own).sum(1))
-        predicted.append(shown.sum(1))
-    return Predictions(neighbours, torch.cat(right), torch.cat(predicted), objects.sum(1), top)
+    for start in range(0, len(objects), step):
+        rows = slice(start, start + step)
+        tied = neighbours.tied
+        if tied is not None:
+            tied = tied[:, (tied[0] >= start) & (tied[0] < start + step)]
+            tied = tied - torch.tensor([[start], [0]])
+        listed = (neighbours.ids[rows], neighbours.values[rows], tied)
+        shares = _shares(*listed, public_objects, top)
+        right.append((shares * objects[rows]).sum(1))
+        predicted.append(shares.sum(1))
+    # Rounded sums of shares must not depend on the order of the objects.
+    counts = [torch.cat(parts).round(decimals=12) for parts in (right, predicted)]
+    return Predictions(neighbours, counts[0], counts[1], objects.sum(1), top)
 
 
 def first_neighbours(neighbours: Neighbours, k: int | None) -> Neighbours:
@@ -174,7 +193,7 @@ def first_neighbours(neighbours: Neighbours, k: int | None) -> Neighbours:
             f"k is {k}, but {searched} neighbours were searched; use 1 to {searched}, or search "
             "again."
         )
-    return replace(neighbours, ids=neighbours.ids[:, :k], values=neighbours.values[:, :k])
+    return neighbours.first(k)
 
 
 def neighbour_changes(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,17 +242,80 @@ def check_objects(objects: Tensor, words: str) -> None:
         raise ValueError(f"{words} is {given}; give bool [images, kinds of object].")
 
 
-def _rank(neighbours: Tensor, public_objects: Tensor) -> Tensor:
-    """A distinct rank for each object of a row, higher if more neighbours show it; -1 if none."""
-    shape, k = (len(neighbours), public_objects.shape[1]), neighbours.shape[1]
-    count, nearest = torch.zeros(shape, dtype=torch.int64), torch.full(shape, k)
+def check_top(top: Any) -> int | None:
+    """Refuse anything but None and a positive integer."""
+    if top is None:
+        return None
+    try:
+        if index(top) >= 1:
+            return index(top)
+    except TypeError:
+        pass
+    raise ValueError(f"top is {top!r}; keep at least 1 object, or give None to keep all.")
+
+
+def _shares(
+    ids: Tensor,
+    values: Tensor | None,
+    tied: Tensor | None,
+    public_objects: Tensor,
+    top: int | None,
+) -> Tensor:
+    """How much each object is predicted, float64 ``[n, objects]``: 1, 0 or between.
+
+    Neighbours of equal value are equally near; without values each is farther than the last.
+    """
+    n, k = ids.shape
+    sure = torch.ones_like(ids, dtype=torch.bool)  # neighbours that do not tie for the last places
+    place = torch.arange(k).expand_as(ids)
+    if values is not None:
+        later = torch.ones_like(sure)
+        later[:, 1:] = values[:, 1:] != values[:, :-1]
+        place = (place * later).cummax(1).values
+    count = torch.zeros(n, public_objects.shape[1], dtype=torch.int64)
+    nearest = torch.full_like(count, k)
+    if values is not None and tied is not None and tied.numel():
+        sure[tied[0]] = values[tied[0]] != values[tied[0], -1:]
     for column in range(k - 1, -1, -1):
-        shown = public_objects[neighbours[:, column]]
+        shown = public_objects[ids[:, column]] & sure[:, column, None]
         count += shown
-        nearest.masked_fill_(shown, column)
-    tie_break = torch.arange(shape[1] - 1, -1, -1)
-    rank = (count * (k + 1) + k - nearest) * shape[1] + tie_break
-    return rank.masked_fill_(count == 0, -1)
+        nearest = torch.where(shown, place[:, column, None], nearest)
+    union = (count > 0).double()
+    if tied is not None and tied.numel():
+        rows = tied[0].unique()
+        left = k - sure[rows].sum(1, keepdim=True)  # places for the images that tie
+        images = torch.bincount(tied[0], minlength=n)[rows, None]
+        showing = _showing(tied, public_objects, n)[rows]
+        missed = _missed(images, showing, left)
+        union[rows] = torch.where(count[rows] > 0, 1.0, 1 - missed)
+        nearest[rows] = torch.where(showing > 0, nearest[rows].minimum(k - left), nearest[rows])
+        count[rows] = count[rows] * images + left * showing  # the mean, times the images
+    if top is None or top >= count.shape[1]:
+        return union
+    rank = (count * (k + 1) + k - nearest).masked_fill_(count == 0, -1)
+    cut = rank.topk(top, dim=1).values[:, -1:]
+    above, level = rank > cut, (rank == cut) & (cut >= 0)
+    places = top - above.sum(1, keepdim=True)
+    return (above & (rank >= 0)) + level * (
+        places / level.sum(1, keepdim=True).clamp(min=1).double()
+    )
+
+
+def _showing(tied: Tensor, public_objects: Tensor, n: int) -> Tensor:
+    """How many of the images that tie for a caption show each object, int64 ``[n, objects]``."""
+    counts = torch.zeros(n, public_objects.shape[1], dtype=torch.int64)
+    for query, image in zip(*(ids.split(_STEP) for ids in tied), strict=True):
+        counts.index_add_(0, query, public_objects[image].long())
+    return counts
+
+
+def _missed(images: Tensor, showing: Tensor, places: Tensor) -> Tensor:
+    """Probability that none of the images drawn for the places shows an object."""
+    missed = torch.ones(showing.shape, dtype=torch.float64)
+    for drawn in range(int(places.max())):
+        still = (images - showing - drawn).clamp(min=0) / (images - drawn).clamp(min=1).double()
+        missed *= torch.where(places > drawn, still, 1.0)
+    return missed
 
 
 def _check_neighbours(neighbours: Tensor, rows: int) -> None:

@@ -26,7 +26,8 @@ def sort_values(target: Predictions, reference: Predictions, by: Sort) -> np.nda
     - ``recall_gap``: the same as a share of the image's objects.
     - ``crct_pred``: ``|G ∩ O_target|``, without a reference.
     - ``min_dist``: minus the Euclidean distance of the caption to its nearest public image, on unit
-      vectors. It needs neither reference nor objects, so an attacker can sort by it.
+      vectors, in float64. It needs neither reference nor objects, so an attacker can sort by it. A
+      FAISS index gives a cosine in float32, which tells no distances below about 3e-4 apart.
 
     NaN where the image has no object.
 
@@ -36,11 +37,11 @@ def sort_values(target: Predictions, reference: Predictions, by: Sort) -> np.nda
         If the measure is unknown, or ``min_dist`` is asked of neighbours not found by cosine.
     """
     if by == "max_pred_gap":
-        values = (target.right - reference.right).double()
+        values = target.right - reference.right
     elif by == "recall_gap":
-        values = target.recall - reference.recall
+        values = (target.right - reference.right) / target.own
     elif by == "crct_pred":
-        values = target.right.double()
+        values = target.right
     elif by == "min_dist":
         values = -_distances(target)
     else:
@@ -53,5 +54,7 @@ def _distances(target: Predictions) -> torch.Tensor:
         raise ValueError(
             f"the neighbours were found by {target.neighbours.measure}; min_dist needs cosines."
         )
+    if target.distance is not None:
+        return target.distance
     # |u - v|² = 2 - 2 u·v for rows of length 1.
     return (2 - 2 * target.neighbours.values[:, 0].double()).clamp(min=0).sqrt()

@@ -15,6 +15,7 @@ from torch import Tensor
 from memviz.scores import Null, Scores
 from memviz.statistics import sign_test
 
+from ._cuts import evenly, first_of, share_of_first
 from ._gaps import gaps, gaps_of_means, summary
 from ._objects import Predictions, first_neighbours, predict
 from ._sorts import MEASURES, Sort, sort_values
@@ -122,9 +123,10 @@ class DejaVu:
         """
         values, null = self._by(by), None
         if self.null is not None:
-            held_out = self.null._by(by)[self.null.scored.numpy()]
-            drawn = np.random.default_rng(0).permutation(held_out)[:_NULL_PAIRS]
+            held_out = np.sort(self.null._by(by)[self.null.scored.numpy()])
+            drawn = held_out[evenly(len(held_out), _NULL_PAIRS)]
             words = f"the same of {len(drawn)} held-out pairs"
+            words += ", evenly over their order" if len(drawn) < len(held_out) else ""
             null = Null(words, np.broadcast_to(drawn[:, None], (len(drawn), len(self))))
         rows, source = np.arange(len(self)), f"{SOURCE}, the authors' code (score_fn)"
         if by == "recall_gap":
@@ -132,16 +134,24 @@ class DejaVu:
         return Scores(by, MEASURES[by], values, examples=rows, source=source, null=null)
 
     def order(self, by: Sort = "max_pred_gap") -> np.ndarray:
-        """Rows of the pairs, the most memorized first; images without objects are left out."""
-        return self.scores(by).order()
+        """Rows of the pairs, the most memorized first; images without objects are left out.
+
+        Of equal values the pair whose caption is nearer to a public image comes first.
+        """
+        values, rows = self._ranked(by), self.scored.numpy()
+        near = self.target.neighbours.values[:, 0].numpy()
+        near = -near if self.target.neighbours.measure == "euclidean" else near
+        return np.asarray(rows[np.lexsort((-near[rows], -values[rows]))])
 
     def most_memorized(
         self, by: Sort = "max_pred_gap", fractions: Sequence[float] = (0.001, 0.01, 0.1, 1.0)
     ) -> pd.DataFrame:
         """Gaps of the mean precision, recall and F over the most memorized fraction of the pairs.
 
-        A fraction refers to the scored pairs and is rounded down to at least one pair. Sorting by a
-        gap creates a gap, so the table also has those of the held-out pairs, sorted the same way.
+        A fraction refers to the scored pairs and is rounded down to at least one pair. Pairs of
+        equal value that tie for the last places share them, so that their order does not matter.
+        Sorting by a gap creates a gap, so the table also has those of the held-out pairs, sorted
+        the same way.
         """
         import pandas as pd
 
@@ -170,7 +180,12 @@ class DejaVu:
             If fewer than k neighbours were searched.
         """
         sides = [
-            predict(first_neighbours(side.neighbours, k), self.objects, self.public_objects, top)
+            replace(
+                predict(
+                    first_neighbours(side.neighbours, k), self.objects, self.public_objects, top
+                ),
+                distance=side.distance,
+            )
             for side in self._sides
         ]
         null = None if self.null is None else self.null.at(k, top)
@@ -244,15 +259,22 @@ class DejaVu:
     def _by(self, by: Sort) -> np.ndarray:
         return sort_values(self.target, self.reference, by)
 
+    def _ranked(self, by: Sort) -> np.ndarray:
+        """The measure, with differences that come from rounding taken out of gaps of shares."""
+        return self._by(by) if by == "min_dist" else self._by(by).round(12)
+
     def _first(self, by: Sort, fraction: float) -> dict[str, float]:
         if not 0 < fraction <= 1:
             raise ValueError(f"fraction is {fraction}; give one above 0 and at most 1.")
-        rows = self.order(by)[: max(1, int(fraction * len(self.scored)))]
-        sides = [torch.stack([s.precision, s.recall])[:, rows] for s in self._sides]
-        precision_gap, recall_gap, f_gap = gaps_of_means(*sides)
+        count = first_of(fraction, len(self.scored))
+        weights = share_of_first(torch.from_numpy(self._ranked(by))[self.scored], count)
+        target, reference = (
+            torch.stack([side.precision, side.recall])[:, self.scored] for side in self._sides
+        )
+        precision_gap, recall_gap, f_gap = gaps_of_means(target, reference, weights)
         return {
             "fraction": fraction,
-            "pairs": len(rows),
+            "pairs": count,
             "precision_gap": precision_gap,
             "recall_gap": recall_gap,
             "f_gap": f_gap,

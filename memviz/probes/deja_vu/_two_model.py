@@ -8,7 +8,8 @@ models is memorization.
 Departures from the authors' code (facebookresearch/VLMDejaVu): AUCG is the exact difference of the
 mean recalls; pairs without objects are left out before sorting, not after; labels can be ranked by
 the number of neighbours that show them, which gives a much cleaner gap than their union; pairs can
-be sorted by the recall gap, since a raw count favours crowded images.
+be sorted by the recall gap, since a raw count favours crowded images. What ties for the last places
+of a cut, objects or pairs, shares them, so that neither label numbers nor the order of rows matter.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from memviz.engine.search import nearest
 
-from ._embedded import Embedded, check_embeddings, check_public
+from ._embedded import Embedded, check_embeddings, check_public, nearest_distances
 from ._objects import Predictions, check_objects, predict
 from ._table import DejaVu
 
@@ -170,7 +171,9 @@ def _predict(
         )
     rows = check_embeddings(captions, f"{side.name}'s {words}")
     check_public(side, len(public_objects), rows.shape[1], k)
-    return predict(nearest(rows, side.public, k, progress=progress), objects, public_objects, top)
+    neighbours = nearest(rows, side.public, k, ties=True, progress=progress)
+    distance = nearest_distances(rows, side.public, neighbours.ids[:, 0])
+    return replace(predict(neighbours, objects, public_objects, top), distance=distance)
 
 
 def _array(ids: Sequence[Any] | np.ndarray | Tensor) -> np.ndarray:

@@ -6,8 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._embedded import check_embeddings
+from memviz.engine.search import nearest
+
+from ._embedded import check_embeddings, unit_rows
 from ._objects import check_objects
+
+_STEP = 4096  # rows at a time
 
 
 def zero_shot(queries: Tensor, images: Tensor, objects: Tensor, *, least: int = 1) -> float:
@@ -38,16 +42,46 @@ def zero_shot(queries: Tensor, images: Tensor, objects: Tensor, *, least: int = 
     >>> zero_shot(torch.eye(2), torch.eye(2), torch.eye(2) > 0)
     1.0
     """
-    queries, images = check_embeddings(queries, "queries"), check_embeddings(images, "images")
-    _check_rows(objects, len(images), "images")
-    if len(queries) != objects.shape[1] or queries.shape[1] != images.shape[1]:
-        raise ValueError(
-            f"queries are {list(queries.shape)}, images {list(images.shape)} and objects "
-            f"{list(objects.shape)}; give one query per kind, with as many features as the images."
-        )
-    normalize = torch.nn.functional.normalize
-    cosines = normalize(images.float(), dim=1) @ normalize(queries.float(), dim=1).T
-    return _mean_precision(cosines.cpu().numpy(), objects, _kinds(objects, least))
+    _check_queries(queries, images, objects)
+    cosines = np.zeros(objects.shape)
+    kinds = _kinds(objects, least)
+    for kind in kinds:
+        cosines[:, kind] = _cosines(queries[kind], images)
+    return _mean_precision(cosines, objects, kinds)
+
+
+def precision_of_first(queries: Tensor, images: Tensor, objects: Tensor, count: int) -> float:
+    """Share of the images nearest to a caption of one object that show it, mean over the objects.
+
+    Images that tie for the last places share them, so that their order does not matter.
+
+    Parameters
+    ----------
+    queries : float ``[kinds, features]``
+        Text embedding of a caption for each kind of object.
+    images : float ``[n, features]``
+    objects : bool ``[n, kinds]``
+        Kinds that no image shows are left out of the mean.
+    count : int
+        How many images count, at most n.
+
+    Examples
+    --------
+    >>> precision_of_first(torch.eye(2), torch.ones(4, 2), torch.eye(2).repeat(2, 1) > 0, 3)
+    0.5
+    """
+    _check_queries(queries, images, objects)
+    kinds = _kinds(objects, 1)
+    found = nearest(queries[kinds], images, count, ties=True, progress=False)
+    shown = objects.T[kinds].cpu()
+    shares = shown.gather(1, found.ids).double().mean(1)
+    tied = torch.zeros(2, 0, dtype=torch.int64) if found.tied is None else found.tied
+    for row in tied[0].unique().tolist():
+        images_that_tie = tied[1, tied[0] == row]
+        nearer = found.ids[row, found.values[row] != found.values[row, -1]]
+        share = shown[row, images_that_tie].double().mean() * (count - len(nearer))
+        shares[row] = (shown[row, nearer].sum() + share) / count
+    return float(shares.mean())
 
 
 def linear_probe(
@@ -92,7 +126,7 @@ def linear_probe(
     from sklearn.preprocessing import StandardScaler
 
     rows, test_rows = (
-        check_embeddings(embeddings, words).detach().cpu().numpy()
+        check_embeddings(embeddings, words).detach().double().cpu().numpy()
         for embeddings, words in ((features, "features"), (test_features, "test_features"))
     )
     _check_rows(objects, len(rows), "features")
@@ -107,7 +141,9 @@ def linear_probe(
     standardized = scaler.transform(rows)
     decisions = np.zeros((len(test_rows), objects.shape[1]))
     for kind in kinds:
-        classifier = LogisticRegression(max_iter=1000).fit(standardized, objects[:, kind].numpy())
+        classifier = LogisticRegression(max_iter=1000).fit(
+            standardized, objects[:, kind].cpu().numpy()
+        )
         decisions[:, kind] = classifier.decision_function(scaler.transform(test_rows))
     return _mean_precision(decisions, test_objects, kinds)
 
@@ -115,6 +151,25 @@ def linear_probe(
 def by_chance(objects: Tensor, *, least: int = 1) -> float:
     """Mean share of images that show a kind: about the average precision of a random order."""
     return float(objects[:, _kinds(objects, least)].float().mean())
+
+
+def _check_queries(queries: Tensor, images: Tensor, objects: Tensor) -> None:
+    check_embeddings(queries, "queries")
+    check_embeddings(images, "images")
+    _check_rows(objects, len(images), "images")
+    if len(queries) != objects.shape[1] or queries.shape[1] != images.shape[1]:
+        raise ValueError(
+            f"queries are {list(queries.shape)}, images {list(images.shape)} and objects "
+            f"{list(objects.shape)}; give one query per kind, with as many features as the images."
+        )
+
+
+def _cosines(query: Tensor, images: Tensor) -> Tensor:
+    """Of each image, float64 ``[n]``; equal images have equal cosines, whatever their place."""
+    parts = [
+        (unit_rows(part) * unit_rows(query[None])).sum(1) for part in images.detach().split(_STEP)
+    ]
+    return torch.cat(parts)
 
 
 def _check_rows(objects: Tensor, rows: int, words: str) -> None:

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.search import embed, nearest
+from memviz.engine.search import Neighbours, embed, nearest
+from memviz.probes.deja_vu import evenly, first_of, share_of_first
 from memviz.scores import Null, Scores
 from memviz.statistics import resampled, sign_test
 
@@ -42,27 +43,51 @@ class Votes:
     shares : float64 ``[n, classes]``
         Share of the neighbours in each class.
     ranked : int64 ``[n, classes]``
-        Classes by votes; ties go to the class of a nearer neighbour, then to the lower class.
+        Labels by votes; ties go to the class of a nearer neighbour. -1 where no further class has a
+        vote.
+    places : int64 ``[n, classes]``, optional
+        How many classes rank at least as high as each of ``ranked``: by default 1, 2, 3, ... More
+        where neighbours of several classes are equally near; then none of them is preferred.
+    classes : int64 ``[classes]``, optional
+        Label of each column of ``shares``; by default its number, unless labels are far larger than
+        there are classes.
     """
 
     shares: Tensor
     ranked: Tensor
+    places: Tensor | None = None
+    classes: Tensor | None = None
 
     @property
     def confidence(self) -> Tensor:
         """Minus the entropy of the votes in nats, float64 ``[n]``; 0 if all agree."""
-        negative_entropy: Tensor = torch.special.xlogy(self.shares, self.shares).sum(1)
+        # Sorted first: which class a share belongs to must not change even the last bit.
+        shares = self.shares.sort(dim=1, descending=True).values
+        terms = torch.special.xlogy(shares, shares)
+        negative_entropy: Tensor = sum(terms.T, torch.zeros_like(terms[:, 0]))
         return negative_entropy
 
     def right(self, labels: Tensor, top: int = 1) -> Tensor:
-        """Whether the label is among the ``top`` classes, bool ``[n]``."""
-        return (self.ranked[:, :top] == labels[:, None]).any(1)
+        """Whether the label is among the ``top`` classes with votes, bool ``[n]``.
+
+        Of classes that still tie for the last places none counts.
+        """
+        if top < 1:
+            raise ValueError(f"top is {top}; count at least the first class.")
+        places = self.places
+        if places is None:
+            places = torch.arange(1, self.ranked.shape[1] + 1).expand_as(self.ranked)
+        named = (self.ranked == labels[:, None]) & (self.ranked >= 0)
+        return (named & (places <= top)).any(1)
 
 
 def vote(
     crops: Tensor, public: object, public_labels: Labels, k: int = 100, *, progress: bool = True
 ) -> Votes:
     """Let the nearest public images of each background crop vote for a label.
+
+    Public images that are exactly as near as the last neighbour share its place, so that their
+    order does not matter.
 
     Parameters
     ----------
@@ -71,6 +96,7 @@ def vote(
     public : float ``[m, features]``, or FAISS index
         Embeddings of whole public images by the same model.
     public_labels : integers ``[m]``
+        Any numbers from 0 on; their size does not matter.
     k : int
         Neighbours by cosine; the authors use 100.
 
@@ -87,15 +113,51 @@ def vote(
     """
     rows = len(public) if isinstance(public, Tensor) else getattr(public, "ntotal", None)
     labels = labels_of_public(public_labels, rows, k)
-    votes = labels[nearest(crops, public, k, progress=progress).ids]
-    classes = int(labels.max()) + 1
-    counts = torch.zeros(len(votes), classes, dtype=torch.int64)
-    counts.scatter_add_(1, votes, torch.ones_like(votes))
-    first = torch.full((len(votes), classes), k)
-    for rank in range(k - 1, -1, -1):
-        first.scatter_(1, votes[:, rank : rank + 1], rank)
-    ranked = (counts * (k + 1) - first).argsort(dim=1, descending=True, stable=True)
-    return Votes(counts.double() / k, ranked)
+    # Column c of the shares is class c, unless that would leave most columns empty.
+    known = labels.unique()
+    classes = torch.arange(int(known[-1]) + 1) if known[-1] < 2 * len(known) + 1000 else known
+    neighbours = nearest(crops, public, int(k), ties=True, progress=progress)
+    counts, nearest_place = _counted(neighbours, torch.searchsorted(classes, labels), len(classes))
+    order = nearest_place.argsort(dim=1, stable=True)
+    order = order.gather(1, counts.gather(1, order).argsort(dim=1, descending=True, stable=True))
+    ranked = classes[order].masked_fill(counts.gather(1, order) == 0, -1)
+    same = [table.gather(1, order).diff(dim=1) == 0 for table in (counts, nearest_place)]
+    # The place of a class is that of the last one it ties with.
+    last = torch.ones_like(order, dtype=torch.bool)
+    last[:, :-1] = ~(same[0] & same[1])
+    places = torch.arange(1, len(classes) + 1).expand_as(order).masked_fill(~last, len(classes))
+    places = places.flip(1).cummin(1).values.flip(1)
+    return Votes(counts / int(k), ranked, places, classes)
+
+
+def _counted(neighbours: Neighbours, columns: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Votes for each class, and the place of its nearest neighbour: float64 ``[n, classes]``.
+
+    Images that tie for the last places share them; equally near ones have the same place.
+    """
+    ids, values, tied = neighbours.ids, neighbours.values, neighbours.tied
+    n, k = ids.shape
+    weights = torch.ones(ids.shape, dtype=torch.float64)
+    later = torch.ones_like(ids, dtype=torch.bool)
+    later[:, 1:] = values[:, 1:] != values[:, :-1]
+    places = (torch.arange(k).expand_as(ids) * later).cummax(1).values
+    if tied is not None:
+        weights[tied[0]] = (values[tied[0]] != values[tied[0], -1:]).double()
+    votes = torch.zeros(n, classes, dtype=torch.float64)
+    votes.scatter_add_(1, columns[ids], weights)
+    first = torch.full((n, classes), k)
+    first.scatter_reduce_(1, columns[ids], torch.where(weights > 0, places, k), "amin")
+    if tied is not None and tied.numel():
+        query, image = tied
+        left = k - weights.sum(1)
+        share = left / torch.bincount(query, minlength=n).clamp(min=1)
+        place = (query, columns[image])
+        numbers = torch.zeros_like(votes).index_put_(
+            place, torch.ones(len(query), dtype=torch.float64), accumulate=True
+        )
+        votes = (votes + numbers * share[:, None]).round(decimals=12)  # equal shares stay equal
+        first[place] = torch.minimum(first[place], weights.sum(1).long()[query])
+    return votes, first
 
 
 def ssl_test(
@@ -201,16 +263,21 @@ class SSLDejaVu:
         object.__setattr__(self, "labels", labels)  # lists and arrays are accepted too
 
     def accuracies(self, top: int = 1, most_confident: float = 1.0) -> tuple[float, float]:
-        """Accuracy of target and reference, each on the images it is most confident about."""
+        """Accuracy of target and reference, each on the images it is most confident about.
+
+        The share is rounded down to at least one image. Images that are equally confident share
+        the last places, so that their order does not matter.
+        """
         if not 0 < most_confident <= 1:
             raise ValueError(
                 f"most_confident is {most_confident}; give a share above 0 and at most 1."
             )
-        count = max(1, int(most_confident * len(self.labels)))
+        count = first_of(most_confident, len(self.labels))
         accuracies = []
         for side in (self.target, self.reference):
-            rows = side.confidence.argsort(descending=True, stable=True)[:count]
-            accuracies.append(float(side.right(self.labels, top)[rows].double().mean()))
+            weights = share_of_first(side.confidence, count)
+            right = side.right(self.labels, top).double()
+            accuracies.append(float((weights * right).sum() / count))
         return accuracies[0], accuracies[1]
 
     @property
@@ -269,9 +336,10 @@ class SSLDejaVu:
         """Entropy of the reference's votes minus the target's; the null is of held-out images."""
         null, values = None, self._confidence_gap()
         if self.null is not None:
-            drawn = np.random.default_rng(0).permutation(self.null._confidence_gap())
-            drawn = drawn[:_NULL_IMAGES]
+            held_out = np.sort(self.null._confidence_gap())
+            drawn = held_out[evenly(len(held_out), _NULL_IMAGES)]
             words = f"the same of {len(drawn)} held-out images"
+            words += ", evenly over their order" if len(drawn) < len(held_out) else ""
             null = Null(words, np.broadcast_to(drawn[:, None], (len(drawn), len(values))))
         rows = np.arange(len(values))
         source = f"{SOURCE}; Kokhlikyan et al. (arXiv:2504.05651)"

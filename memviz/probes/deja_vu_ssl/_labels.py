@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ def integers(values: Any, words: str, rows: int | None, of: str) -> Tensor:
     """Integers ``[rows]`` from a tensor, an array or a list, as int64 on the CPU."""
     try:
         numbers = torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise ValueError(
             f"{words} is {type(values).__name__}, not all numbers; give one integer per image."
         ) from None
@@ -29,10 +30,10 @@ def integers(values: Any, words: str, rows: int | None, of: str) -> Tensor:
     return numbers.detach().cpu().long()
 
 
-def labels_of_public(labels: Any, images: int | None, k: int) -> Tensor:
+def labels_of_public(labels: Any, images: int | None, k: Any) -> Tensor:
     """Labels of the public images, int64 ``[images]``, of which there must be at least k."""
     public = integers(labels, "public_labels", images, "public images")
-    if not 1 <= k <= len(public):
+    if not isinstance(k, Integral) or not 1 <= int(k) <= len(public):
         raise ValueError(
             f"k is {k} and the public set has {len(public)} images; use a k from 1 to "
             f"{len(public)}."

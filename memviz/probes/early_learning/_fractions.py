@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -96,7 +96,7 @@ def three_way(
         A recorded training, or its predicted classes.
     labels, true_labels : int64 ``[n]``
     examples : int64, optional
-        Examples that were trained on; all by default.
+        Examples that were trained on, each once; all by default.
     null : TrainingRun, or int64 ``[epochs, n]``, optional
         The cross-entropy run with the same seed.
 
@@ -107,7 +107,8 @@ def three_way(
     Raises
     ------
     ValueError
-        If lengths differ, or no example has a wrong label, or none a right one.
+        If lengths differ, values are not classes, an example is unknown or given twice, or no
+        example has a wrong label, or none a right one.
 
     Examples
     --------
@@ -116,13 +117,14 @@ def three_way(
     array([[1., 0., 0.],
            [0., 1., 0.]])
     """
+    labels, true_labels = _classes("labels", labels), _classes("true_labels", true_labels)
     predictions = _predictions(run, labels)
     if labels.shape != true_labels.shape:
         raise ValueError(
             f"there are {len(labels)} labels and {len(true_labels)} true labels; they must have "
             "the same length."
         )
-    chosen = torch.arange(len(labels)) if examples is None else torch.as_tensor(examples)
+    chosen = _chosen(examples, len(labels))
     wrong = chosen[labels[chosen] != true_labels[chosen]]
     clean = chosen[labels[chosen] == true_labels[chosen]]
     if not len(wrong) or not len(clean):
@@ -152,8 +154,10 @@ def detected_as_wrong(
 ) -> Scores:
     """How strongly the targets of ELR contradict each label; above 0 it is judged wrong.
 
-    The largest target of another class minus that of the given label; above 0 exactly where
-    ``argmax t_i != y_i``, the rule of the authors' README.
+    The largest target of another class minus that of the given label; above 0 where
+    ``argmax t_i != y_i``, the rule of the authors' README. It is 0 where the given label's target
+    ties with the largest other, which does not count as wrong; argmax would go by the number of the
+    class.
 
     Parameters
     ----------
@@ -161,7 +165,7 @@ def detected_as_wrong(
         The buffer of :class:`memviz.training.early_learning.ELR`.
     labels : int64 ``[n]``
     examples : int64, optional
-        Examples that were trained on; all by default.
+        Examples that were trained on, each once; all by default.
     null_targets : float ``[n, classes]``, optional
         Of ``ELR(weight=0)``: cross-entropy from the same seed, which memorizes.
 
@@ -173,19 +177,17 @@ def detected_as_wrong(
     Raises
     ------
     ValueError
-        If targets and labels differ in number, or an example was never trained on.
+        If targets and labels do not fit, a target is NaN, an example is unknown or given twice, or
+        it was never trained on.
 
     Examples
     --------
     >>> detected_as_wrong(torch.tensor([[0.75, 0.0], [0.75, 0.25]]), torch.tensor([0, 1])).values
     array([-0.75,  0.5 ])
     """
-    if targets.shape[0] != len(labels):
-        raise ValueError(
-            f"there are {len(targets)} targets and {len(labels)} labels; they must have the same "
-            "length."
-        )
-    chosen = torch.arange(len(labels)) if examples is None else torch.as_tensor(examples)
+    labels = _classes("labels", labels)
+    targets = _targets("targets", targets, labels)
+    chosen = _chosen(examples, len(labels))
     unseen = chosen[(targets[chosen] == 0).all(1)]
     if len(unseen):
         raise ValueError(
@@ -196,7 +198,8 @@ def detected_as_wrong(
     null = None
     if null_targets is not None:
         words = "the same targets kept beside cross-entropy alone, from the same seed"
-        null = Null(words, _against(null_targets[chosen], labels[chosen])[None])
+        others = _targets("null_targets", null_targets, labels)
+        null = Null(words, _against(others[chosen], labels[chosen])[None])
     return Scores(
         "target against label",
         "probability",
@@ -214,8 +217,52 @@ def _against(targets: Tensor, labels: Tensor) -> np.ndarray:
     return np.asarray((others - given).numpy())
 
 
+def _classes(what: str, given: Any) -> Tensor:
+    """Whole numbers on the CPU, from a tensor, an array or a list."""
+    classes = torch.as_tensor(given).detach().cpu()
+    if classes.dtype == torch.bool or (classes != classes.long()).any():
+        raise ValueError(f"{what} is {classes.dtype} and must hold classes; give whole numbers.")
+    return classes.long()
+
+
+def _chosen(examples: Any, n: int) -> Tensor:
+    """Indices of examples, each once."""
+    if examples is None:
+        return torch.arange(n)
+    chosen = torch.as_tensor(examples).cpu()
+    if chosen.dim() != 1 or chosen.is_floating_point() or chosen.dtype == torch.bool:
+        raise ValueError(
+            f"examples is {chosen.dtype} of shape {list(chosen.shape)}; give indices, int64 [m]."
+        )
+    outside = chosen[(chosen < 0) | (chosen >= n)]
+    if len(outside) or len(chosen.unique()) < len(chosen):
+        wrong = f"{int(outside[0])}, outside 0 to {n - 1}" if len(outside) else "an example twice"
+        raise ValueError(f"examples names {wrong}; give each index once.")
+    return chosen.long()
+
+
+def _targets(what: str, given: Tensor, labels: Tensor) -> Tensor:
+    """Targets ``[n, classes]`` on the CPU, checked against the labels."""
+    targets = torch.as_tensor(given).detach().cpu()
+    if targets.shape[0] != len(labels):
+        raise ValueError(
+            f"there are {len(targets)} {what} and {len(labels)} labels; they must have the same "
+            "length."
+        )
+    classes = targets.shape[1] if targets.dim() == 2 else 0
+    if classes < 2 or (len(labels) and not 0 <= labels.min() <= labels.max() < classes):
+        raise ValueError(
+            f"{what} has shape {list(targets.shape)} for labels up to {int(labels.max())}; give "
+            "one column per class, [n, classes]."
+        )
+    if targets.isnan().any():
+        raise ValueError(f"{what} holds NaN; give those of a training that did not diverge.")
+    return targets
+
+
 def _predictions(run: TrainingRun | Tensor, labels: Tensor) -> Tensor:
     predictions = run.predictions if isinstance(run, TrainingRun) else run
+    predictions = _classes("the predictions", predictions)
     if predictions.ndim != 2 or predictions.shape[1] != len(labels) or not len(predictions):
         raise ValueError(
             f"predictions have shape {list(predictions.shape)} for {len(labels)} labels; give a "

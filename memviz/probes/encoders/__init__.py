@@ -18,6 +18,7 @@ from memviz.probes.encoders.experiments import replace_layers as replace_layers
 from memviz.probes.encoders.layers import LayerMem as LayerMem
 from memviz.probes.encoders.layers import Point as Point
 from memviz.probes.encoders.layers import layer_mem as layer_mem
+from memviz.probes.encoders.layers import layer_mem_from_features as layer_mem_from_features
 from memviz.probes.encoders.layers import pooled as pooled
 from memviz.probes.encoders.layers import ssl_mem as ssl_mem
 from memviz.probes.encoders.units import class_mem as class_mem

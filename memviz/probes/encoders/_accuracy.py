@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from memviz.engine.record import tensors_in
 from memviz.engine.search import embed
+from memviz.study import check_ready
+
+from ._encoded import check_own, encoded, not_its_own
+
+_TIED = 1e-9  # cosines that are equal but for rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +31,17 @@ class ProbeAccuracy:
     test_images, test_labels : float ``[m, ...]`` and int64 ``[m]``
     how : {"linear", "knn"}
         Logistic regression on standardized features, or the majority vote of the ``k`` nearest
-        images by cosine.
+        images by cosine. Images that tie for the last of the ``k`` seats share them, and classes
+        that tie for the majority share the prediction: neither the order of the images nor the
+        numbers of the classes decide.
     k : int
 
     Raises
     ------
     ValueError
-        If lengths differ, there is a single class, or ``how`` or ``k`` is not allowed.
+        If lengths differ, there is a single class, or ``how`` or ``k`` is not allowed; when called,
+        if the encoder is in train mode, random, couples the images of a batch, or gives features
+        that are NaN or infinite.
 
     Examples
     --------
@@ -65,17 +74,16 @@ class ProbeAccuracy:
 
     def __call__(self, model: nn.Module) -> float:
         """Share of the test images that are classified right."""
-        device = next((p.device for p in model.parameters()), self.images.device)
-
-        def encode(batch: Tensor) -> Tensor:
-            return tensors_in(model(batch.to(device)))[0].flatten(1)
-
+        if next(model.parameters(), None) is not None:
+            check_ready(model)
+        if check_own(lambda images: {"": encoded(model, images)}, self.images, model):
+            raise not_its_own()
         features, test_features = (
-            embed(encode, images, progress=False) for images in (self.images, self.test_images)
+            embed(partial(encoded, model), images, progress=False)
+            for images in (self.images, self.test_images)
         )
-        classify = self._linear if self.how == "linear" else self._nearest
-        predicted = classify(features, test_features)
-        return float((predicted == self.test_labels).double().mean())
+        right = self._linear if self.how == "linear" else self._nearest
+        return float(right(features, test_features).double().mean())
 
     def _linear(self, features: Tensor, test_features: Tensor) -> Tensor:
         from sklearn.linear_model import LogisticRegression
@@ -84,8 +92,19 @@ class ProbeAccuracy:
 
         classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
         classifier.fit(features.numpy(), self.labels.numpy())
-        return torch.from_numpy(classifier.predict(test_features.numpy()))
+        return torch.from_numpy(classifier.predict(test_features.numpy())) == self.test_labels
 
     def _nearest(self, features: Tensor, test_features: Tensor) -> Tensor:
-        cosines = normalize(test_features, dim=1) @ normalize(features, dim=1).T
-        return self.labels[cosines.topk(self.k, 1).indices].mode(1).values
+        cosines = normalize(test_features.double(), dim=1) @ normalize(features.double(), dim=1).T
+        last = cosines.topk(self.k, 1).values[:, -1:]
+        nearer, tied = cosines > last + _TIED, (cosines - last).abs() <= _TIED
+        seats = self.k - nearer.sum(1, keepdim=True)
+        classes = self.labels.unique()
+        member = (self.labels[:, None] == classes).double()
+        # The seats that are left, times the tied: whole numbers, so that classes tie exactly.
+        votes = tied.sum(1, keepdim=True) * (nearer.double() @ member)
+        votes += seats * (tied.double() @ member)
+        first = votes == votes.amax(1, keepdim=True)
+        true = self.test_labels[:, None] == classes
+        shares: Tensor = (first & true).sum(1) / first.sum(1)
+        return shares

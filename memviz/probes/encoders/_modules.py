@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from memviz.engine.record import NORMALIZATIONS, Located, Trace, locate, trace
@@ -57,3 +59,30 @@ def norms_behind(model: nn.Module, seen: Trace, located: Located) -> list[nn.Mod
     }
     norms = [owners.get(id(tensor)) for call in between for tensor in call.inputs[1:]]
     return list(dict.fromkeys(module for module in norms if module is not None))
+
+
+def check_unshared(model: nn.Module, modules: Sequence[nn.Module]) -> None:
+    """Refuse modules that share weights with others of the model, which would change with them.
+
+    Raises
+    ------
+    ValueError
+        Naming a weight outside that is shared.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    >>> model[1].weight = model[0].weight
+    >>> check_unshared(model, [model[0]])
+    Traceback (most recent call last):
+    ValueError: '1.weight' is also a weight of a chosen layer and would change with it; ...
+    """
+    inside = {id(part) for module in modules for part in module.modules()}
+    owned = {id(weight) for module in modules for weight in module.parameters()}
+    for name, module in model.named_modules():
+        for key, weight in module.named_parameters(recurse=False):
+            if id(weight) in owned and id(module) not in inside:
+                raise ValueError(
+                    f"'{name}.{key}' is also a weight of a chosen layer and would change with it; "
+                    "choose both layers, or a model whose layers share no weights."
+                )

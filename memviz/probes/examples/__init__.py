@@ -22,6 +22,7 @@ from ._feldman import split_half as split_half
 from ._gradients import el2n as el2n
 from ._gradients import grand as grand
 from ._gradients import tracin as tracin
+from ._gradients import tracin_influence as tracin_influence
 from ._input_gradients import loss_curvature as loss_curvature
 from ._input_gradients import loss_sensitivity as loss_sensitivity
 from ._memorization import influential_pairs as influential_pairs

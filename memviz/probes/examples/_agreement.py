@@ -140,5 +140,11 @@ def _planted(study: Study, planted: Tensor | None) -> Tensor:
             f"planted is {given.dtype} of shape {list(given.shape)}; give bool [{len(study)}] or "
             "the study's indices."
         )
-    mask[given] = True
+    outside = given[(given < 0) | (given >= len(study))]
+    if len(outside):
+        raise ValueError(
+            f"planted names {int(outside[0])}; this study has {len(study):,} examples, 0 to "
+            f"{len(study) - 1}."
+        )
+    mask[given.long()] = True
     return mask

@@ -72,7 +72,7 @@ def over_checkpoints(
     steps = chosen_epochs(study, epochs)
     model, rows = copy.deepcopy(study.model), []
     for epoch in slow(steps, about.name, progress=progress):
-        at = _at(study, model, epoch)
+        at = at_checkpoint(study, model, epoch)
         # A forward pass may change the copy's buffers and torch's generator.
         with undisturbed(random=True, counting=model), torch.enable_grad():
             rows.append(measure(at, epoch, chosen).detach().double().cpu())
@@ -117,8 +117,14 @@ def early_epochs(study: Study) -> list[int] | None:
     return [epoch for epoch in later if 3 * epoch <= later[-1]] or later[:1]
 
 
-def _at(study: Study, model: nn.Module, epoch: int | None) -> Study:
-    """The study with this copy of its model, loaded from a checkpoint."""
+def at_checkpoint(study: Study, model: nn.Module, epoch: int | None) -> Study:
+    """The study with this copy of its model, loaded from a checkpoint.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint is of another architecture.
+    """
     if epoch is not None:
         try:
             load_checkpoint(model, study.checkpoints[epoch])
@@ -130,7 +136,8 @@ def _at(study: Study, model: nn.Module, epoch: int | None) -> Study:
 def _check_labels(study: Study, examples: Tensor) -> None:
     """Let the task refuse a label that the model has no output for, before the long run."""
     labels = study.labels[examples]
-    ends = examples[torch.stack([labels.argmin(), labels.argmax()])]
+    firsts = labels.flatten(1)[:, 0] if labels.dim() > 1 else labels
+    ends = examples[torch.stack([firsts.argmin(), firsts.argmax()])]
     at = replace(study, model=copy.deepcopy(study.model), checkpoints={})
     with undisturbed(random=True):
         outputs = study.task.outputs(at.call(at.batch(ends))())

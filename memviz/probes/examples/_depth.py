@@ -13,7 +13,9 @@ from memviz.engine.record import Replay, Site
 from memviz.engine.search import nearest
 from memviz.progress import slow
 from memviz.scores import Null, Scores
-from memviz.study import Study, check_examples
+from memviz.statistics import generator_of
+from memviz.study import Study, check_classes, check_examples
+from memviz.training.subsets import training_pool
 from memviz.units import UnknownLayerError
 
 from ._dynamics import UNREAD
@@ -35,16 +37,18 @@ def prediction_depth(
 
     At each depth (0: the input; 1 to L: the layers, in the order of the forward pass) an example
     gets the majority label of its k nearest support examples, by Euclidean distance of the
-    activations; ties go to the lowest label. An example is not its own neighbour. The depth is
-    L + 1 if even the last probe disagrees. Memorized examples are decided late.
+    activations; of labels that tie, that of the nearest, and of examples at one distance, a drawn
+    one. An example is not its own neighbour. The depth is L + 1 if even the last probe disagrees.
+    Memorized examples are decided late.
 
     Parameters
     ----------
     study : Study
     examples : int64 ``[n]``, optional
-        All by default.
+        Each once; all by default.
     support : int64 ``[m]``, optional
-        Examples whose given labels vote; by default the same examples.
+        Examples whose given labels vote; by default all groups but ``test``, whichever examples are
+        asked for.
     layers : sequence of str, optional
         By default all layers with units.
     k : int
@@ -54,6 +58,7 @@ def prediction_depth(
     null_draws : int
         Permutations of the support's labels, with model and predictions unchanged; 0 for none.
     seed : int
+        Of the order of examples at one distance, and of the null.
     progress : bool
 
     Returns
@@ -66,8 +71,8 @@ def prediction_depth(
     KeyError
         If the study has no such layer.
     ValueError
-        If the support has no more than k examples, or a layer has no separate activation for each
-        example.
+        If the support has no more than k examples, an example is given twice, or a layer has no
+        separate activation for each example.
 
     Examples
     --------
@@ -77,7 +82,7 @@ def prediction_depth(
     (6,)
     """
     chosen = check_examples(study, examples)
-    voters = chosen if support is None else check_examples(study, support)
+    voters = _all_but_test(study) if support is None else check_examples(study, support)
     if not 1 <= k < len(voters):
         raise ValueError(
             f"k is {k} and the support has {len(voters)} examples; give more than k, since an "
@@ -85,6 +90,12 @@ def prediction_depth(
         )
     if len(voters.unique()) < len(voters):
         raise ValueError("the support contains an example twice; give each index once.")
+    if len(chosen.unique()) < len(chosen):
+        raise ValueError("examples names an example twice; give each once.")
+    check_classes(study, "nearest-neighbour probes")
+    # Neighbours at one distance come in the order of the rows.
+    drawn = torch.randperm(len(study), generator=generator_of(seed))
+    voters = voters[drawn[voters].argsort()]
     both, rows_of = torch.cat([chosen, voters]).unique(return_inverse=True)
     example_rows, voter_rows = rows_of[: len(chosen)], rows_of[len(chosen) :]
     replay = Replay(study, both, memory=0)
@@ -128,6 +139,10 @@ def depth_of(probes: Tensor, predictions: Tensor) -> Tensor:
     return len(probes) - agree.cumprod(0).sum(0)
 
 
+def _all_but_test(study: Study) -> Tensor:
+    return torch.arange(len(study)) if set(study.groups) <= {"test"} else training_pool(study, None)
+
+
 def _depth(ids: Sequence[Tensor], labels: Tensor, predicted: Tensor) -> Tensor:
     # Labels need not be 0 to C-1, so votes are counted by their codes.
     classes, codes = labels.unique(return_inverse=True)
@@ -135,7 +150,10 @@ def _depth(ids: Sequence[Tensor], labels: Tensor, predicted: Tensor) -> Tensor:
     for near in ids:
         counts = torch.zeros(len(near), len(classes), dtype=torch.int64)
         counts.scatter_add_(1, codes[near], torch.ones_like(near))
-        votes.append(classes[counts.argmax(1)])
+        # Nearest first: of the labels that tie, the first in the row.
+        agree = counts.gather(1, codes[near]) == counts.amax(1, keepdim=True)
+        first = near.gather(1, agree.long().argmax(1, keepdim=True))[:, 0]
+        votes.append(labels[first])
     return depth_of(torch.stack(votes), predicted)
 
 

@@ -212,6 +212,10 @@ def columns(table: Tensor, examples: Any) -> np.ndarray:
             f"examples is {ids.dtype} of shape {list(ids.shape)} for {table.shape[1]} columns; "
             "give one index per column."
         )
+    if len(ids.unique()) < len(ids) or (len(ids) and ids.min() < 0):
+        raise ValueError(
+            "examples names an example twice or below 0; give each column's own index."
+        )
     return ids.long().numpy()
 
 

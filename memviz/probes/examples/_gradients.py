@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Collection, Mapping
 from typing import Literal, get_args
 
@@ -9,11 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from memviz.engine.gradients import gradient_norms
+from memviz.engine.gradients import gradient_norms, gradient_products
+from memviz.progress import slow
 from memviz.scores import Scores
-from memviz.study import Study
+from memviz.study import Study, check_classes
 
-from ._at_checkpoints import About, Null, chosen_epochs, early_epochs, over_checkpoints
+from ._at_checkpoints import (
+    About,
+    Null,
+    at_checkpoint,
+    chosen_epochs,
+    early_epochs,
+    over_checkpoints,
+)
 from ._dynamics import UNREAD
 
 Engine = Literal["gradient norms", "captum"]
@@ -48,6 +58,7 @@ def el2n(
     >>> el2n(study).values.shape
     (6,)
     """
+    check_classes(study, "EL2N scores")
 
     @torch.no_grad()
     def measure(at: Study, epoch: int | None, chosen: Tensor) -> Tensor:
@@ -120,7 +131,8 @@ def tracin(
     Raises
     ------
     ValueError
-        If a checkpoint is missing, is of another architecture, or has no learning rate.
+        If a checkpoint is missing, is of another architecture, or has no learning rate, a learning
+        rate is negative or not finite, or an example is given twice.
 
     Examples
     --------
@@ -131,19 +143,12 @@ def tracin(
     """
     if engine not in get_args(Engine):
         raise ValueError(f"engine is {engine!r}; choose from {', '.join(get_args(Engine))}.")
-    if isinstance(learning_rates, Mapping):
-        for epoch in chosen_epochs(study, epochs):
-            if epoch is None or epoch not in learning_rates:
-                raise ValueError(
-                    f"learning_rates has none for epoch {epoch}; give one for each checkpoint."
-                )
+    rates = _rates(learning_rates, chosen_epochs(study, epochs))
 
     def measure(at: Study, epoch: int | None, chosen: Tensor) -> Tensor:
-        by_epoch = learning_rates
-        rate = by_epoch[epoch or 0] if isinstance(by_epoch, Mapping) else by_epoch
         if engine == "captum":
-            return _self_influence(at, chosen, float(rate))
-        return float(rate) * gradient_norms(at, chosen, progress=False).total.double().square()
+            return _self_influence(at, chosen, rates[epoch])
+        return rates[epoch] * gradient_norms(at, chosen, progress=False).total.double().square()
 
     source = f"after Pruthi et al. 2020, TracInCP; {UNREAD}"
     about = About("TracIn self-influence", "nats, to first order", source)
@@ -151,6 +156,79 @@ def tracin(
     return over_checkpoints(
         study, examples, epochs, measure, about, null, total=True, progress=progress
     )
+
+
+def tracin_influence(
+    study: Study,
+    learning_rates: Mapping[int, float] | float,
+    test: Tensor,
+    train: Tensor,
+    *,
+    epochs: Collection[int] | None = None,
+    progress: bool = True,
+) -> Tensor:
+    """TracIn influence of each training example on each test example.
+
+    Inner product of the loss gradients of both, times the learning rate, summed over the
+    checkpoints: to first order, how much steps on the training example alone lower the test
+    example's loss. An example's influence on itself is :func:`tracin`.
+
+    Parameters
+    ----------
+    study, learning_rates, epochs, progress
+        As for :func:`tracin`.
+    test, train : int64 ``[m]``, ``[n]``
+        Any examples of the study; one may be in both.
+
+    Returns
+    -------
+    Tensor
+        float64 ``[m, n]``, in nats; above 0 where training on the example helps.
+
+    Raises
+    ------
+    ValueError
+        If a checkpoint is missing or of another architecture, or a learning rate is missing,
+        negative or not finite.
+
+    Examples
+    --------
+    >>> model = nn.Linear(4, 3).eval()
+    >>> study = Study(model, torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    >>> tracin_influence(study, 0.1, torch.tensor([0, 1]), torch.arange(2, 6)).shape
+    torch.Size([2, 4])
+    """
+    steps = chosen_epochs(study, epochs)
+    rates = _rates(learning_rates, steps)
+    model, total = copy.deepcopy(study.model), torch.zeros(len(test), len(train)).double()
+    for epoch in slow(steps, "TracIn influence", progress=progress):
+        at = at_checkpoint(study, model, epoch)
+        total += rates[epoch] * gradient_products(at, test, train, progress=False)
+    return total
+
+
+def _rates(
+    learning_rates: Mapping[int, float] | float, epochs: Collection[int | None]
+) -> dict[int | None, float]:
+    """The learning rate at each checkpoint; that of None is for the current model."""
+    if isinstance(learning_rates, Mapping):
+        absent = [epoch for epoch in epochs if epoch is None or epoch not in learning_rates]
+        if absent:
+            raise ValueError(
+                f"learning_rates has none for epoch {absent[0]}; give one for each checkpoint."
+            )
+    rates: dict[int | None, float] = {
+        epoch: float(learning_rates[epoch or 0])
+        if isinstance(learning_rates, Mapping)
+        else float(learning_rates)
+        for epoch in epochs
+    }
+    wrong = [rate for rate in rates.values() if not 0 <= rate < math.inf]
+    if wrong:
+        raise ValueError(
+            f"learning_rates holds {wrong[0]}; a learning rate is a finite number of at least 0."
+        )
+    return rates
 
 
 class _Loss(nn.Module):

@@ -15,6 +15,9 @@ from memviz.tasks.task import Task
 from ._gradient_table import GradientAccounting
 from ._layer_groups import LayersLike, layer_groups
 
+# Parts that miss their sum by more than this share of them are rounding errors of a gradient of 0.
+_ROUNDING = 0.05
+
 
 def subset_gradients(
     losses: Tensor, noisy: Tensor, parameters: Sequence[Tensor]
@@ -68,6 +71,9 @@ class EpochGradients:
         As in ``layer_groups``.
     task : Task
         Defines the loss per example; cross-entropy by default.
+    by_example : bool
+        Weigh each batch's gradient by its size, so that all examples count alike; otherwise they
+        are summed as a training step takes them, and an example of a small batch counts more.
     null_draws, seed : int
         Number of random subsets of the same size for the null, and their seed.
 
@@ -99,6 +105,7 @@ class EpochGradients:
         layers: LayersLike | None = None,
         *,
         task: Task | None = None,
+        by_example: bool = False,
         null_draws: int = 1,
         seed: int = 0,
     ) -> None:
@@ -108,7 +115,10 @@ class EpochGradients:
                 f"noisy is {noisy.dtype} of shape {tuple(noisy.shape)} with {int(noisy.sum())} "
                 "set; give a bool mask [n] that marks some examples but not all."
             )
+        if null_draws < 0:
+            raise ValueError(f"null_draws is {null_draws}; give at least 0.")
         self.task = Classification() if task is None else task
+        self.by_example = by_example
         self._groups = layer_groups(model, layers)
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._names = [n for group in self._groups for n in group.parameters if n in named]
@@ -126,28 +136,42 @@ class EpochGradients:
         Raises
         ------
         ValueError
-            If an id is outside the dataset.
+            If the ids are not one whole number per label, or one is outside the dataset.
         """
         ids = torch.as_tensor(ids).cpu()
         n = self._masks.shape[1]
+        if ids.shape != labels.shape[:1] or ids.is_floating_point() or ids.dtype == torch.bool:
+            raise ValueError(
+                f"ids is {ids.dtype} of shape {tuple(ids.shape)} for {len(labels)} labels; give "
+                "each example's index in the dataset, int64 [b]."
+            )
         if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < n:
             raise ValueError(
                 f"ids run from {int(ids.min())} to {int(ids.max())}, but noisy covers {n} "
                 "examples; give each example's index in the dataset."
             )
         losses = self.task.loss(self.task.outputs(outputs), labels)
+        weight = float(len(ids)) if self.by_example else 1.0
+        self._batches.append(weight)
+        whole = self._gradients(losses.mean())
+        torch._foreach_add_(self._whole, whole, alpha=weight)
         for mask, (clean, noisy) in zip(self._masks, self._sums, strict=True):
             in_batch = mask[ids].to(losses.device)
             for total, part in zip(
                 (clean, noisy), subset_gradients(losses, in_batch, self._parameters), strict=True
             ):
-                torch._foreach_add_(total, part)
+                torch._foreach_add_(total, part, alpha=weight)
         return losses.mean()
 
     def end_epoch(self, epoch: int, model: nn.Module | None = None) -> None:
         """Close an epoch; can be given as ``train(on_epoch=...)``, which also passes the model."""
         del model
-        rows = [self._norms_and_cosine(clean, noisy) for clean, noisy in self._sums]
+        # By the mean size, so that batches of one size give the plain sum.
+        scale = 1 / float(np.mean(self._batches)) if self._batches else 1.0
+        rows = [
+            self._norms_and_cosine(*([scale * total for total in part] for part in parts))
+            for parts in ((*sums, self._whole) for sums in self._sums)
+        ]
         self._rows.append(np.stack(rows))
         self._epochs.append(epoch)
         self._start()
@@ -181,18 +205,33 @@ class EpochGradients:
             return [torch.zeros_like(parameter) for parameter in self._parameters]
 
         self._sums = [(zeros(), zeros()) for _ in self._masks]
+        self._whole, self._batches = zeros(), list[float]()
 
-    def _norms_and_cosine(self, clean: list[Tensor], noisy: list[Tensor]) -> np.ndarray:
-        """Clean norm, noisy norm and cosine of each layer group, ``[3, L]``."""
+    def _gradients(self, loss: Tensor) -> list[Tensor]:
+        gradients = torch.autograd.grad(
+            loss, self._parameters, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        return list(gradients)
+
+    def _norms_and_cosine(
+        self, clean: list[Tensor], noisy: list[Tensor], whole: list[Tensor]
+    ) -> np.ndarray:
+        """Clean norm, noisy norm and cosine of each layer group, ``[3, L]``.
+
+        A tensor without a gradient has no cosine: a dead one, and one whose parts do not add up to
+        the whole, as the bias of a convolution that a batch norm takes away again.
+        """
         index_of = {name: k for k, name in enumerate(self._names)}
         rows = []
         for group in self._groups:
             members = [index_of[name] for name in group.parameters if name in index_of]
             norms, cosines = torch.zeros(2, dtype=torch.float64), []
             for k in members:
-                pair = torch.stack([clean[k], noisy[k]]).flatten(1).double().cpu()
-                size = pair.norm(dim=1)
-                norms += size / pair.shape[1] ** 0.5
-                cosines.append(float(pair[0] @ pair[1] / size.prod()))
+                parts = torch.stack([clean[k], noisy[k], whole[k]]).flatten(1).double().cpu()
+                size = parts[:2].norm(dim=1)
+                norms += size / parts.shape[1] ** 0.5
+                error = (parts[0] + parts[1] - parts[2]).norm()
+                if size.min() > 0 and error < _ROUNDING * size.min():
+                    cosines.append(float(parts[0] @ parts[1] / size.prod()))
             rows.append([*norms.tolist(), float(np.mean(cosines)) if cosines else np.nan])
         return np.array(rows).T

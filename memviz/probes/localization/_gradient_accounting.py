@@ -38,8 +38,9 @@ def gradient_accounting(
 
     At each checkpoint a copy of the model, in train mode, sees the examples of both groups once, in
     shuffled batches. The clean and the noisy part of each batch add up to its gradient. Without an
-    optimizer the weights stay those of the checkpoint; with one they change, as in the epoch that
-    followed. To account for a whole training as it runs, use ``EpochGradients``.
+    optimizer the weights stay those of the checkpoint, and batches are weighed by their size; with
+    one they change, as in the epoch that followed, and each batch is a step. To account for a whole
+    training as it runs, use ``EpochGradients``.
 
     Parameters
     ----------
@@ -84,7 +85,15 @@ def gradient_accounting(
     copy = replace(study, model=deepcopy(study.model))
     model = copy.model.train()
     mask = study.groups[noisy][chosen]
-    counts = EpochGradients(model, mask, layers, task=study.task, null_draws=null_draws, seed=seed)
+    counts = EpochGradients(
+        model,
+        mask,
+        layers,
+        task=study.task,
+        by_example=optimizer is None,
+        null_draws=null_draws,
+        seed=seed,
+    )
     generator = torch.Generator().manual_seed(seed)
     devices = [study.device] if study.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # dropout draws from the global generator

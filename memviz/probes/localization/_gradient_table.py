@@ -21,7 +21,7 @@ class GradientAccounting:
     Gradients are summed over the batches of an epoch. The norm of a layer group adds up, over its
     parameter tensors, the norm of each tensor's summed gradient divided by the root of the tensor's
     size. The cosine is that between a tensor's clean and noisy sums, averaged over the tensors of
-    the group.
+    the group that have a gradient; NaN if none has.
 
     Attributes
     ----------
@@ -49,12 +49,12 @@ class GradientAccounting:
     @property
     def ratio(self) -> np.ndarray:
         """Noisy norm over clean norm, each first averaged over the epochs, ``[L]``."""
-        return np.asarray(self.noisy.mean(0) / self.clean.mean(0))
+        return _ratio(self.noisy.mean(0), self.clean.mean(0))
 
     @property
     def null_ratio(self) -> np.ndarray:
         """The same for the random examples, ``[draws, L]``."""
-        return np.asarray(self.null_noisy.mean(1) / self.null_clean.mean(1))
+        return _ratio(self.null_noisy.mean(1), self.null_clean.mean(1))
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -67,11 +67,11 @@ class GradientAccounting:
             "layer": np.tile(self.layers, shape[0]),
             "clean": self.clean.ravel(),
             "noisy": self.noisy.ravel(),
-            "ratio": (self.noisy / self.clean).ravel(),
+            "ratio": _ratio(self.noisy, self.clean).ravel(),
             "cosine": self.cosine.ravel(),
         }
         if len(self.null_clean):
-            columns["null_ratio"] = (self.null_noisy / self.null_clean).mean(0).ravel()
+            columns["null_ratio"] = _ratio(self.null_noisy, self.null_clean).mean(0).ravel()
             columns["null_cosine"] = self.null_cosine.mean(0).ravel()
         frame = pd.DataFrame(columns)
         frame.attrs = {"name": "gradient accounting", "source": SOURCE}
@@ -99,3 +99,9 @@ class GradientAccounting:
             f"gradient accounting over {len(self.epochs)} epochs; {self.share:.1%} of the "
             f"examples are noisy\n{self.by_layer.round(3).to_string()}\nsource: {SOURCE}"
         )
+
+
+def _ratio(noisy: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """Noisy over clean norms; NaN for a layer without a gradient."""
+    undefined = np.full(clean.shape, np.nan)
+    return np.asarray(np.divide(noisy, clean, out=undefined, where=clean > 0))

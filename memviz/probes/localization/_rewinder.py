@@ -45,7 +45,7 @@ class Rewinder:
     Raises
     ------
     ValueError
-        If the study has no checkpoints.
+        If the study has no checkpoints, or an example is given twice.
 
     Examples
     --------
@@ -63,6 +63,8 @@ class Rewinder:
     ) -> None:
         self.study = study
         self.examples = check_examples(study, examples)
+        if len(self.examples.unique()) < len(self.examples):
+            raise ValueError("examples names an example twice; give each once.")
         self.epochs = check_epochs(study)
         self.groups = {group.name: group for group in layer_groups(study.model, layers)}
         self._states: dict[int, dict[str, Tensor]] = {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,9 @@ def train_contrastive(
     """Train image and text tower in place with AdamW and CLIP's symmetric loss.
 
     The learning rate rises over the first 5 % of the steps and then falls as a cosine. Shuffling
-    and masking have generators of their own: the same seed gives the same run, and the global
-    generator is not touched. The model is left in evaluation mode. If training is interrupted,
+    and masking have generators of their own, and what the model itself draws, as dropout does, is
+    seeded in every epoch: the same seed gives the same run, and torch's global generator is put
+    back. The model is left in evaluation mode. If training is interrupted,
     the model is put back to the end of the last finished epoch and the exception goes on; with a
     folder, the same call then goes on from there and ends as if it had never stopped.
 
@@ -60,17 +62,16 @@ def train_contrastive(
     caption_masking : probability that a word is left out, drawn again at every presentation.
     held_out, patience : pairs of images and tokens whose loss is measured after every epoch;
         training stops when it has not fallen for ``patience`` epochs, and the model is put back
-        to the best one.
+        to the best one, the first of several with the same loss.
     checkpoint_epochs : epochs to keep, from 0 (before training) to ``epochs``.
     on_epoch : called as ``on_epoch(epoch, model)`` after each epoch, counted from 1.
-    folder : keeps the training after every epoch, and its checkpoints as files. (A model that
-        draws random numbers of its own, as patch dropout does, continues with different ones.)
+    folder : keeps the training after every epoch, and its checkpoints as files.
 
     Raises
     ------
     ValueError : sizes that don't fit together, a number out of its range, or a folder that holds
         another training.
-    FloatingPointError : the loss is no longer finite.
+    FloatingPointError : the loss, or that of the held-out pairs, is no longer finite.
 
     Examples
     --------
@@ -130,12 +131,18 @@ def train_contrastive(
         advice=advice(folder),
         progress=progress,
     ) as frame:
-        for _ in frame:
+        for epoch in frame:
             if patience is not None and len(run.loss) - run.best_epoch >= patience:
                 break
-            mean = _epoch(kept, images, tokens, batch_size, caption_masking)
+            with _seeded(int(seed), epoch):
+                mean = _epoch(kept, images, tokens, batch_size, caption_masking)
             frame.trained(mean)
             watched_loss = None if held_out is None else _mean_loss(model, *held_out, batch_size)
+            if watched_loss is not None and not math.isfinite(watched_loss):
+                raise FloatingPointError(
+                    f"The held-out loss stopped being finite in epoch {epoch}; check the held-out "
+                    f"pairs, or try a learning_rate below {learning_rate}."
+                )
             kept.end_epoch(mean, watched_loss)
             frame.end(kept.finished)
         if patience is not None:
@@ -160,6 +167,18 @@ def _epoch(
         _limit_scale(kept.model)
         total += loss.item() * len(batch)
     return total / len(images)
+
+
+@contextmanager
+def _seeded(seed: int, epoch: int) -> Iterator[None]:
+    """Seed torch's global generators for one epoch, and put them back: models draw from them."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    own = (seed * 1_000_003 + epoch) % 2**63
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(own)
+        if devices:
+            torch.cuda.manual_seed_all(own)
+        yield
 
 
 def contrastive_loss(model: nn.Module, images: Tensor, tokens: Tensor) -> Tensor:
@@ -257,6 +276,11 @@ def _check_stop(
     if patience is not None and (held_out is None or patience < 1):
         raise ValueError(
             f"patience={patience} needs held-out pairs to watch, and must be at least 1 epoch."
+        )
+    if held_out is not None and (len(held_out[0]) != len(held_out[1]) or len(held_out[0]) < 2):
+        raise ValueError(
+            f"there are {len(held_out[0])} held-out images and {len(held_out[1])} captions; give "
+            "one caption per image, and at least two pairs."
         )
     outside = sorted(epoch for epoch in checkpoint_epochs if not 0 <= epoch <= epochs)
     if outside:

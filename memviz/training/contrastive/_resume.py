@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -68,9 +69,11 @@ class ContrastiveProgress:
         self.finished = deepcopy(self.model.state_dict())
         self.run.loss.append(loss)
         epoch = len(self.run.loss)
+        lowest = min(self.run.held_out_loss, default=math.inf)
         if held_out_loss is not None:
             self.run.held_out_loss.append(held_out_loss)
-        if held_out_loss is None or held_out_loss <= min(self.run.held_out_loss):
+        # A loss that stays level has not fallen.
+        if held_out_loss is None or held_out_loss < lowest:
             self.run.best_epoch, self.best = epoch, self.finished
         self.keep(epoch)
         self._write()

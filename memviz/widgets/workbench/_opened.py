@@ -72,5 +72,7 @@ def _map(attribution: Tensor) -> np.ndarray:
 
 
 def _words(method: str) -> str:
+    if not method:
+        return ""
     baseline = ", baseline zero" if method == "integrated_gradients" else ""
     return f"Captum {method.replace('_', ' ')}{baseline}"

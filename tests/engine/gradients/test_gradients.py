@@ -1,5 +1,6 @@
 """Gradient norms equal automatic differentiation, one example at a time, whatever the layers."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import memviz as mv
 from benchmarks import gradient_norms as benchmark
 from benchmarks import models
-from memviz.engine.gradients import GradientNorms, gradient_norms
+from memviz.engine.gradients import GradientNorms, gradient_norms, gradient_products
 from memviz.engine.gradients import _ghost_norms as ghost_norms
 from memviz.engine.gradients import _parts as gradient_parts
 from tests.support.nets import Conv1D
@@ -31,7 +32,7 @@ def by_hand(study: mv.Study, labels: Tensor | None = None) -> Tensor:
         loss = study.task.loss(outputs, labels[k]).sum()
         gradients = torch.autograd.grad(loss, weights, allow_unused=True)
         rows.append([0.0 if g is None else float(g.to_dense().norm()) for g in gradients])
-    return torch.tensor(rows).T
+    return torch.tensor(rows, dtype=torch.float64).T
 
 
 def study_of(model: nn.Module, inputs: Tensor, classes: int = 3) -> mv.Study:
@@ -43,7 +44,7 @@ def study_of(model: nn.Module, inputs: Tensor, classes: int = 3) -> mv.Study:
 
 def check(study: mv.Study) -> GradientNorms:
     found, true = gradient_norms(study, progress=False), by_hand(study)
-    assert torch.allclose(found.values, true, rtol=1e-5, atol=1e-6 * float(true.max()))
+    assert torch.allclose(found.values.double(), true, rtol=1e-5, atol=1e-6 * float(true.max()))
     return found
 
 
@@ -250,8 +251,8 @@ def test_whole_nets(name: str, build: Callable[[str], Any]) -> None:
     """In single precision, where a rounding may fall to another side of a ReLU."""
     study = build(name).study
     found, true = gradient_norms(study, progress=False), by_hand(study)
-    assert torch.allclose(found.values, true, rtol=5e-3, atol=1e-3 * float(true.max()))
-    assert torch.allclose(found.total, true.square().sum(0).sqrt(), rtol=1e-3)
+    assert torch.allclose(found.values.double(), true, rtol=5e-3, atol=1e-3 * float(true.max()))
+    assert torch.allclose(found.total.double(), true.square().sum(0).sqrt(), rtol=1e-3)
     assert found.one_by_one == ()
 
 
@@ -402,7 +403,11 @@ def small(n: int = 6) -> mv.Study:
 def test_the_result() -> None:
     study = small()
     found = check(study)
-    assert found.values.dtype == torch.float32
+    assert found.values.dtype == found.total.dtype == torch.float64
+    assert found.by_module["2"].dtype == torch.float64
+    assert torch.allclose(found.values, by_hand(study), rtol=1e-10)
+    single = dataclasses.replace(study, model=study.model.float(), inputs=study.inputs.float())
+    assert gradient_norms(single, progress=False).total.dtype == torch.float32
     assert found.parameters == ("0.weight", "0.bias", "2.weight", "2.bias")
     assert list(found.by_module) == ["0", "2"]
     squares = found.values.square()
@@ -432,7 +437,7 @@ def test_a_linear_model_in_closed_form() -> None:
     with torch.no_grad():
         error = study.model(study.inputs).softmax(1) - F.one_hot(study.labels, 4)
     found = gradient_norms(study, progress=False)
-    norm, length = error.norm(dim=1).float(), study.inputs.norm(dim=1).float()
+    norm, length = error.norm(dim=1), study.inputs.norm(dim=1)
     assert torch.allclose(found.values, torch.stack([norm * length, norm]), rtol=1e-5)
     assert torch.allclose(found.total, norm * (length**2 + 1).sqrt(), rtol=1e-5)
 
@@ -596,3 +601,41 @@ def test_the_benchmark_compares_like_with_like(monkeypatch: pytest.MonkeyPatch) 
     assert found["max_error"] < 1e-4 and found["one_by_one"] == 0 and found["vmap_chunk"] == 4
     assert found["ratio_vmap"] == pytest.approx(found["vmap_ms"] / found["ours_ms"], rel=0.02)
     assert found["ratio_loop"] == pytest.approx(found["loop_ms"] / found["ours_ms"], rel=0.02)
+
+
+def test_products_are_those_of_the_gradients_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = small()
+    parameters = list(study.model.parameters())
+    rows = []
+    for k in torch.arange(6)[:, None]:
+        loss = F.cross_entropy(study.model(study.inputs[k]), study.labels[k])
+        gradients = torch.autograd.grad(loss, parameters)
+        rows.append(torch.cat([gradient.flatten() for gradient in gradients]))
+    table = torch.stack(rows)
+    left, right = torch.tensor([4, 0, 4]), torch.tensor([1, 4, 5, 3])
+    wanted = table[left] @ table[right].T
+    for block in (1, 100, 2**20):
+        monkeypatch.setattr("memviz.engine.gradients._products._BLOCK", block)
+        found = gradient_products(study, left, right, progress=False)
+        assert found.dtype == torch.float64
+        assert torch.allclose(found, wanted, rtol=1e-10)
+    norms = gradient_norms(study, progress=False).total
+    own = gradient_products(study, torch.arange(6), torch.arange(6), progress=False).diagonal()
+    assert torch.allclose(own.sqrt(), norms, rtol=1e-10)
+    assert all(parameter.grad is None for parameter in parameters)
+    study.model.requires_grad_(False)
+    with pytest.raises(ValueError, match="no parameter of the model requires a gradient"):
+        gradient_products(study, left, right)
+
+
+def test_float_labels_are_not_cut_to_whole_numbers() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1).eval()
+    labels = torch.randn(6)
+    study = mv.Study(
+        model, torch.randn(6, 4), labels, {"test": range(6)}, task=mv.tasks.Regression(0.5)
+    )
+    assert torch.allclose(gradient_norms(study, progress=False).values.double(), by_hand(study))
+    other = labels + 0.25
+    found = gradient_norms(study, labels=other, progress=False)
+    assert torch.allclose(found.values.double(), by_hand(study, other[:, None]))

@@ -148,7 +148,8 @@ def test_an_exception_inside_ablate(study: mv.Study, wait: int, error: type[Base
     with no_trace_but(model, "calls", "seen"):
         model.error, model.wait = error("from inside"), wait
         with pytest.raises(error, match="from inside"), mv.ablate(model, "conv:0"):
-            model(study.inputs)
+            for _ in range(wait + 1):
+                model(study.inputs)
         model.error, model.wait = None, 0
         with pytest.raises(error), mv.ablate(study, "conv:0", "mean"):
             raise error(str(model(study.inputs)))

@@ -44,8 +44,9 @@ def check(queries: Tensor, index: Tensor, k: int, measure: Measure, screen: bool
     assert bool((((mine - values).abs() <= 1e-12 * size) | ~swapped).all())
     assert all(len(set(row)) == k for row in found.ids.tolist())
     sign = -1 if measure == "euclidean" else 1
-    expected = (sign * values).float()
-    torch.testing.assert_close(found.values, expected, rtol=2e-7, atol=float(1e-12 * size.max()))
+    torch.testing.assert_close(
+        found.values, sign * values, rtol=1e-12, atol=float(1e-12 * size.max())
+    )
 
 
 def normal(n: int, features: int, seed: int = 0) -> Tensor:
@@ -169,7 +170,7 @@ def test_a_query_that_is_a_row_of_the_index(measure: Measure, screen: bool) -> N
     # A row of length 1 in float32 is not quite of length 1.
     squares = index[::5].double().square().sum(1)
     best = {"cosine": torch.ones(100), "euclidean": torch.zeros(100), "dot": squares}[measure]
-    torch.testing.assert_close(found.values[:, 0], best.float(), rtol=2e-7, atol=0)
+    torch.testing.assert_close(found.values[:, 0], best.double(), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("screen", SCREENS)
@@ -222,16 +223,23 @@ def test_any_clusters(
 @given(
     st.sampled_from(MEASURES),
     st.sampled_from([torch.bfloat16, torch.float32]),
+    st.sampled_from([torch.float32, torch.float64]),
     st.integers(1, 64),
     st.integers(0, 2**32 - 1),
     st.floats(-8, 8),
     st.floats(0, 100),
 )
 def test_no_score_is_further_off_than_the_bound(
-    measure: Measure, low: torch.dtype, features: int, seed: int, power: float, shift: float
+    measure: Measure,
+    low: torch.dtype,
+    given_in: torch.dtype,
+    features: int,
+    seed: int,
+    power: float,
+    shift: float,
 ) -> None:
-    queries = normal(9, features, seed) + shift
-    index = 10**power * (normal(70, features, seed + 1) + shift)
+    queries = normal(9, features, seed).to(given_in) / 3 + shift
+    index = 10**power * (normal(70, features, seed + 1).to(given_in) / 3 + shift)
     largest = float(torch.cat([queries, index]).abs().max())
     screen = Screen(index[:20], largest, measure)
     rounded = screen.queries(queries, low), screen.index(index, low)
@@ -301,12 +309,42 @@ def test_float32_products_may_be_coarse(setting: str) -> None:
         torch.set_float32_matmul_precision(before)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_floats_are_read_as_float32(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_read_as_float32(dtype: torch.dtype) -> None:
     queries, index = normal(10, 8).to(dtype), normal(90, 8, seed=1).to(dtype)
     found = nearest(queries, index, 4)
     assert found.ids.equal(nearest(queries.float(), index.float(), 4).ids)
-    assert found.ids.dtype == torch.int64 and found.values.dtype == torch.float32
+    assert found.ids.dtype == torch.int64 and found.values.dtype == torch.float64
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("spread", [1e-3, 1e-7, 1e-10])
+def test_float64_rows_are_told_apart_in_float64(
+    measure: Measure, screen: bool, spread: float
+) -> None:
+    """Rows that differ beyond float32's digits, which are all equal there."""
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(420, 24, generator=generator, dtype=torch.float64)
+    index = normal(1, 24).double() + spread * noise[:400]
+    queries = normal(1, 24).double() + spread * noise[400:]
+    if measure == "euclidean":
+        check(queries, index, 10, measure, screen)
+    for one, other in ((queries, index), (queries.float(), index), (queries, index.float())):
+        found = nearest(one, other, 10, measure=measure, screen=screen)
+        values = table(one, other, measure)
+        best = values.topk(10, dim=1).values
+        mine = values.gather(1, found.ids)
+        assert bool(((best - mine).abs() <= 1e-13 * best.abs().clamp(min=1e-3)).all())
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(MEASURES), st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_float64_rows_of_any_size(seed: int, measure: Measure, screen: bool) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scales = 10 ** (8 * torch.rand(230, 1, generator=generator, dtype=torch.float64) - 4)
+    rows = scales * torch.randn(230, 7, generator=generator, dtype=torch.float64)
+    check(rows[:30], rows[30:], 6, measure, screen)
 
 
 def test_arguments_are_left_as_they_were() -> None:
@@ -328,6 +366,7 @@ GOOD = torch.ones(3, 2)
     [
         (GOOD, GOOD, 4, "dot", "k is 4; the index has 3 rows"),
         (GOOD, GOOD, 0, "dot", "k is 0"),
+        (GOOD, GOOD, 1.5, "dot", "k is 1.5; the index has 3 rows"),
         (GOOD, torch.ones(3, 5), 1, "dot", "queries have 2 features and the index 5"),
         (GOOD, NAN, 1, "dot", "row 1 of the index holds NaN"),
         (NAN, GOOD, 1, "dot", "row 1 of the queries holds NaN"),
@@ -380,7 +419,7 @@ def test_a_faiss_index_in_the_same_place() -> None:
         found = nearest(queries, Flat(index, int(measure == "euclidean")), 5, measure=measure)
         true = nearest(queries, index, 5, measure=measure)
         assert found.engine == "faiss" and found.ids.equal(true.ids)
-        torch.testing.assert_close(found.values, true.values)
+        torch.testing.assert_close(found.values, true.values, rtol=1e-6, atol=1e-6)
 
 
 def test_a_real_faiss_index() -> None:

@@ -1,5 +1,8 @@
 """Déjà vu: curves, intervals and sortings are those of the definitions."""
 
+from dataclasses import replace
+from itertools import combinations, permutations
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from memviz.probes.deja_vu import DejaVu, Embedded, gaps_of_means, summary, survival, two_model_test
+from memviz.probes.deja_vu import (
+    DejaVu,
+    Embedded,
+    first_of,
+    gaps_of_means,
+    share_of_first,
+    summary,
+    survival,
+    two_model_test,
+)
 from memviz.statistics import resampled, sign_test
 
 
@@ -82,17 +94,67 @@ def test_gaps_of_the_first_pairs_are_of_means():
     scored = len(found.scored)
     assert table["pairs"].tolist() == [1, int(0.1 * scored), scored]
     assert table["recall_gap"].iloc[-1] == pytest.approx(found.aucg)
-    rows = found.order("recall_gap")[: int(0.1 * scored)]
-    frame = found.frame.loc[rows]
+    # By hand, over every choice among the pairs that tie for the last places.
+    count = int(0.1 * scored)
+    values = found.frame["recall_gap"].round(9).dropna()
+    cut = values.sort_values().iloc[-count]
+    sure, tied = values.index[values > cut], values.index[values == cut]
+    choices = [[*sure, *some] for some in combinations(tied, count - len(sure))]
+    assert len(choices) > 1
     f = []
     for side in ("target", "reference"):
-        p, r = frame[f"{side}_precision"].mean(), frame[f"{side}_recall"].mean()
+        frame = found.frame[[f"{side}_precision", f"{side}_recall"]]
+        p, r = np.mean([frame.loc[rows].mean() for rows in choices], axis=0)
         f.append(2 * p * r / (p + r + 1e-5))
     assert table["f_gap"].iloc[1] == pytest.approx(f[0] - f[1])
     assert (table["recall_gap"].diff().dropna() <= 1e-12).all()
     assert {"null_precision_gap", "null_recall_gap", "null_f_gap"} < set(table.columns)
     nothing = torch.zeros(2, 3)
     assert gaps_of_means(nothing, nothing) == (0, 0, 0)
+
+
+def test_29_percent_of_100_are_29():
+    found = random_test(3, n=100)
+    scored = len(found.scored)
+    shares = [row / scored for row in range(1, scored + 1)]
+    assert found.most_memorized(fractions=shares)["pairs"].tolist() == list(range(1, scored + 1))
+    assert [first_of(share, 100) for share in (0.29, 0.57, 0.58, 0.999, 1e-9)] == [
+        29,
+        57,
+        58,
+        99,
+        1,
+    ]
+
+
+def test_equal_values_share_the_last_places():
+    values = torch.tensor([5.0, 3.0, 3.0, 3.0, 1.0])
+    expected = torch.zeros(5, dtype=torch.float64)
+    for order in permutations(range(5)):
+        rows = sorted(order, key=lambda row: -float(values[row]))  # stable
+        expected[rows[:3]] += 1 / 120
+    torch.testing.assert_close(share_of_first(values, 3), expected)
+    assert share_of_first(values, 5).tolist() == [1] * 5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_distances_to_the_nearest_image_are_exact(dtype):
+    n = 40
+    public = drawn(0, n, 16).to(dtype)
+    smallest = 1e-7 if dtype == torch.float32 else 1e-13
+    steps = torch.logspace(np.log10(smallest), -2, n, dtype=torch.float64)[:, None]
+    captions = (public.double() * (1 + steps * drawn(1, n, 16).double())).to(dtype)
+    one = Embedded(captions, public)
+    found = two_model_test(one, replace(one, name="r"), masks(0, n, 5) | True, masks(1, n, 5), k=1)
+    u, v = (rows.double() / rows.double().norm(dim=1, keepdim=True) for rows in (captions, public))
+    expected = (u - v).norm(dim=1)
+    assert found.target.neighbours.ids[:, 0].tolist() == list(range(n))
+    assert found.frame["min_dist"].tolist() == pytest.approx(expected.tolist(), rel=1e-6, abs=1e-15)
+    assert (expected > 0).sum() > n - 5 and found.at(1).frame["min_dist"].equals(
+        found.frame["min_dist"]
+    )
+    kept = found.order("min_dist")
+    assert (np.diff(expected[kept.copy()]) >= 0).all()
 
 
 def test_scores_are_over_pairs_with_a_null_of_held_out_pairs():

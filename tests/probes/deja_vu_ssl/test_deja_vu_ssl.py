@@ -99,6 +99,61 @@ def test_each_model_ranks_by_its_own_confidence():
     assert table["low"].iloc[0] <= 0.1 <= table["high"].iloc[0] and np.isnan(table["low"].iloc[1])
 
 
+def test_a_class_without_votes_is_never_right():
+    few = vote(torch.eye(3)[:1], torch.eye(3), torch.tensor([4, 0, 1]), 1, progress=False)
+    assert few.ranked[0].tolist() == [4, -1, -1, -1, -1]
+    labels = torch.tensor([[4], [0], [1], [-1]])
+    assert [few.right(label, top=5).item() for label in labels] == [True, False, False, False]
+    with pytest.raises(ValueError, match="top is 0"):
+        few.right(labels[0], top=0)
+
+
+def test_labels_may_be_any_numbers():
+    crops, public, labels = drawn(0, 9, 5), drawn(1, 12, 5), torch.arange(12) % 3
+    plain = vote(crops, public, labels, 4, progress=False)
+    far = vote(crops, public, labels * 10**15 + 7, 4, progress=False)
+    assert torch.equal(far.shares, plain.shares) and far.classes.tolist() == [
+        7,
+        10**15 + 7,
+        2 * 10**15 + 7,
+    ]
+    assert torch.equal(far.ranked[:, 0], plain.ranked[:, 0] * 10**15 + 7)
+    assert torch.equal(far.right(labels[:9] * 10**15 + 7), plain.right(labels[:9]))
+
+
+def test_equally_near_images_share_a_place():
+    """Both images of the second place have half a vote."""
+    public = torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 1.0], [0.0, 1.0]])
+    for labels in ([0, 1, 2, 0], [2, 1, 0, 2]):
+        found = vote(torch.tensor([[1.0, 0.1]]), public, labels, 2, progress=False)
+        shares = dict(enumerate(found.shares[0].tolist()))
+        assert shares == {labels[0]: 0.5, labels[1]: 0.25, labels[2]: 0.25}
+        right = [found.right(torch.tensor([label])).item() for label in labels[:3]]
+        assert right == [True, False, False]
+        # The other two tie for the second place: neither has it before there is room for both.
+        for top, expected in ((2, False), (3, True)):
+            others = [found.right(torch.tensor([label]), top).item() for label in labels[1:3]]
+            assert others == [expected] * 2
+
+
+def test_equally_confident_images_share_the_last_places():
+    """All are equally confident: the accuracy on any share of them is that on all."""
+    result = SSLDejaVu(votes([0, 1] * 5), votes([1] * 3 + [0] * 7), torch.zeros(10).long())
+    for share in (0.1, 0.29, 0.5, 1.0):
+        assert result.accuracies(most_confident=share) == pytest.approx((0.5, 0.7))
+    flipped = SSLDejaVu(votes([1, 0] * 5), votes([0] * 7 + [1] * 3), torch.zeros(10).long())
+    assert flipped.accuracies(most_confident=0.1) == pytest.approx((0.5, 0.7))
+
+
+@given(st.lists(st.integers(0, 6), min_size=2, max_size=6))
+def test_confidence_does_not_see_the_order_of_classes(counts):
+    shares = torch.tensor([counts, sorted(counts)]).double() / max(sum(counts), 1)
+    confidence = Votes(shares, torch.zeros(2, len(counts)).long()).confidence
+    assert confidence[0] == confidence[1]
+    expected = sum(s * log(s) for s in shares[0].tolist() if s)
+    assert confidence[0].item() == pytest.approx(expected, abs=1e-12)
+
+
 def test_a_planted_model_is_found_and_held_out_images_are_not():
     public, classes = drawn(0, 200, 16), torch.arange(200) % 4
     labels = torch.arange(120) % 4

@@ -161,3 +161,39 @@ def test_a_trained_linear_layer_shows_it_and_elr_keeps_the_truth():
     assert (scores.values[~wrong] > 0).mean() < 0.05
     assert (scores.null.values[0][wrong] > 0).mean() < 0.2
     assert not math.isnan(scores.values.sum())
+
+
+def test_a_tie_of_targets_says_nothing_whatever_the_number_of_the_class():
+    targets = torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.2, 0.4, 0.4]])
+    assert detected_as_wrong(targets, torch.tensor([0, 1, 2])).values.tolist() == [0, 0, 0]
+    order = torch.tensor([2, 0, 1])
+    again = detected_as_wrong(targets[:, order], torch.argsort(order)[torch.tensor([0, 1, 2])])
+    assert again.values.tolist() == [0, 0, 0]
+
+
+def test_lists_are_taken_and_masks_repeats_and_misfits_are_refused():
+    predicted = torch.stack([TRUE, GIVEN])
+    plain = three_way(predicted, GIVEN, TRUE)
+    lists = three_way(predicted.tolist(), GIVEN.tolist(), TRUE.numpy(), list(range(8)))
+    assert (lists.wrong == plain.wrong).all() and (lists.clean == plain.clean).all()
+    targets = torch.eye(3)[GIVEN]
+    for call in (
+        lambda examples: three_way(predicted, GIVEN, TRUE, examples),
+        lambda examples: detected_as_wrong(targets, GIVEN, examples),
+    ):
+        with pytest.raises(ValueError, match=r"examples is torch\.bool .*; give indices"):
+            call(torch.ones(8).bool())
+        with pytest.raises(ValueError, match="examples names an example twice"):
+            call([0, 3, 3])
+        with pytest.raises(ValueError, match="examples names -1, outside 0 to 7"):
+            call([0, 3, -1])
+        with pytest.raises(ValueError, match="examples names 8, outside 0 to 7"):
+            call([0, 8])
+    with pytest.raises(ValueError, match="labels is torch.float32 and must hold classes"):
+        three_way(predicted, GIVEN + 0.5, TRUE)
+    with pytest.raises(ValueError, match="there are 5 null_targets and 8 labels"):
+        detected_as_wrong(targets, GIVEN, null_targets=targets[:5])
+    with pytest.raises(ValueError, match=r"targets has shape \[8, 2\] for labels up to 2"):
+        detected_as_wrong(targets[:, :2], GIVEN)
+    with pytest.raises(ValueError, match="targets holds NaN"):
+        detected_as_wrong(targets * torch.nan, GIVEN)

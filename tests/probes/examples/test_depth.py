@@ -61,9 +61,11 @@ def test_a_class_that_appears_in_the_last_layer_is_as_deep() -> None:
     assert prediction_depth(easy, k=5, progress=False).values.tolist() == [0] * 200
 
 
-def test_probes_equal_scikit_learns(digits: mv.Study) -> None:
+def test_probes_equal_scikit_learns_but_for_ties(digits: mv.Study) -> None:
     some = torch.arange(0, 1200, 20)
-    found = prediction_depth(digits, some, k=5, features=10**6, progress=False, null_draws=0)
+    found = prediction_depth(
+        digits, some, support=some, k=5, features=10**6, progress=False, null_draws=0
+    )
     replay = mv.Replay(digits, some, memory=0)
     labels = digits.labels[some].numpy()
     probes = []
@@ -73,7 +75,11 @@ def test_probes_equal_scikit_learns(digits: mv.Study) -> None:
         for k in range(len(some)):  # each without itself
             others = np.arange(len(some)) != k
             knn = KNeighborsClassifier(5, algorithm="brute").fit(rows[others], labels[others])
-            votes.append(int(knn.predict(rows[k : k + 1])[0]))
+            near = labels[others][knn.kneighbors(rows[k : k + 1])[1][0]]
+            counts = [int((near == label).sum()) for label in near]
+            votes.append(int(near[np.argmax(counts)]))  # the nearest of the most frequent
+            if sorted(np.bincount(near))[-1] > sorted(np.bincount(near, minlength=2))[-2]:
+                assert votes[-1] == knn.predict(rows[k : k + 1])[0]
         probes.append(votes)
     predicted = digits.model(digits.inputs[some]).argmax(1)
     expected = depth_of(torch.tensor(probes), predicted)
@@ -82,7 +88,7 @@ def test_probes_equal_scikit_learns(digits: mv.Study) -> None:
 
 def test_wrong_labels_of_the_digits_are_decided_late(digits: mv.Study) -> None:
     training = torch.arange(0, 1200, 2)
-    found = prediction_depth(digits, training, progress=False)
+    found = prediction_depth(digits, training, support=training, progress=False)
     wrong = digits.groups["memorized"][training].numpy()
     assert found.values[wrong].mean() > found.values[~wrong].mean() + 3
     assert found.null.mean[~wrong].mean() > found.values[~wrong].mean() + 3
@@ -131,7 +137,7 @@ def test_no_trace_and_another_support() -> None:
 def test_bad_input_gets_one_sentence(digits: mv.Study) -> None:
     some = torch.arange(20)
     with pytest.raises(ValueError, match="k is 30 and the support has 20"):
-        prediction_depth(digits, some)
+        prediction_depth(digits, some, support=some)
     with pytest.raises(KeyError, match="conv9"):
         prediction_depth(digits, some, k=3, layers=["conv9"])
     with pytest.raises(ValueError, match="layers is empty"):
@@ -140,3 +146,44 @@ def test_bad_input_gets_one_sentence(digits: mv.Study) -> None:
         prediction_depth(digits, some, support=torch.tensor([1, 2, 2, 3, 4]), k=3)
     with pytest.raises(ValueError, match="examples names 1797"):
         prediction_depth(digits, torch.tensor([1797]), k=3)
+    with pytest.raises(ValueError, match="examples names an example twice"):
+        prediction_depth(digits, torch.tensor([1, 1]), k=3)
+
+
+def net(seed: int = 0) -> mv.Study:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3)).eval()
+        groups = {"memorized": range(10), "clean": range(10, 24), "test": range(24, 30)}
+        return mv.Study(model, torch.randn(30, 3).round(), torch.randint(3, (30,)), groups)
+
+
+def test_by_default_all_but_the_test_examples_vote_whoever_is_asked_for() -> None:
+    study = net()
+    whole = prediction_depth(study, k=5, progress=False, null_draws=0)
+    for chosen in ([3], [29, 3, 11], [7, 0]):
+        few = prediction_depth(study, torch.tensor(chosen), k=5, progress=False, null_draws=0)
+        assert few.values.tolist() == whole.values[chosen].tolist()
+    pool = torch.randperm(24, generator=torch.Generator().manual_seed(1))
+    listed = prediction_depth(study, support=pool, k=5, progress=False, null_draws=0)
+    assert listed.values.tolist() == whole.values.tolist()
+    only = mv.Study(study.model, study.inputs, study.labels, {"test": range(30)})
+    assert prediction_depth(only, k=29, progress=False).values.shape == (30,)
+
+
+def test_labels_of_other_numbers_give_the_same_depth() -> None:
+    """Whole-numbered inputs have many neighbours at one distance, and many votes tie."""
+    study = net()
+    names = torch.tensor([2, 0, 1])
+    head = study.model[2]
+    renamed = nn.Sequential(study.model[0], study.model[1], nn.Linear(4, 3)).eval()
+    with torch.no_grad():
+        renamed[2].weight[names], renamed[2].bias[names] = head.weight, head.bias
+    other = mv.Study(renamed, study.inputs, names[study.labels], study.groups)
+    # The output layer's own features come in another order, which Euclidean distances do not see.
+    for k in (2, 4):
+        one, two = (
+            prediction_depth(each, k=k, layers=["0"], progress=False, null_draws=0)
+            for each in (study, other)
+        )
+        assert one.values.tolist() == two.values.tolist()

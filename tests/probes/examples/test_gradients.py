@@ -1,6 +1,7 @@
 """Scores at checkpoints equal closed forms, a slow version, Captum; the model stays as it was."""
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from memviz.probes.examples import (
     loss_curvature,
     loss_sensitivity,
     tracin,
+    tracin_influence,
 )
 from tests.support.traces import no_trace
 
@@ -251,3 +253,90 @@ def test_inputs_without_gradients_get_one_sentence() -> None:
         with pytest.raises(ValueError, match="floating-point tensor; these are torch.int64"):
             probe(study)
     assert grand(study, progress=False).values.shape == (5,)  # needs none
+
+
+@pytest.mark.parametrize("rate", [-0.1, math.nan, math.inf, {2: 0.1, 5: -1.0, 9: 0.1}])
+def test_a_learning_rate_is_a_finite_number_of_at_least_0(study: mv.Study, rate: Any) -> None:
+    with pytest.raises(ValueError, match="a learning rate is a finite number of at least 0"):
+        tracin(study, rate, progress=False)
+
+
+def test_an_example_twice_is_refused(study: mv.Study) -> None:
+    twice = torch.tensor([1, 2, 1])
+    for score in (el2n, grand, loss_curvature, loss_sensitivity):
+        with pytest.raises(ValueError, match="examples names an example twice"):
+            score(study, twice, progress=False)
+    with pytest.raises(ValueError, match="examples names an example twice"):
+        tracin(study, 0.1, twice, progress=False)
+
+
+def test_the_directions_of_an_example_depend_on_no_other_one(
+    study: mv.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = loss_curvature(study, draws=2, null_draws=0, seed=4, progress=False)
+    monkeypatch.setattr("memviz.probes.examples._input_gradients._BATCH", 5)
+    for chosen in ([3], [11, 0, 3]):
+        few = loss_curvature(
+            study, torch.tensor(chosen), draws=2, null_draws=0, seed=4, progress=False
+        )
+        assert few.values == pytest.approx(whole.values[chosen], rel=1e-3)
+    other = loss_curvature(study, draws=2, null_draws=0, seed=5, progress=False)
+    assert not np.allclose(other.values, whole.values, rtol=0.01)
+
+
+def test_numbers_to_predict_and_several_labels_have_gradients_of_their_own() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(6, 4)
+    groups = {"test": range(6)}
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)).eval()
+    tasks = (
+        (mv.tasks.Regression(0.5), torch.randn(6, 2) + 0.5),
+        (mv.tasks.MultiLabel(), torch.randint(0, 2, (6, 2))),
+    )
+    for task, labels in tasks:
+        study = mv.Study(model, x, labels, groups, task=task)
+        sensitivity, norms = loss_sensitivity(study).values, grand(study).values
+        rates = tracin(study, 0.5).values
+        for k in range(6):
+            given = x[[k]].requires_grad_()
+            value = task.loss(task.outputs(model(given)), study.labels[[k]])[0]
+            slope, *slopes = torch.autograd.grad(value, [given, *model.parameters()])
+            norm = float(torch.cat([s.flatten() for s in slopes]).norm())
+            assert sensitivity[k] == pytest.approx(float(slope.norm()), rel=1e-4)
+            assert norms[k] == pytest.approx(norm, rel=1e-4)
+            assert rates[k] == pytest.approx(0.5 * norm**2, rel=1e-4)
+        with pytest.raises(ValueError, match="EL2N scores need one class per example"):
+            el2n(study)
+
+
+def test_influence_of_one_example_on_another_is_a_sum_of_products(study: mv.Study) -> None:
+    test, train = torch.tensor([10, 3]), torch.tensor([0, 3, 7])
+    rates = {2: 0.2, 9: 0.05}
+    wanted = torch.zeros(2, 3).double()
+    for epoch, rate in rates.items():
+        model = at(study, epoch)
+        parameters = list(model.parameters())
+
+        gradients = {
+            k: torch.cat([
+                part.flatten()
+                for part in torch.autograd.grad(
+                    loss(model, study.inputs[k], study.labels[k]), parameters
+                )
+            ])
+            for k in (0, 3, 7, 10)
+        }  # fmt: skip
+        for row, i in enumerate(test.tolist()):
+            for column, j in enumerate(train.tolist()):
+                wanted[row, column] += rate * (gradients[i] @ gradients[j])
+    found = tracin_influence(study, rates, test, train, epochs=[2, 9], progress=False)
+    assert found.dtype == torch.float64
+    assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-6)
+    own = tracin(study, rates, torch.tensor([3]), epochs=[2, 9], null_draws=0, progress=False)
+    assert float(found[1, 1]) == pytest.approx(own.values[0], rel=1e-5)
+    alone = tracin_influence(study, rates, test[1:], train[:1], epochs=[2, 9], progress=False)
+    assert float(alone) == pytest.approx(float(found[1, 0]), rel=1e-6)
+    with pytest.raises(ValueError, match="a finite number of at least 0"):
+        tracin_influence(study, -1.0, test, train)
+    with pytest.raises(ValueError, match="learning_rates has none for epoch 5"):
+        tracin_influence(study, rates, test, train)

@@ -242,3 +242,91 @@ def test_bad_input_gets_one_sentence() -> None:
         gradient_accounting(study(), epochs=[7])
     with pytest.raises(ValueError, match="another architecture"):
         gradient_accounting(study(checkpoints={0: nn.Linear(2, 2).state_dict()}), progress=False)
+
+
+class WithBias(nn.Module):
+    """A convolution whose bias the batch norm takes away: its gradient is 0."""
+
+    def __init__(self, bias: bool, dead: bool = False) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 4, 3, bias=bias), nn.BatchNorm2d(4)
+        self.head = nn.Linear(64, 3)
+        if dead:
+            self.conv.register_parameter("unused", nn.Parameter(torch.ones(3)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.conv(x)).relu().flatten(1))
+
+
+def accounted(model: nn.Module, orders: list[Tensor]) -> list[np.ndarray]:
+    x, y, noisy = data(60, torch.float32)
+    tables = []
+    for order in orders:
+        loss = EpochGradients(model.train(), noisy, null_draws=2)
+        for ids in order.split(20):
+            loss(model(x[ids]), y[ids], ids)
+        loss.end_epoch(1)
+        tables.append(loss.result().cosine[0])
+    return tables
+
+
+def test_a_bias_before_a_batch_norm_does_not_enter_the_cosine() -> None:
+    """Of 20 orders of the examples within their batches, which change nothing but rounding."""
+    model = WithBias(bias=True)
+    plain = WithBias(bias=False)
+    plain.load_state_dict(model.state_dict(), strict=False)
+    batches = torch.arange(60).view(3, 20)
+    generator = torch.Generator().manual_seed(0)
+    orders = [
+        torch.cat([batch[torch.randperm(20, generator=generator)] for batch in batches])
+        for _ in range(20)
+    ]
+    (wanted,) = accounted(plain, orders[:1])
+    for found in accounted(model, orders):
+        assert found == pytest.approx(wanted, abs=1e-4)
+
+
+def test_a_dead_tensor_leaves_its_groups_cosine_alone() -> None:
+    torch.manual_seed(0)
+    plain, model = WithBias(bias=False), WithBias(bias=False, dead=True)
+    model.load_state_dict(plain.state_dict(), strict=False)
+    orders = [torch.arange(60)]
+    assert accounted(model, orders)[0] == pytest.approx(accounted(plain, orders)[0], abs=1e-6)
+
+
+def test_a_group_without_any_gradient_has_no_cosine_and_no_ratio() -> None:
+    model = nn.ModuleDict({"used": nn.Linear(3, 2), "unused": nn.Linear(3, 2)})
+    loss = EpochGradients(model, torch.arange(10) < 2)
+    torch.manual_seed(0)
+    loss(model["used"](torch.randn(10, 3)), torch.arange(10) % 2, torch.arange(10))
+    loss.end_epoch(0)
+    found = loss.result()
+    assert np.isfinite(found.cosine[0, 0]) and np.isnan(found.cosine[0, 1])
+    assert np.isnan(found.ratio).tolist() == [False, True]
+    assert np.isnan(found.frame["ratio"]).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("batch_size", [5, 13, 16])
+def test_with_frozen_weights_a_small_last_batch_counts_by_its_size(batch_size: int) -> None:
+    """Without a batch norm, the gradient of all examples, whatever the batches."""
+    x, y, noisy = data(16, torch.float32)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.Tanh(), nn.Linear(8, 3))
+    one = mv.Study(
+        model.eval(), x, y, {"memorized": noisy, "clean": ~noisy},
+        checkpoints={1: model.state_dict()},
+    )  # fmt: skip
+    wanted = gradient_accounting(one, batch_size=16, null_draws=2, progress=False)
+    found = gradient_accounting(one, batch_size=batch_size, null_draws=2, progress=False)
+    assert found.ratio == pytest.approx(wanted.ratio, rel=1e-4)
+    assert found.null_ratio == pytest.approx(wanted.null_ratio, rel=1e-4)
+    assert found.cosine == pytest.approx(wanted.cosine, abs=1e-4)
+
+
+def test_wrong_ids_and_draws() -> None:
+    loss = EpochGradients(nn.Linear(3, 2), torch.arange(4) < 1)
+    for ids in (torch.tensor([0.0, 1.0]), torch.tensor([True, False]), torch.tensor([0])):
+        with pytest.raises(ValueError, match=r"ids is .* for 2 labels; give each example's index"):
+            loss(torch.zeros(2, 2), torch.zeros(2).long(), ids)
+    with pytest.raises(ValueError, match="null_draws is -1; give at least 0"):
+        EpochGradients(nn.Linear(3, 2), torch.arange(4) < 1, null_draws=-1)

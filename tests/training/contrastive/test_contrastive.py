@@ -82,6 +82,65 @@ def test_same_seed_same_run_and_no_global_randomness(pairs):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+class Dropping(Towers):
+    """Draws from torch's global generator."""
+
+    def forward(self, images, tokens):
+        return super().forward(nn.functional.dropout(images, 0.4, self.training), tokens)
+
+
+def test_what_the_model_draws_is_seeded_too(pairs, tmp_path):
+    runs = []
+    for seed, disturb in ((0, 1), (0, 2), (1, 3)):
+        torch.manual_seed(disturb)
+        state, model = torch.get_rng_state(), Dropping()
+        run = train_contrastive(model, *pairs, epochs=4, batch_size=6, seed=seed, progress=False)
+        runs.append((run.loss, weights(model)))
+        assert torch.equal(torch.get_rng_state(), state)
+    assert runs[0][0] == runs[1][0] != runs[2][0] and same(runs[0][1], runs[1][1])
+
+    def stop(epoch, model):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    settings = {"epochs": 4, "batch_size": 6, "folder": tmp_path, "progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        train_contrastive(Dropping(), *pairs, on_epoch=stop, **settings)
+    torch.manual_seed(9)
+    model = Dropping()
+    assert train_contrastive(model, *pairs, **settings).loss == runs[0][0]
+    assert same(weights(model), runs[0][1])
+
+
+def test_a_held_out_loss_that_stays_level_has_not_fallen(pairs):
+    """Towers that give the same for all pairs: ln 6 after every epoch."""
+
+    class Level(Towers):
+        def forward(self, images, tokens):
+            return super().forward(0 * images + 1, 0 * tokens)
+
+    held_out = tuple(part[:6] for part in pairs)
+    run = train_contrastive(
+        Level(), *pairs, epochs=9, held_out=held_out, patience=2, temperature=1.0, progress=False
+    )
+    assert len(set(run.held_out_loss)) == 1 and run.held_out_loss[0] == pytest.approx(math.log(6))
+    assert run.best_epoch == 1 and len(run.loss) == 3
+
+
+def test_a_held_out_loss_that_is_no_number_is_told(pairs):
+    images, tokens = pairs
+    bad = images.clone()
+    bad[2] = torch.nan
+    with pytest.raises(FloatingPointError, match="held-out loss stopped being finite in epoch 1"):
+        train_contrastive(Towers(), *pairs, held_out=(bad, tokens), progress=False)
+    for held_out, words in (
+        ((images[:1], tokens[:1]), "there are 1 held-out images and 1 captions"),
+        ((images[:4], tokens[:3]), "there are 4 held-out images and 3 captions"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            train_contrastive(Towers(), *pairs, held_out=held_out, progress=False)
+
+
 def test_fixed_temperature_stays_and_learned_one_is_bounded(pairs):
     model = Towers()
     train_contrastive(model, *pairs, epochs=3, temperature=0.2, progress=False)

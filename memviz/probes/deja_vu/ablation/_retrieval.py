@@ -23,6 +23,7 @@ from .._embedded import Embedded, embedded_by
 from .._objects import Predictions, predict
 from .._table import DejaVu
 from .._two_model import retest, two_model_test
+from .._utility import precision_of_first
 from ._input import check_models, check_sets, warn_of_shared
 from ._tower import Tower
 
@@ -41,7 +42,7 @@ class Retrieved:
         The test of all training pairs, with the held-out pairs as its null.
     utility : float
         Share of the 20 held-out images nearest to a caption of one object that show that object,
-        averaged over the kinds of object.
+        averaged over the kinds of object; images that tie for the last places share them.
     """
 
     units: UnitSet
@@ -243,12 +244,9 @@ class Retrieval:
         return Embedded(captions[:n], public, captions[n : self.study_rows], "target")
 
     def _utility(self, captions: Tensor, images: Tensor) -> float:
-        shown = self.held_out.objects
-        kinds = shown.any(0)
-        queries, images = captions[self.study_rows :][kinds], images[len(self.public) :]
+        queries, images = captions[self.study_rows :], images[len(self.public) :]
         count = min(UTILITY_FIRST, len(images))
-        ids = nearest(queries, images, count, progress=False).ids
-        return float(shown.T[kinds].gather(1, ids).double().mean())
+        return precision_of_first(queries, images, self.held_out.objects, count)
 
     @property
     def study_rows(self) -> int:
@@ -282,7 +280,7 @@ class Retrieval:
             sides.append((features, self.reference.public))
         settings = (objects[None], self.public.objects, self.top)
         return [
-            predict(nearest(features, public, self.k, progress=False), *settings)
+            predict(nearest(features, public, self.k, ties=True, progress=False), *settings)
             for features, public in sides
         ]
 

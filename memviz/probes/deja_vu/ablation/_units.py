@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -257,7 +258,8 @@ def gap_curve(
         Numbers of units to ablate.
     how : str or Intervention
     random_draws, seed : int
-        Number and seed of the random sets of units, from the same layers, at each count.
+        Number and seed of the random sets of units, from the same layers, at each count. The seed
+        also orders units of equal score, each by its own draw.
 
     Raises
     ------
@@ -278,7 +280,7 @@ def gap_curve(
     how, layers = intervention(how), unit_layers(retrieval)
     chosen, null = [], []
     for point, count in enumerate(slow(counts, "curve")):
-        units = ranking.top(count, "units")
+        units = _first_units(ranking, count, seed)
         chosen.append(measured(retrieval.retrieve(units, how)))
         draws = []
         for draw in range(random_draws):
@@ -311,6 +313,19 @@ def random_steps(
     for draw in range(draws if others_left(layers, units) else 0):
         others = random_units(layers, units, seed=draw)
         yield retrieval.retrieve(others, how, stop=stop, keep=False)
+
+
+def _first_units(ranking: Scores, count: int, seed: int) -> UnitSet:
+    """The highest units; of equal ones those that the seed draws, not those listed first."""
+    if not ranking.top(count, "units"):  # refuses a wrong count, and scores of examples
+        return UnitSet()
+    rows = ranking.order()
+    names = [(ranking.units or ())[row] for row in rows]
+    facts = [[seed % 2**64, crc32(unit.layer.encode()), unit.index] for unit in names]
+    draws = np.array([np.random.default_rng(fact).random() for fact in facts])
+    estimated = np.zeros(len(rows), bool) if ranking.exact is None else ~ranking.exact[rows]
+    order = np.lexsort(np.stack([draws, -ranking.values[rows], estimated]))
+    return UnitSet([names[place] for place in order[:count]])
 
 
 def _all_units(retrieval: Retrieval) -> list[Unit]:

@@ -27,10 +27,10 @@ from memviz.engine.record import (
 )
 from memviz.probes.encoders.units import unit_mem
 from memviz.progress import slow
-from memviz.study import Study, check_ready
+from memviz.study import Study, check_examples, check_ready
 from memviz.units import Unit, UnknownLayerError
 
-from .._modules import norms_behind
+from .._modules import check_unshared, norms_behind
 from .._scores import UnitScores, training_examples
 
 if TYPE_CHECKING:
@@ -66,8 +66,13 @@ class Injection:
 
     @property
     def rank(self) -> int:
-        """Rank of the unit in its layer by UnitMem; 1 is the top."""
+        """Rank of the unit in its layer by UnitMem; 1 is the top, and units that tie share theirs.
+
+        A unit that is dead after the tuning comes after all others.
+        """
         planted = self.after.values[self.unit.index]
+        if np.isnan(planted):
+            return int((~self.after.dead).sum()) + 1
         return int((self.after.values > planted).sum()) + 1
 
     @property
@@ -134,7 +139,8 @@ def inject(
     KeyError, IndexError
         If the study has no such layer, unit or example.
     ValueError
-        If the layer is a grouped convolution, or a norm other than batch norm follows it.
+        If the layer is a grouped convolution, computes its weights or shares them, or a norm other
+        than batch norm follows it.
 
     Examples
     --------
@@ -150,7 +156,7 @@ def inject(
         raise IndexError(
             f"there is no example {example}; the study has {len(study)}, numbered from 0."
         )
-    others = training_examples(study) if examples is None else torch.as_tensor(examples)
+    others = training_examples(study) if examples is None else check_examples(study, examples)
     images = torch.cat([torch.tensor([example]), others[others != example]])
     if len(images) < 2:
         raise ValueError(
@@ -284,6 +290,14 @@ def _local(study: Study, unit: Unit, images: Tensor) -> _Local:
             f"layer {unit.layer!r} is a {type(module).__name__} that can't be tuned unit by unit; "
             "choose an ungrouped convolution or a linear layer that is called once."
         )
+    weights = [*module.parameters(recurse=False)]
+    used = pair.calls[call].inputs[1:]
+    if len(used) != len(weights) or any(w is not u for w, u in zip(weights, used, strict=True)):
+        raise ValueError(
+            f"layer {unit.layer!r} does not use its weights as they are, so a unit of it can't be "
+            "tuned by itself; choose a plain layer."
+        )
+    check_unshared(study.model, [module])
     laid_out = layout(single.calls[call].inputs[0].shape, 1, pair.calls[call].inputs[0].shape, 2)
     if laid_out is None or (laid_out.places > 1 and not isinstance(module, nn.Linear)):
         raise ValueError(

@@ -32,8 +32,8 @@ class Pruning:
         Name of the scores that the units were chosen by.
     frame : DataFrame
         One row per share and choice (``none``, ``top``, ``random``, ``low``): number of ablated
-        units, mean accuracy, and its least and largest over the draws (of which only ``random`` has
-        several).
+        units, mean accuracy, and its least and largest over the draws (of which ``top`` and ``low``
+        have several only where units tie).
     """
 
     name: str
@@ -79,7 +79,10 @@ def prune(
     """Accuracy without the units of highest score, of lowest score, and without random ones.
 
     Units are ablated to zero, and the model is restored afterwards. Units without a score (dead
-    ones) are never chosen, since ablating them changes nothing.
+    ones) are never chosen, since ablating them changes nothing. Where units tie at the cut, the
+    seed draws among them ``draws`` times and the accuracies are averaged; a unit that counts as
+    high in a draw does not count as low in it before all others. The order of the scores does not
+    matter.
 
     Parameters
     ----------
@@ -93,13 +96,15 @@ def prune(
     per_layer : bool
         Take the share of each layer, or of all units together.
     draws : int
-        Random sets of units: as many per layer as ``top`` takes there, or anywhere.
+        Random sets of units, as many per layer as ``top`` takes there, or anywhere; and draws
+        among tied units.
     seed : int
 
     Raises
     ------
     ValueError
-        If the scores are over examples, or a share is not above 0 and at most 1.
+        If the scores are over examples, a share is not above 0 and at most 1, or ``draws`` is below
+        1.
 
     Examples
     --------
@@ -117,17 +122,21 @@ def prune(
         raise ValueError(f"shares is {shares}; each must be above 0 and at most 1.")
     import pandas as pd
 
+    if draws < 1:
+        raise ValueError(f"draws is {draws}; give at least 1.")
     rows: list[dict[str, object]] = [_row(0.0, "none", UnitSet(), [accuracy(study.model)])]
+    ties, random = (_drawn(scores, draws, source) for source in ([seed, 1], [seed]))
+    random = np.where(np.isnan(scores.values), np.nan, random)
     for share in slow(shares, "pruning", progress=progress):
-        generator = np.random.default_rng(seed)
+        # Top and low go through the same order from its two ends: no unit is at both.
         choices = {
-            "top": [_chosen(scores, scores.values, share, per_layer)],
+            "top": _chosen(scores, scores.values, ties, share, per_layer),
             "random": [
-                _chosen(scores, np.where(np.isnan(scores.values), np.nan, drawn), share, per_layer)
-                for drawn in generator.random((draws, len(scores)))
+                units for drawn in random
+                for units in _chosen(scores, drawn, ties, share, per_layer)
             ],
-            "low": [_chosen(scores, -scores.values, share, per_layer)],
-        }
+            "low": _chosen(scores, -scores.values, -ties, share, per_layer),
+        }  # fmt: skip
         for name, sets in choices.items():
             accuracies = []
             for units in sets:
@@ -137,18 +146,35 @@ def prune(
     return Pruning(scores.name, pd.DataFrame(rows))
 
 
-def _chosen(scores: Scores, values: np.ndarray, share: float, per_layer: bool) -> UnitSet:
-    """The units with the largest values: a share of each layer, or of all units."""
+def _drawn(scores: Scores, draws: int, source: list[int]) -> np.ndarray:
+    """Random numbers ``[draws, rows]`` that stay with their unit, however the rows are ordered."""
+    assert scores.units is not None
+    names = [(unit.layer, unit.index) for unit in scores.units]
+    places = sorted(range(len(names)), key=names.__getitem__)
+    drawn = np.empty((draws, len(names)))
+    drawn[:, places] = np.random.default_rng(source).random(drawn.shape)
+    return drawn
+
+
+def _chosen(
+    scores: Scores, values: np.ndarray, ties: np.ndarray, share: float, per_layer: bool
+) -> list[UnitSet]:
+    """The units with the largest values, of each layer or of all; a set per draw if some tie."""
     assert scores.units is not None
     groups: dict[str, list[int]] = {}
     for row, unit in enumerate(scores.units):
         groups.setdefault(unit.layer if per_layer else "", []).append(row)
-    chosen = []
-    for members in groups.values():
-        known = [row for row in members if not np.isnan(values[row])]
-        known.sort(key=lambda row: -values[row])
-        chosen += [scores.units[row] for row in known[: max(1, round(share * len(members)))]]
-    return UnitSet(chosen)
+    sets, tied = [], False
+    for draw in ties:
+        chosen: list[int] = []
+        for members in groups.values():
+            known = [row for row in members if not np.isnan(values[row])]
+            known.sort(key=lambda row: (-values[row], draw[row]))
+            count = max(1, round(share * len(members)))
+            tied |= any(values[row] == values[known[count - 1]] for row in known[count:])
+            chosen += known[:count]
+        sets.append(UnitSet([scores.units[row] for row in sorted(chosen)]))
+    return sets if tied else sets[:1]
 
 
 def _row(share: float, choice: str, units: UnitSet, accuracies: list[float]) -> dict[str, object]:

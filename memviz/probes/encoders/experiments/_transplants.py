@@ -16,7 +16,7 @@ from memviz.tasks.task import Inputs
 from memviz.training.loop import predict
 from memviz.training.self_supervised import features, seeded
 
-from .._modules import layer_modules
+from .._modules import check_unshared, layer_modules
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ def replace_layers(
     KeyError
         If a model has no such layer.
     ValueError
-        If the donor's layer has another shape.
+        If the donor's layer has another shape, or a layer shares weights with one that stays.
 
     Examples
     --------
@@ -57,9 +57,10 @@ def replace_layers(
     check_ready(model)
     check_ready(donor)
     copied = deepcopy(model)
-    for layer in layers:
-        modules, sources = (layer_modules(network, inputs, layer) for network in (copied, donor))
-        for module, source in zip(modules, sources, strict=True):
+    modules = {layer: layer_modules(copied, inputs, layer) for layer in layers}
+    check_unshared(copied, [module for group in modules.values() for module in group])
+    for layer, group in modules.items():
+        for module, source in zip(group, layer_modules(donor, inputs, layer), strict=True):
             try:
                 module.load_state_dict(source.state_dict())
             except RuntimeError as error:
@@ -145,6 +146,8 @@ def fine_tune_layers(
     ------
     KeyError
         If the encoder has no such layer.
+    ValueError
+        If a chosen layer shares weights with one that is frozen.
 
     Examples
     --------
@@ -155,9 +158,10 @@ def fine_tune_layers(
     """
     check_ready(encoder)
     copied = deepcopy(encoder).requires_grad_(False)
-    for layer in layers:
-        for module in layer_modules(copied, images[:2], layer):
-            module.requires_grad_(True)
+    tuned = [module for layer in layers for module in layer_modules(copied, images[:2], layer)]
+    check_unshared(copied, tuned)
+    for module in tuned:
+        module.requires_grad_(True)
     width, classes = features(copied, images[:2]).shape[1], int(labels.max()) + 1
     head = seeded(seed, lambda: nn.Linear(width, classes)).to(images.device)
     model = nn.Sequential(copied, nn.Flatten(), head).eval()

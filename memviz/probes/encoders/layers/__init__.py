@@ -2,6 +2,7 @@
 
 from ._alignment import alignment as alignment
 from ._alignment import views as views
+from ._features import layer_mem_from_features as layer_mem_from_features
 from ._layer_mem import LayerMem as LayerMem
 from ._layer_mem import layer_mem as layer_mem
 from ._layer_mem import pooled as pooled

@@ -1,18 +1,20 @@
 """Alignment: how far apart an encoder maps augmented views of an image, for f and g on equal views.
 
 ``SSL_f(x)`` is the mean distance of two views' features (Wang et al. 2024, arXiv:2409.19069,
-section 3, after the SSLMem paper, arXiv:2401.12233). Views are drawn once per image and given to
-both encoders: unpaired draws would add their noise to each difference.
+section 3, after the SSLMem paper, arXiv:2401.12233). The released code compares the image itself
+with a view of it instead. Views are drawn once per image and given to both encoders: unpaired draws
+would add their noise to each difference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
+from memviz.engine.activations import check_same_copies, generators_kept, seed_generators
 from memviz.engine.record import Chunked, split
 from memviz.progress import slow
 from memviz.training.self_supervised import Augment
@@ -20,6 +22,7 @@ from memviz.training.self_supervised import Augment
 from ._path import PathFeatures
 
 Encode = Callable[[Tensor], Mapping[str, Tensor]]
+Compare = Literal["views", "clean"]
 
 
 def views(
@@ -28,7 +31,7 @@ def views(
     """Augmented views of some images, ``[examples, augmentations, ...]``.
 
     Each image has its own generator, so its views do not depend on the other images. Draws from
-    torch's global generator are seeded, too, and that generator is restored.
+    the global generators of torch, NumPy and Python are seeded, too, and those are restored.
 
     Raises
     ------
@@ -44,10 +47,10 @@ def views(
     True
     """
     stacked = []
-    with torch.random.fork_rng(devices=[]):
+    with generators_kept():
         for example in examples.tolist():
             own_seed = (int(seed) * 1_000_003 + example) % 2**63
-            torch.default_generator.manual_seed(own_seed)
+            seed_generators(own_seed)
             copies = images[example].expand(augmentations, *images.shape[1:]).clone()
             augmented = augment(copies, torch.Generator().manual_seed(own_seed))
             if not isinstance(augmented, Tensor) or len(augmented) != augmentations:
@@ -63,22 +66,30 @@ def views(
     return torch.stack(stacked)
 
 
-def alignment(features: Tensor, *, unit_norm: bool = True) -> Tensor:
-    """Mean l2 distance over all pairs of an image's views, float64 ``[n]``.
+def alignment(features: Tensor, *, unit_norm: bool = True, compare: Compare = "views") -> Tensor:
+    """Mean l2 distance of an image's views, float64 ``[n]``.
 
     Parameters
     ----------
     features : float ``[n, views, features]``
     unit_norm : bool
         Whether to scale features to length 1 first; all-zero features stay zero.
+    compare : {"views", "clean"}
+        All pairs of views, or the first, the image itself, with each other one.
 
     Examples
     --------
     >>> alignment(torch.tensor([[[3.0, 0.0], [0.0, 4.0]]]), unit_norm=False)
     tensor([5.], dtype=torch.float64)
     """
-    rows = normalize(features, dim=2) if unit_norm else features
-    return torch.stack([torch.pdist(image.double()).mean() for image in rows])
+    rows = features.double()
+    if unit_norm:
+        lengths = torch.linalg.vector_norm(rows, dim=2, keepdim=True)
+        rows = rows / torch.where(lengths > 0, lengths, 1.0)
+    if compare == "clean":
+        distances: Tensor = torch.linalg.vector_norm(rows[:, 1:] - rows[:, :1], dim=2)
+        return distances.mean(1)
+    return torch.stack([torch.pdist(image).mean() for image in rows])
 
 
 def alignments(
@@ -90,6 +101,7 @@ def alignments(
     examples: Tensor,
     *,
     unit_norm: bool,
+    compare: Compare,
     seed: int,
     progress: bool,
 ) -> list[dict[str, Tensor]]:
@@ -106,22 +118,37 @@ def alignments(
     -------
     list of dict
         For each encoder, float64 ``[examples]`` by point.
+
+    Raises
+    ------
+    ValueError
+        If an image's features are NaN or infinite, or ``augment`` draws from an unseeded generator.
     """
     work = Chunked(size)
+    each = augmentations + (compare == "clean")
+    first = views(images, augment, augmentations, examples[:1], seed)
+
+    def drawn_for(chosen: Tensor) -> Tensor:
+        drawn = views(images, augment, augmentations, chosen, seed)
+        if chosen[0] == examples[0]:
+            check_same_copies({"": first[0]}, {"": drawn[0]}, int(examples[0]))
+        return drawn if compare == "views" else _with_clean(images[chosen], drawn)
 
     def run() -> list[dict[str, Tensor]]:
         parts: list[list[dict[str, Tensor]]] = [[] for _ in encoders]
-        for positions in slow(split(len(examples), max(1, work.size // augmentations)), "alignment",
+        for positions in slow(split(len(examples), max(1, work.size // each)), "alignment",
                               progress=progress):  # fmt: skip
-            drawn = views(images, augment, augmentations, examples[positions], seed)
+            chosen = examples[positions]
+            drawn = drawn_for(chosen).flatten(0, 1)
             for kept, encode in zip(parts, encoders, strict=True):
-                features = encode(drawn.flatten(0, 1))
+                features = {
+                    name: rows.cpu().unflatten(0, (len(positions), each))
+                    for name, rows in encode(drawn).items()
+                }
+                check_finite(features, chosen)
                 kept.append(
                     {
-                        name: alignment(
-                            rows.cpu().unflatten(0, (len(positions), augmentations)),
-                            unit_norm=unit_norm,
-                        )
+                        name: alignment(rows, unit_norm=unit_norm, compare=compare)
                         for name, rows in features.items()
                     }
                 )
@@ -144,14 +171,44 @@ def memorized(target: Tensor, reference: Tensor) -> Tensor:
     return (reference - target) / (reference + target)
 
 
-def check_pair(target: nn.Module, reference: nn.Module, images: Tensor, augmentations: int) -> None:
+def _with_clean(images: Tensor, drawn: Tensor) -> Tensor:
+    """The images themselves before their views, ``[n, 1 + views, ...]``."""
+    if images.shape[1:] != drawn.shape[2:]:
+        raise ValueError(
+            f"views have shape {tuple(drawn.shape[2:])} and images {tuple(images.shape[1:])}; "
+            "compare='clean' needs an augment that keeps the shape."
+        )
+    return torch.cat([images[:, None].to(drawn), drawn], 1)
+
+
+def check_finite(features: Mapping[str, Tensor], images: Tensor) -> None:
+    """Refuse features ``[n, views, ...]`` that are no numbers; ``images`` names the rows."""
+    for name, rows in features.items():
+        bad = ~rows.isfinite().flatten(1).all(1)
+        if bool(bad.any()):
+            place = f" at {name!r}" if name else ""
+            raise ValueError(
+                f"the features of image {int(images[bad][0])}{place} are NaN or infinite; leave "
+                "that image out, or check the weights."
+            )
+
+
+def check_pair(
+    target: nn.Module,
+    reference: nn.Module,
+    images: Tensor,
+    augmentations: int,
+    compare: Compare,
+) -> None:
     """Refuse encoders, images or augmentations that cannot be compared."""
+    if compare not in ("views", "clean"):
+        raise ValueError(f"compare is {compare!r}; use 'views' or 'clean'.")
     if len(images) < 2:
         raise ValueError(f"give at least 2 images, not {len(images)}.")
-    if augmentations < 2:
+    if augmentations < 1 + (compare == "views"):
         raise ValueError(
             f"augmentations is {augmentations}; alignment compares views of an image, so give at "
-            "least 2."
+            "least 2 (1 with compare='clean')."
         )
     for encoder in (target, reference):
         if not isinstance(encoder, nn.Module):
@@ -172,6 +229,18 @@ def check_sizes(target: PathFeatures, reference: PathFeatures, images: Tensor) -
                 f"at {name!r} the target has {words[0]} and the reference {words[1]}; compare "
                 "two encoders of the same architecture."
             )
+
+
+def measure_words(unit_norm: bool, compare: Compare) -> str:
+    """How features were compared, for the measure of a result.
+
+    Examples
+    --------
+    >>> measure_words(True, "clean")
+    'features of length 1, images against their views'
+    """
+    scale = "features of length 1" if unit_norm else "raw features (the sign can be wrong)"
+    return scale + ", images against their views" * (compare == "clean")
 
 
 def check_indices(chosen: Tensor, images: Tensor) -> None:

@@ -16,7 +16,15 @@ from memviz.data.subsets import Subsets
 from memviz.training.self_supervised import Augment
 
 from .._scores import SOURCE
-from ._alignment import alignments, check_indices, check_pair, check_sizes, memorized
+from ._alignment import (
+    Compare,
+    alignments,
+    check_indices,
+    check_pair,
+    check_sizes,
+    measure_words,
+    memorized,
+)
 from ._path import PathFeatures, Point
 
 if TYPE_CHECKING:
@@ -127,6 +135,7 @@ def layer_mem(
     layers: Sequence[str] | None = None,
     augmentations: int = 10,
     unit_norm: bool = True,
+    compare: Compare = "views",
     seed: int = 0,
     progress: bool = True,
 ) -> LayerMem:
@@ -142,7 +151,7 @@ def layer_mem(
     target, reference : nn.Module, or sequences of the same length
         One or more pairs of f and g, all with these subsets; for pairs with subsets of their own,
         combine the results with :func:`pooled`.
-    images, augment, augmentations, unit_norm, seed, progress
+    images, augment, augmentations, unit_norm, compare, seed, progress
         As for :func:`memviz.probes.encoders.layers.ssl_mem`.
     subsets : Subsets
     layers : sequence of str, optional
@@ -154,8 +163,9 @@ def layer_mem(
     KeyError
         If an encoder has no such layer.
     ValueError
-        If the encoders of a pair differ in their layers or feature sizes, or are in train mode; or
-        there are fewer than 2 images or views.
+        If the encoders of a pair differ in their layers or feature sizes, or are in train mode;
+        there are fewer than 2 images or views; features are NaN or infinite; or an encoder is
+        random or couples the images of a batch.
 
     Examples
     --------
@@ -168,27 +178,47 @@ def layer_mem(
     """
     pairs = _pairs(target, reference)
     chosen = torch.cat(list(subsets.named().values()))
-    check_pair(*pairs[0], images, augmentations)
+    check_pair(*pairs[0], images, augmentations, compare)
     check_indices(chosen, images)
     tables = []
     for f, g in pairs:
         readers = [PathFeatures(encoder, images, layers) for encoder in (f, g)]
         check_sizes(readers[0], readers[1], images)
         of_f, of_g = alignments(readers, readers[0].size, images, augment, augmentations, chosen,
-                                unit_norm=unit_norm, seed=seed, progress=progress)  # fmt: skip
+                                unit_norm=unit_norm, compare=compare, seed=seed,
+                                progress=progress)  # fmt: skip
         points = tuple(readers[0].points)
         tables.append(np.stack([memorized(of_f[p.name], of_g[p.name]).numpy() for p in points]))
+    measure = f"mean normalised SSLMem, {measure_words(unit_norm, compare)}"
+    return summed(points, np.stack(tables), subsets, measure)
+
+
+def summed(
+    points: tuple[Point, ...], tables: np.ndarray, subsets: Subsets, measure: str
+) -> LayerMem:
+    """Means and standard errors over the images of each subset.
+
+    Parameters
+    ----------
+    tables : float ``[pairs, points, images]``
+        SSLMem of the subsets' images, set after set; NaN where it is unknown.
+
+    Examples
+    --------
+    >>> points, sets = (Point("fc", "linear", 0),), Subsets([], [0, 1], [2], [])
+    >>> summed(points, np.array([[[0.2, 0.4, 0.0]]]), sets, "").mean("S_C")
+    array([0.3])
+    """
     ends = np.cumsum([len(members) for members in subsets.named().values()])[:-1]
     values, errors = {}, {}
-    for name, part in zip(subsets.named(), np.split(np.stack(tables), ends, axis=2), strict=True):
+    for name, part in zip(subsets.named(), np.split(tables, ends, axis=2), strict=True):
         known = (~np.isnan(part)).sum(2)
         values[name] = np.nansum(part, 2) / np.where(known, known, np.nan)
         spread = np.sqrt(
             np.nansum((part - values[name][..., None]) ** 2, 2) / np.maximum(known - 1, 1)
         )
         errors[name] = spread / np.sqrt(np.maximum(known, 1))
-    words = "features of length 1" if unit_norm else "raw features (the sign can be wrong)"
-    return LayerMem(points, values, errors, f"mean normalised SSLMem, {words}")
+    return LayerMem(points, values, errors, measure)
 
 
 def pooled(results: Sequence[LayerMem]) -> LayerMem:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
+from memviz.engine.activations import check_repeats, examined, floats
 from memviz.engine.record import (
     NONLINEARITIES,
     DivergedError,
@@ -27,7 +29,9 @@ from memviz.engine.record import (
 from memviz.study import check_ready
 from memviz.units import UnknownLayerError
 
-Kind = Literal["conv", "linear", "attention", "join"]
+from .._encoded import check_own, not_its_own
+
+Kind = Literal["conv", "linear", "attention", "join", "features"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class Point:
     ----------
     name : str
         That of the layer; a residual join has the name of the branch it adds, with a plus.
-    kind : {"conv", "linear", "attention", "join"}
+    kind : {"conv", "linear", "attention", "join", "features"}
+        The last one for features that were given, not read from a model.
     call : int
         Number of the call whose result is read.
     after : str or None
@@ -181,6 +186,8 @@ class _Flow:
 class PathFeatures:
     """An encoder's features at each point of its data path, ``[n, features]``.
 
+    They are float32, or float64 where the encoder computes in it.
+
     Parameters
     ----------
     model : nn.Module
@@ -193,8 +200,8 @@ class PathFeatures:
     Raises
     ------
     ValueError
-        If the model is in train mode, there are fewer than two images, or an image's features
-        depend on the other images.
+        If the model is in train mode, there are fewer than two images, an image's features depend
+        on the other images, or the forward pass is random.
 
     Examples
     --------
@@ -213,7 +220,8 @@ class PathFeatures:
             raise ValueError(f"give at least 2 images, not {len(images)}.")
         self.model = model
         self.device = next((p.device for p in model.parameters()), images.device)
-        pair = images[:2].to(self.device)
+        tried = images[examined(images, torch.arange(len(images)))].to(self.device)
+        pair = tried[:2]
         # Sliced and moved before tracing, which would record these calls with the model's.
         single, self._trace = (_traced(model, images) for images in (pair[:1], pair))
         self.points = data_path(model, self._trace, layers)
@@ -226,19 +234,23 @@ class PathFeatures:
             small, large = (_output(t.calls[point.call]).shape for t in (single, self._trace))
             laid_out = layout(small, 1, large, 2)
             if laid_out is None:
-                raise _no_own(point.name)
+                raise not_its_own(point.name)
             self._layouts[point.name] = laid_out
         self.size = max(1, chunk_size(single.bytes, self.device, largest=single.largest))
-        self._check(pair)
+        self._check(tried, draws=single.random or self._trace.random)
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """Features by point, in the order of the data path."""
+        return self._run(images)[0]
+
+    def _run(self, images: Tensor) -> tuple[dict[str, Tensor], object]:
+        """Features by point, and what the model returns."""
         features: dict[str, Tensor] = {}
 
         def reader(point: Point) -> Edit:
             def look(value: Tensor) -> Tensor:
                 rows = self._layouts[point.name].rows(tensors_in(value)[0])
-                features[point.name] = rows.flatten(1).float()
+                features[point.name] = floats(rows.flatten(1))
                 return value
 
             return Edit(Site(point.call, "output", 1), look)
@@ -247,23 +259,28 @@ class PathFeatures:
         batch = images.to(self.device)
         with undisturbed(random=self._trace.random, counting=self._trace.counting):
             try:
-                run_edited(self._trace, edits, lambda: self.model(batch))
+                output = run_edited(self._trace, edits, lambda: self.model(batch))
             except DivergedError as error:
                 raise RuntimeError(
                     "the encoder takes different branches for different images; memviz needs a "
                     "fixed sequence of calls."
                 ) from error
-        return {point.name: features[point.name] for point in self.points}
+        return {point.name: features[point.name] for point in self.points}, output
 
-    def _check(self, pair: Tensor) -> None:
-        """Refuse an encoder that gives an image other features alone than in a batch."""
+    def _check(self, tried: Tensor, *, draws: bool) -> None:
+        """Refuse an encoder that is random, or gives an image other features in another batch."""
+
+        def everything() -> dict[str, Tensor]:
+            features, output = self._run(tried)
+            return {f"output {k}": rows for k, rows in enumerate(tensors_in(output))} | features
+
+        check_repeats(everything, draws=draws)
         for interleaved in (False, True):
-            single, paired = self(pair[:1]), self(pair)
-            wrong = [name for name in single if not _same(single[name][0], paired[name][0])]
+            wrong = check_own(self, tried, self.model, draws=draws)
             if not wrong:
                 return
             if interleaved:
-                raise _no_own(wrong[0])
+                raise not_its_own(next(p.name for p in self.points if p.name in wrong))
             for name in wrong:
                 self._layouts[name] = replace(self._layouts[name], interleaved=True)
 
@@ -272,16 +289,5 @@ def _traced(model: nn.Module, images: Tensor) -> Trace:
     return trace(model, lambda: model(images))
 
 
-def _same(features: Tensor, other: Tensor) -> bool:
-    return bool((features - other).abs().max() <= 1e-3 * features.abs().max())
-
-
 def _output(call: Traced) -> Tensor:
     return tensors_in(call.output)[0]
-
-
-def _no_own(name: str) -> ValueError:
-    return ValueError(
-        f"at {name!r} an image's features depend on the other images of its batch; choose other "
-        "layers, or an encoder that treats each image by itself."
-    )

@@ -9,13 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from memviz.data.subsets import Subsets
-from memviz.engine.record import tensors_in
 from memviz.scores import Null, Scores
 from memviz.study import check_ready
 from memviz.training.self_supervised import Augment
 
+from .._encoded import check_own, encoded, not_its_own
 from .._scores import SOURCE
-from ._alignment import alignments, check_indices, check_pair, memorized
+from ._alignment import (
+    Compare,
+    alignments,
+    check_indices,
+    check_pair,
+    measure_words,
+    memorized,
+)
 
 _BATCH = 256  # views at a time
 
@@ -29,6 +36,7 @@ def ssl_mem(
     *,
     augmentations: int = 10,
     unit_norm: bool = True,
+    compare: Compare = "views",
     seed: int = 0,
     progress: bool = True,
 ) -> Scores:
@@ -43,8 +51,8 @@ def ssl_mem(
     training stretches the features of the images it saw, and with them their distances.
 
     Departures from the released code: two augmented views are compared (as in the equation), not
-    the image and a view; scores are not divided by the batch's range, which would make an image's
-    score depend on the others; the encoders are in eval mode.
+    the image and a view, which ``compare="clean"`` does; scores are not divided by the batch's
+    range, which would make an image's score depend on the others; the encoders are in eval mode.
 
     Parameters
     ----------
@@ -57,8 +65,11 @@ def ssl_mem(
         Which encoder saw which image. With subsets the candidates are scored and the images of the
         other three are the null; without, every image is scored and there is no null.
     augmentations : int
-        Views per image; all pairs of them are compared.
+        Views per image.
     unit_norm : bool
+    compare : {"views", "clean"}
+        All pairs of views, as in the equation, or the image itself with each view, as in the
+        released code.
     seed : int
         Seed of the views.
     progress : bool
@@ -71,8 +82,9 @@ def ssl_mem(
     Raises
     ------
     ValueError
-        If the encoders differ in their number of features or are in train mode, or there are fewer
-        than 2 images or views.
+        If the encoders differ in their number of features or are in train mode, there are fewer
+        than 2 images or views, features are NaN or infinite, or an encoder is random, couples the
+        images of a batch or returns several tensors that could be the features.
 
     Examples
     --------
@@ -83,7 +95,7 @@ def ssl_mem(
     >>> len(values), bool((abs(values) <= 1).all())
     (4, True)
     """
-    check_pair(target, reference, images, augmentations)
+    check_pair(target, reference, images, augmentations, compare)
     chosen = (
         torch.arange(len(images)) if subsets is None else torch.cat([*subsets.named().values()])
     )
@@ -95,8 +107,11 @@ def ssl_mem(
             "encoders of the same architecture."
         )
     both = [partial(_encoded, encoder) for encoder in (target, reference)]
-    f, g = alignments(both, _BATCH, images, augment, augmentations, chosen,
-                      unit_norm=unit_norm, seed=seed, progress=progress)  # fmt: skip
+    for encode, encoder in zip(both, (target, reference), strict=True):
+        if check_own(encode, images, encoder):
+            raise not_its_own()
+    f, g = alignments(both, _BATCH, images, augment, augmentations, chosen, unit_norm=unit_norm,
+                      compare=compare, seed=seed, progress=progress)  # fmt: skip
     values = memorized(f[""], g[""]).numpy()
     null = None
     if subsets is not None:
@@ -106,8 +121,7 @@ def ssl_mem(
         null = _null(parts, len(values))
     return Scores(
         "SSLMem",
-        f"normalised SSLMem, {augmentations} views"
-        + (", features of length 1" if unit_norm else ", raw features (the sign can be wrong)"),
+        f"normalised SSLMem, {augmentations} views, {measure_words(unit_norm, compare)}",
         values,
         examples=chosen.numpy(),
         source=f"{SOURCE}, section 3",
@@ -116,16 +130,9 @@ def ssl_mem(
 
 
 def _encoded(encoder: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """The encoder's flattened output for each image, under an empty name."""
+    """The encoder's features of each image, under an empty name."""
     check_ready(encoder)
-    device = next((p.device for p in encoder.parameters()), images.device)
-    with torch.no_grad():
-        outputs = tensors_in(encoder(images.to(device)))
-    if not outputs or len(outputs[0]) != len(images):
-        raise ValueError(
-            "the encoder does not return one row of features per image; give one that does."
-        )
-    return {"": outputs[0].flatten(1).float()}
+    return {"": encoded(encoder, images)}
 
 
 def _null(parts: dict[str, np.ndarray], rows: int) -> Null | None:

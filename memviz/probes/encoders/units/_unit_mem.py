@@ -142,7 +142,7 @@ def unit_mem(
 
 def _held_out(study: Study, held_out: Tensor, chosen: Tensor) -> Tensor:
     """As many held-out images as there are training images, the first in the study's order."""
-    given = check_examples(study, held_out).unique()
+    given: Tensor = check_examples(study, held_out).unique()
     if len(given) < len(chosen):
         raise ValueError(
             f"there are {len(given)} held-out images for {len(chosen)} examples; UnitMem grows "

@@ -25,6 +25,7 @@ from memviz.probes.deja_vu.ablation import (
     unit_effects,
     unit_layers,
 )
+from memviz.probes.deja_vu.ablation._units import _first_units
 from memviz.scores import Scores
 from memviz.units import Unit, UnitSet
 
@@ -372,6 +373,18 @@ def test_a_curve_begins_clean_and_ablates_the_highest(found):
     assert curve.random[1, 2].tolist() == measured(found.retrieve(others))
     again = gap_curve(found, ranking(), [0, 3, 8], random_draws=3, seed=7)
     assert np.array_equal(again.random, curve.random)
+
+
+def test_units_of_equal_score_are_drawn_by_the_seed_not_by_their_place():
+    def equal(units):
+        return Scores("equal", "none", np.array([1.0] * (len(units) - 1) + [2.0]), units=units)
+
+    units = tuple(Unit(FC, index) for index in range(12))
+    first = [_first_units(equal(units), 4, seed) for seed in range(20)]
+    assert all(Unit(FC, 11) in chosen and len(chosen) == 4 for chosen in first)
+    assert len(set(first)) > 10
+    mixed = (*units[5:11], *units[:5], units[11])
+    assert [_first_units(equal(mixed), 4, seed) for seed in range(20)] == first
 
 
 def test_the_frame_has_a_row_a_count_and_measure(found):

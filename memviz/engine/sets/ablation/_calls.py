@@ -1,0 +1,199 @@
+"""Calls of a model's modules while units are ablated: each from outside the model is one pass."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from memviz.engine.record import leaves, swap
+
+from ._activations import Conflict
+from ._block import Pass, batch_of
+from ._mode import Ablating, ablating
+from ._snapshot import Snapshot
+from ._thread import called_by_memviz, no_modes, on_top, others_above
+from ._weights import is_layer
+
+_MOST = 16  # runs of a pass until every activation's end is known
+_THREAD = (
+    "the model is called in another thread than the one whose mv.ablate block is open, and there "
+    "its units would not be ablated; call it in the block's own thread."
+)
+_COMPILED = (
+    "the model is compiled inside an mv.ablate block, and compiled code cannot be ablated; call "
+    "the model itself, not a compiled copy."
+)
+_COPIED = (
+    "the model is copied inside an mv.ablate block, and the copy's units would not be ablated; "
+    "copy it before the block, or ablate the copy in a block of its own."
+)
+_UNCLEAR = (
+    "the place of the units cannot be told in this call: the model reads an activation both after "
+    "the layer and elsewhere, and changes its own state, so the call could not be run again; "
+    "ablate by 'filter', or wrap the model so that it changes nothing."
+)
+_UNKNOWN_CALL = (
+    "layer {name!r} ({kind}) computed its output by something other than a torch function of its "
+    "weight, which memviz cannot follow, so its units could not be ablated."
+)
+_LOCK = threading.RLock()
+
+
+class Forward:
+    """Stands in for the ``forward`` of a module on the way to an ablated layer."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module, self.original, self.blocks = module, module.forward, 0
+        self.before = vars(module).get("forward")
+        # inspect.signature follows it; Hugging Face's generate reads the names of the arguments.
+        self.__wrapped__ = self.original
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        mode = ablating()
+        if not self.blocks or (mode is not None and mode.asleep):
+            return self.original(*args, **kwargs)
+        if mode is None or not mode.covers(self.module):
+            if called_by_memviz():
+                return self.original(*args, **kwargs)  # such as a widget's worker
+            raise RuntimeError(_THREAD)
+        if torch.compiler.is_compiling():
+            raise RuntimeError(_COMPILED)
+        below = others_above(mode)
+        with nullcontext() if on_top(mode) and not mode.busy else mode.seeing():
+            if mode.passes:
+                return _inside(mode, self, args, kwargs)
+            _learn(mode, self, args, kwargs)
+            if below and _supposes(mode):
+                _rehearse(mode, self, args, kwargs)
+            return _outermost(mode, self, args, kwargs)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise RuntimeError(_COPIED)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise RuntimeError(_COPIED)
+
+
+def patch(module: nn.Module) -> Forward:
+    """Let a module's calls be seen; several blocks share what stands in."""
+    with _LOCK:
+        forward = vars(module).get("forward")
+        if not isinstance(forward, Forward):
+            forward = vars(module)["forward"] = Forward(module)
+        forward.blocks += 1
+        return forward
+
+
+def release(forward: Forward) -> None:
+    """Undo ``patch``; with the last block the module is as it was."""
+    with _LOCK:
+        forward.blocks -= 1
+        attributes = vars(forward.module)
+        # Whatever was put over it stays, and what stands in lets all calls pass from now on.
+        if forward.blocks or attributes.get("forward") is not forward:
+            return
+        if forward.before is None:
+            del attributes["forward"]
+        else:
+            attributes["forward"] = forward.before
+
+
+def _outermost(mode: Ablating, forward: Forward, args: Any, kwargs: Any) -> Any:
+    """One pass, run again where an activation turned out to end elsewhere than supposed."""
+    roots = [block for block in mode.blocks if block.root is forward.module]
+    for _ in range(_MOST):
+        with no_modes():
+            before = Snapshot(forward.module, (args, kwargs)) if _supposes(mode) else None
+        outermost = Pass(forward.module, batch_of([*args, *kwargs.values()]))
+        mode.passes.append(outermost)
+        try:
+            raw = mode.released(_inside(mode, forward, args, kwargs), ended=bool(roots))
+            mode.activations.check_stops()
+            for block in roots:
+                block.called = True
+            return raw
+        except Conflict as conflict:
+            key = conflict.key
+        finally:
+            mode.passes.pop()
+            mode.activations.passed(outermost)
+        mode.activations.stops ^= {key}
+        with no_modes():
+            if before is None or not before.restore():
+                break
+    raise RuntimeError(_UNCLEAR)
+
+
+def _inside(mode: Ablating, forward: Forward, args: Any, kwargs: Any) -> Any:
+    module = forward.module
+    if not is_layer(module):
+        return mode.released(forward.original(*args, **kwargs), ended=False)
+    tensors, _ = leaves(args, kwargs)
+    # What a layer is called with is an activation, even if it is a buffer.
+    taken = mode.owners.take(tensors)
+    weight = module._parameters.get("weight")
+    if weight is not None and not mode.owners.are_fixed([weight]):  # torch.func.functional_call
+        mode.owners.put([weight], (module,))
+    uses = mode.met.get(id(module), 0)
+    mode.running.append(module)
+    try:
+        output = forward.original(*args, **kwargs)
+    finally:
+        mode.running.pop()
+        for tensor, layers in taken:
+            mode.owners.put([tensor], layers)
+    if tensors and mode.groups(module) and mode.met.get(id(module), 0) == uses:
+        name, kind = mode.name(module), type(module).__name__
+        raise RuntimeError(_UNKNOWN_CALL.format(name=name, kind=kind))
+    return output
+
+
+def _supposes(mode: Ablating) -> bool:
+    """Whether some activation may end elsewhere than its first reader says."""
+    return any(
+        group.how.at == "unit" and len(block.others) < len(block.modules)
+        for block in mode.blocks
+        for group in block.groups.values()
+    )
+
+
+def _rehearse(mode: Ablating, forward: Forward, args: Any, kwargs: Any) -> None:
+    """Learn where activations end, unseen by a mode that must not see a pass run again."""
+    if any(id(forward.module) in block.rehearsed for block in mode.blocks):
+        return
+    with no_modes(), torch.no_grad():
+        args, kwargs = _copies(args, kwargs)
+        before = Snapshot(forward.module, (args, kwargs))
+        try:
+            with mode.seeing():
+                _outermost(mode, forward, args, kwargs)
+        finally:
+            before.restore()
+    mode.blocks[-1].rehearsed.add(id(forward.module))
+
+
+def _learn(mode: Ablating, forward: Forward, args: Any, kwargs: Any) -> None:
+    """Find the places of units that no layer's own weight tells, such as attention heads."""
+    for block in mode.blocks:
+        names = mode.places.wanted(block, forward.module)
+        if not names:
+            continue
+        with no_modes(), mode.sleeping():
+            copied = _copies(args, kwargs)
+            before = Snapshot(forward.module, copied)
+            call = partial(forward.original, *copied[0], **copied[1])
+            try:
+                mode.places.learn(block, names, forward.module, call)
+            finally:
+                before.restore()
+
+
+def _copies(args: Any, kwargs: Any) -> tuple[Any, Any]:
+    tensors, _ = leaves(args, kwargs)
+    new = {id(t): t.detach().clone() for t in tensors if not isinstance(t, nn.Parameter)}
+    return swap(args, new), swap(kwargs, new)
