@@ -305,7 +305,7 @@ def votes_with_other_label_numbers(rows: Tensor, labels: Tensor) -> Values:
         )
         columns = torch.searchsorted(votes.classes, numbers)
         found += [votes.shares[:, columns], votes.confidence]
-        found += [votes.right(numbers[LABELS], top) for top in (1, 2, 5)]
+        found += [votes.chance(numbers[LABELS], top) for top in (1, 2, 5)]
     return found
 
 

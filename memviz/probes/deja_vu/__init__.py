@@ -21,9 +21,6 @@ from memviz.probes.deja_vu.ablation import pair_effects as pair_effects
 from memviz.probes.deja_vu.ablation import unit_effects as unit_effects
 from memviz.probes.deja_vu.ablation import unit_layers as unit_layers
 
-from ._cuts import evenly as evenly
-from ._cuts import first_of as first_of
-from ._cuts import share_of_first as share_of_first
 from ._duplicates import Duplicates as Duplicates
 from ._duplicates import duplicates as duplicates
 from ._duplicates import near_duplicates as near_duplicates

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from memviz.scores import Null, Scores
-from memviz.statistics import sign_test
+from memviz.statistics import evenly, first_of, share_of_first, sign_test
 
-from ._cuts import evenly, first_of, share_of_first
 from ._gaps import gaps, gaps_of_means, summary
 from ._objects import Predictions, first_neighbours, predict
 from ._sorts import MEASURES, Sort, sort_values

@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 
 from memviz.engine.search import Neighbours, embed, nearest
-from memviz.probes.deja_vu import evenly, first_of, share_of_first
 from memviz.scores import Null, Scores
-from memviz.statistics import resampled, sign_test
+from memviz.statistics import evenly, first_of, resampled, share_of_first, sign_test
 
 from ._labels import Labels, integers, labels_among, labels_of_public, tensor_of
 
@@ -68,9 +67,14 @@ class Votes:
         return negative_entropy
 
     def right(self, labels: Tensor, top: int = 1) -> Tensor:
-        """Whether the label is among the ``top`` classes with votes, bool ``[n]``.
+        """Whether the label is surely among the ``top`` classes with votes, bool ``[n]``."""
+        return self.chance(labels, top) == 1
 
-        Of classes that still tie for the last places none counts.
+    def chance(self, labels: Tensor, top: int = 1) -> Tensor:
+        """The chance that the label is among the ``top`` classes with votes, float64 ``[n]``.
+
+        1 or 0, but where neighbours of several classes are equally near and these classes tie for
+        the last places: then the number of places over that of classes.
         """
         if top < 1:
             raise ValueError(f"top is {top}; count at least the first class.")
@@ -78,7 +82,10 @@ class Votes:
         if places is None:
             places = torch.arange(1, self.ranked.shape[1] + 1).expand_as(self.ranked)
         named = (self.ranked == labels[:, None]) & (self.ranked >= 0)
-        return (named & (places <= top)).any(1)
+        last = (places * named).amax(1)
+        tied = (places == last[:, None]).sum(1)
+        chance = (top - (last - tied)).clamp(min=0).minimum(tied) / tied.clamp(min=1).double()
+        return chance.masked_fill(last == 0, 0)
 
 
 def vote(
@@ -276,7 +283,7 @@ class SSLDejaVu:
         accuracies = []
         for side in (self.target, self.reference):
             weights = share_of_first(side.confidence, count)
-            right = side.right(self.labels, top).double()
+            right = side.chance(self.labels, top)
             accuracies.append(float((weights * right).sum() / count))
         return accuracies[0], accuracies[1]
 
@@ -288,7 +295,7 @@ class SSLDejaVu:
 
     @cached_property
     def quadrants(self) -> np.ndarray:
-        """Who is right on each image, as text ``[n]``.
+        """Who is surely right on each image, as text ``[n]``.
 
         Memorized: only the target; correlated: both; misrepresented: only the reference;
         unassociated: neither.
@@ -298,8 +305,15 @@ class SSLDejaVu:
         return np.select([case.numpy() for case in cases], QUADRANTS[:3], QUADRANTS[3])
 
     def shares(self) -> dict[str, float]:
-        """Share of the images in each quadrant."""
-        return {name: float((self.quadrants == name).mean()) for name in QUADRANTS}
+        """Share of the images in each quadrant, by the chance of either model to be right."""
+        target, reference = self.target.chance(self.labels), self.reference.chance(self.labels)
+        cases = (
+            target * (1 - reference),
+            target * reference,
+            (1 - target) * reference,
+            (1 - target) * (1 - reference),
+        )
+        return dict(zip(QUADRANTS, (float(case.mean()) for case in cases), strict=True))
 
     def summary(self, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
         """DV score on all and on the most confident images, with the null.
@@ -308,7 +322,7 @@ class SSLDejaVu:
         """
         import pandas as pd
 
-        gap = self.target.right(self.labels).double() - self.reference.right(self.labels).double()
+        gap = self.target.chance(self.labels) - self.reference.chance(self.labels)
         low, high = np.percentile(resampled(gap[None], draws, seed), [2.5, 97.5])
         rows = []
         for share in (1.0, 0.2, 0.05):
@@ -316,7 +330,7 @@ class SSLDejaVu:
             row = {"most confident": share, "target": target, "reference": reference}
             row["dv"] = target - reference
             if share == 1:
-                row |= {"low": low, "high": high, "z": sign_test(gap)}
+                row |= {"low": low, "high": high, "z": sign_test(gap.round(decimals=9).sign())}
             if self.null is not None:
                 null_accuracies = self.null.accuracies(most_confident=share)
                 row["null"] = null_accuracies[0] - null_accuracies[1]

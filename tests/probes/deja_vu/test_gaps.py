@@ -13,14 +13,12 @@ from torch import Tensor, nn
 from memviz.probes.deja_vu import (
     DejaVu,
     Embedded,
-    first_of,
     gaps_of_means,
-    share_of_first,
     summary,
     survival,
     two_model_test,
 )
-from memviz.statistics import resampled, sign_test
+from memviz.statistics import first_of, resampled, share_of_first, sign_test
 
 
 def drawn(seed: int, *shape: int) -> Tensor:

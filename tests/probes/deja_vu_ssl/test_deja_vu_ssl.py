@@ -131,9 +131,22 @@ def test_equally_near_images_share_a_place():
         right = [found.right(torch.tensor([label])).item() for label in labels[:3]]
         assert right == [True, False, False]
         # The other two tie for the second place: neither has it before there is room for both.
-        for top, expected in ((2, False), (3, True)):
-            others = [found.right(torch.tensor([label]), top).item() for label in labels[1:3]]
-            assert others == [expected] * 2
+        for top, chance in ((1, 0), (2, 0.5), (3, 1)):
+            for label in labels[1:3]:
+                assert found.chance(torch.tensor([label]), top).item() == chance
+                assert found.right(torch.tensor([label]), top).item() == (chance == 1)
+
+
+def test_a_model_that_tells_nothing_apart_is_right_by_chance():
+    blind, labels = torch.ones(12, 3), torch.arange(12) % 4
+    for k in (1, 5, 12):
+        found = vote(blind, blind, labels, k, progress=False)
+        assert found.chance(labels).tolist() == [0.25] * 12
+        result = SSLDejaVu(vote(torch.eye(12), torch.eye(12), labels, 1), found, labels)
+        assert result.accuracies() == (1, 0.25) and result.dv == 0.75
+        shares = {"memorized": 0.75, "correlated": 0.25, "misrepresented": 0, "unassociated": 0}
+        assert result.shares() == pytest.approx(shares)
+        assert set(result.quadrants) == {"memorized"}
 
 
 def test_equally_confident_images_share_the_last_places():

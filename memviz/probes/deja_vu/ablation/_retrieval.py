@@ -101,7 +101,7 @@ class Retrieval:
     >>> from memviz.demos import scenes
     >>> retrieval = scenes.retrieval(seed=0)
     >>> print(f"{retrieval.clean.found.prg:.2f} of {len(retrieval.training):,} pairs")
-    0.60 of 1,000 pairs
+    0.62 of 1,000 pairs
     """
 
     def __init__(
