@@ -162,6 +162,8 @@ def _cat(flow: Flow, node: Node) -> Result:
     axis = int(dim) % node.out.dim()
     offset, features, values = 0, [], []
     for tensor in node.args[0]:
+        if tensor.dim() != node.out.dim():
+            continue  # an empty tensor, such as a cache that holds nothing yet
         state = flow.states.get(id(tensor))
         if isinstance(state, Part):
             if state.axis != axis or state.features.dim() != 1:

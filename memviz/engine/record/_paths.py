@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from memviz.study import Study
+from memviz.tasks import judged
 from memviz.tasks.task import Inputs
 
 from ._layers import Located, locate
@@ -89,7 +90,9 @@ class Paths:
         }
         entered = tensors_in(given)
         changed = any(version(tensor) or memory(tensor) in families for tensor in entered)
-        located = locate(self.study.model, traced)
+        # Only what the task judges makes a layer an output layer.
+        output = judged(self.study.task, traced.raw)
+        located = locate(self.study.model, replace(traced, raw=output))
         if self.known:
             traced = _lightened(traced, self.study.model)
         path = Path(traced, located, changed and bool(traced.volatile))

@@ -19,11 +19,11 @@ from memviz.units import Layer, UnitSet, UnitsLike, check_units
 from ._chunks import Chunked, chunk_size, default_memory, split
 from ._edits import edit
 from ._interventions import Intervention, intervention
-from ._layers import Located, Site, locate
-from ._paths import Path, Paths, copied
+from ._layers import Located, Site
+from ._paths import Path, Paths
 from ._replacements import Replacements
 from ._replay import ANOTHER_PATH, DivergedError, Edit, Tape, record, run_edited
-from ._trace import Trace, trace
+from ._trace import Trace
 from .plain import (
     Comparison,
     Fingerprint,
@@ -511,9 +511,9 @@ def layers(study: Study) -> list[Layer]:
     [('0', 8, 'linear > relu'), ('2', 3, 'linear')]
     """
     check_study(study)
-    two = study.batch(torch.arange(min(2, len(study))))
-    by_name = locate(study.model, trace(study.model, study.call(copied(two))))
-    return [located.layer for located in by_name.values()]
+    paths = Paths(study)
+    paths.learn(study.batch(torch.arange(min(2, len(study)))))
+    return [located.layer for located in paths.located.values()]
 
 
 def _site(path: Path, name: str, k: int) -> Site | None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from memviz.scores import Null, Scores
 from memviz.study import default_groups
+from memviz.tasks import lost
 from memviz.units import UnitSet, UnitsLike
 
 from ._table import EffectTable
@@ -82,9 +83,8 @@ def drop(effects: EffectTable, on: str) -> tuple[Tensor, int, str]:
     """The table, the sign that turns it into a drop, and the measure's name."""
     if on not in ("margin", "loss"):
         raise ValueError(f"on is {on!r}; use 'margin' or 'loss'.")
-    if on == "margin":
-        return effects.margin_change, -1, "logits of margin lost"
-    return effects.loss_change, 1, "nats of loss gained"
+    words = lost(effects.study.task, on)
+    return (effects.margin_change, -1, words) if on == "margin" else (effects.loss_change, 1, words)
 
 
 def none_swept(group: str, against: str, members: Tensor) -> ValueError:
