@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache, partial
 from itertools import combinations_with_replacement, pairwise
+from numbers import Integral
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +19,10 @@ from memviz.progress import slow
 _SIDE = 640  # rows and columns of a product: large enough to be fast, small enough to interrupt
 _ONE_HOT = 2**22  # entries of a one-hot matrix: 4 MiB in int8, 16 in float32
 _WHOLE = 2**28  # most counts of a table that is returned whole: 2 GiB
+_SMALL = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-def joint_histograms(codes: Tensor, bins: int, *, progress: bool = True) -> Tensor:
+def joint_histograms(codes: Tensor | np.ndarray, bins: int, *, progress: bool = True) -> Tensor:
     """Counts of all pairs of bins of all pairs of units, in one table.
 
     Parameters
@@ -60,7 +63,9 @@ def joint_histograms(codes: Tensor, bins: int, *, progress: bool = True) -> Tens
     return table
 
 
-def binned_mutual_information(codes: Tensor, bins: int, *, progress: bool = True) -> Tensor:
+def binned_mutual_information(
+    codes: Tensor | np.ndarray, bins: int, *, progress: bool = True
+) -> Tensor:
     """Plug-in mutual information of all pairs of units, in nats.
 
     With counts c of N examples, ``I(i; j) = H(i) + H(j) - H(i, j)`` and ``H = ln N - Σ c ln c / N``
@@ -107,7 +112,7 @@ def binned_mutual_information(codes: Tensor, bins: int, *, progress: bool = True
 
 
 def histogram_tiles(
-    codes: Tensor, bins: int, *, progress: bool = True
+    codes: Tensor | np.ndarray, bins: int, *, progress: bool = True
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """The joint histograms of all pairs, one tile of units × units at a time.
 
@@ -148,21 +153,30 @@ def histogram_tiles(
             yield rows, columns, _counted(codes[rows], codes[columns], bins)
 
 
-def _checked(codes: Tensor, bins: int) -> Tensor:
-    """Codes in the smallest dtype that holds them."""
+def _checked(given: Any, bins: Any) -> Tensor:
+    """Codes, of a tensor or an array, in the smallest dtype that holds them."""
+    codes = torch.from_numpy(np.ascontiguousarray(given)) if _is_integers(given) else given
+    if not isinstance(codes, Tensor) or codes.is_meta:
+        kind = "a meta tensor" if isinstance(codes, Tensor) else type(given).__name__
+        raise ValueError(f"codes must be integers [units, examples]; got {kind}.")
     if codes.dim() != 2 or codes.is_floating_point() or codes.is_complex() or not codes.numel():
         raise ValueError(
             "codes must be integers [units, examples], at least one of each; "
             f"got {codes.dtype} {list(codes.shape)}."
         )
-    if bins < 2:
-        raise ValueError(f"bins is {bins}; it must be at least 2.")
+    if not isinstance(bins, Integral) or int(bins) < 2:
+        raise ValueError(f"bins is {bins}; it must be a whole number, at least 2.")
+    codes = codes if codes.dtype in _SMALL else codes.long()
     low, high = (int(end) for end in codes.aminmax())
     if low < 0 or high >= bins:
         raise ValueError(
             f"codes range from {low} to {high}; with {bins} bins they must be 0 to {bins - 1}."
         )
     return codes.to(torch.uint8 if bins <= 256 else torch.int32)
+
+
+def _is_integers(given: Any) -> bool:
+    return isinstance(given, np.ndarray) and given.dtype.kind in "iu"
 
 
 def _multiplied(left: Tensor, right: Tensor, bins: int, dtype: torch.dtype) -> Tensor:

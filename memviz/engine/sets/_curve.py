@@ -13,7 +13,7 @@ from memviz.progress import slow
 from memviz.scores import Scores
 from memviz.study import Study
 
-from ._readout import random_reading, random_units
+from ._readout import check_draws, random_reading, random_units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,12 +105,13 @@ def ablation_curve(
         How many units to ablate at each point.
     how : str or Intervention
     random_draws, seed : int
-        For the null: draws of random units in the same layers at each point.
+        For the null: draws of random units in the same layers at each point. Each draw is one
+        random order of a layer's units, so the null at one count depends on no other count.
 
     Raises
     ------
     ValueError
-        If a count is larger than the number of ranked units.
+        If a count is larger than the number of ranked units, or ``random_draws`` is below 1.
 
     Examples
     --------
@@ -123,17 +124,18 @@ def ablation_curve(
     >>> ablation_curve(study, ranking, [0, 2], random_draws=3).chosen.shape
     (2, 2)
     """
+    check_draws(random_draws, 1)
+    sets = [ranking.top(count, "units") for count in counts]
     replay, how = Replay(study), intervention(how)
     groups = list(study.groups)
     chosen, null = [], []
-    for point, count in enumerate(slow(counts, "curve")):
-        units = ranking.top(count, "units")
+    for units in slow(sets, "curve"):
         reading = random_reading(replay, units, how)
         chosen.append([reading[name][0] for name in groups])
         draws = []
         for draw in range(random_draws):
-            others = random_units(replay.layers, units, seed + point * random_draws + draw)
-            reading = random_reading(replay, others, how) if count else reading
+            others = random_units(replay.layers, units, seed + draw)
+            reading = random_reading(replay, others, how) if units else reading
             draws.append([reading[name][0] for name in groups])
         null.append(draws)
     random = np.array(null, float).reshape(len(counts), random_draws, len(groups))

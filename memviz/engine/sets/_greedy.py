@@ -19,7 +19,7 @@ from memviz.study import Study, default_groups
 from memviz.units import Unit, UnitSet, UnitsLike
 
 from ._curve import AblationCurve
-from ._readout import random_reading, random_units
+from ._readout import check_draws, random_reading, random_units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,8 @@ def greedy(
 
     Each step adds the unit, or the pair of redundant units, that most increases the mean margin
     drop on ``group`` minus that on ``against``, per unit added. Candidates are ranked by gradient ×
-    activation with the current set ablated. The search ends early if no candidate helps.
+    activation with the current set ablated. Of equal ones, the first in the forward pass is taken.
+    The search ends early if no candidate helps.
 
     Parameters
     ----------
@@ -115,7 +116,8 @@ def greedy(
     memory : int, optional
         Bytes of recorded passes to keep.
     random_draws, seed : int
-        For the null: draws of random units in the same layers at each count.
+        For the null: draws of random units in the same layers at each count, as in
+        ``ablation_curve``.
     progress : bool
     stop : callable, optional
         Called between steps; returning True raises CancelledError.
@@ -127,7 +129,7 @@ def greedy(
     Raises
     ------
     ValueError
-        If a group is unknown, or size or budget are out of range.
+        If a group is unknown, or size, budget or ``random_draws`` are out of range.
     CancelledError
         If ``stop()`` returns True.
 
@@ -140,6 +142,7 @@ def greedy(
     >>> path.evaluations <= 12 and len(path.units) <= 2
     True
     """
+    check_draws(random_draws, 1)
     group, against = default_groups(study, group, against)
     if group == against:
         raise ValueError(f"group and against are both {group!r}; name two groups.")
@@ -173,7 +176,10 @@ class _Search:
         groups: tuple[str, str],
         stop: Callable[[], bool] | None,
     ) -> None:
-        self.replay, self.known, self.how, self.stop = replay, known, how, stop
+        self.replay, self.how, self.stop = replay, how, stop
+        self._place = {layer.name: k for k, layer in enumerate(replay.layers)}
+        # In the order of the forward pass, whatever order the candidates were named in.
+        self.known = sorted(known, key=lambda unit: (self._place[unit.layer], unit.index))
         self.members, self.others = (self._members(name) for name in groups)
         if len(self.members) == 0 or (groups[1] and len(self.others) == 0):
             empty = groups[1] if len(self.members) else groups[0]
@@ -184,7 +190,7 @@ class _Search:
         self.drops, self.sizes = [0.0], [0]
         self.spent = 0
         self.pairs: list[tuple[Unit, ...]] = []
-        self._place = {layer.name: k for k, layer in enumerate(replay.layers)}
+        self._rows = {unit: row for row, unit in enumerate(self.known)}
         self._clean = self._margin(replay.clean)
 
     def step(self, size: int, budget: int) -> bool:
@@ -197,7 +203,7 @@ class _Search:
         if not drops:
             return False
         gain = {units: (drop - self.drops[-1]) / len(units) for units, drop in drops.items()}
-        best = max(gain, key=lambda units: gain[units])
+        best = max(gain, key=lambda units: (gain[units], [-self._rows[unit] for unit in units]))
         if not gain[best] > 0:
             return False
         self.chosen += best
@@ -216,7 +222,8 @@ class _Search:
             return
         way = [self._estimate(share) for share in _WAY]
         hidden = torch.stack(way).mean(0) - self._estimate(0.0)
-        likely = [self.known[row] for row in hidden.argsort(descending=True)[:most].tolist()]
+        order = hidden.argsort(descending=True, stable=True)[:most].tolist()
+        likely = [self.known[row] for row in order]
         pairs: list[tuple[Unit, ...]] = list(combinations(likely, 2))
         drops = self._evaluate([*((unit,) for unit in likely), *pairs])
         excess = {pair: drops[pair] - sum(drops[unit,] for unit in pair) for pair in pairs}
@@ -259,7 +266,7 @@ class _Search:
 
     def _margin(self, outputs: Tensor) -> Tensor:
         labels = self.replay.study.labels[self.replay.examples].to(outputs.device)
-        return self.replay.study.task.margin(outputs, labels).float().cpu()
+        return self.replay.study.task.margin(outputs, labels).cpu().double()
 
 
 def _path(search: _Search, random_draws: int, seed: int, *, progress: bool) -> AblationPath:
@@ -275,10 +282,10 @@ def _path(search: _Search, random_draws: int, seed: int, *, progress: bool) -> A
         return [by_group[name] for name in groups]
 
     chosen, random = [], []
-    for point, count in enumerate(slow(counts, "curve", progress=progress)):
+    for count in slow(counts, "curve", progress=progress):
         units = UnitSet(search.chosen[:count])
         chosen.append(reading(units))
-        seeds = range(seed + point * random_draws, seed + (point + 1) * random_draws)
+        seeds = range(seed, seed + random_draws)
         random.append([reading(random_units(replay.layers, units, s)) for s in seeds])
     values = np.array(chosen, float)
     draws = np.array(random, float).reshape(len(counts), random_draws, len(groups), 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from memviz.engine.record import Intervention, Replay, intervention
 from memviz.progress import slow
-from memviz.statistics import NORMAL, wilson
+from memviz.statistics import NORMAL, generator_of, wilson
 from memviz.study import Study
 from memviz.tasks import are_right
 from memviz.units import Layer, UnitSet, UnitsLike
@@ -164,15 +165,15 @@ def readout(
     units : UnitSet or text
     how : str or Intervention
     random_draws : int
-        For the null: draws of the same number of random units per layer; none if these units are
-        all of their layers.
+        For the null: draws of the same number of random units per layer; 0 for none. There are
+        none either if these units are all of their layers.
     seed : int
         Of these draws.
 
     Raises
     ------
     KeyError, IndexError, ValueError
-        On an unknown layer or unit, or a layer without units.
+        On an unknown layer or unit, a layer without units, or a negative ``random_draws``.
 
     Examples
     --------
@@ -181,11 +182,12 @@ def readout(
     >>> len(readout(study, "0:1,2", random_draws=5).random["test"])
     5
     """
+    check_draws(random_draws, 0)
     replay = Replay(study)
     how = intervention(how)
     chosen = replay.check(units)
     result = read(replay, chosen, replay.outputs(chosen, how), how)
-    if others_left(replay.layers, chosen):
+    if random_draws and others_left(replay.layers, chosen):
         draws = [
             random_reading(replay, random_units(replay.layers, chosen, seed + draw), how)
             for draw in slow(range(random_draws), "random units")
@@ -199,7 +201,7 @@ def read(replay: Replay, units: UnitSet, outputs: Tensor, how: Intervention) -> 
     study = replay.study
     labels = study.labels[replay.examples].to(outputs.device)
     before, after = replay.clean, outputs
-    margins = [study.task.margin(o, labels).float().cpu() for o in (before, after)]
+    margins = [study.task.margin(o, labels).cpu().double() for o in (before, after)]
     predicted = [study.task.predictions(o).cpu() for o in (before, after)]
     right = [margin > 0 for margin in margins]
     true = _now_true(study, replay.examples, after)
@@ -216,7 +218,7 @@ def read(replay: Replay, units: UnitSet, outputs: Tensor, how: Intervention) -> 
             int((members & right[0] & ~right[1] & true).sum()),
         )
     of = sum(layer.units for layer in replay.layers if not layer.is_output)
-    change = margins[1] - margins[0]
+    change = (margins[1] - margins[0]).float()
     said, is_right = (predicted[0], predicted[1]), (right[0], right[1])
     return Readout(units, of, str(how), groups, *said, *is_right, change)
 
@@ -243,8 +245,16 @@ def others_left(layers: Sequence[Layer], units: UnitSet) -> bool:
     return any(len(indices) < sizes[name] for name, indices in units.layers.items())
 
 
+def check_draws(random_draws: int, least: int) -> None:
+    """Refuse a null of fewer draws than this."""
+    if random_draws < least:
+        raise ValueError(f"random_draws is {random_draws}; it must be at least {least}.")
+
+
 def random_units(layers: Sequence[Layer], units: UnitSet, seed: int) -> UnitSet:
     """The same number of units per layer, drawn at random.
+
+    A layer's draw depends on the seed and the layer alone, and a smaller one is part of a larger.
 
     Examples
     --------
@@ -252,13 +262,13 @@ def random_units(layers: Sequence[Layer], units: UnitSet, seed: int) -> UnitSet:
     >>> len(random_units([layer], UnitSet.parse("fc:1,2"), seed=0))
     2
     """
-    generator = torch.Generator().manual_seed(seed)
     sizes = {layer.name: layer.units for layer in layers}
+
+    def order(name: str) -> Tensor:
+        return torch.randperm(sizes[name], generator=generator_of(seed, crc32(name.encode())))
+
     return UnitSet(
-        {
-            name: torch.randperm(sizes[name], generator=generator)[: len(indices)].tolist()
-            for name, indices in units.layers.items()
-        }
+        {name: order(name)[: len(indices)].tolist() for name, indices in units.layers.items()}
     )
 
 
@@ -272,10 +282,10 @@ def random_reading(
     study = replay.study
     outputs = replay.outputs(units, how, stop=stop)
     labels = study.labels[replay.examples].to(outputs.device)
-    margin = study.task.margin(outputs, labels).float().cpu()
+    margin = study.task.margin(outputs, labels).cpu().double()
     readings = {}
     for name, mask in study.groups.items():
         of_group = margin[mask[replay.examples]]
         if len(of_group):
-            readings[name] = (float((of_group > 0).float().mean()), float(of_group.mean()))
+            readings[name] = (float((of_group > 0).double().mean()), float(of_group.mean()))
     return readings

@@ -27,6 +27,7 @@ from ._outputs import Outputs, output_shape, outputs_of, targets_of
 from ._result import Completeness
 
 _BATCH = 120
+_STEPS = 32  # of the methods that integrate: the digits' completeness error is .7 %
 
 
 def layer_attribution(study: Study, method: str) -> Scores:
@@ -47,7 +48,8 @@ def layer_attribution(study: Study, method: str) -> Scores:
     8
     """
     memorized, clean = (
-        attribute_layers(study, examples, method, null_draws=0) for examples in sides(study)
+        attribute_layers(study, examples, method, n_steps=_STEPS, null_draws=0)
+        for examples in sides(study)
     )
     return replace(
         memorized,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from operator import index
 from typing import Any
 
@@ -177,7 +178,7 @@ def predict(
     return Predictions(neighbours, counts[0], counts[1], objects.sum(1), top)
 
 
-def first_neighbours(neighbours: Neighbours, k: int | None) -> Neighbours:
+def first_neighbours(neighbours: Neighbours, k: Any) -> Neighbours:
     """The k nearest of neighbours that were already searched; all of them if k is None.
 
     Raises
@@ -188,12 +189,12 @@ def first_neighbours(neighbours: Neighbours, k: int | None) -> Neighbours:
     searched = neighbours.ids.shape[1]
     if k is None:
         return neighbours
-    if not 1 <= k <= searched:
+    if not isinstance(k, Integral) or not 1 <= int(k) <= searched:
         raise ValueError(
             f"k is {k}, but {searched} neighbours were searched; use 1 to {searched}, or search "
             "again."
         )
-    return neighbours.first(k)
+    return neighbours.first(int(k))
 
 
 def neighbour_changes(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:

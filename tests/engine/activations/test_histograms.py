@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,13 +174,28 @@ def test_codes_are_left_as_they_were() -> None:
         (torch.tensor([0, 1]), 2, r"codes must be integers \[units, examples\]"),
         (torch.empty(0, 5, dtype=torch.long), 2, "at least one of each"),
         (torch.empty(5, 0, dtype=torch.long), 2, "at least one of each"),
-        (torch.tensor([[0, 0]]), 1, "bins is 1; it must be at least 2"),
+        (torch.tensor([[0, 0]]), 1, "bins is 1; it must be a whole number, at least 2"),
+        (torch.tensor([[0, 0]]), 2.0, "bins is 2.0; it must be a whole number"),
+        ([[0, 0]], 2, "got list"),
+        (np.zeros((2, 2)), 2, "got ndarray"),
+        (torch.zeros(2, 2, device="meta").long(), 2, "got a meta tensor"),
     ],
 )
 def test_a_wrong_argument_gets_one_sentence(codes: Tensor, bins: int, words: str) -> None:
     for function in (joint_histograms, binned_mutual_information):
         with pytest.raises(ValueError, match=words):
             function(codes, bins)
+
+
+@pytest.mark.parametrize(
+    "kind", [np.uint8, np.int64, np.uint32, torch.uint16, torch.uint64, torch.int16]
+)
+def test_codes_may_be_integers_of_any_kind(kind: Any) -> None:
+    codes = drawn(3, 50, 4)
+    given = codes.to(kind) if isinstance(kind, torch.dtype) else codes.numpy().astype(kind)
+    assert joint_histograms(given, 4).equal(joint_histograms(codes, 4))
+    flags = codes > 1
+    assert joint_histograms(flags, 2).equal(joint_histograms(flags.long(), 2))
 
 
 def test_a_table_too_large_for_memory_is_refused() -> None:

@@ -217,3 +217,25 @@ def test_bad_input_and_cancelling() -> None:
         greedy(study, 1, units="nowhere:0")
     with pytest.raises(mv.CancelledError):
         greedy(study, 2, progress=False, stop=lambda: True)
+
+
+def test_the_order_of_the_candidates_does_not_matter() -> None:
+    study = net()
+    forth = greedy(study, 4, budget=40, units="0:0-7 2:0-6", random_draws=2, progress=False)
+    back = {"2": range(6, -1, -1), "0": range(7, -1, -1)}
+    other = greedy(study, 4, budget=40, units=back, random_draws=2, progress=False)
+    assert forth.order == other.order and (forth.random == other.random).all()
+
+
+def test_of_equal_candidates_the_first_in_the_forward_pass_is_taken() -> None:
+    """Four units with one weight each: twins of two kinds."""
+    model = nn.Sequential(nn.Linear(2, 4, bias=False), nn.ReLU(), nn.Linear(4, 2, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[0.0, 1], [1, 0], [0, 1], [1, 0]]))
+        model[2].weight.copy_(torch.tensor([[0.0, 0, 0, 0], [1, 1, 1, 1]]))
+    inputs = torch.tensor([[0.0, 1.0], [0.0, 2.0], [1.0, 0.0]])
+    groups = {"memorized": [0, 1], "clean": [2]}
+    study = mv.Study(model.eval(), inputs, torch.tensor([1, 1, 1]), groups)
+    for units in ("0:0-3", {"0": [3, 2, 1, 0]}):
+        path = greedy(study, 2, budget=20, units=units, random_draws=1, progress=False)
+        assert [str(unit) for unit in path.order] == ["0:0", "0:2"]

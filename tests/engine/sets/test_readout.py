@@ -116,3 +116,61 @@ def test_the_ablation_curve(study: mv.Study) -> None:
     assert (curve.random_mean <= curve.random_high).all()
     assert list(curve.frame.columns[:3]) == ["units", "group", "accuracy"]
     assert "ablation curve by effect on memorized" in repr(curve)
+
+
+def test_the_null_depends_on_no_order_and_no_other_layer() -> None:
+    layers = [mv.Layer("a", "conv", 10, ""), mv.Layer("b", "linear", 8, "")]
+    both, reverse = mv.UnitSet.parse("a:0-4 b:1,2"), mv.UnitSet.parse("b:7,1 a:5-9")
+    for seed in range(5):
+        drawn = random_units(layers, both, seed)
+        assert drawn == random_units(layers, reverse, seed)
+        alone = random_units(layers, mv.UnitSet.parse("b:0,3"), seed)
+        assert alone.layers["b"] == drawn.layers["b"]
+        fewer = random_units(layers[::-1], mv.UnitSet.parse("a:2"), seed)
+        assert set(fewer) <= set(drawn)
+    orders = {str(random_units(layers, mv.UnitSet.parse("a:0 b:0"), seed)) for seed in range(300)}
+    assert len(orders) > 70  # of 80: the layers are drawn independently
+
+
+def test_the_null_of_a_curve_depends_on_no_other_count(study: mv.Study) -> None:
+    ranking = mv.sweep(study, progress=False).scores()
+    many = mv.ablation_curve(study, ranking, [0, 2, 5, 7], random_draws=3)
+    one = mv.ablation_curve(study, ranking, [5], random_draws=2)
+    assert (many.random[:2, 2] == one.random[:, 0]).all()
+    read = mv.readout(study, ranking.top(5), random_draws=2)
+    for place, name in enumerate(one.groups):
+        assert (one.random[:, 0, place] == read.random[name][:, 0]).all()
+
+
+def test_how_many_random_units(study: mv.Study) -> None:
+    none = mv.readout(study, "fc:2", random_draws=0)
+    assert none.random == {} and "random" not in none.frame and "fc unit 2" in none._repr_html_()
+    ranking = mv.sweep(study, progress=False).scores()
+    with pytest.raises(ValueError, match="random_draws is -1; it must be at least 0"):
+        mv.readout(study, "fc:2", random_draws=-1)
+    with pytest.raises(ValueError, match="random_draws is 0; it must be at least 1"):
+        mv.ablation_curve(study, ranking, [1], random_draws=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_logits_that_tie_in_any_precision(dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU(), nn.Linear(4, 3, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.eye(4))
+        model[2].weight.copy_(torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]))
+    inputs = torch.tensor([[1.0, 1, 0, 0], [1, 1, 0, 0], [2, 1, 0, 0], [0, 0, 0, 1]]).to(dtype)
+    groups = {"memorized": [0, 1], "clean": [2, 3]}
+    study = mv.Study(model.to(dtype).eval(), inputs, torch.tensor([0, 1, 0, 0]), groups)
+    read = mv.readout(study, "0:0", random_draws=2)
+    assert read.before.tolist() == [0, 0, 0, 0] and read.after.tolist() == [1, 1, 1, 0]
+    for name, (before, after) in {"memorized": (1, 1), "clean": (2, 1)}.items():
+        group = read.groups[name]
+        assert (group.before.correct, group.after.correct) == (before, after)
+    assert read.groups["memorized"].right_to_wrong == read.groups["memorized"].wrong_to_right == 1
+
+
+def test_many_margins_are_averaged_exactly() -> None:
+    margins = torch.full((300_000,), 0.1)
+    margins[::3] = 1000.0
+    wanted = margins.double().mean()
+    assert Reading.of(margins.double()).margin == pytest.approx(float(wanted), rel=1e-12)

@@ -221,11 +221,17 @@ def test_the_localizers_show_it_too() -> None:
         for name, errors in zip(
             study.groups, np.split(scores.completeness.errors, 2, 1), strict=True
         ):
-            alone = mv.attribute_layers(study, study.group(name), method, null_draws=0)
+            alone = mv.attribute_layers(study, study.group(name), method, n_steps=32, null_draws=0)
             assert alone.completeness is not None
             assert errors == pytest.approx(alone.completeness.errors, abs=1e-6)
-        assert "50 steps" in repr(scores)
+        assert "32 steps" in repr(scores)
     assert layer_attribution(study, "gradient_x_activation").completeness is None
+
+
+def test_the_localizers_meet_one_percent_on_the_digits(digits: mv.Study) -> None:
+    scores = layer_attribution(digits, "conductance")
+    assert scores.completeness is not None
+    assert scores.completeness.share.max() < 0.01
 
 
 def test_double_precision_stays() -> None:

@@ -21,6 +21,7 @@ BAD = torch.tensor([0.0, torch.nan, 0.0, 1.0])
 WRONG = [
     ({"k": 5}, "k is 5 and the public set has 4 images; use a k from 1 to 4"),
     ({"k": 0}, "k is 0"),
+    ({"k": 1.5}, "k is 1.5 and the public set has 4 images"),
     ({"top": 0}, "top is 0; keep at least 1"),
     ({"captions": torch.stack([*EYE[:3], BAD])}, "row 3 of target's captions is NaN or infinite"),
     ({"captions": EYE * torch.tensor([1.0, 0, 1, 1])}, "row 1 of target's captions is zero"),
@@ -57,6 +58,8 @@ def test_other_wrong_arguments():
     found = two_model_test(one, other, SHOWN, SHOWN, k=2)
     for call, words in (
         (lambda: found.at(7), "k is 7, but 2 neighbours were searched"),
+        (lambda: found.at(1.5), "k is 1.5, but 2 neighbours were searched"),
+        (lambda: found.at(2, 1.5), "top is 1.5; keep at least 1 object"),
         (lambda: found.order("size"), "pairs can't be sorted by 'size'"),
         (lambda: found.most_memorized(fractions=[0]), "fraction is 0; give one above 0"),
         (lambda: found.summary(1), "draws is 1"),

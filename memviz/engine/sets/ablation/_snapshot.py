@@ -14,7 +14,8 @@ from memviz.engine.record import version
 
 _SMALL = 2**16  # values of a tensor that is copied; of a larger one, a change is noticed
 _DEPTH = 6
-_NOT_STATE = frozenset(["_modules", "forward"])
+# A module's own tables, which a forward pass leaves alone, but for its buffers.
+_TABLES = frozenset(vars(nn.Module())) - {"_buffers"}
 
 
 class Snapshot:
@@ -66,7 +67,7 @@ class Snapshot:
         attributes = vars(module)
         self._undo.append(_restorer(attributes, dict(attributes)))
         for name, value in attributes.items():
-            if name not in _NOT_STATE and isinstance(value, dict | list | set):
+            if name not in _TABLES and isinstance(value, dict | list | set):
                 self._keep(value, 2)
 
     def _keep(self, value: Any, depth: int) -> None:
