@@ -83,7 +83,8 @@ def entropy_view(found: Mapping[str, Models], label: str = "model") -> EntropyVi
     Raises
     ------
     ValueError
-        If nothing is given, the settings differ, or an Entropy was computed with other edges.
+        If nothing is given, the settings differ, or an Entropy was computed with other edges, with
+        other bins or at another place than the rest, or has constant units only.
 
     Examples
     --------
@@ -96,7 +97,7 @@ def entropy_view(found: Mapping[str, Models], label: str = "model") -> EntropyVi
     >>> entropy_view(results).edges.options
     ('global', 'unit')
     """
-    if not found:
+    if not found or not all(seeds for models in found.values() for seeds in models.values()):
         raise ValueError("no entropies were given; give them for at least one choice of edges.")
     first = [str(name) for name in next(iter(found.values()))]
     for edges, models in found.items():
@@ -110,6 +111,20 @@ def entropy_view(found: Mapping[str, Models], label: str = "model") -> EntropyVi
                     f"got an Entropy with edges {result.edges!r} for {edges!r}; "
                     f"compute it with edges={edges!r}."
                 )
+    results = [result for models in found.values() for seeds in models.values() for result in seeds]
+    first_result = results[0]
+    for result in results:
+        if (result.bins, result.where) != (first_result.bins, first_result.where):
+            raise ValueError(
+                f"got an Entropy with {result.bins} bins, read {result.where} the non-linearity, "
+                f"beside one with {first_result.bins} bins, read {first_result.where} it; compare "
+                "equal bins at the same place."
+            )
+        if bool(result.constant.all()):
+            raise ValueError(
+                "all units of an Entropy are constant, so it has no mean to show; leave it out, or "
+                "give other layers or examples."
+            )
     return EntropyView(found, label)
 
 

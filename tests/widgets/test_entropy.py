@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,14 @@ def test_names_are_text(found: Any) -> None:
         (lambda found: {}, "no entropies were given; give them for at least one choice"),
         (lambda found: {**found, "unit": {0.0: found["unit"][0.0]}}, "'unit' has other models"),
         (lambda found: {"layer": found["unit"]}, "with edges 'unit' for 'layer'; compute it"),
+        (
+            lambda found: {"unit": {2: [replace(found["unit"][0.0][0], bins=9)], **found["unit"]}},
+            "got an Entropy with 8 bins, .* beside one with 9 bins, .* compare equal bins",
+        ),
+        (
+            lambda found: {"unit": {**found["unit"], 1: [measured("unit", [])]}},
+            "all units of an Entropy are constant, so it has no mean to show",
+        ),
     ],
 )
 def test_bad_input_gets_one_sentence(found: Any, change: Any, words: str) -> None:

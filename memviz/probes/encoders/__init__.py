@@ -4,7 +4,9 @@ Which units respond to a single image (UnitMem) or a single class (ClassMem); wh
 encoder aligns better than a reference that never saw them (SSLMem), and in which layers (LayerMem,
 Delta LayerMem along the data path). Experiments: plant an image in a unit, prune units by a score,
 replace layers, fine-tune chosen layers. Works with any encoder of timm or torchvision;
-augmentations are a function of images and a generator.
+augmentations are a function of images and a generator. Activations and features that are already
+there go into :func:`unit_mem_from_activations`, :func:`class_mem_from_activations` and
+:func:`layer_mem_from_features`.
 """
 
 from memviz.probes.encoders.experiments import Injection as Injection

@@ -92,7 +92,8 @@ class ProbeAccuracy:
 
         classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
         classifier.fit(features.numpy(), self.labels.numpy())
-        return torch.from_numpy(classifier.predict(test_features.numpy())) == self.test_labels
+        predicted = torch.from_numpy(classifier.predict(test_features.numpy()))
+        return torch.eq(predicted, self.test_labels)
 
     def _nearest(self, features: Tensor, test_features: Tensor) -> Tensor:
         cosines = normalize(test_features.double(), dim=1) @ normalize(features.double(), dim=1).T

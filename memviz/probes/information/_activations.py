@@ -89,7 +89,8 @@ def unit_values(
     KeyError
         If the study has no such layer.
     ValueError
-        If ``where`` is unknown, or an activation is NaN or infinite.
+        If ``where`` is unknown, an activation is NaN or infinite, the forward pass is random, or an
+        example is named twice.
 
     Examples
     --------
@@ -102,7 +103,7 @@ def unit_values(
         raise ValueError(f"where is {where!r}; use 'after' or 'before'.")
     reader = UnitActivations if where == "after" else _LayerOutputs
     stream = reader(study, layers, examples=examples)
-    values = torch.empty(len(stream.examples), len(stream.units))
+    values = torch.empty(len(stream.examples), len(stream.units), dtype=stream.dtype)
 
     def read() -> None:
         nonlocal values
@@ -111,13 +112,6 @@ def unit_values(
             values[positions] = part
 
     stream.guard(read)
-    bad = ~values.isfinite()
-    if bool(bad.any()):
-        row, column = bad.nonzero()[0].tolist()
-        raise ValueError(
-            f"unit {stream.units[column]} is NaN or infinite on example "
-            f"{int(stream.examples[row])}; leave that example out, or check the weights."
-        )
     return UnitValues(stream.layers, stream.units, values, where)
 
 

@@ -173,7 +173,13 @@ def entropy(
     draws, constant = [], []
     for draw in slow(range(null_draws), "random networks", progress=progress):
         random = random_study(study, examples, seed + draw, initial)
-        drawn = unit_values(random, names, examples, where, progress=False)
+        try:
+            drawn = unit_values(random, names, examples, where, progress=False)
+        except ValueError as error:
+            raise ValueError(
+                f"a random network of the null can't be measured: {error} Leave the null out with "
+                "null_draws=0."
+            ) from error
         if drawn.units != activations.units:
             raise ValueError(
                 f"initial returned a network of {len(drawn.units)} units, but the study's has "

@@ -126,7 +126,14 @@ def unit_mem(
     random_values = []
     for draw in range(random_networks):
         model = random_network(study, chosen, seed + draw)
-        random_values.append(measured(replace(study, model=model), chosen)[1].ratio.numpy())
+        try:
+            random_peaks = measured(replace(study, model=model), chosen)[1]
+        except ValueError as error:
+            raise ValueError(
+                f"a random network of the null can't be measured: {error} Leave the null out with "
+                "random_networks=0."
+            ) from error
+        random_values.append(random_peaks.ratio.numpy())
     return UnitScores(
         "UnitMem",
         f"UnitMem of {len(chosen):,} images, {_how(augment, augmentations)}" + signed(unit_peaks),
