@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 SOURCE = "Feldman & Zhang 2020, subsampled estimator (arXiv:2008.03703)"
 _BLOCK = 2**24  # entries of the influence matrix in memory at once
+_SLACK = 1e-4  # above the rounding of an influence in single precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,11 +128,18 @@ def influential_pairs(
 ) -> tuple[Tensor, Tensor]:
     """All pairs whose influence reaches a threshold, without holding the whole matrix in memory.
 
+    Shares are compared in double precision, so that an influence of exactly the threshold counts.
+
     Returns
     -------
     pairs : int64 ``[pairs, 2]``
         Columns of ``inside`` and of ``correct``, the largest influence first.
     values : float32 ``[pairs]``
+
+    Raises
+    ------
+    ValueError
+        If the threshold is NaN, or the tables are not bool or not of the same trainings.
 
     Examples
     --------
@@ -139,15 +148,30 @@ def influential_pairs(
     (tensor([[0, 0]]), tensor([1.]))
     """
     _check(inside, correct)
+    if math.isnan(threshold):
+        raise ValueError("threshold is nan; give a number from -1 to 1.")
     pairs, values = [], []
     step = max(1, _BLOCK // max(correct.shape[1], 1))
     for start in range(0, inside.shape[1], step):
-        block = influence(inside[:, start : start + step], correct)
-        hits = (block >= threshold).nonzero()
-        values.append(block[hits[:, 0], hits[:, 1]])
-        pairs.append(hits + torch.tensor([start, 0]))
+        some = inside[:, start : start + step]
+        block = influence(some, correct)
+        near = (block >= threshold - _SLACK).nonzero()
+        near = near[_influence_of_pairs(some, correct, near) >= threshold - 1e-12]
+        values.append(block[near[:, 0], near[:, 1]])
+        pairs.append(near + torch.tensor([start, 0]))
     value, order = torch.cat(values).sort(descending=True, stable=True)
     return torch.cat(pairs)[order], value
+
+
+def _influence_of_pairs(inside: Tensor, correct: Tensor, pairs: Tensor) -> Tensor:
+    """Influence of pairs of columns, float64 ``[pairs]``, a few at a time."""
+    parts = []
+    for some in pairs.split(max(1, _BLOCK // len(inside))):
+        trained, right = inside[:, some[:, 0]], correct[:, some[:, 1]]
+        counts, hits = _with_and_without(trained, right)
+        shares = hits / counts
+        parts.append(shares[0] - shares[1])
+    return torch.cat(parts)
 
 
 def split_half(

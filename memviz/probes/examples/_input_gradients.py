@@ -63,7 +63,8 @@ def loss_curvature(
     Raises
     ------
     ValueError
-        If the inputs are not floating-point, or a checkpoint is missing or of another architecture.
+        If the inputs are not floating-point, the step is lost in their rounding, an example is
+        given twice, or a checkpoint is missing or of another architecture.
 
     Examples
     --------
@@ -84,8 +85,9 @@ def loss_curvature(
             total = torch.zeros(len(rows), dtype=torch.float64, device=gradient.device)
             generators = [generator_of(seed, example) for example in rows.tolist()]
             for _ in range(draws):
-                signs = _signs(inputs.shape[1:], generators)
-                change = _input_gradients(at, rows, inputs + step * signs.to(inputs)) - gradient
+                moved = inputs + step * _signs(inputs.shape[1:], generators).to(inputs)
+                _check_step(inputs, moved, step)
+                change = _input_gradients(at, rows, moved) - gradient
                 total += (change.double() / step).flatten(1).square().sum(1)
             curvatures.append(total / draws)
         return torch.cat(curvatures)
@@ -136,6 +138,16 @@ def _signs(shape: torch.Size, generators: Sequence[torch.Generator]) -> Tensor:
     """Directions of -1 and 1, one per example, ``[n, ...]``."""
     drawn = [torch.randint(2, shape, generator=generator) for generator in generators]
     return torch.stack(drawn) * 2 - 1
+
+
+def _check_step(inputs: Tensor, moved: Tensor, step: float) -> None:
+    """Refuse a step that the inputs' precision does not hold."""
+    taken = (moved - inputs).abs().double()
+    if bool(((taken - step).abs() > 0.05 * step).any()):
+        raise ValueError(
+            f"a step of {step:g} is lost in the rounding of inputs of {inputs.dtype} as large as "
+            f"{float(inputs.abs().max()):g}; give a larger step, or double precision."
+        )
 
 
 def _inputs(study: Study, rows: Tensor) -> Tensor:

@@ -101,7 +101,8 @@ def influential_pairs(
 
     test = study.group("test")
     values = feldman.memorization(trainings.inside, trainings.correct_inside)[0]
-    rows = (values >= memorization).nonzero()[:, 0]
+    # A difference of two shares is rounded: one of exactly the threshold counts.
+    rows = (values >= memorization - 1e-12).nonzero()[:, 0]
     pairs, influences = feldman.influential_pairs(
         trainings.inside[:, rows], trainings.correct[:, test], influence
     )

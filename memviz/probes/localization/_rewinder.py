@@ -118,7 +118,7 @@ class Rewinder:
             right.append(are_right(study.task, outputs, study.labels[examples]))
         correct = torch.cat(right)
         masks = {name: mask[self.examples] for name, mask in study.groups.items()}
-        return {name: float(correct[m].float().mean()) for name, m in masks.items() if m.any()}
+        return {name: float(correct[m].double().mean()) for name, m in masks.items() if m.any()}
 
     def _group(self, name: str) -> LayerGroup:
         if name not in self.groups:

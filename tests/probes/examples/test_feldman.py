@@ -216,3 +216,18 @@ def test_bad_tables_get_one_sentence() -> None:
     study = study_of([0.0, 1.0, 2.0], [0, 1, 0], test=1)
     with pytest.raises(ValueError, match="example 2, which is not in the pool"):
         leave_one_out(study, nearest_neighbour, [2])
+
+
+def test_an_influence_of_exactly_the_threshold_counts() -> None:
+    """Of 20 trainings with and 20 without: 7/20 − 4/20 is .15, which no rounding may lose."""
+    inside = (torch.arange(40) < 20)[:, None]
+    correct = torch.zeros(40, 20).bool()
+    for column in range(18):  # column + 3 right with it, column right without
+        correct[: column + 3, column] = True
+        correct[20 : 20 + column, column] = True
+    pairs, values = feldman.influential_pairs(inside, correct, 0.15)
+    assert pairs[:, 1].sort().values.tolist() == list(range(18))
+    assert values.numpy() == pytest.approx(0.15)
+    assert len(feldman.influential_pairs(inside, correct, 0.151)[0]) == 0
+    with pytest.raises(ValueError, match="threshold is nan"):
+        feldman.influential_pairs(inside, correct, float("nan"))

@@ -340,3 +340,13 @@ def test_influence_of_one_example_on_another_is_a_sum_of_products(study: mv.Stud
         tracin_influence(study, -1.0, test, train)
     with pytest.raises(ValueError, match="learning_rates has none for epoch 5"):
         tracin_influence(study, rates, test, train)
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.float16, 4.0), (torch.float32, 1e5)])
+def test_a_step_that_rounding_swallows_is_refused(dtype: torch.dtype, scale: float) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3)).to(dtype)
+    inputs = (scale * (1 + torch.rand(6, 4))).to(dtype)
+    one = mv.Study(model.eval(), inputs, torch.zeros(6), {"test": range(6)})
+    with pytest.raises(ValueError, match="is lost in the rounding of inputs .* give a larger step"):
+        loss_curvature(one, progress=False)

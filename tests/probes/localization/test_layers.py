@@ -197,7 +197,7 @@ def test_named_inputs_and_own_groups() -> None:
     )
     found = layer_rewinding(study, {"both": ["one", "two"]}, progress=False)
     assert found.layers == ("both",)
-    assert found.parameters.item() == 0  # all logits alike: no margin
+    assert found.parameters.item() == 1  # all logits alike: the first class is predicted
 
 
 def test_rewinding_has_a_table_and_a_figure(trained: mv.Study) -> None:

@@ -177,7 +177,7 @@ def _right(replay: Replay, outputs: Tensor) -> Tensor:
 def _accuracy(right: Tensor, mask: Tensor, without: int) -> float:
     others = mask.clone()
     others[without] = False
-    return float(right[others].float().mean())
+    return float(right[others].double().mean())
 
 
 def _check(
