@@ -44,6 +44,15 @@ def test_half_precision_comes_out_as_float32():
     assert embed(lambda rows: rows.bfloat16(), ITEMS).dtype == torch.float32
 
 
+def test_float64_stays_float64(tmp_path: Path):
+    rows = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert torch.equal(embed(lambda part: part / 3, rows, batch=2), rows / 3)
+    model = nn.Linear(3, 2).double().eval()
+    first = cached_embeddings(tmp_path, model, "rows", model, rows)
+    assert first.dtype == torch.float64
+    assert torch.equal(cached_embeddings(tmp_path, model, "rows", model, rows), first)
+
+
 def test_the_second_time_comes_from_disk(tmp_path: Path):
     model = network()
     encode = Counted(model)

@@ -14,6 +14,7 @@ from memviz.engine.search import Measure, Screen, Search, nearest, product
 from memviz.engine.search import _neighbours as neighbours
 from memviz.engine.search import _screen as neighbour_screen
 from memviz.engine.search import _search as neighbour_search
+from memviz.engine.search import _ties as neighbour_ties
 
 MEASURES: tuple[Measure, ...] = ("cosine", "euclidean", "dot")
 SCREENS = (True, False)
@@ -71,6 +72,40 @@ def test_ids_are_those_of_a_brute_force(
     queries: int, rows: int, features: int, k: int, measure: Measure, screen: bool
 ) -> None:
     check(normal(queries, features), normal(rows, features, seed=1), k, measure, screen)
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ties_for_the_last_place_are_all_rows_as_near(
+    measure: Measure, screen: bool, dtype: torch.dtype
+) -> None:
+    rows = normal(9, 6).to(dtype)
+    kinds = torch.randint(9, (150,), generator=torch.Generator().manual_seed(0))
+    kinds[:9], queries = torch.arange(9), normal(12, 6, seed=1).to(dtype)
+    searched = nearest(queries, rows[kinds], 60, measure=measure, screen=screen, ties=True)
+    order = table(queries, rows, measure).argsort(1, descending=True)
+    for k in (1, 7, 60):
+        direct = nearest(queries, rows[kinds], k, measure=measure, screen=screen, ties=True)
+        expected = []
+        for query in range(len(queries)):
+            before = 0
+            for kind in order[query].tolist():
+                copies = (kinds == kind).nonzero()[:, 0].tolist()
+                if before < k < before + len(copies):
+                    expected += [(query, row) for row in copies]
+                before += len(copies)
+        for found in (direct, searched.first(k)):
+            assert found.tied is not None and len(found.ids[0]) == k
+            assert list(map(tuple, found.tied.T.tolist())) == expected
+    assert nearest(queries, rows[kinds], 3, measure=measure).tied is None
+
+
+def test_too_many_ties_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbour_ties, "_MOST", 50)
+    with pytest.raises(ValueError, match="the embeddings are nearly all equal; check the model"):
+        nearest(torch.ones(9, 2), torch.ones(8, 2), 3, ties=True)
+    assert nearest(torch.ones(9, 2), torch.ones(8, 2), 8, ties=True).tied.shape == (2, 0)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("screen", SCREENS)

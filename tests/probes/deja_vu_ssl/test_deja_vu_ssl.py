@@ -469,6 +469,8 @@ def test_near_duplicates_are_those_above_the_threshold():
         float(torch.cosine_similarity(one[4], other[11], dim=0)), abs=1e-5
     )
     assert "cosine at least 0.95" in repr(found)
+    equal = near_duplicates({"target": one, "copy": one.flip(0)}, 1.0)
+    assert [row[1:4:2] for row in equal.rows] == [(row, 29 - row) for row in range(30)]
 
 
 @pytest.mark.parametrize(
