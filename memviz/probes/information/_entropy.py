@@ -86,15 +86,17 @@ class Entropy(Scores):
             }
         return pd.DataFrame(rows).T.astype({"units": int, "constant": int}).rename_axis("layer")
 
-    def _null_mean(self, members: np.ndarray) -> float:
-        """Of some units, without the constant ones: as the mean that it is compared with."""
+    def live_null(self, members: np.ndarray) -> np.ndarray:
+        """The null of some units (bool ``[units]``) over all draws, without constant ones."""
         if self.null is None:
-            return float("nan")
-        values = self.null.values
-        constant = (
-            np.zeros(values.shape, bool) if self.null_constant is None else self.null_constant
-        )
-        live = values[members & ~constant]
+            return np.empty(0)
+        counted = np.broadcast_to(members, self.null.values.shape)
+        if self.null_constant is not None:
+            counted = counted & ~self.null_constant
+        return np.asarray(self.null.values[counted])
+
+    def _null_mean(self, members: np.ndarray) -> float:
+        live = self.live_null(members)
         return float(live.mean()) if len(live) else float("nan")
 
     def plot(self, k: int = 0) -> Figure:

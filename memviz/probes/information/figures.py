@@ -53,6 +53,9 @@ class Measured(Protocol):
     def null_mean(self) -> float:
         """Mean over the null; NaN without one."""
 
+    def live_null(self, members: np.ndarray, /) -> np.ndarray:
+        """The null of some units, bool ``[U]``, over all draws, without constant ones."""
+
     @property
     def bins(self) -> int:
         """How many bins."""
@@ -124,7 +127,7 @@ def entropy_by_layer(result: Measured) -> Figure:
     _boxes(axes, measured, places - 0.18, _MEASURED)
     axes.plot([], [], color=_MEASURED, lw=6, label="this network")
     if result.null is not None:
-        _boxes(axes, [result.null.values[:, names == name] for name in layers], places + 0.18, NULL)
+        _boxes(axes, [result.live_null(names == name) for name in layers], places + 0.18, NULL)
         axes.plot([], [], color=NULL, lw=6, label="randomly initialized")
     axes.axhline(np.log(result.bins), color=NULL, ls=":", lw=1)
     axes.set(ylabel="entropy of a unit, nats", xlim=(-0.6, len(layers) - 0.4))

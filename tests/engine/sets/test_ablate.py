@@ -5,6 +5,7 @@ import pickle
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -414,6 +415,18 @@ def test_a_hook_that_ablates_another_unit_of_the_layer(inputs: Tensor) -> None:
 
 
 @torch.no_grad()
+def test_a_hook_is_called_once_for_each_call(inputs: Tensor) -> None:
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"attention": ByKeyword()}).eval()
+    attention, x, calls = model["attention"], torch.randn(2, 3, 4), []
+    with attention.qkv.register_forward_hook(lambda *_: calls.append(1)):
+        with mv.ablate(model, "attention:1 attention.qkv:3"):
+            attention(x)
+            attention(x)
+    assert len(calls) == 2
+
+
+@torch.no_grad()
 def test_a_captured_output_layer_is_ablated(net: nn.Module, inputs: Tensor) -> None:
     seen: list[Tensor] = []
     with net[4].register_forward_hook(lambda _m, _a, out: seen.extend([out, out.clone()])):
@@ -515,6 +528,31 @@ def test_a_study_in_a_block_of_a_model_that_reads_twice(inputs: Tensor) -> None:
         change = study.task.margin(model(inputs), study.labels) - clean
         handle.remove()
         assert near(effects.margin_change[row], change)
+
+
+def test_what_was_recorded_of_the_whole_model_is_recorded_again(study: mv.Study) -> None:
+    replay = mv.Replay(study)
+    clean = replay.outputs("0:4").clone()
+    with mv.ablate(study, "0:1 2:3", "constant 3"):
+        with torch.no_grad(), mv.ablate(study, "0:4"):
+            wanted = study.model(study.inputs)
+        assert near(replay.outputs("0:4"), wanted) and not near(clean, wanted)
+        with torch.no_grad():
+            assert near(replay.outputs(""), study.model(study.inputs))
+    assert near(replay.outputs("0:4"), clean)
+
+
+def test_a_file_of_effects_is_of_one_model(study: mv.Study, tmp_path: Path) -> None:
+    file = tmp_path / "effects.safetensors"
+    with mv.ablate(study, "0:1"):
+        inside = mv.sweep(study, path=file, progress=False)
+    with pytest.raises(ValueError, match="another"):
+        mv.sweep(study, path=file, progress=False)
+    with mv.ablate(study, "0:2"), pytest.raises(ValueError, match="another"):
+        mv.sweep(study, path=file, progress=False)
+    with mv.ablate(study, "0:1"):
+        again = mv.sweep(study, path=file, progress=False)
+    assert torch.equal(inside.margin_change, again.margin_change)
 
 
 # Values from examples ----------------------------------------------------------------------------

@@ -157,6 +157,7 @@ def test_the_null_leaves_constant_units_out_as_the_mean_does(inputs):
     assert (found.null.values[:, [1, 3]] == 0).all() and (live > 1).all()
     assert found.null_mean == pytest.approx(live.mean())
     assert found.by_layer.loc["0", "null"] == pytest.approx(live.mean())
+    np.testing.assert_array_equal(np.sort(found.live_null(np.ones(5, bool))), np.sort(live.ravel()))
 
 
 # What is read

@@ -49,6 +49,12 @@ class Group:
     source: Replay | None = None
     origin: object = None  # the examples that values are taken from
 
+    @property
+    def words(self) -> str:
+        """What is done, the same in every run of the program."""
+        examples = "" if self.source is None else f" of {tuple(self.source.examples.shape)}"
+        return f"{self.units} {self.how!r}{examples}"
+
     def same(self, other: Group) -> bool:
         """Whether both do the same to a unit."""
         return self.how == other.how and self.origin is other.origin

@@ -16,7 +16,7 @@ from ._activations import Conflict
 from ._block import Pass, batch_of
 from ._mode import Ablating, ablating
 from ._snapshot import Snapshot
-from ._thread import called_by_memviz, no_modes, on_top, others_above
+from ._thread import called_by_memviz, no_hooks, no_modes, on_top, others_above
 from ._weights import is_layer
 
 _MOST = 16  # runs of a pass until every activation's end is known
@@ -166,7 +166,7 @@ def _rehearse(mode: Ablating, forward: Forward, args: Any, kwargs: Any) -> None:
     """Learn where activations end, unseen by a mode that must not see a pass run again."""
     if any(id(forward.module) in block.rehearsed for block in mode.blocks):
         return
-    with no_modes(), torch.no_grad():
+    with no_modes(), no_hooks(forward.module), torch.no_grad():
         args, kwargs = _copies(args, kwargs)
         before = Snapshot(forward.module, (args, kwargs))
         try:
@@ -183,7 +183,7 @@ def _learn(mode: Ablating, forward: Forward, args: Any, kwargs: Any) -> None:
         names = mode.places.wanted(block, forward.module)
         if not names:
             continue
-        with no_modes(), mode.sleeping():
+        with no_modes(), no_hooks(forward.module), mode.sleeping():
             copied = _copies(args, kwargs)
             before = Snapshot(forward.module, copied)
             call = partial(forward.original, *copied[0], **copied[1])

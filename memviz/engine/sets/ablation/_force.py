@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -57,6 +58,8 @@ def in_force(block: Block) -> Iterator[None]:
         block.covered |= {id(module) for module in sharing}
         for module in [*block.path, *sharing]:
             undo.callback(release, patch(module))
+        for module in block.modules.values():
+            undo.callback(_unmark, module, _mark(module, block.groups[id(module)].words))
         yield
         _check_reached(mode, block, met)
 
@@ -73,6 +76,25 @@ def plain() -> Iterator[None]:
     mode = ablating()
     with no_modes(), nullcontext() if mode is None else mode.sleeping():
         yield
+
+
+def _mark(module: nn.Module, what: str) -> str:
+    """Let a layer's buffers say that it is ablated; the marker's name.
+
+    Records and files know a model by its weights and buffers: what was computed of the whole
+    model must not be taken for an answer of the ablated one, nor the other way round.
+    """
+    taken = module._buffers
+    marker = next(m for m in map("ablation_{}".format, range(len(taken) + 1)) if m not in taken)
+    digest = sha256(what.encode()).digest()
+    taken[marker] = torch.tensor(list(digest), dtype=torch.uint8)
+    module._non_persistent_buffers_set.add(marker)
+    return marker
+
+
+def _unmark(module: nn.Module, marker: str) -> None:
+    module._buffers.pop(marker, None)
+    module._non_persistent_buffers_set.discard(marker)
 
 
 def _begin(mode: Ablating) -> None:

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import CodeType, FrameType
+from typing import Any
 
 from torch import nn
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 from torch.overrides import (
     TorchFunctionMode,
     _get_current_function_mode_stack,
@@ -57,6 +59,25 @@ def no_modes() -> Iterator[None]:
     finally:
         for mode in reversed(stack):
             _push_mode(mode)
+
+
+@contextmanager
+def no_hooks(model: nn.Module) -> Iterator[None]:
+    """Run without hooks on modules, which may count calls; torch's own make weights, and stay."""
+    tables: list[dict[Any, Any]] = [_global_forward_hooks, _global_forward_pre_hooks]
+    for module in model.modules():
+        tables += [module._forward_hooks, module._forward_pre_hooks]
+    kept = [(table, dict(table)) for table in tables if table]
+    for table, hooks in kept:
+        for key, hook in hooks.items():
+            if not type(hook).__module__.startswith("torch."):
+                del table[key]
+    try:
+        yield
+    finally:
+        for table, hooks in kept:
+            table.clear()
+            table.update(hooks)
 
 
 def frames() -> Iterator[FrameType]:

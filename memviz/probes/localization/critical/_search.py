@@ -147,7 +147,7 @@ def exact_search(
     while True:
         path = greedy(
             few, size, "example", "reference", how, budget=budget * size, units=units,
-            random_draws=0, progress=False,
+            random_draws=1, progress=False,
         )  # fmt: skip
         for count in range(1, len(path.order) + 1):
             outputs = alone.outputs(UnitSet(path.order[:count]), how)
