@@ -10,20 +10,18 @@ from torch import Tensor
 
 from memviz.engine.record import (
     Chunked,
-    DivergedError,
     Edit,
     Layout,
     Located,
+    Path,
+    Paths,
     Site,
     Trace,
     chunk_size,
     layout,
-    locate,
     run_edited,
     split,
     tensors_in,
-    trace,
-    undisturbed,
 )
 from memviz.progress import slow
 from memviz.study import Study, check_examples, check_ready
@@ -34,10 +32,8 @@ from ._checks import check_repeats, differing, each_once, examined, floats
 from ._copies import Augment, Copies
 from ._strongest import tie_order
 
-_ANOTHER_PATH = (
-    "the model's forward pass takes different paths for different examples; memviz needs one path: "
-    "split the study, or wrap the model so that it takes one."
-)
+# A layer's name and the number of its site: paths number their calls differently.
+_Place = tuple[str, int]
 _ROWS = 8  # copies of a single example that a model is tried on
 
 
@@ -62,7 +58,7 @@ class UnitActivations(Chunked):
         forward pass is random, an example is named twice, ``augment`` draws from an unseeded
         generator, or ``copies`` is below 1.
     RuntimeError
-        If the forward pass differs between examples.
+        If the same examples take another path through the forward pass each time.
 
     Attributes
     ----------
@@ -105,14 +101,14 @@ class UnitActivations(Chunked):
         if len(tried) == self.copies == 1:
             given = _taken(given, [0, 0])
         # Two passes, of one example and of two, show which axis grows with the examples.
-        self._one = trace(study.model, study.call(_taken(given, [0])))
-        self._two = trace(study.model, study.call(_taken(given, [0, 1])))
+        self._paths = Paths(study)
+        self._one, self._two = (self._paths.learn(_taken(given, rows)) for rows in ([0], [0, 1]))
         self._located = self._chosen(layers)
         self.layers = tuple(located.layer for located in self._located)
         self.units = tuple(unit for layer in self.layers for unit in layer.all())
         self._layouts = self._laid_out(given)
-        largest = self._one.largest
-        rows_at_once = chunk_size(self._one.bytes, study.device, largest=largest)
+        one = self._one.trace
+        rows_at_once = chunk_size(one.bytes, study.device, largest=one.largest)
         super().__init__(min(max(1, rows_at_once // self.copies), len(self.examples)))
 
     def chunks(self, *, progress: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
@@ -138,7 +134,7 @@ class UnitActivations(Chunked):
             yield positions, values
 
     def _chosen(self, names: Sequence[str] | None) -> list[Located]:
-        located = locate(self.study.model, self._two)
+        located = self._two.located
         features = {name: place for name, place in located.items() if place.layer.kind != "heads"}
         if names is None:
             chosen = [place for place in features.values() if not place.layer.is_output]
@@ -160,26 +156,26 @@ class UnitActivations(Chunked):
             )
         return chosen
 
-    def _laid_out(self, given: Inputs) -> dict[Site, Layout]:
+    def _laid_out(self, given: Inputs) -> dict[_Place, Layout]:
         """Where the examples are at each site; in a batch each must be as it is alone."""
-        if [call.function for call in self._one.calls] != [c.function for c in self._two.calls]:
-            raise RuntimeError(_ANOTHER_PATH)
         layouts = {}
         for located in self._located:
-            for site in located.unit_sites:
-                known = layout(_shape(site, self._one), 1, _shape(site, self._two), 2)
+            name, sites = located.layer.name, self._sites(self._one, located)
+            for k, (small, large) in enumerate(zip(sites, located.unit_sites, strict=True)):
+                shapes = _shape(small, self._one.trace), _shape(large, self._two.trace)
+                known = layout(shapes[0], 1, shapes[1], 2)
                 if known is None:
                     raise ValueError(
                         f"layer {located.layer.name!r} has no activation of its own for each "
                         "example; leave it out."
                     )
-                layouts[site] = known
+                layouts[name, k] = known
         batch, model = self._repeated(given, layouts), self.study.model
         self.dtype = max((rows.dtype for rows in batch.values()), key=lambda dtype: dtype.itemsize)
         alone = self._pooled(_taken(given, [0]), layouts)
         wrong = differing(alone, _rows(batch, [0]), model)
         # Shapes can't tell [examples, places] from [places, examples]: try the other where wrong.
-        layouts |= {site: replace(layouts[site], interleaved=True) for site in wrong}
+        layouts |= {place: replace(layouts[place], interleaved=True) for place in wrong}
         batch = self._pooled(given, layouts) if wrong else batch
         wrong = differing(alone, _rows(batch, [0]), model)
         back = list(range(len(next(iter(batch.values())))))[::-1]
@@ -187,7 +183,7 @@ class UnitActivations(Chunked):
             read = self._pooled(_taken(given, part), layouts)
             wrong |= differing(_rows(batch, part), read, model)
         for located in self._located:
-            if wrong & set(located.unit_sites):
+            if any(name == located.layer.name for name, _ in wrong):
                 raise ValueError(
                     f"an example's activations in layer {located.layer.name!r} depend on the other "
                     "examples in its batch, or on its place there; leave the layer out, or use a "
@@ -200,63 +196,82 @@ class UnitActivations(Chunked):
         pooled = self._pooled(inputs, self._layouts)
         return torch.cat(
             [
-                torch.stack([pooled[site] for site in located.unit_sites]).mean(0)
+                torch.stack([pooled[place] for place in _places(located)]).mean(0)
                 for located in self._located
             ],
             1,
         )
 
-    def _repeated(self, inputs: Inputs, layouts: Mapping[Site, Layout]) -> dict[Site, Tensor]:
+    def _repeated(self, inputs: Inputs, layouts: Mapping[_Place, Layout]) -> dict[_Place, Tensor]:
         """What the sites hold, if a second call gives the same there and at the model's output."""
-        pooled: dict[Site, Tensor] = {}
+        pooled: dict[_Place, Tensor] = {}
 
-        def read() -> dict[Site | int, Tensor]:
+        def read() -> dict[_Place | int, Tensor]:
             pooled.clear()
-            given: dict[Site | int, Tensor] = {}
+            given: dict[_Place | int, Tensor] = {}
             for number, output in enumerate(tensors_in(self._run(inputs, layouts, pooled))):
                 given[number] = output.cpu()
-            for site, rows in pooled.items():
-                given[site] = rows
+            for place, rows in pooled.items():
+                given[place] = rows
             return given
 
-        check_repeats(read, draws=self._one.random or self._two.random)
+        check_repeats(read, draws=self._one.trace.random or self._two.trace.random)
         return pooled
 
-    def _pooled(self, inputs: Inputs, layouts: Mapping[Site, Layout]) -> dict[Site, Tensor]:
+    def _pooled(self, inputs: Inputs, layouts: Mapping[_Place, Layout]) -> dict[_Place, Tensor]:
         """The mean over positions at each site, ``[rows, units]``."""
-        pooled: dict[Site, Tensor] = {}
+        pooled: dict[_Place, Tensor] = {}
         self._run(inputs, layouts, pooled)
         return pooled
 
     def _run(
-        self, inputs: Inputs, layouts: Mapping[Site, Layout], pooled: dict[Site, Tensor]
+        self, inputs: Inputs, layouts: Mapping[_Place, Layout], pooled: dict[_Place, Tensor]
     ) -> object:
         """The model's output; the means over positions are put into ``pooled``."""
 
-        def reading(site: Site) -> Edit:
+        def reading(place: _Place, site: Site) -> Edit:
             def keep(value: Tensor) -> Tensor:
-                rows = layouts[site].rows(value)
+                rows = layouts[place].rows(value)
                 axis = site.axis % value.dim() + 1
                 others = [k for k in range(1, rows.dim()) if k != axis]
-                pooled[site] = floats(rows).mean(others).cpu()
+                pooled[place] = floats(rows).mean(others).cpu()
                 return value
 
             return Edit(site, keep)
 
-        call = self.study.call(inputs)
-        with undisturbed(random=self._two.random, counting=self._two.counting):
-            try:
-                return run_edited(self._two, [reading(site) for site in layouts], call)
-            except DivergedError as error:
-                raise RuntimeError(_ANOTHER_PATH) from error
+        def run(path: Path) -> object:
+            edits = [
+                reading(place, site)
+                for located in self._located
+                for place, site in zip(_places(located), self._sites(path, located), strict=True)
+            ]
+            with self._paths.calm(path):
+                return run_edited(path.trace, edits, self._paths.prepare(path, inputs))
+
+        return self._paths.follow(inputs, run)[1]
+
+    @staticmethod
+    def _sites(path: Path, located: Located) -> tuple[Site, ...]:
+        """Where a path reaches a layer."""
+        here = path.located.get(located.layer.name)
+        sites = () if here is None else here.unit_sites
+        if len(sites) != len(located.unit_sites):
+            raise ValueError(
+                f"the examples do not all reach layer {located.layer.name!r}; leave it out."
+            )
+        return sites
+
+
+def _places(located: Located) -> list[_Place]:
+    return [(located.layer.name, k) for k in range(len(located.unit_sites))]
 
 
 def _shape(site: Site, seen: Trace) -> torch.Size:
     return tensors_in(seen.calls[site.call].output)[0].shape
 
 
-def _rows(sites: Mapping[Site, Tensor], rows: list[int]) -> dict[Site, Tensor]:
-    return {site: values[rows] for site, values in sites.items()}
+def _rows(places: Mapping[_Place, Tensor], rows: list[int]) -> dict[_Place, Tensor]:
+    return {place: values[rows] for place, values in places.items()}
 
 
 def _taken(inputs: Inputs, rows: list[int]) -> Inputs:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 import memviz as mv
 from memviz.engine.graph import _rules, _run
 from memviz.engine.record import Tape
+from tests.support.mixtures import Experts
 from tests.support.traces import no_trace
 
 Twist = Callable[["Twisted", Tensor], Tensor]
@@ -311,26 +312,6 @@ def test_answers_do_not_depend_on_the_order_of_units() -> None:
     for unit in backwards.units:
         row, other = backwards.units.index(unit), effects.units.index(unit)
         assert torch.equal(backwards.margin_change[row], effects.margin_change[other])
-
-
-class Experts(nn.Module):
-    """A mixture of experts that calls only those that are needed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.router = nn.Linear(6, 3)
-        self.experts = nn.ModuleList(nn.Linear(6, 8) for _ in range(3))
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        chosen = self.router(x).argmax(1)
-        hidden = x.new_zeros(len(x), 8)
-        for number, expert in enumerate(self.experts):
-            rows = (chosen == number).nonzero()[:, 0]
-            if len(rows):
-                hidden[rows] = torch.relu(expert(x[rows]))
-        output: Tensor = self.head(hidden)
-        return output
 
 
 @pytest.mark.parametrize("memory", [None, 0])
