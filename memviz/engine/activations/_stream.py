@@ -30,7 +30,7 @@ from memviz.study import Study, check_examples, check_ready
 from memviz.tasks.task import Inputs
 from memviz.units import UnknownLayerError
 
-from ._checks import check_repeats, differing, each_once, examined, floats
+from ._checks import check_repeats, differing, each_once, examined, floats, rows_to_try
 from ._copies import Augment, Copies
 from ._strongest import tie_order
 
@@ -106,6 +106,8 @@ class UnitActivations(Chunked):
             given = _taken(given, [0, 0])
         # Two passes, of one example and of two, show which axis grows with the examples.
         self._one = trace(study.model, study.call(_taken(given, [0])))
+        rows = min(rows_to_try(self._one.bytes), _rows_of(given))
+        given = _taken(given, list(range(rows)))
         self._two = trace(study.model, study.call(_taken(given, [0, 1])))
         self._located = self._chosen(layers)
         self.layers = tuple(located.layer for located in self._located)
@@ -253,6 +255,10 @@ class UnitActivations(Chunked):
 
 def _shape(site: Site, seen: Trace) -> torch.Size:
     return tensors_in(seen.calls[site.call].output)[0].shape
+
+
+def _rows_of(inputs: Inputs) -> int:
+    return len(next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs)
 
 
 def _rows(sites: Mapping[Site, Tensor], rows: list[int]) -> dict[Site, Tensor]:

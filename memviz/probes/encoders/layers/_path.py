@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.activations import check_repeats, examined, floats
+from memviz.engine.activations import check_repeats, examined, floats, rows_to_try
 from memviz.engine.record import (
     NONLINEARITIES,
     DivergedError,
@@ -237,7 +237,7 @@ class PathFeatures:
                 raise not_its_own(point.name)
             self._layouts[point.name] = laid_out
         self.size = max(1, chunk_size(single.bytes, self.device, largest=single.largest))
-        self._check(tried, draws=single.random or self._trace.random)
+        self._check(tried[: rows_to_try(single.bytes)], draws=single.random or self._trace.random)
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """Features by point, in the order of the data path."""
