@@ -166,7 +166,7 @@ def test_a_model_that_reads_its_values_is_run_by_replay() -> None:
     except (DivergedError, RuntimeError):
         pytest.fail("replay follows the model's own Python")
     close(outputs[0], mv.Replay(study).outputs("one:0"))
-    assert fast.engine == "replay" and "reads values" in fast.refused[""]
+    assert fast.engine == "replay" and "reads values" in fast.refused["one"]
     assert mv.sweep(study, progress=False).engine == "replay"
 
 

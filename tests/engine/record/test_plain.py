@@ -74,6 +74,7 @@ REFUSED: dict[str, tuple[Twist, str]] = {
         lambda _, h: h * (1 + (torch.rand(()) < 0.9)),
         "draws random numbers from torch",
     ),
+    "hardly": (lambda _, h: F.dropout(h, 1e-9), "draws random numbers from torch .* 'dropout'"),
     "python": (lambda _, h: h * random.random(), "draws random numbers from Python's"),
     "numpy": (lambda _, h: h * np.random.rand(), "draws random numbers from NumPy"),  # noqa: NPY002
     "own": (lambda m, h: h * torch.rand(8, generator=m.generator), "generator of its own"),
@@ -106,6 +107,39 @@ def test_a_study_without_an_answer_is_refused_with_the_cause(kind: str) -> None:
     assert np.array_equal(states[2][1], np.random.get_state()[1])  # noqa: NPY002
     assert study.model.count == 0
     assert hooks == [len(module._forward_hooks) for module in study.model.modules()]
+
+
+def test_random_numbers_that_do_not_reach_the_output_are_no_reason_to_refuse() -> None:
+    def unused(_model: Twisted, hidden: Tensor) -> Tensor:
+        torch.rand(3).relu()
+        return hidden
+
+    def seeded(_model: Twisted, hidden: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return hidden * torch.rand(8)
+
+    for twist in (unused, seeded):
+        study = study_of(Twisted(twist))
+        effects = mv.sweep(study, "a:0-7", progress=False)
+        for row, unit in enumerate(effects.units):
+            with zeroed(study.model, unit):
+                margin = study.task.margin(study.model(study.inputs), study.labels)
+            assert torch.allclose(effects.margin + effects.margin_change[row], margin, atol=1e-5)
+
+
+def test_a_model_that_returns_other_rows_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 6), nn.Unflatten(1, (2, 3)))
+
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = model
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x).flatten(0, 1)  # type: ignore[no-any-return]
+
+    with pytest.raises(ValueError, match="returned .* rows for .* examples"):
+        mv.sweep(study_of(Positions()), progress=False)
 
 
 def test_batch_norm_without_running_statistics_is_named() -> None:
