@@ -13,9 +13,9 @@ from memviz.study import Study
 from memviz.tasks import judged
 from memviz.tasks.task import Inputs
 
-from ._layers import Located, locate
 from ._replay import DivergedError
 from ._trace import Trace, Traced, memory, tensors_in, trace, undisturbed, version
+from .places import Located, locate
 
 R = TypeVar("R")
 
@@ -85,8 +85,6 @@ class Paths:
                 f"the model changes the result of {traced.unseen!r} in place where torch can't see "
                 "it, as through a NumPy array that shares its memory; change a copy instead."
             )
-        if traced.random:
-            self._check_draws(traced, inputs)
         families = {
             memory(tensor) for index in traced.volatile for tensor in traced.calls[index].inputs
         }
@@ -100,22 +98,6 @@ class Paths:
         path = Path(traced, located, changed and bool(traced.volatile))
         self.known.append(path)
         return path
-
-    def _check_draws(self, traced: Trace, inputs: Inputs) -> None:
-        """Refuse random numbers that reach the output, however rarely they show there."""
-        drawn = traced.drawn()
-        if not drawn:
-            return
-        with torch.random.fork_rng(devices=[]):
-            torch.rand(1)  # another state: a model that seeds itself does not mind
-            again = trace(self.study.model, self.study.call(copied(inputs))).drawn()
-        random = next((name for (name, state) in drawn if state not in [s for _, s in again]), None)
-        if random is not None:
-            raise ValueError(
-                "the model answers the same examples differently from call to call: its forward "
-                f"pass draws random numbers from torch even in eval mode, in {random!r}; switch "
-                "them off there, as F.dropout(..., training=self.training) does."
-            )
 
     def follow(self, inputs: Inputs, run: Callable[[Path], R]) -> tuple[Path, R]:
         """Run a batch along the path that it takes.
@@ -184,6 +166,8 @@ def _lightened(traced: Trace, model: nn.Module) -> Trace:
         return replace(
             call,
             inputs=light(call.inputs),
+            args=(),
+            kwargs={},
             output=light(output) if isinstance(output, Tensor) else light(tensors_in(output)),
         )
 
