@@ -141,16 +141,23 @@ class UnitActivations(Chunked):
 
     def _chosen(self, names: Sequence[str] | None) -> list[Located]:
         located = locate(self.study.model, self._two)
-        features = {name: place for name, place in located.items() if place.layer.kind != "heads"}
+        features = {
+            name: place
+            for name, place in located.items()
+            if place.layer.kind != "heads" and place.by_example
+        }
         if names is None:
             chosen = [place for place in features.values() if not place.layer.is_output]
         else:
-            heads = [name for name in names if name in located and name not in features]
-            if heads:
-                raise ValueError(
-                    f"the units of layer {heads[0]!r} are attention heads, of many features each; "
-                    "name conv or linear layers."
+            others = [located[name] for name in names if name in located and name not in features]
+            if others:
+                why = (
+                    "are attention heads, of many features each"
+                    if others[0].layer.kind == "heads"
+                    else "have no activation of their own for each example"
                 )
+                name = others[0].layer.name
+                raise ValueError(f"the units of layer {name!r} {why}; name conv or linear layers.")
             unknown = [name for name in names if name not in features]
             if unknown:
                 raise UnknownLayerError(unknown[0], features)
