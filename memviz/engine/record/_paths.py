@@ -85,6 +85,8 @@ class Paths:
                 f"the model changes the result of {traced.unseen!r} in place where torch can't see "
                 "it, as through a NumPy array that shares its memory; change a copy instead."
             )
+        if traced.random:
+            self._check_draws(traced, inputs)
         families = {
             memory(tensor) for index in traced.volatile for tensor in traced.calls[index].inputs
         }
@@ -98,6 +100,22 @@ class Paths:
         path = Path(traced, located, changed and bool(traced.volatile))
         self.known.append(path)
         return path
+
+    def _check_draws(self, traced: Trace, inputs: Inputs) -> None:
+        """Refuse random numbers that reach the output, however rarely they show there."""
+        drawn = traced.drawn()
+        if not drawn:
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.rand(1)  # another state: a model that seeds itself does not mind
+            again = trace(self.study.model, self.study.call(copied(inputs))).drawn()
+        random = next((name for (name, state) in drawn if state not in [s for _, s in again]), None)
+        if random is not None:
+            raise ValueError(
+                "the model answers the same examples differently from call to call: its forward "
+                f"pass draws random numbers from torch even in eval mode, in {random!r}; switch "
+                "them off there, as F.dropout(..., training=self.training) does."
+            )
 
     def follow(self, inputs: Inputs, run: Callable[[Path], R]) -> tuple[Path, R]:
         """Run a batch along the path that it takes.

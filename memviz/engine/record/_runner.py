@@ -470,6 +470,11 @@ class Replay(Chunked):
         for positions in slow(self._chunks, "recording", progress=progress):
             path, tape, raw = self._pass(self._inputs(positions))
             outputs.append(self.study.task.outputs(raw))
+            if len(outputs[-1]) != len(positions):
+                raise ValueError(
+                    f"the model returned {len(outputs[-1])} rows for {len(positions)} examples; "
+                    "memviz needs one row per example: wrap the model so that it returns one."
+                )
             kept += tape.bytes if tape is not None else 0
             self._tapes.append(tape if kept <= self.memory // 2 else None)
             self._paths_taken.append(path)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+_Bytes = bytes  # a property of the trace bears that name
 Key = tuple[int, int]  # (id, version): the same tensor before and after an in-place call
 
 _T = Tensor
@@ -95,6 +96,8 @@ class Traced:
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     weights: tuple[tuple[int, Tensor], ...] = ()
+    # The random state it drew from; empty if it drew nothing.
+    drawn_from: bytes = b""
 
     def is_call_of(self, function: Callable[..., Any], inputs: list[Tensor]) -> bool:
         """Whether a call is this one: the same function with the same weights."""
@@ -143,6 +146,19 @@ class Trace:
     def bytes(self) -> int:
         """Memory of the results of all calls; views are counted once."""
         return storage_bytes(call.output for call in self.calls)
+
+    def drawn(self) -> list[tuple[str, _Bytes]]:
+        """Calls that draw random numbers on which the output depends, and what they draw from."""
+        reaching = {key_of(tensor) for tensor in tensors_in(self.raw)}
+        drawn = []
+        for call in reversed(self.calls):
+            changed = [(id(call.inputs[k]), version(call.inputs[k])) for k in call.mutates]
+            if reaching.isdisjoint([*call.output_keys, *changed]):
+                continue
+            reaching.update(call.input_keys)
+            if call.drawn_from:
+                drawn.append((call.name, call.drawn_from))
+        return drawn
 
     @property
     def largest(self) -> int:
@@ -272,7 +288,9 @@ class _Tracing(TorchFunctionMode):
         before = [key_of(tensor) for tensor in tensors]
         for tensor in tensors:
             self._see(tensor)
+        state = torch.get_rng_state()
         output = func(*args, **kwargs)
+        drew = not torch.equal(state, torch.get_rng_state())
         mutates = tuple(k for k, t in enumerate(tensors) if version(t) != before[k][1])
         if mutates:
             self._changed([tensors[k] for k in mutates])
@@ -281,7 +299,13 @@ class _Tracing(TorchFunctionMode):
             self._see(tensor, anew=True)
         name = getattr(func, "__name__", str(func))
         keys = [key_of(tensor) for tensor in outputs]
+<<<<<<< HEAD
         self.calls.append(Traced(name, func, tensors, before, output, keys, mutates, args, kwargs))
+=======
+        traced = Traced(name, func, tensors, before, output, keys, mutates)
+        traced.drawn_from = state.numpy().tobytes() if drew else b""
+        self.calls.append(traced)
+>>>>>>> 553c443
         return output
 
     def unseen(self) -> str:
