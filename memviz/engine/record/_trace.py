@@ -299,13 +299,9 @@ class _Tracing(TorchFunctionMode):
             self._see(tensor, anew=True)
         name = getattr(func, "__name__", str(func))
         keys = [key_of(tensor) for tensor in outputs]
-<<<<<<< HEAD
-        self.calls.append(Traced(name, func, tensors, before, output, keys, mutates, args, kwargs))
-=======
-        traced = Traced(name, func, tensors, before, output, keys, mutates)
+        traced = Traced(name, func, tensors, before, output, keys, mutates, args, kwargs)
         traced.drawn_from = state.numpy().tobytes() if drew else b""
         self.calls.append(traced)
->>>>>>> 553c443
         return output
 
     def unseen(self) -> str:
