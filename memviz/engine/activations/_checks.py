@@ -19,7 +19,7 @@ _BATCHED = 1e-3  # of a layer's largest activation: another batch size rounds di
 _DRAWING = 8  # more calls of a model that is seen to draw
 _COMPARED = 16  # examples among which one unlike the first is looked for
 _EXAMINED = 8  # examples that a model is tried on
-_TRIED_BYTES = 2**27
+_TRIED_BYTES = 2**26
 
 
 def differing(
