@@ -13,7 +13,7 @@ _PART = re.compile(r"(?P<layer>[^\s:]*):(?P<ranges>\d+(?:-\d+)?(?:,\d+(?:-\d+)?)
 
 @dataclass(frozen=True, order=True, slots=True)
 class Unit:
-    """One unit: a channel, a feature or a head of a layer.
+    """One unit: a channel, a feature, a neuron or a head of a layer.
 
     Examples
     --------
@@ -39,11 +39,15 @@ class Layer:
     Attributes
     ----------
     name : str
-        Its name in ``model.named_modules()``.
-    kind : str
-        ``"conv"``, ``"linear"`` or ``"heads"``.
+        Its name in ``model.named_modules()``. The layers of one recurrent module, and experts whose
+        weights are one tensor, are numbered: ``"lstm.l0"``, ``"mlp.experts.3"``.
+    kind : {"conv", "linear", "heads", "neurons", "experts", "recurrent"}
+        ``"neurons"`` are the hidden features of a gated MLP, ``act(gate) * up``, and ``"experts"``
+        those of an expert, at the positions routed to it; ``"recurrent"`` is a layer of an LSTM,
+        GRU or RNN.
     units : int
-        Channels, features or attention heads.
+        Channels, features, attention heads (of grouped-query attention, the query heads), neurons,
+        or the features a recurrent layer emits at each step, both directions.
     site : str
         Where a unit's activation is read and replaced, e.g. ``"conv2d > batch_norm > relu"``.
     is_output : bool
@@ -60,6 +64,11 @@ class Layer:
     units: int
     site: str
     is_output: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a convolution or linear layer, whose module returns its units."""
+        return self.kind in ("conv", "linear")
 
     def all(self) -> UnitSet:
         """Every unit of the layer."""

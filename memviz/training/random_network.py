@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 
@@ -51,14 +51,13 @@ def random_network(study: Study, examples: Tensor, seed: int = 0) -> nn.Module:
     model = deepcopy(study.model).cpu()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        for module in model.modules():
-            if (reset := _initializer(module)) is not None:
-                reset()
+        # Twice: the weights of an untrained model may be those that this very seed draws.
+        left = _reinitialized(model, seed + 1, before)
+        left &= _reinitialized(model, seed, before)
         for name, parameter in model.named_parameters():
             old = before[name]
             varies = old.numel() > 1 and bool((old != old.flatten()[0]).any())
-            if varies and torch.equal(parameter, old):
+            if varies and name in left:
                 drawn = torch.randn(old.shape).to(old)
                 parameter.copy_(old.mean() + old.std() * drawn)
     return with_batch_norm_of(model.to(study.device).eval(), study, examples, seed)
@@ -126,6 +125,15 @@ def without_initializer(model: nn.Module) -> list[str]:
         for name, module in model.named_modules()
         if _initializer(module) is None and next(module.parameters(recurse=False), None) is not None
     ]
+
+
+def _reinitialized(model: nn.Module, seed: int, before: Mapping[str, Tensor]) -> set[str]:
+    """Reinitialize every module; the parameters that are as they were before."""
+    torch.default_generator.manual_seed(seed)
+    for module in model.modules():
+        if (reset := _initializer(module)) is not None:
+            reset()
+    return {name for name, weight in model.named_parameters() if torch.equal(weight, before[name])}
 
 
 def _initializer(module: nn.Module) -> Callable[[], object] | None:

@@ -76,3 +76,19 @@ def test_parameters_without_an_initializer_are_named() -> None:
     model = normed()
     model.position = nn.Parameter(torch.randn(5))
     assert without_initializer(model) == ["model"] and without_initializer(normed()) == []
+
+
+def test_an_untrained_network_may_have_the_weights_that_the_seed_draws() -> None:
+    """They were taken for weights that no module initializes, and drawn from a normal instead."""
+    model = normed()  # made with seed 0
+    drawn = random_network(study(model), torch.arange(9), seed=0)
+    for name, weight in model.named_parameters():
+        assert torch.equal(dict(drawn.named_parameters())[name], weight)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tied = nn.utils.parametrizations.weight_norm(nn.Linear(36, 2))
+    flat = nn.Sequential(nn.Flatten(), tied).eval()
+    other = random_network(study(flat), torch.arange(9), seed=0)
+    # No initializer reaches the weights of a parametrization: these are drawn.
+    first, second = (m[1].parametrizations.weight.original1 for m in (flat, other))
+    assert not torch.equal(first, second)

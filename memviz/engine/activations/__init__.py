@@ -4,6 +4,7 @@ from ._checks import check_repeats as check_repeats
 from ._checks import differing as differing
 from ._checks import examined as examined
 from ._checks import floats as floats
+from ._checks import rows_to_try as rows_to_try
 from ._copies import Augment as Augment
 from ._copies import check_same_copies as check_same_copies
 from ._copies import generators_kept as generators_kept

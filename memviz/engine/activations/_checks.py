@@ -19,6 +19,7 @@ _BATCHED = 1e-3  # of a layer's largest activation: another batch size rounds di
 _DRAWING = 8  # more calls of a model that is seen to draw
 _COMPARED = 16  # examples among which one unlike the first is looked for
 _EXAMINED = 8  # examples that a model is tried on
+_TRIED_BYTES = 2**26
 
 
 def differing(
@@ -136,6 +137,22 @@ def each_once(examples: Tensor) -> Tensor:
             f"examples names {int(named[counts > 1][0])} more than once; give each example once."
         )
     return examples
+
+
+def rows_to_try(recorded: int) -> int:
+    """How many examples a model is tried on: 8, but 3 of those that take long.
+
+    Parameters
+    ----------
+    recorded : int
+        Bytes that a pass of one example makes.
+
+    Examples
+    --------
+    >>> rows_to_try(10_000), rows_to_try(100_000_000)
+    (8, 3)
+    """
+    return max(3, min(_EXAMINED, _TRIED_BYTES // max(recorded, 1)))
 
 
 def examined(inputs: Inputs, examples: Tensor) -> Tensor:

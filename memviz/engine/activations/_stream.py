@@ -17,6 +17,7 @@ from memviz.engine.record import (
     Paths,
     Site,
     Trace,
+    check_located,
     chunk_size,
     layout,
     run_edited,
@@ -26,9 +27,9 @@ from memviz.engine.record import (
 from memviz.progress import slow
 from memviz.study import Study, check_examples, check_ready
 from memviz.tasks.task import Inputs
-from memviz.units import UnknownLayerError
+from memviz.units import UnitSet, UnknownLayerError
 
-from ._checks import check_repeats, differing, each_once, examined, floats
+from ._checks import check_repeats, differing, each_once, examined, floats, rows_to_try
 from ._copies import Augment, Copies
 from ._strongest import tie_order
 
@@ -102,12 +103,14 @@ class UnitActivations(Chunked):
             given = _taken(given, [0, 0])
         # Two passes, of one example and of two, show which axis grows with the examples.
         self._paths = Paths(study)
-        self._one, self._two = (self._paths.learn(_taken(given, rows)) for rows in ([0], [0, 1]))
+        self._one = self._paths.learn(_taken(given, [0]))
+        one = self._one.trace
+        given = _taken(given, list(range(min(rows_to_try(one.bytes), _rows_of(given)))))
+        self._two = self._paths.learn(_taken(given, [0, 1]))
         self._located = self._chosen(layers)
         self.layers = tuple(located.layer for located in self._located)
         self.units = tuple(unit for layer in self.layers for unit in layer.all())
         self._layouts = self._laid_out(given)
-        one = self._one.trace
         rows_at_once = chunk_size(one.bytes, study.device, largest=one.largest)
         super().__init__(min(max(1, rows_at_once // self.copies), len(self.examples)))
 
@@ -135,18 +138,27 @@ class UnitActivations(Chunked):
 
     def _chosen(self, names: Sequence[str] | None) -> list[Located]:
         located = self._two.located
-        features = {name: place for name, place in located.items() if place.layer.kind != "heads"}
+        features = {
+            name: place
+            for name, place in located.items()
+            if place.layer.kind != "heads" and place.by_example
+        }
         if names is None:
             chosen = [place for place in features.values() if not place.layer.is_output]
         else:
-            heads = [name for name in names if name in located and name not in features]
-            if heads:
-                raise ValueError(
-                    f"the units of layer {heads[0]!r} are attention heads, of many features each; "
-                    "name conv or linear layers."
+            others = [located[name] for name in names if name in located and name not in features]
+            if others:
+                why = (
+                    "are attention heads, of many features each"
+                    if others[0].layer.kind == "heads"
+                    else "have no activation of their own for each example"
                 )
+                name = others[0].layer.name
+                raise ValueError(f"the units of layer {name!r} {why}; name conv or linear layers.")
             unknown = [name for name in names if name not in features]
             if unknown:
+                wanted = UnitSet({unknown[0]: [0]})
+                check_located(self.study.model, self._two.trace, located, wanted)  # says why
                 raise UnknownLayerError(unknown[0], features)
             chosen = [features[name] for name in dict.fromkeys(names)]
         if not chosen:
@@ -268,6 +280,10 @@ def _places(located: Located) -> list[_Place]:
 
 def _shape(site: Site, seen: Trace) -> torch.Size:
     return tensors_in(seen.calls[site.call].output)[0].shape
+
+
+def _rows_of(inputs: Inputs) -> int:
+    return len(next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs)
 
 
 def _rows(places: Mapping[_Place, Tensor], rows: list[int]) -> dict[_Place, Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memviz.engine.record import Edit, attention, returned, swap, take, tensors_in
+from memviz.engine.record import Edit, inside, returned, swap, take, tensors_in
 
 from ._graph import Graph
 from ._nodes import BENT, VIEWS, Node
@@ -123,19 +123,19 @@ class Flow:
     def _step(self, node: Node) -> None:
         self.node = node
         edits = self.edits.get(node.index, [])
-        heads = [edit for edit in edits if edit.site.at == "heads"]
+        fused = [edit for edit in edits if edit.site.at == "inside"]
         entering = [edit for edit in edits if edit.site.at == "input"]
         before = dict(self.states) if entering else self.states
         for edit in entering:
-            value = node.args[edit.site.argument]
+            value = node.inputs[edit.site.argument]
             self.states[id(value)] = self._edited(value, edit)
-        if heads:
+        if fused:
             args, kwargs = self._given(node)
-            self._store(node, attention(node.function, args, kwargs, heads))
+            self._store(node, inside(node.function, args, kwargs, fused))
         elif any(id(tensor) in self.states for tensor in node.inputs):
             self._evaluate(node)
         for edit in entering:  # other readers must see the unedited value
-            value = node.args[edit.site.argument]
+            value = node.inputs[edit.site.argument]
             self.states.pop(id(value), None)
             if id(value) in before:
                 self.states[id(value)] = before[id(value)]

@@ -122,8 +122,8 @@ class Graphs:
 def _strongest(tape: Tape, edit: Edit) -> int:
     """The unit of an edit's layer with the largest mean absolute activation."""
     site, call = edit.site, tape.calls[edit.site.call]
-    if site.at == "heads":
-        return 0  # inside torch's own attention there is no record of them
-    value: Tensor = call.args[site.argument] if site.at == "input" else call.output
+    if site.at == "inside":
+        return 0  # inside a fused call there is no record of them
+    value: Tensor = call.inputs[site.argument] if site.at == "input" else call.output
     size = value.abs().transpose(site.axis % value.dim(), -1).reshape(-1, value.shape[site.axis])
     return int(size.mean(0).argmax()) // site.width

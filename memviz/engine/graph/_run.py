@@ -33,7 +33,7 @@ def run(
 def changed_rows(graph: Graph, edit: Edit) -> Tensor:
     """The examples of the chunk whose activation the edit changes, int64 ``[rows]``."""
     call = graph.tape.calls[edit.site.call]
-    value = call.args[edit.site.argument] if edit.site.at == "input" else call.output
+    value = call.inputs[edit.site.argument] if edit.site.at == "input" else call.output
     features = edit.features(value.device)
     before = take(value, edit.site.axis % value.dim(), features)
     different = edit.part(before, features, None) != before

@@ -16,11 +16,6 @@ from ._interventions import Resample as Resample
 from ._interventions import Scale as Scale
 from ._interventions import Zero as Zero
 from ._interventions import intervention as intervention
-from ._layers import NONLINEARITIES as NONLINEARITIES
-from ._layers import NORMALIZATIONS as NORMALIZATIONS
-from ._layers import Located as Located
-from ._layers import Site as Site
-from ._layers import locate as locate
 from ._layout import Layout as Layout
 from ._layout import layout as layout
 from ._paths import Path as Path
@@ -29,7 +24,6 @@ from ._replay import ANOTHER_PATH as ANOTHER_PATH
 from ._replay import DivergedError as DivergedError
 from ._replay import Edit as Edit
 from ._replay import Tape as Tape
-from ._replay import attention as attention
 from ._replay import returned as returned
 from ._replay import run_edited as run_edited
 from ._runner import SPANNING as SPANNING
@@ -46,3 +40,11 @@ from ._trace import tensors_in as tensors_in
 from ._trace import trace as trace
 from ._trace import undisturbed as undisturbed
 from ._trace import version as version
+from .places import NONLINEARITIES as NONLINEARITIES
+from .places import NORMALIZATIONS as NORMALIZATIONS
+from .places import Located as Located
+from .places import Site as Site
+from .places import check_located as check_located
+from .places import has_inner_layers as has_inner_layers
+from .places import inside as inside
+from .places import locate as locate

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ._interventions import Intervention, Zero
-from ._layers import Located, Site
 from ._replay import Edit
 from ._trace import Trace
+from .places import Located, Site
 
 
 def edit(site: Site, units: Sequence[int], how: Intervention, reference: Tensor | None) -> Edit:
@@ -38,10 +38,37 @@ def edit(site: Site, units: Sequence[int], how: Intervention, reference: Tensor 
 
 
 def filter_reference(located: Located, site: Site, trace: Trace) -> Tensor | None:
-    """The bias that filter ablation leaves, along the site's axis; None without a bias."""
-    if located.bias is None:
-        return None
-    return along(located.bias.detach(), site, trace.calls[site.call].output.dim())
+    """The bias that filter ablation leaves, along the site's axis; None without a bias.
+
+    It is the bias of the recorded call: a model may pass another than its module's.
+
+    Raises
+    ------
+    ValueError
+        If what is left of the layer's units can't be told.
+    """
+    if located.unfiltered:
+        raise ValueError(located.unfiltered)
+    biases = dict(zip(located.filter_sites, located.biases, strict=False))
+    bias = biases.get(site)
+    rank = 0 if bias is None else trace.calls[site.call].output.dim()
+    return None if bias is None else along(bias.detach(), site, rank)
+
+
+def check_donors(located: Located) -> None:
+    """Refuse activations of other examples where they lie at other positions.
+
+    Raises
+    ------
+    ValueError
+        If the layer's positions can't be told apart by example.
+    """
+    if not located.by_example:
+        raise ValueError(
+            "'resample' takes a unit's activation from another example at the same position, and "
+            f"in layer {located.layer.name!r} other examples lie at other positions; choose "
+            "another intervention, such as 'mean'."
+        )
 
 
 def along(values: Tensor, site: Site, rank: int) -> Tensor:

@@ -137,7 +137,10 @@ class Filter(Intervention):
     """Filter ablation: the unit's weights become 0, its bias stays (Maini et al. 2023).
 
     After a batch norm this leaves the constant ``beta - gamma * mean / sqrt(var + eps)``, not 0.
-    For attention heads it equals zero ablation.
+    The bias is the one the layer's call was given, which need not be its module's. Attention heads,
+    neurons of gated MLPs and of experts, and features of recurrent layers have no weights of their
+    own in this sense: for them it equals zero ablation. A layer that uses its weights in a way of
+    its own is refused.
 
     Examples
     --------

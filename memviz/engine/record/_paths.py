@@ -13,9 +13,9 @@ from memviz.study import Study
 from memviz.tasks import judged
 from memviz.tasks.task import Inputs
 
-from ._layers import Located, locate
 from ._replay import DivergedError
 from ._trace import Trace, Traced, memory, tensors_in, trace, undisturbed, version
+from .places import Located, locate
 
 R = TypeVar("R")
 
@@ -184,6 +184,8 @@ def _lightened(traced: Trace, model: nn.Module) -> Trace:
         return replace(
             call,
             inputs=light(call.inputs),
+            args=(),
+            kwargs={},
             output=light(output) if isinstance(output, Tensor) else light(tensors_in(output)),
         )
 

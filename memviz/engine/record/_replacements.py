@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ._edits import filter_reference
+from ._edits import check_donors, filter_reference
 from ._interventions import Intervention
 from ._paths import Path
 
@@ -55,7 +55,10 @@ class Replacements:
             return filter_reference(located, located.filter_sites[k], path.trace)
         if how.needs == "mean":
             return self.mean(name, k)
-        return self.donors(name, k, how, examples) if how.needs == "donor" else None
+        if how.needs == "donor":
+            check_donors(path.located[name])
+            return self.donors(name, k, how, examples)
+        return None
 
     def mean(self, name: str, k: int) -> Tensor | None:
         """The mean over all examples and positions, ``[1, features, 1, ...]``."""

@@ -9,17 +9,14 @@ since nothing is assumed about the model's structure.
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from ._layers import Site
 from ._trace import (
     METADATA,
     Call,
@@ -31,12 +28,12 @@ from ._trace import (
     tensors_in,
     undisturbed,
 )
+from .places import Site, inside
 
 ANOTHER_PATH = (
     "the forward pass takes another path when these units are ablated, and more units come after "
     "the fork; ablate them one layer at a time."
 )
-_ATTENTION = inspect.signature(F.multi_head_attention_forward)
 
 
 def _whole_only(value: Tensor, features: Tensor, rows: Tensor | None) -> Tensor:
@@ -137,32 +134,19 @@ class _Mode(TorchFunctionMode):
 
 def _edited(func: Any, args: Any, kwargs: Any, edits: list[Edit]) -> Any:
     # One call may belong to two layers: heads enter a projection, its features leave it.
-    heads = [edit for edit in edits if edit.site.at == "heads"]
-    values = list(args)
+    fused = [edit for edit in edits if edit.site.at == "inside"]
     for edit in edits:
         if edit.site.at == "input":
-            values[edit.site.argument] = edit.change(values[edit.site.argument])
-    output = attention(func, args, kwargs, heads) if heads else func(*values, **kwargs)
+            value = leaves(args, kwargs)[0][edit.site.argument]
+            changed = edit.change(value)
+            if changed is not value:
+                new = {id(value): changed}
+                args, kwargs = swap(args, new), swap(kwargs, new)
+    output = inside(func, args, kwargs, fused) if fused else func(*args, **kwargs)
     for edit in edits:
         if edit.site.at == "output":
             output = edit.change(output)
     return output
-
-
-def attention(func: Any, args: Any, kwargs: Any, edits: list[Edit]) -> Any:
-    """Torch's own attention function with edits of its heads."""
-    # It projects the heads inside: let it project by the identity, edit the heads, then project.
-    bound = _ATTENTION.bind(*args, **kwargs)
-    weight, bias = bound.arguments["out_proj_weight"], bound.arguments["out_proj_bias"]
-    features = weight.shape[1]
-    bound.arguments["out_proj_weight"] = torch.eye(
-        features, dtype=weight.dtype, device=weight.device
-    )
-    bound.arguments["out_proj_bias"] = None
-    heads, weights = func(*bound.args, **bound.kwargs)
-    for edit in edits:
-        heads = edit.change(heads)
-    return F.linear(heads, weight, bias), weights
 
 
 class _Recording(_Mode):

@@ -14,16 +14,16 @@ from torch import Tensor
 from memviz.progress import slow
 from memviz.study import Study, check_ready, check_study
 from memviz.tasks.task import Inputs
-from memviz.units import Layer, UnitSet, UnitsLike, check_units
+from memviz.units import Layer, UnitSet, UnitsLike
 
 from ._chunks import Chunked, chunk_size, default_memory, split
-from ._edits import edit
+from ._edits import check_donors, edit
 from ._interventions import Intervention, intervention
-from ._layers import Located, Site
 from ._paths import Path, Paths
 from ._replacements import Replacements
 from ._replay import ANOTHER_PATH, DivergedError, Edit, Tape, record, run_edited
 from ._trace import Trace
+from .places import Located, Site, check_located
 from .plain import (
     Comparison,
     Fingerprint,
@@ -154,16 +154,7 @@ class Replay(Chunked):
         KeyError, IndexError
             If there is no such layer or unit.
         """
-        chosen = UnitSet.of(units)
-        modules = dict(self.study.model.named_modules())
-        for name in chosen.layers:
-            if name in modules and name not in self.located:
-                if next(modules[name].parameters(), None) is None or name == "":
-                    why = "has no units of its own; name a conv, linear or attention layer"
-                else:
-                    why = "is never reached as a layer with units in the forward pass"
-                raise ValueError(f"layer {name!r} ({type(modules[name]).__name__}) {why}.")
-        return check_units(chosen, self.layers)
+        return check_located(self.study.model, self.trace, self.located, units)
 
     def outputs(
         self,
@@ -348,6 +339,7 @@ class Replay(Chunked):
         """What replaces the activation at a layer's k-th site for a batch of other inputs."""
         if how.needs == "mean":
             return self._values.mean(name, k)
+        check_donors(self.located[name])
         examples = torch.arange(batch) % len(self.study)
         return self._values.donors(name, k, how, examples)
 

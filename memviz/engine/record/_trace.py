@@ -93,6 +93,8 @@ class Traced:
     output: Any
     output_keys: list[Key]
     mutates: tuple[int, ...]
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
     weights: tuple[tuple[int, Tensor], ...] = ()
     # The random state it drew from; empty if it drew nothing.
     drawn_from: bytes = b""
@@ -297,7 +299,7 @@ class _Tracing(TorchFunctionMode):
             self._see(tensor, anew=True)
         name = getattr(func, "__name__", str(func))
         keys = [key_of(tensor) for tensor in outputs]
-        traced = Traced(name, func, tensors, before, output, keys, mutates)
+        traced = Traced(name, func, tensors, before, output, keys, mutates, args, kwargs)
         traced.drawn_from = state.numpy().tobytes() if drew else b""
         self.calls.append(traced)
         return output

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.record import Intervention, Replay, intervention, tensors_in
+from memviz.engine.record import Intervention, Replay, has_inner_layers, intervention, tensors_in
 from memviz.study import Study, check_ready
 from memviz.tasks.task import Inputs
 from memviz.units import Layer, UnitSet, UnitsLike, UnknownLayerError, check_units
@@ -80,6 +80,13 @@ def _check(model: nn.Module, units: UnitSet) -> None:
     names = dict(model.named_modules())
     for name, indices in units.layers.items():
         if name not in names:
+            outer = name.rpartition(".")[0]
+            if outer in names and has_inner_layers(names[outer]):
+                raise ValueError(
+                    f"layer {name!r} lies inside one call of {outer!r} "
+                    f"({type(names[outer]).__name__}), which mv.ablate cannot change; use mv.sweep "
+                    "or mv.Replay."
+                )
             raise UnknownLayerError(name, [known for known in names if known])
         module = names[name]
         kind = type(module).__name__

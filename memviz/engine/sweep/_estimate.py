@@ -165,7 +165,10 @@ def _chunk(
                 if gradient is not None:
                     place = torch.tensor(rows[name])[:, None], positions
                     product = steps[edit] * gradient
-                    where = axes.of(step, edit.site, len(positions), tuple(product.shape))
+                    known = replay.place(step, name)
+                    apart = known is not None and known.by_example
+                    shape = tuple(product.shape)
+                    where = axes.of(step, edit.site, len(positions), shape) if apart else None
                     if where is None:
                         table[place] = torch.nan
                         continue

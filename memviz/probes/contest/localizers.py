@@ -97,11 +97,11 @@ def unit_tracin(study: Study) -> Scores:
     layers have a value; other units are NaN.
     """
     known = [layer for layer in layers_of(study) if not layer.is_output]
-    modules = {layer.name: study.model.get_submodule(layer.name) for layer in known}
+    modules = {la.name: study.model.get_submodule(la.name) for la in known if la.is_plain}
     plain = [
-        layer.name
-        for layer in known
-        if isinstance(modules[layer.name], nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        name
+        for name, module in modules.items()
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
     ]
     weights = {
         f"{name}.{key}": value.detach().clone().requires_grad_()

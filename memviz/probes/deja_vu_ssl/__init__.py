@@ -12,7 +12,7 @@ from ._crops import corner_crop as corner_crop
 from ._crops import crops as crops
 from ._deja_vu import QUADRANTS as QUADRANTS
 from ._deja_vu import SSLDejaVu as SSLDejaVu
-from ._deja_vu import Votes as Votes
 from ._deja_vu import ssl_test as ssl_test
 from ._deja_vu import symmetrised as symmetrised
-from ._deja_vu import vote as vote
+from ._votes import Votes as Votes
+from ._votes import vote as vote

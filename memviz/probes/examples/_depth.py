@@ -208,7 +208,8 @@ def _values(replay: Replay, name: str | None, features: int) -> Tensor:
                 f"layer {name!r} has {len(value)} rows for {len(positions)} examples; leave it out "
                 "of layers."
             )
-        rows.append(_pooled(value.detach().float(), site.axis, features).cpu())
+        dtype = torch.promote_types(value.dtype, torch.float32)
+        rows.append(_pooled(value.detach().to(dtype), site.axis, features).cpu())
     return torch.cat(rows)
 
 

@@ -15,7 +15,11 @@ from memviz.widgets.core import Action, Message, Part, pack
 from memviz.widgets.workbench import Controller
 
 PICTURES = 12
-_HEADS = "An attention head is many features together: no picture fires it most."
+# By the kind of a layer whose units no picture fires most.
+_UNPICTURED = {
+    "heads": "An attention head is many features together: no picture fires it most.",
+    "experts": "Only positions routed to an expert fire its neurons: no picture fires one most.",
+}
 _CONSTANT = "This unit has the same activation on every example."
 
 
@@ -110,8 +114,9 @@ class Scatter(Part):
             self._worker.work("firing", self._steps(self.unit), rank=1)
 
     def _steps(self, unit: Unit) -> Iterator[None]:
-        if self.session.layer(unit.layer).kind == "heads":
-            self._tell_pictures(unit, np.empty(0), np.empty(0), _HEADS)
+        kind = self.session.layer(unit.layer).kind
+        if kind in _UNPICTURED:
+            self._tell_pictures(unit, np.empty(0), np.empty(0), _UNPICTURED[kind])
             return
         study = self.session.replay.study
         if self._found is None or self._found[0] is not study:

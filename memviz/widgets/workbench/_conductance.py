@@ -28,7 +28,7 @@ def conductance(
     whose = f"{len(examples)} {'chosen' if chosen else group}"
     whose = whose if session.opened is None else "the opened example"
     values = np.full(len(units), np.nan, np.float32)
-    layers = [layer for layer in session.known if layer.kind != "heads"]
+    layers = [layer for layer in session.known if layer.is_plain]
     for count, layer in enumerate(layers):
         scores = attribute_layers(study, examples, layers=[layer.name], null_draws=0)
         start = list(units).index(next(iter(layer.all())))

@@ -40,5 +40,5 @@ def test_an_expert_that_some_examples_do_not_reach_is_refused() -> None:
     torch.manual_seed(0)
     model = Experts().eval()
     study = mv.Study(model, torch.randn(24, 6), torch.arange(24) % 3, {"test": range(24)})
-    with pytest.raises(ValueError, match="do not all reach|no activation of its own"):
+    with pytest.raises(ValueError, match="reach"):
         UnitActivations(study, ["experts.0"])

@@ -187,3 +187,13 @@ def test_labels_of_other_numbers_give_the_same_depth() -> None:
             for each in (study, other)
         )
         assert one.values.tolist() == two.values.tolist()
+
+
+def test_neighbours_in_double_precision_are_those_of_double_precision() -> None:
+    """Inputs that are one number in single precision."""
+    inputs = 1.0 + torch.tensor([[0.0], [1e-9], [3e-9], [6e-9], [1.0]]).double()
+    study = mv.Study(nn.Linear(1, 3).double().eval(), inputs, torch.zeros(5), {"clean": range(5)})
+    rows = module._values(mv.Replay(study, torch.arange(5), memory=0), None, 10)
+    assert rows.dtype == torch.float64
+    near = module._neighbours(rows, torch.arange(5), torch.arange(5), 2, False)
+    assert near.tolist() == [[1, 2], [0, 2], [1, 0], [2, 1], [3, 2]]

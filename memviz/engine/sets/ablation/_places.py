@@ -106,7 +106,9 @@ class Places:
         if not call.weights:
             raise RuntimeError(_NO_WEIGHT.format(name=name, kind=type(module).__name__))
         # Without its tensors, which would be kept as long as the block runs.
-        call = replace(call, inputs=[], input_keys=[], output=None, output_keys=[])
+        call = replace(
+            call, inputs=[], input_keys=[], args=(), kwargs={}, output=None, output_keys=[]
+        )
         alone = replace(
             seen, calls=[call], volatile=frozenset(), raw=None, random=False, counting=None
         )

@@ -273,7 +273,7 @@ def _local(study: Study, unit: Unit, images: Tensor) -> _Local:
     layers = {
         name: located
         for name, located in locate(study.model, pair).items()
-        if located.layer.kind != "heads"
+        if located.layer.is_plain
     }
     if unit.layer not in layers:
         raise UnknownLayerError(unit.layer, layers)

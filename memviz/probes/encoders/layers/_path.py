@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.activations import check_repeats, examined, floats
+from memviz.engine.activations import check_repeats, examined, floats, rows_to_try
 from memviz.engine.record import (
     NONLINEARITIES,
     DivergedError,
@@ -32,6 +32,8 @@ from memviz.units import UnknownLayerError
 from .._encoded import check_own, not_its_own
 
 Kind = Literal["conv", "linear", "attention", "join", "features"]
+# By the kind of a layer; other layers are not on the path.
+_KINDS: dict[str, Kind] = {"conv": "conv", "linear": "linear", "heads": "attention"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,9 @@ def data_path(model: nn.Module, seen: Trace, layers: Sequence[str] | None = None
     >>> [(point.name, point.after) for point in data_path(model, seen)]
     [('0', None), ('2', '0')]
     """
-    located = locate(model, seen)
+    located = {
+        name: layer for name, layer in locate(model, seen).items() if layer.layer.kind in _KINDS
+    }
     points = _layers(located) if layers is None else _named(located, layers)
     flow = _Flow(seen)
     points = flow.with_joins(points)
@@ -96,11 +100,16 @@ def data_path(model: nn.Module, seen: Trace, layers: Sequence[str] | None = None
 
 def _layers(located: dict[str, Located]) -> list[Point]:
     """All layers; attentions as a whole, without the layers inside."""
-    attentions = [name for name, layer in located.items() if layer.layer.kind == "heads"]
+    attentions = {name: layer for name, layer in located.items() if layer.layer.kind == "heads"}
+    projections = {call for layer in attentions.values() for call in layer.read_by}
     outermost = [
         name
-        for name in located
-        if name in attentions or not any(name.startswith(f"{outer}.") for outer in attentions)
+        for name, layer in located.items()
+        if name in attentions
+        or (
+            layer.filter_sites[0].call not in projections
+            and not any(name.startswith(f"{outer}.") for outer in attentions)
+        )
     ]
     return [point for name in outermost for point in _points(name, located[name])]
 
@@ -114,10 +123,10 @@ def _named(located: dict[str, Located], names: Sequence[str]) -> list[Point]:
 
 def _points(name: str, located: Located) -> list[Point]:
     """One point for each time that the forward pass reaches the layer."""
-    kinds: dict[str, Kind] = {"conv": "conv", "linear": "linear", "heads": "attention"}
+    kind = _KINDS[located.layer.kind]
+    calls = located.read_by or [site.call for site in located.unit_sites]
     return [
-        Point(name if k == 0 else f"{name}#{k + 1}", kinds[located.layer.kind], site.call)
-        for k, site in enumerate(located.unit_sites)
+        Point(name if k == 0 else f"{name}#{k + 1}", kind, call) for k, call in enumerate(calls)
     ]
 
 
@@ -237,7 +246,7 @@ class PathFeatures:
                 raise not_its_own(point.name)
             self._layouts[point.name] = laid_out
         self.size = max(1, chunk_size(single.bytes, self.device, largest=single.largest))
-        self._check(tried, draws=single.random or self._trace.random)
+        self._check(tried[: rows_to_try(single.bytes)], draws=single.random or self._trace.random)
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """Features by point, in the order of the data path."""

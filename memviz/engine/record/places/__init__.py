@@ -1,0 +1,10 @@
+"""Which layers a model has, and where in its forward pass their units are."""
+
+from ._flow import NONLINEARITIES as NONLINEARITIES
+from ._flow import NORMALIZATIONS as NORMALIZATIONS
+from ._fused import inside as inside
+from ._locate import locate as locate
+from ._reasons import check_located as check_located
+from ._reasons import has_inner_layers as has_inner_layers
+from ._site import Located as Located
+from ._site import Site as Site
