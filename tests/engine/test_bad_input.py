@@ -234,11 +234,12 @@ class Forked(nn.Module):
 
 
 def test_a_path_that_hangs_on_the_examples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memviz.engine.record._runner.chunk_size", lambda *_, **__: 2)
+    monkeypatch.setattr("memviz.engine.record._passes.chunk_size", lambda *_, **__: 2)
     inputs = torch.ones(4, 4)
     inputs[2:] = -1
     study = mv.Study(Forked("example").eval(), inputs, torch.zeros(4), {"test": range(4)})
-    with pytest.raises(RuntimeError, match="takes different paths for different examples"):
+    # In a batch of both kinds every example takes the second path.
+    with pytest.raises(ValueError, match="depends on the other examples in its batch"):
         mv.sweep(study, progress=False)
 
 

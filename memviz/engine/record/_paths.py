@@ -14,7 +14,8 @@ from memviz.tasks import judged
 from memviz.tasks.task import Inputs
 
 from ._replay import DivergedError
-from ._trace import Trace, Traced, memory, tensors_in, trace, undisturbed, version
+from ._trace import Trace, Traced, trace, undisturbed
+from ._values import memory, swap, tensors_in, version
 from .places import Located, locate
 
 R = TypeVar("R")
@@ -171,22 +172,16 @@ def copied(inputs: Inputs) -> Inputs:
 def _lightened(traced: Trace, model: nn.Module) -> Trace:
     """The trace of a whole batch, with shapes in place of its large tensors."""
     kept = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
-
-    def light(value: Any) -> Any:
-        if isinstance(value, Tensor) and id(value) not in kept and value.nbytes > _HEAVY:
-            return torch.empty_like(value, device="meta")
-        if isinstance(value, tuple | list):
-            return [light(item) for item in value]
-        return value
+    light = {
+        id(tensor): torch.empty_like(tensor, device="meta")
+        for call in traced.calls
+        for tensor in (*call.inputs, *tensors_in(call.output))
+        if id(tensor) not in kept and tensor.nbytes > _HEAVY
+    }
 
     def lighter(call: Traced) -> Traced:
-        output = call.output
-        return replace(
-            call,
-            inputs=light(call.inputs),
-            args=(),
-            kwargs={},
-            output=light(output) if isinstance(output, Tensor) else light(tensors_in(output)),
-        )
+        args, kwargs = swap(call.args, light), swap(call.kwargs, light)
+        inputs, output = swap(call.inputs, light), swap(call.output, light)
+        return replace(call, args=args, kwargs=kwargs, inputs=inputs, output=output)
 
     return replace(traced, calls=[lighter(call) for call in traced.calls])

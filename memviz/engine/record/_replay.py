@@ -17,17 +17,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ._trace import (
-    METADATA,
-    Call,
-    Trace,
-    leaves,
-    positional,
-    storage_bytes,
-    swap,
-    tensors_in,
-    undisturbed,
-)
+from ._trace import METADATA, Call, Trace, undisturbed
+from ._values import leaves, positional, storage_bytes, swap, tensors_in
 from .places import Site, inside
 
 ANOTHER_PATH = (

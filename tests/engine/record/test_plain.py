@@ -279,7 +279,7 @@ def test_what_no_engine_can_ablate_is_refused(monkeypatch: pytest.MonkeyPatch) -
         return forward()
 
     monkeypatch.setattr(
-        "memviz.engine.record._runner.run_edited", lambda *_, **__: torch.ones(1, 3)
+        "memviz.engine.record._passes.run_edited", lambda *_, **__: torch.ones(1, 3)
     )
     monkeypatch.setattr(Tape, "replay", lambda tape, edits: tape.raw)
     with pytest.raises(ValueError, match="memviz can't ablate b in this model"):

@@ -685,7 +685,7 @@ def test_an_error_inside_the_model_is_one_line_and_the_widget_goes_on(
     fragile: mv.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Without memory for a record, the model's own forward runs at each click.
-    monkeypatch.setattr("memviz.engine.record._runner.default_memory", lambda device: 0)
+    monkeypatch.setattr("memviz.engine.record._passes.default_memory", lambda device: 0)
     controller, ear = listening(fragile)
     assert controller.session.replay.engine == "hook"
     shown = len(ear.of("readout"))

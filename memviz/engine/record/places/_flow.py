@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .._trace import Key, Trace, Traced, tensors_in, version
+from .._trace import Trace, Traced
+from .._values import Key, tensors_in, version
 
 # Functions that belong to a layer's activation when they directly follow it.
 NORMALIZATIONS = frozenset(["batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"])

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from memviz.units import Layer
 
-from .._trace import Key, swap
+from .._values import Key, swap
 from ._flow import COPIES, MOVES, NONLINEARITIES, NORMALIZATIONS, Flow, plain, shared_parent
 from ._site import Located, Site
 from ._weights import arguments, sites_of_input

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from memviz.units import Layer
 
-from .._trace import Key
+from .._values import Key
 from ._flow import COPIES, ELEMENTWISE, NORMALIZATIONS, PIECES, Flow, plain, shared_parent
 from ._flow import NONLINEARITIES as CURVES
 from ._site import Located, Site

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from memviz.units import Layer
 
-from .._trace import Key, ModuleCall, Traced
+from .._trace import ModuleCall, Traced
+from .._values import Key
 from ._flow import COPIES, Flow, plain
 from ._site import Located, Site
 

@@ -127,21 +127,24 @@ class Comparison:
         ValueError
             If plain calls disagree with each other, or with any call that is watched.
         """
-        position = self._first_different(positions, most)
-        if position is None:
+        different = self._first_different(positions, most)
+        if different is None:
             return ""
+        position, piece = different
         chunk = self.chunk_of(position)
-        row = int((chunk == position).nonzero()[0])
-        alone, whole = self._plain(torch.tensor([position]))[0], self._plain(chunk)[row]
-        if not self._agree(whole, alone):
-            raise ValueError(self._coupling(position, chunk, row))
+        alone = self._plain(torch.tensor([position]))[0]
+        for batch in (piece, chunk):
+            row = int((batch == position).nonzero()[0])
+            whole = self._plain(batch)[row]
+            if not self._agree(whole, alone):
+                raise ValueError(self._coupling(position, batch, row))
         with Inert():
             watched = self._plain(chunk)[row]
         if not self._agree(watched, whole):
             raise ValueError(_watched_sentence(self.study.model))
         return "a recorded pass gives other outputs than the plain model"
 
-    def _first_different(self, positions: Tensor, most: int) -> int | None:
+    def _first_different(self, positions: Tensor, most: int) -> tuple[int, Tensor] | None:
         spread = torch.linspace(0, len(positions) - 1, min(len(positions), _MOST)).round().long()
         chosen = positions[spread.unique()]
         # In another order, so that every example meets other examples.
@@ -155,7 +158,7 @@ class Comparison:
                 raise ValueError(self._fails_alone(len(piece), error)) from error
             for place, position in enumerate(piece.tolist()):
                 if not self._agree(self.clean[position], plain[place]):
-                    return int(position)
+                    return int(position), piece
             start, turn = start + len(piece), turn + 1
         return None
 

@@ -7,7 +7,7 @@ import zlib
 import torch
 from torch import Tensor, nn
 
-from .._trace import memory
+from .._values import memory
 
 Fingerprint = tuple[tuple[int, int], ...]
 

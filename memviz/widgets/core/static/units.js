@@ -375,16 +375,13 @@ function drawOff(pen, x, y, size, palette, box, foot) {
 function scaleLegend(view) {
   const steps = el("div", { class: "mv-steps", "aria-hidden": "true" }, ...Array.from({ length: 11 }, (_, i) => el("i", { style: `background:var(--mv-s${i})` })));
   const ticks = el("div", { class: "mv-ticks" });
-  const words = el("p");
-  const why = el("p", { class: "mv-why", hidden: true });
+  const [words, why] = [el("p"), el("p", { class: "mv-why", hidden: true })];
   const root = el("div", { class: "mv-legend mv-scale" }, steps, ticks, words, why);
   function update() {
     const score = view.store.score();
     say(words, score ? score.measure || score.label : "");
-    say(why, (score && score.why) || ""); // which engine answers, where it is not the fastest
-    why.hidden = !why.textContent;
-    const low = score ? score.low : 0;
-    const max = score ? score.max : 0;
+    put(why, { hidden: !(score && score.why) }), say(why, (score && score.why) || ""); // which engine answers, and why
+    const [low, max] = score ? [score.low, score.max] : [0, 0];
     const place = (value) => 174 * Math.sqrt((value - low) / (max - low || 1));
     const kept = [];
     const decade = 10 ** Math.floor(Math.log10(max || 1));
