@@ -280,8 +280,8 @@ class ByKeyword(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = self.qkv(x).unflatten(-1, (3, 2, 4)).movedim(-3, 0).transpose(-2, -3)
         mixed = F.scaled_dot_product_attention(query=query, key=key, value=value)
-        joined = torch.cat(tensors=[mixed[..., 0, :, :], mixed[..., 1, :, :]], dim=-1)
-        return F.linear(weight=self.out_proj.weight, input=joined, bias=self.out_proj.bias)
+        joined = mixed.transpose(-2, -3).flatten(-2)
+        return self.out_proj(input=joined)
 
 
 @torch.no_grad()
@@ -293,6 +293,23 @@ def test_heads_by_keyword(inputs: Tensor) -> None:
     without.out_proj.weight[:, 4:] = 0
     with mv.ablate(model, "attention:1"):
         assert near(attention(x), without(x)) and near(attention(x[0]), without(x[0]))
+
+
+class Unseen(ByKeyword):
+    """Mixes its heads, so that none of them enters the projection alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(torch.cat([x, x.flip(-1)], -1).sin(), self.out_proj.weight)
+
+
+@torch.no_grad()
+def test_heads_that_are_not_found_are_refused() -> None:
+    model = nn.ModuleDict({"attention": Unseen()}).eval()
+    model.num_heads = 3
+    model["attention"].num_heads = 3  # 8 features are no 3 heads
+    with mv.ablate(model, "attention:1"):
+        with pytest.raises(RuntimeError, match="'attention' .* were not found in this call"):
+            model["attention"](torch.randn(2, 3, 4))
 
 
 class Checkpointed(nn.Module):

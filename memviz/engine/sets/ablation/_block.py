@@ -36,6 +36,7 @@ class Pass:
     module: nn.Module
     batch: int = 0
     uses: dict[int, int] = field(default_factory=dict)
+    ran: set[int] = field(default_factory=set)  # modules with units whose forward ran
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,10 @@ _UNKNOWN_CALL = (
     "layer {name!r} ({kind}) computed its output by something other than a torch function of its "
     "weight, which memviz cannot follow, so its units could not be ablated."
 )
+_NOT_FOUND = (
+    "the units of {name!r} ({kind}) were not found in this call, so they could not be ablated; "
+    "call the whole model, or ablate units of another layer."
+)
 _LOCK = threading.RLock()
 
 
@@ -114,6 +118,7 @@ def _outermost(mode: Ablating, forward: Forward, args: Any, kwargs: Any) -> Any:
         try:
             raw = mode.released(_inside(mode, forward, args, kwargs), ended=bool(roots))
             mode.activations.check_stops()
+            _check_met(mode, outermost)
             for block in roots:
                 block.called = True
             return raw
@@ -132,6 +137,8 @@ def _outermost(mode: Ablating, forward: Forward, args: Any, kwargs: Any) -> Any:
 def _inside(mode: Ablating, forward: Forward, args: Any, kwargs: Any) -> Any:
     module = forward.module
     if not is_layer(module):
+        if mode.groups(module):
+            mode.passes[-1].ran.add(id(module))
         return mode.released(forward.original(*args, **kwargs), ended=False)
     tensors, _ = leaves(args, kwargs)
     # What a layer is called with is an activation, even if it is a buffer.
@@ -151,6 +158,13 @@ def _inside(mode: Ablating, forward: Forward, args: Any, kwargs: Any) -> Any:
         name, kind = mode.name(module), type(module).__name__
         raise RuntimeError(_UNKNOWN_CALL.format(name=name, kind=kind))
     return output
+
+
+def _check_met(mode: Ablating, outermost: Pass) -> None:
+    for block in mode.blocks:
+        for name, module in block.others.items():
+            if id(module) in outermost.ran and id(module) not in outermost.uses:
+                raise RuntimeError(_NOT_FOUND.format(name=name, kind=type(module).__name__))
 
 
 def _supposes(mode: Ablating) -> bool:
@@ -186,7 +200,7 @@ def _learn(mode: Ablating, forward: Forward, args: Any, kwargs: Any) -> None:
         with no_modes(), no_hooks(forward.module), mode.sleeping():
             copied = _copies(args, kwargs)
             before = Snapshot(forward.module, copied)
-            call = partial(forward.original, *copied[0], **copied[1])
+            call = partial(forward.module, *copied[0], **copied[1])
             try:
                 mode.places.learn(block, names, forward.module, call)
             finally:

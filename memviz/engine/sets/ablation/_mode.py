@@ -27,7 +27,7 @@ from memviz.engine.record import (
 from ._activations import Activation, Activations
 from ._block import Block, Group, Pass
 from ._checkpointing import follow_checkpoint
-from ._places import Places
+from ._places import Place, Places
 from ._thread import called_by_memviz, in_hook, push, remove
 from ._weights import Owners, argument, unit_axis, weight_axis
 
@@ -164,13 +164,21 @@ class Ablating(TorchFunctionMode):
             for group in self.groups(place.module):
                 change = partial(self._edited, group, place.site, use, "")
                 if place.site.at == "input":
-                    value = argument(func, args, kwargs, place.site.argument)
+                    value = self._met_by_weight(func, args, kwargs, place)
                     exchanged = {id(value): change(value)}
                     args, kwargs = swap(args, exchanged), swap(kwargs, exchanged)
                 else:
                     edits.append(Edit(place.site, change))
         call = partial(func, *args, **kwargs)
         return run_edited(places[0].trace, edits, call) if edits else call()
+
+    def _met_by_weight(self, func: Any, args: Any, kwargs: Any, place: Place) -> Tensor:
+        """The activation that meets the weight of a place, given by position or by name."""
+        activations = [t for t in leaves(args, kwargs)[0] if not self.owners.are_fixed([t])]
+        if len(activations) == 1:
+            return activations[0]
+        value: Tensor = argument(func, args, kwargs, place.site.argument)
+        return value
 
     def _used(self, module: nn.Module, name: str, output: Tensor) -> Tensor:
         axis, units = unit_axis(module)

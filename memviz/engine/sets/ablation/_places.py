@@ -17,6 +17,10 @@ _NO_WEIGHT = (
     "the units of {name!r} ({kind}) are in a call without weights, which mv.ablate cannot "
     "recognize; ablate units of another layer, or use mv.readout."
 )
+_NO_FILTER = (
+    "the units of {name!r} ({kind}) have no filter of their own that a block could set to 0; "
+    "use 'zero' or 'mean'."
+)
 
 
 @dataclass(eq=False)
@@ -85,7 +89,10 @@ class Places:
             module = block.modules[name]
             self._tried.add((id(module), id(called)))
             if name in located:
-                check_units({name: block.groups[id(module)].units}, [located[name].layer])
+                layer, group = located[name].layer, block.groups[id(module)]
+                check_units({name: group.units}, [layer])
+                if group.how.at == "filter" and layer.kind != "heads":
+                    raise ValueError(_NO_FILTER.format(name=name, kind=layer.kind))
                 self._found.add(id(module))
                 for site in located[name].unit_sites:
                     self._add(module, name, seen, site)
