@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +27,7 @@ from memviz.engine.record import (
 
 from ._activations import Activation, Activations
 from ._block import Block, Group, Pass
-from ._checkpointing import follow_checkpoint
+from ._checkpointing import Again, follow_checkpoint
 from ._places import Place, Places
 from ._thread import called_by_memviz, in_hook, push, remove
 from ._weights import Owners, argument, unit_axis, weight_axis
@@ -157,7 +158,7 @@ class Ablating(TorchFunctionMode):
         places = self.places.met(func, leaves(args, kwargs)[0])
         if not any(self.groups(place.module) for place in places):
             return func(*args, **kwargs)
-        follow_checkpoint(self)
+        follow_checkpoint(self._remember)
         edits = []
         for place in places:
             use = self._count(place.module)
@@ -184,7 +185,7 @@ class Ablating(TorchFunctionMode):
         axis, units = unit_axis(module)
         if -axis > output.dim() or output.shape[axis] != units:
             return output
-        follow_checkpoint(self)
+        follow_checkpoint(self._remember)
         use, groups = self._count(module), [g for g in self.groups(module) if g.how.at == "unit"]
         if not groups:
             return output
@@ -260,8 +261,17 @@ class Ablating(TorchFunctionMode):
             self.busy = busy
             remove(self)
 
+    def _remember(self) -> Again:
+        """What ablates again as in the passes that run now."""
+
+        def counted(passes: list[Pass]) -> list[Pass]:
+            return [replace(running, uses=dict(running.uses)) for running in passes]
+
+        blocks, passes = list(self.blocks), counted(self.passes)
+        return lambda: self._as_if(blocks, counted(passes))
+
     @contextmanager
-    def as_if(self, blocks: list[Block], passes: list[Pass]) -> Iterator[None]:
+    def _as_if(self, blocks: list[Block], passes: list[Pass]) -> Iterator[None]:
         """Ablate as blocks did in earlier passes, whatever is in force now."""
         before = self.blocks, self.passes, ablating()
         self.blocks, self.passes = blocks, passes
