@@ -8,10 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import memviz as mv
 from memviz.widgets.workbench import Controller
-from tests.support.widgets import EVIL, EVIL_GROUP, EVIL_LAYER, Ear, ask, hostile_study, listening
+from tests.support.widgets import (
+    EVIL,
+    EVIL_GROUP,
+    EVIL_LAYER,
+    Ear,
+    ask,
+    hostile_study,
+    listening,
+    small_study,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -87,6 +97,23 @@ def test_hostile_names_are_text_and_nothing_runs(show: Any, pictures: Path) -> N
     assert page.evaluate("window.pwned") is None
     assert page.locator("img").count() == 0
     page.screenshot(path=pictures / "export-hostile.png", full_page=True)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_slower_engine_is_named_with_its_reason(show: Any, pictures: Path, theme: str) -> None:
+    """In bfloat16 the graph rounds too coarsely: replay answers, and the unit map says so."""
+    small = small_study()
+    inputs = small.inputs.to(torch.bfloat16)
+    model = small.model.to(torch.bfloat16)
+    study = mv.Study(model, inputs, small.labels, small.groups)
+    controller, ear = listening(study)
+    controller.worker.run_until_idle()
+    assert ear.of("error") == []
+    page = show(controller, color_scheme=theme)
+    assert page.locator(".mv-engine").is_visible()
+    words = page.locator(".mv-engine").inner_text()
+    assert words.startswith("Computed by ") and "replay" in words and "the graph is off by" in words
+    page.screenshot(path=pictures / f"export-replay-{theme}.png", full_page=True)
 
 
 @pytest.fixture(scope="module")

@@ -375,15 +375,15 @@ function drawOff(pen, x, y, size, palette, box, foot) {
 function scaleLegend(view) {
   const steps = el("div", { class: "mv-steps", "aria-hidden": "true" }, ...Array.from({ length: 11 }, (_, i) => el("i", { style: `background:var(--mv-s${i})` })));
   const ticks = el("div", { class: "mv-ticks" });
-  const [words, why] = [el("p"), el("p", { class: "mv-why", hidden: true })];
+  const [words, why] = [el("p"), el("p", { class: "mv-engine", hidden: true })];
   const root = el("div", { class: "mv-legend mv-scale" }, steps, ticks, words, why);
   function update() {
     const score = view.store.score();
     say(words, score ? score.measure || score.label : "");
-    put(why, { hidden: !(score && score.why) }), say(why, (score && score.why) || ""); // which engine answers, and why
+    const slower = (score && score.why) || ""; // which engine answers, and why
+    say(put(why, { hidden: !slower, title: slower }), slower);
     const [low, max] = score ? [score.low, score.max] : [0, 0];
-    const place = (value) => 174 * Math.sqrt((value - low) / (max - low || 1));
-    const kept = [];
+    const [place, kept] = [(value) => 174 * Math.sqrt((value - low) / (max - low || 1)), []];
     const decade = 10 ** Math.floor(Math.log10(max || 1));
     let last = 174;
     for (const nice of low < 0 ? [] : [10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01]) {
