@@ -66,10 +66,9 @@ def generator_of(seed: int, *numbers: int) -> torch.Generator:
 
     Examples
     --------
-    >>> int(torch.randint(1000, (1,), generator=generator_of(0, 7)))
-    731
-    >>> int(torch.randint(1000, (1,), generator=generator_of(0, 7)))
-    731
+    >>> draws = [torch.randint(1000, (4,), generator=generator_of(0, k)) for k in (7, 7, 8)]
+    >>> torch.equal(draws[0], draws[1]), torch.equal(draws[0], draws[2])
+    (True, False)
     """
     entropy = np.random.SeedSequence([number % 2**64 for number in (seed, *numbers)])
     # Seeds of torch are signed.

@@ -20,7 +20,7 @@ from ._edits import check_donors, edit
 from ._interventions import Intervention
 from ._paths import Path, Paths
 from ._replacements import Replacements
-from ._replay import ANOTHER_PATH, DivergedError, Edit, Tape, record, run_edited
+from ._replay import ANOTHER_PATH, DivergedError, Edit, PathError, Tape, record, run_edited
 from ._trace import Trace
 from .places import Located, Site
 
@@ -217,7 +217,7 @@ class Passes(Chunked):
             inputs = self._inputs(self._chunks[step])
             return self._whole(self._paths_taken[step], inputs, edits)
         except DivergedError as error:
-            raise RuntimeError(ANOTHER_PATH) from error
+            raise PathError(ANOTHER_PATH) from error
 
     def _whole(
         self, path: Path, inputs: Inputs, edits: Sequence[Edit], *, exactly: bool = False

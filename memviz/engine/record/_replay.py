@@ -56,7 +56,11 @@ class Edit:
         )
 
 
-class DivergedError(RuntimeError):
+class PathError(RuntimeError):
+    """The forward pass takes another path, on which an edit can't be placed."""
+
+
+class DivergedError(PathError):
     """The forward pass made calls other than those of the trace."""
 
 

@@ -15,6 +15,7 @@ from memviz.units import Layer, UnitSet, UnitsLike
 from ._interventions import Intervention, intervention
 from ._passes import Passes
 from ._paths import Paths
+from ._replay import PathError
 from .places import check_located
 from .plain import (
     Comparison,
@@ -30,6 +31,7 @@ from .plain import (
 # Examples that are run plainly beside each engine, and how many sets of layers to compare.
 _FEW = 6
 SPANNING = 8
+_CLOSE = 1e-3  # of the largest output: bfloat16 and half do not tell answers apart so well
 # Which examples of a study were compared with plain calls, with which weights.
 _COMPARED: WeakKeyDictionary[Study, tuple[Fingerprint, Tensor]] = WeakKeyDictionary()
 
@@ -185,8 +187,10 @@ class Replay(Passes):
         rows, reference = self._reference(step)
         share = slack(self.study.model, self.clean)
         for units in reference.units(layers):
-            plain = reference.outputs(units, how)
-            given = answer(units)
+            try:
+                plain, given = reference.outputs(units, how), answer(units)
+            except PathError:
+                continue  # these units lead elsewhere; those that were asked for may not
             if len(given) != len(self._chunks[step]):
                 return f"of {len(given)} rows for {len(self._chunks[step])} examples"
             error = largest_error(given[rows], plain)
@@ -197,8 +201,9 @@ class Replay(Passes):
         return ""
 
     def compares_all(self, step: int) -> bool:
-        """Whether ``disagreement`` looks at every example of a chunk."""
-        return len(self._chunks[step]) <= _FEW
+        """Whether ``disagreement`` looks at every example of a chunk, and closely."""
+        close = slack(self.study.model, self.clean) < _CLOSE
+        return close and len(self._chunks[step]) <= _FEW
 
     def _reference(self, step: int) -> tuple[Tensor, Reference]:
         """Rows of a few examples of a chunk, and what the plain model answers for them."""
