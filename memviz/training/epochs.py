@@ -1,17 +1,22 @@
-"""The frame of every training loop: a bar, a finite loss, and whole epochs or none."""
+"""The frame of every training loop: a bar, a finite loss, seeded draws, whole epochs or none."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from pathlib import Path
+from threading import RLock
 from types import TracebackType
 
+import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 OnEpoch = Callable[[int, nn.Module], object]  # (epoch counted from 1, model in evaluation mode)
+# Threads share torch's global generators.
+_ONE_AT_A_TIME = RLock()
 
 
 class Epochs:
@@ -116,6 +121,45 @@ class Epochs:
         self.model.load_state_dict(self.finished)
         self.model.eval()
         self._bar.close()
+
+
+@contextmanager
+def seeded_draws(seed: int, device: str = "cpu") -> Iterator[None]:
+    """Seed torch's global generators of the CPU and of CUDA devices, and put them back after.
+
+    Examples
+    --------
+    >>> with seeded_draws(3):
+    ...     first = torch.rand(2)
+    >>> with seeded_draws(3):
+    ...     bool((first == torch.rand(2)).all())
+    True
+    """
+    if torch.device(device).type == "cuda":
+        torch.cuda.init()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with _ONE_AT_A_TIME, torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed_all(seed)
+        yield
+
+
+def seeded_epoch(seed: int, epoch: int) -> AbstractContextManager[None]:
+    """For the steps of one epoch: what the model itself draws, as dropout does, is seeded.
+
+    By seed and epoch, so that a training that goes on draws what an uninterrupted one would.
+
+    Examples
+    --------
+    >>> drawn = []
+    >>> for epoch in (1, 2, 2):
+    ...     with seeded_epoch(0, epoch):
+    ...         drawn.append(torch.rand(()).item())
+    >>> drawn[0] == drawn[1], drawn[1] == drawn[2]
+    (False, True)
+    """
+    return seeded_draws((int(seed) * 1_000_003 + epoch) % 2**63)
 
 
 def advice(folder: str | Path | None) -> str:

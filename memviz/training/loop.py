@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from memviz.training.epochs import Epochs, OnEpoch, advice
+from memviz.training.epochs import Epochs, OnEpoch, advice, seeded_epoch
 from memviz.training.example_tied_dropout import example_ids
 from memviz.training.loaders import labels_for
 from memviz.training.recorder import EVALUATION_BATCH, Recorder
@@ -38,11 +38,12 @@ def train(
 ) -> TrainingRun:
     """Train a classifier in place with SGD (momentum 0.9) and a cosine learning rate.
 
-    No augmentation: every example is seen unchanged, once per epoch. The shuffling has
-    its own generator: the same seed gives the same run, and the global generator is not touched.
-    The model is left in evaluation mode. If training stops early, by an interrupt or an error,
-    the model is put back to the end of the last finished epoch and the exception goes on; with a
-    folder, the same call then goes on from there and ends as if it had never stopped.
+    No augmentation: every example is seen unchanged, once per epoch. Shuffling has a generator of
+    its own, and what the model itself draws, as dropout does, is seeded in every epoch: the same
+    seed gives the same run, and torch's global generator is put back. The model is left in
+    evaluation mode. If training stops early, by an interrupt or an error, the model is put back to
+    the end of the last finished epoch and the exception goes on; with a folder, the same call then
+    goes on from there and ends as if it had never stopped.
 
     Parameters
     ----------
@@ -55,8 +56,7 @@ def train(
         model's.
     checkpoint_epochs : epochs to keep, from 0 (before training) to ``epochs``.
     on_epoch : called as ``on_epoch(epoch, model)`` after each epoch, counted from 1.
-    folder : keeps the training after every epoch, and its checkpoints as files. (A model that
-        draws random numbers of its own, as ``nn.Dropout`` does, continues with different ones.)
+    folder : keeps the training after every epoch, and its checkpoints as files.
     progress : show a progress bar.
 
     Raises
@@ -97,9 +97,10 @@ def train(
         advice=advice(folder),
         progress=progress,
     ) as frame:
-        for _ in frame:
+        for epoch in frame:
             rate = float(schedule.get_last_lr()[0])
-            mean = _epoch(kept, inputs, labels, chosen, batch_size)
+            with seeded_epoch(seed, epoch):
+                mean = _epoch(kept, inputs, labels, chosen, batch_size)
             frame.trained(mean)
             recorder.epoch(model, loss=mean, learning_rate=rate)
             kept.write()

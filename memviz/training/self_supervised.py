@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from memviz.training.epochs import Epochs, OnEpoch
+from memviz.training.epochs import Epochs, OnEpoch, seeded_draws, seeded_epoch
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 Step = Callable[[Tensor, torch.Generator], Tensor]  # (images of a batch, generator) to a loss
@@ -47,10 +47,10 @@ def train_simclr(
     """Train an encoder in place so that two views of an image are alike (Chen et al. 2020).
 
     Adam with a cosine learning rate; a projection of two layers stands on the encoder and is
-    thrown away after. Order, views and the projection's weights come from ``seed`` alone: two
-    encoders of the same first weights and seed differ by their images. The global generator is not
-    touched. The encoder is left in evaluation mode, after an interrupt as it was after the last
-    finished epoch.
+    thrown away after. Order, views, the projection's weights and what the encoder itself draws,
+    as dropout does, come from ``seed`` alone: two encoders of the same first weights and seed
+    differ by their images. Torch's global generator is put back. The encoder is left in evaluation
+    mode, after an interrupt as it was after the last finished epoch.
 
     Parameters
     ----------
@@ -207,8 +207,7 @@ def features(encoder: nn.Module, images: Tensor) -> Tensor:
 
 def seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
     """A module whose first weights come from a seed; the global generator is put back."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded_draws(seed):
         return make()
 
 
@@ -234,16 +233,17 @@ def _train(
     with Epochs(
         encoder, epochs, learning_rate=learning_rate, on_epoch=on_epoch, progress=progress
     ) as frame:
-        for _ in frame:
+        for epoch in frame:
             encoder.train()
             losses = []
-            for batch in torch.randperm(len(images), generator=generator).tensor_split(parts):
-                loss = step(images[batch.to(images.device)], generator)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                losses.append(loss.item())
+            with seeded_epoch(seed, epoch):
+                for batch in torch.randperm(len(images), generator=generator).tensor_split(parts):
+                    loss = step(images[batch.to(images.device)], generator)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    schedule.step()
+                    losses.append(loss.item())
             run.loss.append(sum(losses) / len(losses))
             frame.trained(run.loss[-1])
             frame.end()

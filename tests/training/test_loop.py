@@ -204,3 +204,58 @@ def test_bad_input_gets_one_clear_sentence(data, wrong, said):
     with pytest.raises(ValueError, match=said):
         train(model, **given)
     assert same(model.state_dict(), before)
+
+
+def dropping_model():
+    inner = small_model()
+    return nn.Sequential(*inner[:3], nn.Dropout(0.4), inner[3])
+
+
+def test_dropout_is_the_same_for_the_same_seed_and_another_in_every_epoch(data):
+    inputs, labels = data
+    runs, drawn = [], []
+
+    def look(epoch, model):
+        drawn.append(torch.rand(()).item())  # a caller's own draws do not count
+
+    for state, seed in ((1, 3), (2, 3), (3, 4)):
+        model = dropping_model()
+        torch.manual_seed(state)
+        runs.append((train(model, inputs, labels, **{**SETTINGS, "seed": seed}, on_epoch=look),
+                     model.state_dict()))  # fmt: skip
+        with torch.random.fork_rng():
+            torch.manual_seed(state)
+            assert drawn[-6:] == [torch.rand(()).item() for _ in range(6)]
+    (run, state), (again, state_again), (_, other) = runs
+    assert same(state, state_again) and not same(state, other)
+    assert torch.equal(run.presented_margins, again.presented_margins)
+
+    masks = []
+    model = dropping_model()
+    model[3].register_forward_hook(
+        lambda module, given, out: masks.append(out == 0) if module.training else None
+    )
+    train(model, inputs, labels, **{**SETTINGS, "learning_rate": 1e-30, "weight_decay": 0.0})
+    first, second = torch.cat(masks[:4]), torch.cat(masks[4:8])
+    assert not torch.equal(first.sum(1).sort().values, second.sum(1).sort().values)
+
+
+@pytest.mark.parametrize("stop", [1, 4])
+def test_with_dropout_a_resumed_run_ends_like_an_uninterrupted_one(data, tmp_path, stop):
+    whole = dropping_model()
+    expected = train(whole, *data, **SETTINGS)
+
+    def interrupt(epoch, model):
+        if epoch == stop + 1:
+            raise KeyboardInterrupt
+
+    model = dropping_model()
+    torch.manual_seed(1)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, *data, **SETTINGS, folder=tmp_path, on_epoch=interrupt)
+    torch.manual_seed(2)
+    model = dropping_model()
+    run = train(model, *data, **SETTINGS, folder=tmp_path)
+    assert same(model.state_dict(), whole.state_dict())
+    for name, table in expected.tables.items():
+        assert torch.equal(getattr(run, name), table)

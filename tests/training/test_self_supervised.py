@@ -62,6 +62,25 @@ def test_it_learns_repeats_itself_and_draws_from_its_seed_alone(how: str) -> Non
     assert np.mean(loss[-5:]) < np.mean(loss[:5]) - 0.05 * abs(np.mean(loss[:5]))
 
 
+@pytest.mark.parametrize("how", ["simclr", "masked"])
+def test_dropout_is_drawn_from_the_seed(how: str) -> None:
+    def run(state: int, seed: int) -> dict[str, Tensor]:
+        model = encoder().append(nn.Dropout(0.3))
+        torch.manual_seed(state)
+        before = torch.get_rng_state()
+        if how == "simclr":
+            train_simclr(model, pictures(), noise, epochs=3, batch_size=6, seed=seed,
+                         progress=False)  # fmt: skip
+        else:
+            train_masked(model, pictures(), epochs=3, batch_size=6, seed=seed, progress=False)
+        assert torch.equal(torch.get_rng_state(), before)
+        return model.state_dict()
+
+    one, again, other = run(0, 5), run(1, 5), run(0, 6)
+    assert all(torch.equal(value, again[name]) for name, value in one.items())
+    assert not torch.equal(one["1.weight"], other["1.weight"])
+
+
 def test_simclr_brings_views_of_an_image_together() -> None:
     model, images = encoder(), pictures()
 

@@ -12,6 +12,7 @@ from torch import nn
 from memviz.progress import slow
 from memviz.study import Study, default_groups
 from memviz.training.checkpoints import load_checkpoint
+from memviz.training.epochs import seeded_epoch
 
 from ._epoch_gradients import EpochGradients
 from ._gradient_table import GradientAccounting
@@ -95,12 +96,11 @@ def gradient_accounting(
         seed=seed,
     )
     generator = torch.Generator().manual_seed(seed)
-    devices = [study.device] if study.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):  # dropout draws from the global generator
-        for epoch in slow(wanted, "gradient accounting", progress=progress):
-            load_checkpoint(model, study.checkpoints[epoch])
-            step = None if optimizer is None else optimizer(model.parameters())
-            order = torch.randperm(len(chosen), generator=generator)
+    for epoch in slow(wanted, "gradient accounting", progress=progress):
+        load_checkpoint(model, study.checkpoints[epoch])
+        step = None if optimizer is None else optimizer(model.parameters())
+        order = torch.randperm(len(chosen), generator=generator)
+        with seeded_epoch(seed, epoch):
             for ids in order.split(batch_size):
                 inputs, labels = copy.batch(chosen[ids]), study.labels[chosen[ids]]
                 loss = counts(copy.call(inputs)(), labels.to(study.device), ids)
@@ -108,5 +108,5 @@ def gradient_accounting(
                     step.zero_grad()
                     loss.backward()
                     step.step()
-            counts.end_epoch(epoch)
+        counts.end_epoch(epoch)
     return counts.result()

@@ -13,6 +13,7 @@ from torch import nn
 
 from memviz.progress import slow
 from memviz.study import Study, default_groups
+from memviz.training.epochs import seeded_epoch
 
 from ._layer_groups import LayerGroup, LayersLike, layer_groups, state_of
 from ._rewinder import Rewinder, state_at
@@ -39,7 +40,7 @@ class RetrainingSettings:
     patience : int
         Stop after this many consecutive epochs with every training example right.
     batch_size, momentum, weight_decay, seed
-        Of SGD; the seed sets the order.
+        Of SGD; the seed sets the order and what the model itself draws, as dropout does.
     frozen_statistics : bool
         Whether the batch norms of other layers keep and use their running statistics (eval mode);
         otherwise they use and track those of the batches.
@@ -215,11 +216,10 @@ def _retrain(
     )
     generator = torch.Generator().manual_seed(settings.seed)
     rows, in_a_row = [reader.accuracies_of(state_of(model))], 0
-    devices = [study.device] if study.device.type == "cuda" else []
-    for _ in range(settings.epochs):
+    for epoch in range(settings.epochs):
         _train_mode(model, layer, settings)
         order = members[torch.randperm(len(members), generator=generator)]
-        with torch.random.fork_rng(devices=devices):  # dropout draws from the global generator
+        with seeded_epoch(settings.seed, epoch):
             for examples in order.split(settings.batch_size):
                 outputs = copy.task.outputs(copy.call(copy.batch(examples))())
                 labels = copy.labels[examples].to(outputs.device)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from memviz.training.epochs import Epochs, OnEpoch, advice
+from memviz.training.epochs import Epochs, OnEpoch, advice, seeded_epoch
 
 from ._masking import mask_captions
 from ._resume import ContrastiveProgress
@@ -134,7 +133,7 @@ def train_contrastive(
         for epoch in frame:
             if patience is not None and len(run.loss) - run.best_epoch >= patience:
                 break
-            with _seeded(int(seed), epoch):
+            with seeded_epoch(seed, epoch):
                 mean = _epoch(kept, images, tokens, batch_size, caption_masking)
             frame.trained(mean)
             watched_loss = None if held_out is None else _mean_loss(model, *held_out, batch_size)
@@ -167,18 +166,6 @@ def _epoch(
         _limit_scale(kept.model)
         total += loss.item() * len(batch)
     return total / len(images)
-
-
-@contextmanager
-def _seeded(seed: int, epoch: int) -> Iterator[None]:
-    """Seed torch's global generators for one epoch, and put them back: models draw from them."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    own = (seed * 1_000_003 + epoch) % 2**63
-    with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(own)
-        if devices:
-            torch.cuda.manual_seed_all(own)
-        yield
 
 
 def contrastive_loss(model: nn.Module, images: Tensor, tokens: Tensor) -> Tensor:

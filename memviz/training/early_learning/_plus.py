@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 from torch.optim.swa_utils import AveragedModel
 
-from memviz.training.epochs import Epochs
+from memviz.training.epochs import Epochs, seeded_epoch
 from memviz.training.recorder import Recorder
 from memviz.training.run import TrainingRun
 
@@ -160,7 +160,8 @@ def train_two(
 
     In each step each network learns a mixed batch, with targets from the averaged weights of the
     other, which sees the batch un-mixed. SGD with momentum 0.9 at a constant rate. If training
-    stops early, networks and averages are put back to the end of the last finished epoch.
+    stops early, networks and averages are put back to the end of the last finished epoch. Order,
+    mixtures and what the networks themselves draw, as dropout does, come from the seed.
 
     Parameters
     ----------
@@ -186,23 +187,24 @@ def train_two(
     recorder.start(both)
     everything = nn.ModuleList([*models, both])
     with Epochs(everything, epochs, learning_rate=learning_rate, progress=progress) as frame:
-        for _ in frame:
-            values = []
-            order = chosen[torch.randperm(len(chosen), generator=generator)]
-            for batch in order.to(inputs.device).split(batch_size):
-                for loss, other in zip(losses, reversed(averages), strict=True):
-                    with torch.no_grad():
-                        loss.update(other(inputs[batch]), batch)
-                parts = zip(models, losses, optimizers, averages, strict=True)
-                for model, loss, optimizer, average in parts:
-                    model.train()
-                    mixed = mixup(inputs[batch], generator)
-                    value = mixed_loss(loss, model(mixed.inputs), labels[batch], batch, mixed)
-                    optimizer.zero_grad()
-                    value.backward()
-                    optimizer.step()
-                    average.update_parameters(model)
-                    values.append(value.item())
+        for epoch in frame:
+            with seeded_epoch(seed, epoch):
+                values = []
+                order = chosen[torch.randperm(len(chosen), generator=generator)]
+                for batch in order.to(inputs.device).split(batch_size):
+                    for loss, other in zip(losses, reversed(averages), strict=True):
+                        with torch.no_grad():
+                            loss.update(other(inputs[batch]), batch)
+                    parts = zip(models, losses, optimizers, averages, strict=True)
+                    for model, loss, optimizer, average in parts:
+                        model.train()
+                        mixed = mixup(inputs[batch], generator)
+                        value = mixed_loss(loss, model(mixed.inputs), labels[batch], batch, mixed)
+                        optimizer.zero_grad()
+                        value.backward()
+                        optimizer.step()
+                        average.update_parameters(model)
+                        values.append(value.item())
             frame.trained(sum(values) / len(values))
             recorder.epoch(both, learning_rate=learning_rate)
             frame.end()

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from inspect import unwrap
-from threading import Lock
 from types import FunctionType
 
 import torch
 from torch import Tensor, nn
 
 from memviz.tasks.task import Inputs
+from memviz.training.epochs import seeded_draws
 from memviz.training.loop import predict, train
-
-# Threads share torch's generators; processes, which are what spreads the work, have their own.
-_ONE_AT_A_TIME = Lock()
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ class Recipe:
     def __call__(self, inputs: Inputs, labels: Tensor, chosen: Tensor, seed: int) -> Tensor:
         """Predicted classes of all inputs, int64 ``[examples]``, of a network trained on some."""
         given = self._check(inputs, labels, chosen)
-        with _seeded(self.device, seed):
+        with seeded_draws(seed, self.device):
             model = self.model().to(self.device)
             self.fit(model, given[chosen], labels[chosen], seed)
             return predict(model, given.to(self.device)).cpu()
@@ -94,7 +90,7 @@ class Recipe:
         """
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
         kinds = [kind for kind in type(self).__mro__ if issubclass(kind, Recipe)]
-        with _seeded("cpu", 0):
+        with seeded_draws(0):
             network = self.model()
         weights = [*network.named_parameters(), *network.named_buffers()]
         return [
@@ -164,7 +160,7 @@ def second_split(
         def look(epoch: int, model: nn.Module, first: Tensor = first, held: Tensor = held) -> None:
             correct[epoch - 1, first] = predict(model, held).cpu() == labels[first]
 
-        with _seeded(recipe.device, 2 * seed + run):
+        with seeded_draws(2 * seed + run, recipe.device):
             model = recipe.model().to(recipe.device)
             recipe.fit(model, inputs[first], labels[first], 2 * seed + run)
             recipe.fit(model, inputs[then], labels[then], seed, epochs=epochs, on_epoch=look)
@@ -184,15 +180,3 @@ def _of_module(module: nn.Module) -> list[object]:
     # Torch's own modules are known by name: their code is another in every release.
     own = isinstance(forward, FunctionType) and not kind.__module__.startswith("torch.nn.")
     return [kind.__qualname__, module.extra_repr(), forward.__code__ if own else None]
-
-
-@contextmanager
-def _seeded(device: str, seed: int) -> Iterator[None]:
-    """Torch's generators of the CPU and of this device seeded, and put back after."""
-    cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
-    with _ONE_AT_A_TIME, torch.random.fork_rng(devices=cuda):
-        torch.default_generator.manual_seed(seed)
-        for one in cuda:
-            with torch.cuda.device(one):
-                torch.cuda.manual_seed(seed)
-        yield

@@ -1,7 +1,8 @@
 """The judge: recall and its chances in closed form, exact damage, anybody's localizer."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -82,22 +83,42 @@ def test_damage_is_that_of_exact_ablation() -> None:
     found = contest([truth], localizers, progress=False)
     drops = {e.localizer: e.drops for e in found.entries}
     assert drops["planted units"] == drops["memory"] == {"memorized": 1.0, "clean": 0.0}
-    # Memorized examples keep theirs; clean ones have no margin left.
-    assert drops["class"] == {"memorized": 0.0, "clean": 1.0}
+    # Memorized examples keep their margin. The logits of clean ones all tie at 0, where the first
+    # class is predicted: only those of the second class, half of them, become wrong.
+    assert drops["class"] == {"memorized": 0.0, "clean": 0.5}
     for e in found.entries[2:]:
         groups = mv.readout(study, e.named, random_draws=0).groups
         for role, name in (("memorized", "memorized"), ("clean", "clean")):
             before, after = groups[name].before.accuracy, groups[name].after.accuracy
             assert e.drops[role] == pytest.approx(before - after)
-    assert found.table("net drop").loc["class", "planted"] == -1
+    assert found.table("net drop").loc["class", "planted"] == -0.5
 
 
 def test_random_units_lose_what_sets_of_units_lose_on_average() -> None:
-    found = contest([Truth("planted", planted(), "0:0,1")], {"x": exact_ablation}, random_draws=200)
+    study, draws = planted(), 200
+    found = contest([Truth("planted", study, "0:0,1")], {"x": exact_ablation}, random_draws=draws)
     random = next(e for e in found.entries if e.localizer == "random")
-    # A memorized example falls with its unit; a clean one with that of its class: a third each.
-    assert random.drops["memorized"] == pytest.approx(1 / 3, abs=0.1)
-    assert random.drops["clean"] == pytest.approx(1 / 3, abs=0.1)
+    pairs = list(combinations(range(6), 2))
+    for role, expected in {
+        # Example 0 falls with unit 0, a third of the pairs; example 1 with unit 1, but not if unit
+        # 3 goes with it, since the logits then tie and its class is the first: 5 and 4 of 15.
+        "memorized": (5 + 4) / 15 / 2,
+        # Those of the second class fall with unit 3; those of the first are predicted at a tie.
+        "clean": 1 / 3 / 2,
+    }.items():
+        lost = np.array([_lost(study, pair, role) for pair in pairs])
+        assert lost.mean() == pytest.approx(expected)
+        assert abs(random.drops[role] - expected) < 4 * lost.std() / draws**0.5
+
+
+def _lost(study: mv.Study, units: Sequence[int], group: str) -> float:
+    """Share of a group that plain arithmetic with these units at zero predicts wrong."""
+    layer, _, head = study.model
+    assert isinstance(study.inputs, torch.Tensor)
+    hidden = study.inputs @ layer.weight.T
+    hidden[:, list(units)] = 0
+    right = (hidden.relu() @ head.weight.T).argmax(1) == study.labels
+    return 1 - right[study.group(group)].double().mean().item()
 
 
 def test_agreement_with_exact_ablation() -> None:

@@ -330,3 +330,21 @@ def test_wrong_ids_and_draws() -> None:
             loss(torch.zeros(2, 2), torch.zeros(2).long(), ids)
     with pytest.raises(ValueError, match="null_draws is -1; give at least 0"):
         EpochGradients(nn.Linear(3, 2), torch.arange(4) < 1, null_draws=-1)
+
+
+def test_accounting_with_dropout_is_the_same_for_the_same_seed() -> None:
+    x, y, noisy = data()
+    model = nn.Sequential(*net()[:4], nn.Dropout(0.4), *net()[4:]).eval()
+    states = {epoch: model.state_dict() for epoch in (1, 2)}
+    groups = {"noisy": noisy, "clean": ~noisy}
+    study = mv.Study(model, x, y, groups, checkpoints=states)
+
+    def clean(state: int, seed: int) -> np.ndarray:
+        torch.manual_seed(state)
+        before = torch.get_rng_state()
+        found = gradient_accounting(study, batch_size=20, seed=seed, progress=False)
+        assert torch.equal(torch.get_rng_state(), before)
+        return found.clean
+
+    assert np.array_equal(clean(0, 5), clean(1, 5))
+    assert not np.array_equal(clean(0, 5), clean(0, 6))

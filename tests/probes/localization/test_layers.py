@@ -328,3 +328,18 @@ def test_bad_input_gets_one_sentence(trained: mv.Study) -> None:
     other = mv.Study(net().eval(), x, y, groups, checkpoints={0: nn.Linear(2, 2).state_dict()})
     with pytest.raises(ValueError, match="another architecture"):
         Rewinder(other).accuracies({"0": 0})
+
+
+def test_retraining_with_dropout_is_the_same_for_the_same_seed() -> None:
+    x, y, groups = data()
+    model = nn.Sequential(*net()[:5], nn.Dropout(0.4), *net()[5:]).eval()
+    study = mv.Study(model, x, y, groups, checkpoints={0: model.state_dict()})
+
+    def weights(state: int, seed: int) -> Tensor:
+        torch.manual_seed(state)
+        settings = RetrainingSettings(epochs=2, batch_size=8, seed=seed)
+        found = layer_retraining(study, only=[EVERYTHING], settings=settings, progress=False)
+        return found.models[EVERYTHING].state_dict()["4.weight"]
+
+    assert torch.equal(weights(0, 5), weights(1, 5))
+    assert not torch.equal(weights(0, 5), weights(0, 6))

@@ -299,6 +299,24 @@ def test_each_of_two_networks_gets_its_targets_from_the_other():
     assert isinstance(both, MeanOfTwo)
 
 
+def test_two_networks_with_dropout_are_the_same_for_the_same_seed() -> None:
+    inputs = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(30) % 3
+
+    def run(state: int, seed: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        models = tuple(nn.Sequential(nn.Linear(5, 3), nn.Dropout(0.4)) for _ in range(2))
+        losses = (ELR(30, 3), ELR(30, 3))
+        torch.manual_seed(state)
+        both, _ = train_two(models, inputs, labels, losses, epochs=3, batch_size=8, seed=seed,
+                            progress=False)  # fmt: skip
+        return both.state_dict()
+
+    one, again, other = run(0, 5), run(1, 5), run(0, 6)
+    assert all(torch.equal(value, again[name]) for name, value in one.items())
+    assert not all(torch.equal(value, other[name]) for name, value in one.items())
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("autocast", [False, True])
 def test_elr_is_finite_in_half_precision(dtype: torch.dtype, autocast: bool) -> None:
