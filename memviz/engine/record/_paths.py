@@ -48,6 +48,8 @@ class Paths:
         The first is that of the study's first examples.
     located : dict of str to Located
         Every layer with units, by name, as the first path that reaches it has it.
+    inside : float
+        The largest value that a layer with weights computes: where it cancels, rounding stays.
 
     Examples
     --------
@@ -60,6 +62,7 @@ class Paths:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.known: list[Path] = []
+        self.inside = 0.0
 
     @property
     def located(self) -> dict[str, Located]:
@@ -93,6 +96,7 @@ class Paths:
         }
         entered = tensors_in(given)
         changed = any(version(tensor) or memory(tensor) in families for tensor in entered)
+        self.inside = max(self.inside, _largest(traced))
         # Only what the task judges makes a layer an output layer.
         output = judged(self.study.task, traced.raw)
         located = locate(self.study.model, replace(traced, raw=output))
@@ -167,6 +171,12 @@ def copied(inputs: Inputs) -> Inputs:
     if isinstance(inputs, Tensor):
         return inputs.clone()
     return {key: value.clone() for key, value in inputs.items()}
+
+
+def _largest(traced: Trace) -> float:
+    values = [tensor for call in traced.calls if call.weights for tensor in tensors_in(call.output)]
+    sizes = [v.abs().nan_to_num(0.0, 0.0).max() for v in values if v.is_floating_point() and len(v)]
+    return max((float(largest) for largest in sizes), default=0.0)
 
 
 def _lightened(traced: Trace, model: nn.Module) -> Trace:

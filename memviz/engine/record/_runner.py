@@ -24,7 +24,7 @@ from .plain import (
     check_steady,
     fingerprint,
     largest_error,
-    size,
+    scale_of,
     slack,
 )
 
@@ -195,7 +195,7 @@ class Replay(Passes):
                 return f"of {len(given)} rows for {len(self._chunks[step])} examples"
             error = largest_error(given[rows], plain)
             # A large constant makes large outputs, and rounding grows with them.
-            scale = max(size(self.clean), size(plain))
+            scale = max(scale_of(o, self._paths.inside) for o in (self.clean, plain))
             if not error <= share * scale:
                 return f"off by {error:.1e} of {scale:.1e} from a plain hook on {units}"
         return ""
@@ -252,7 +252,9 @@ class Replay(Passes):
         if not len(positions):
             return
         for _ in range(2):  # recorded passes, then whole ones
-            comparison = Comparison(self.study, self.examples, self.clean, self._chunk_with)
+            comparison = Comparison(
+                self.study, self.examples, self.clean, self._chunk_with, self._paths.inside
+            )
             why = comparison.disturbed(positions, self.size)
             if not why:
                 break

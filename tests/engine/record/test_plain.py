@@ -128,6 +128,19 @@ def test_random_numbers_that_do_not_reach_the_output_are_no_reason_to_refuse() -
             assert torch.allclose(effects.margin + effects.margin_change[row], margin, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounding_of_large_values_that_cancel_is_no_coupling(dtype: torch.dtype) -> None:
+    model = Twisted().to(dtype)
+    with torch.no_grad():
+        model.b.weight *= 1e5
+        model.b.bias += 1e5
+        model.c.weight[:] = torch.tensor([1.0, -1.0] * 4) * 1e-3
+        model.c.weight += 1e-8 * torch.randn(3, 8)
+    study = study_of(model, torch.randn(400, 6, dtype=dtype), 400)
+    effects = mv.sweep(study, "a:0,1", progress=False)
+    assert effects.done.all()
+
+
 def test_a_model_that_returns_other_rows_is_refused() -> None:
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 6), nn.Unflatten(1, (2, 3)))
 

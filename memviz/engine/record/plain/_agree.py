@@ -8,6 +8,8 @@ from torch import Tensor, nn
 # Of the largest output, in units of the precision: sums in another order round differently.
 _ROUNDING = 1000
 _ROUNDING_16_BIT = 16
+_LEAST = 1e-8  # as a share: float64 answers need not agree to the last digits
+_INSIDE = 16  # of the largest value inside: large values that cancel leave their rounding
 
 
 def slack(model: nn.Module, outputs: Tensor) -> float:
@@ -26,7 +28,27 @@ def slack(model: nn.Module, outputs: Tensor) -> float:
     )
     if coarsest is None:
         return 0.0
-    return coarsest.eps * (_ROUNDING_16_BIT if coarsest.bits <= 16 else _ROUNDING)
+    if coarsest.bits <= 16:
+        return coarsest.eps * _ROUNDING_16_BIT
+    return max(coarsest.eps * _ROUNDING, _LEAST)
+
+
+def scale_of(outputs: Tensor, inside: float) -> float:
+    """What rounding is measured by: the largest output, or a share of what cancels inside.
+
+    Parameters
+    ----------
+    outputs : Tensor
+    inside : float
+        The largest value that a layer with weights computes.
+
+    Examples
+    --------
+    >>> scale_of(torch.tensor([1.0, -2.0]), 10.0), scale_of(torch.tensor([1.0]), 1000.0)
+    (2.0, 16.0)
+    """
+    coarse = outputs.is_floating_point() and torch.finfo(outputs.dtype).bits <= 16
+    return max(size(outputs), 0.0 if coarse else inside * _INSIDE / _ROUNDING)
 
 
 def largest_error(given: Tensor, plain: Tensor) -> float:

@@ -19,7 +19,7 @@ from memviz.tasks.task import Inputs
 
 from .._paths import copied
 from .._trace import buffers_kept
-from ._agree import agree, size, slack
+from ._agree import agree, scale_of, slack
 from ._state import attributes, random_kept
 
 _REPEATS = 64  # more calls of a model that draws random numbers: they may rarely show
@@ -105,12 +105,15 @@ class Comparison:
         What was recorded.
     chunk_of : callable
         The positions that were recorded together with a position.
+    inside : float
+        The largest value that a layer with weights computes.
     """
 
     study: Study
     examples: Tensor
     clean: Tensor
     chunk_of: Callable[[int], Tensor]
+    inside: float
 
     def disturbed(self, positions: Tensor, most: int) -> str:
         """Why recorded outputs can't be used, or nothing where they agree with plain calls.
@@ -163,7 +166,8 @@ class Comparison:
         return None
 
     def _agree(self, given: Tensor, plain: Tensor) -> bool:
-        return agree(given, plain, slack(self.study.model, plain), size(self.clean))
+        share = slack(self.study.model, plain)
+        return agree(given, plain, share, scale_of(self.clean, self.inside))
 
     def _plain(self, positions: Tensor) -> Tensor:
         with _plainly(self.study.model):
