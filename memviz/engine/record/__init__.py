@@ -47,4 +47,8 @@ from .places import Site as Site
 from .places import check_located as check_located
 from .places import has_inner_layers as has_inner_layers
 from .places import inside as inside
+from .places import is_copy as is_copy
+from .places import is_own_map as is_own_map
 from .places import locate as locate
+from .places import map_arguments as map_arguments
+from .places import turned_by as turned_by

@@ -98,7 +98,7 @@ def _check(model: nn.Module, units: UnitSet) -> None:
         if is_layer(module):
             layer = Layer(name, "linear", unit_axis(module)[1], "")
             check_units({name: indices}, [layer])
-        elif name == "" or next(module.parameters(), None) is None:
+        elif next(module.parameters(), None) is None:
             raise ValueError(
                 f"layer {name!r} ({kind}) has no units of its own; name a conv, linear or "
                 "attention layer."

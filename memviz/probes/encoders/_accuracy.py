@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from memviz.engine.search import embed
 from memviz.study import check_ready
+from memviz.training.loaders import labels_for
 
 from ._encoded import check_own, encoded, not_its_own
 
@@ -39,9 +40,9 @@ class ProbeAccuracy:
     Raises
     ------
     ValueError
-        If lengths differ, there is a single class, or ``how`` or ``k`` is not allowed; when called,
-        if the encoder is in train mode, random, couples the images of a batch, or gives features
-        that are NaN or infinite.
+        If lengths differ, labels are not integers, there is a single class, or ``how`` or ``k`` is
+        not allowed; when called, if the encoder is in train mode, random, couples the images of a
+        batch, or gives features that are NaN or infinite.
 
     Examples
     --------
@@ -65,6 +66,7 @@ class ProbeAccuracy:
                     f"there are {len(images)} images and {len(labels)} labels; give one label per "
                     "image."
                 )
+            labels_for(images, labels)
         if self.how not in ("linear", "knn"):
             raise ValueError(f"how is {self.how!r}; use 'linear' or 'knn'.")
         if len(self.labels.unique()) < 2:

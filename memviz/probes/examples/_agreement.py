@@ -13,7 +13,7 @@ from memviz.scores import Scores
 from memviz.statistics import spearman
 from memviz.study import Study
 
-from ._table import example_table
+from ._table import example_table, wrong_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,12 +125,13 @@ def _auroc_row(
 
 def _planted(study: Study, planted: Tensor | None) -> Tensor:
     if planted is None:
-        if study.true_labels is None:
+        wrong = wrong_labels(study)
+        if wrong is None:
             raise ValueError(
                 "the study has no true_labels, so it is unknown which labels are wrong; give the "
                 "planted examples."
             )
-        return study.true_labels != study.labels
+        return wrong
     given = torch.as_tensor(planted)
     if given.dtype == torch.bool and given.shape == (len(study),):
         return given

@@ -71,8 +71,8 @@ def prediction_depth(
     KeyError
         If the study has no such layer.
     ValueError
-        If the support has no more than k examples, an example is given twice, or a layer has no
-        separate activation for each example.
+        If the labels are not classes, the support has no more than k examples, an example is given
+        twice, or a layer has no separate activation for each example.
 
     Examples
     --------
@@ -81,6 +81,7 @@ def prediction_depth(
     >>> prediction_depth(study, k=2).values.shape
     (6,)
     """
+    check_classes(study, "nearest-neighbour probes")
     chosen = check_examples(study, examples)
     voters = _all_but_test(study) if support is None else check_examples(study, support)
     if not 1 <= k < len(voters):
@@ -92,7 +93,6 @@ def prediction_depth(
         raise ValueError("the support contains an example twice; give each index once.")
     if len(chosen.unique()) < len(chosen):
         raise ValueError("examples names an example twice; give each once.")
-    check_classes(study, "nearest-neighbour probes")
     # Neighbours at one distance come in the order of the rows.
     drawn = torch.randperm(len(study), generator=generator_of(seed))
     voters = voters[drawn[voters].argsort()]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from memviz.scores import Null
-from memviz.study import Study, check_examples
+from memviz.study import Study, check_classes, check_examples
 from memviz.training.subsets import (
     Fit,
     SubsetTrainings,
@@ -96,9 +96,16 @@ def influential_pairs(
     pandas.DataFrame
         Columns ``example``, ``test example``, ``influence`` and ``memorization``, the largest
         influence first.
+
+    Raises
+    ------
+    ValueError
+        If the study has no group ``test``, or the labels are not classes and ``same_class`` is set.
     """
     import pandas as pd
 
+    if same_class:
+        check_classes(study, "pairs of the same class")
     test = study.group("test")
     values = feldman.memorization(trainings.inside, trainings.correct_inside)[0]
     # A difference of two shares is rounded: one of exactly the threshold counts.
@@ -154,7 +161,8 @@ def leave_one_out(
     Raises
     ------
     ValueError
-        If an example is not in the pool or is given twice, or ``runs`` is below 1.
+        If the labels are not classes, an example is not in the pool or is given twice, or ``runs``
+        is below 1.
 
     Examples
     --------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from memviz.scores import Scores
-from memviz.study import Study
+from memviz.study import Study, check_classes
 from memviz.training.run import TrainingRun
 from memviz.training.subsets import training_pool
 
@@ -54,7 +54,13 @@ def scores_of_checkpoints(
     learning_rates : float, or mapping of epoch to float
         For TracIn.
     progress : bool
+
+    Raises
+    ------
+    ValueError
+        If the labels are not classes, which EL2N and prediction depth need.
     """
+    check_classes(study, "EL2N scores and prediction depths")
     chosen = training_pool(study, examples)
     return [
         loss_curvature(study, chosen, progress=progress),

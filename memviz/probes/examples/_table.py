@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,7 +31,8 @@ def example_table(study: Study, scores: Sequence[Scores]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Index ``example`` (the study's indices); columns ``given label``, ``true label`` (if known),
-        ``group``, then each score by its name, with its standard error if it has one.
+        ``group``, then each score by its name, with its standard error if it has one. Where an
+        example has several labels, they are a tuple.
         ``frame.attrs`` holds measure, direction, source and null of each score.
 
     Raises
@@ -55,9 +56,9 @@ def example_table(study: Study, scores: Sequence[Scores]) -> pd.DataFrame:
 
     examples = _examples(study, scores)
     frame = pd.DataFrame(index=pd.Index(examples, name="example"))
-    frame["given label"] = study.labels[examples].numpy()
+    frame["given label"] = _column(study.labels[examples])
     if study.true_labels is not None:
-        frame["true label"] = study.true_labels[examples].numpy()
+        frame["true label"] = _column(study.true_labels[examples])
     frame["group"] = [_group(study, int(example)) for example in examples]
     for score in scores:
         rows = pd.Index(np.asarray(score.examples))
@@ -134,7 +135,30 @@ def _group(study: Study, example: int) -> str:
     return next((name for name, mask in study.groups.items() if mask[example]), "")
 
 
+def _column(labels: Tensor) -> np.ndarray | list[Any]:
+    """Labels as a column: numbers, or tuples where an example has several."""
+    return labels.numpy() if labels.dim() == 1 else [tuple(row) for row in labels.tolist()]
+
+
+def wrong_labels(study: Study) -> Tensor | None:
+    """Which examples have another label than the true one, bool ``[n]``; of several, any other.
+
+    None if the true labels are unknown.
+
+    Examples
+    --------
+    >>> model, labels = torch.nn.Linear(4, 3).eval(), [0, 1, 2]
+    >>> study = Study(model, torch.zeros(3, 4), labels, {"all": labels}, true_labels=[0, 2, 2])
+    >>> wrong_labels(study)
+    tensor([False,  True, False])
+    """
+    if study.true_labels is None:
+        return None
+    return (study.true_labels != study.labels).reshape(len(study), -1).any(1)
+
+
 def _clean(study: Study) -> Tensor | None:
-    if study.true_labels is not None:
-        return study.true_labels == study.labels
+    wrong = wrong_labels(study)
+    if wrong is not None:
+        return ~wrong
     return study.groups.get("clean")

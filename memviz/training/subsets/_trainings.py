@@ -15,7 +15,7 @@ from joblib.parallel import get_active_backend  # type: ignore[import-untyped]
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from memviz.study import Study, check_examples, study_facts
+from memviz.study import Study, check_classes, check_examples, study_facts
 from memviz.tasks.task import Inputs
 from memviz.tensor_files import read_hashed, write_hashed
 
@@ -129,7 +129,8 @@ def train_subsets(
     Raises
     ------
     ValueError
-        On a number out of its range, predictions that don't fit, or a folder of other trainings.
+        On labels that are not classes, a number out of its range, predictions that don't fit, or a
+        folder of other trainings.
 
     Examples
     --------
@@ -173,6 +174,7 @@ def run_tasks(
     progress: bool,
 ) -> tuple[Tensor, Tensor]:
     """Make the trainings that are not there yet; inside and correct, bool ``[trainings, N]``."""
+    check_classes(study, "trainings on subsets")
     inside = torch.zeros(len(tasks), len(study), dtype=torch.bool)
     correct = torch.zeros_like(inside)
     kept, done = None, set()

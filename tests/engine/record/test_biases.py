@@ -91,14 +91,14 @@ def test_a_bias_scaled_or_added_by_hand(kind: type[nn.Linear]) -> None:
         wanted = filtered(study, "layer", unit, study.model.layer.weight)
         assert torch.allclose(replay.outputs(f"layer:{unit}", "filter"), wanted, atol=1e-6)
     hooks = {f"layer:{unit}": Hook("layer", [unit], "out") for unit in range(9)}
-    every_engine_agrees(study, hooks, block=False)
+    every_engine_agrees(study, hooks)
 
 
 def test_two_maps_in_one_layer() -> None:
     torch.manual_seed(0)
     study = study_of(Between(LowRank(6, 9)).eval(), torch.randn(4, 6))
     hooks = {f"layer:{unit}": Hook("layer", [unit], "out") for unit in range(9)}
-    every_engine_agrees(study, hooks, block=False)
+    every_engine_agrees(study, hooks)
     words = "layer 'layer' uses its weights in a way of its own, so what filter ablation"
     with pytest.raises(ValueError, match=words):
         mv.Replay(study).outputs("layer:3", "filter")

@@ -61,7 +61,7 @@ def test_gate_and_rest_in_one_linear_map(way: str) -> None:
     study = study_of(Halves(way).eval(), torch.randn(4, 5, 6))
     (layer,) = layers_of(study, "neurons")
     assert (layer.name, layer.units) == ("", 8)
-    every_engine_agrees(study, {f":{unit}": Hook("fc2", [unit]) for unit in range(8)}, block=False)
+    every_engine_agrees(study, {f":{unit}": Hook("fc2", [unit]) for unit in range(8)})
 
 
 class Plain(nn.Module):

@@ -95,7 +95,7 @@ def test_filter_ablation_leaves_each_its_own_bias() -> None:
 def test_a_transposed_weight_has_other_units() -> None:
     study = two_layers(Autoencoder, 6)
     hooks = {f"encoder:{k}": Hook("encoder", [k], "out") for k in range(6)}
-    every_engine_agrees(study, hooks, block=False)
+    every_engine_agrees(study, hooks)
 
 
 def test_a_weight_passed_to_functions() -> None:

@@ -270,6 +270,128 @@ def test_layers_with_one_weight() -> None:
         F.linear(model.embed(ids), model.b.weight)
 
 
+class Transposed(nn.Module):
+    """Autoencoders whose decoder is the encoder's weight, the other way round."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        conv = nn.Conv2d(4, 4, 3, padding=1)
+        self.way, self.encoder = way, conv if way == "conv" else nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden, weight = F.relu(self.encoder(x)), self.encoder.weight
+        if self.way == "conv":
+            return F.conv_transpose2d(hidden, weight, padding=1)
+        return F.linear(hidden, weight.t()) if self.way == "linear" else hidden @ weight
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("way", ["linear", "matmul", "conv"])
+@pytest.mark.parametrize("how", ["zero", "constant 2", "filter"])
+def test_a_transposed_weight_is_no_use_of_the_layer(way: str, how: str) -> None:
+    torch.manual_seed(0)
+    model = Transposed(way).eval()
+    x = torch.randn(3, 4, 5, 5) if way == "conv" else torch.randn(3, 4)
+    bias = float(model.encoder.bias[1])
+    value = {"zero": -100.0, "constant 2": 2.0, "filter": bias}[how]  # before the ReLU
+    with setting(model.encoder, [1], value, -3 if way == "conv" else -1):
+        wanted = model(x)
+    with mv.ablate(model, "encoder:1", how):
+        assert near(model(x), wanted)
+    study = mv.Study(model, x, torch.zeros(3), {"test": range(3)}, task=Whole())
+    assert near(mv.Replay(study).outputs("encoder:1", how), wanted.flatten(1))
+
+
+class Whole(mv.tasks.Classification):
+    """All that a model returns."""
+
+    def outputs(self, raw: Any) -> Tensor:
+        return raw.flatten(1)
+
+
+class Adapted(nn.Linear):
+    """An adapter beside the layer's own map."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 8)
+        self.down, self.up = nn.Parameter(torch.randn(2, 4)), nn.Parameter(torch.randn(8, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + x @ self.down.T @ self.up.T
+
+
+class Sum(nn.Linear):
+    """The bias is added in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x @ self.weight.T
+        out += self.bias
+        return out
+
+
+class Reshaped(nn.Linear):
+    """As GPT-2's layers: the map is followed by a view."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.view(-1, 4)).view(*x.shape[:-1], 8)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("how", ["zero", "constant 2", "scale 0.5", "mean"])
+@pytest.mark.parametrize("kind", [Adapted, Sum, Reshaped])
+def test_units_are_at_the_end_of_a_layer_as_in_a_sweep(
+    kind: type[nn.Linear], how: str, inputs: Tensor
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(kind(*() if kind is Adapted else (4, 8)), nn.ReLU(), nn.Linear(8, 3))
+    study = mv.Study(model.eval(), inputs, torch.zeros(6), {"test": range(6)})
+    replay = mv.Replay(study)
+    swept = replay.outputs("0:1,5", how)
+    with mv.ablate(study, "0:1,5", how):
+        assert near(model(inputs), swept)
+    if kind is not Reshaped and how == "constant 2":
+        with setting(model[1], [1, 5], 2.0):
+            assert near(replay.outputs("0:1,5", how), model(inputs))
+    if how == "zero":
+        wanted = with_hook(model[0], [1, 5], lambda: model(inputs))
+        assert near(replay.outputs("0:1,5"), wanted)
+    if kind is Adapted:
+        with mv.ablate(study, "0:1", "filter"), pytest.raises(RuntimeError, match="several calls"):
+            model(inputs)
+
+
+@torch.no_grad()
+def test_a_use_that_cannot_be_told_is_refused(net: nn.Module, inputs: Tensor) -> None:
+    weight = net[2].weight
+    uses: list[Callable[[], Tensor]] = [
+        lambda: torch.einsum("bi,oi->bo", net[0](inputs), weight),
+        lambda: weight @ net[0](inputs).T,
+        lambda: F.linear(net[0](inputs), weight.flip(0)),
+    ]
+    with mv.ablate(net, "2:1"):
+        for use in uses:
+            with pytest.raises(RuntimeError, match="the weight of '2' is used outside"):
+                use()
+        assert near(net[0](inputs)[:, None] * weight, net[0](inputs)[:, None] * weight.clone())
+
+
+@torch.no_grad()
+def test_a_model_that_is_one_module(inputs: Tensor) -> None:
+    torch.manual_seed(0)
+    layer, attention = nn.Linear(4, 5).eval(), ByKeyword().eval()
+    wanted = with_hook(layer, [1], lambda: layer(inputs))
+    with mv.ablate(layer, ":1"):
+        assert near(layer(inputs), wanted)
+    x, without = torch.randn(2, 3, 4), copy.deepcopy(attention)
+    without.out_proj.weight[:, 4:] = 0
+    with mv.ablate(attention, ":1"):
+        assert near(attention(x), without(x))
+    model = nn.Sequential(layer).eval()
+    with pytest.raises(ValueError, match="layer '' .Sequential. has no units of its own"):
+        with mv.ablate(model, ":1"):
+            model(inputs)
+
+
 class ByKeyword(nn.Module):
     """Attention whose every argument is named."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from .._trace import Trace, Traced
@@ -46,6 +48,23 @@ def plain(name: str) -> str:
     """
     short = name.strip("_")
     return short[1:] if short[1:] in ("add", "sub", "mul", "truediv", "matmul") else short
+
+
+def is_copy(function: str, value: Tensor, output: Any) -> bool:
+    """Whether a function copies a value, or only has other axes in front of its features.
+
+    Examples
+    --------
+    >>> import torch
+    >>> is_copy("view", torch.zeros(6, 4), torch.zeros(2, 3, 4))
+    True
+    """
+    name = plain(function)
+    return name in COPIES or (
+        name in ("view", "reshape", "flatten", "unsqueeze", "squeeze")
+        and isinstance(output, Tensor)
+        and value.shape[-1:] == output.shape[-1:]
+    )
 
 
 class Flow:
@@ -108,13 +127,7 @@ class Flow:
         """The tensor of which this one is a copy, with its features still on the last axis."""
         while (made := self.source(key)) is not None:
             _, call = made
-            name, before, after = plain(call.name), call.inputs[:1], call.output
-            keeps = name in COPIES or (
-                name in ("view", "reshape", "flatten", "unsqueeze", "squeeze")
-                and isinstance(after, Tensor)
-                and before[0].shape[-1:] == after.shape[-1:]
-            )
-            if not keeps:
+            if not call.inputs or not is_copy(call.name, call.inputs[0], call.output):
                 return key
             key = call.input_keys[0]
         return key

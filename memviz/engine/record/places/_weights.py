@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,15 +37,55 @@ def is_layer(module: nn.Module) -> bool:
 
 def arguments(call: Traced) -> dict[str, Any]:
     """Input, weight and bias of a linear map, by name; empty for any other call."""
-    name = plain(call.name)
+    return map_arguments(call.name, call.args, call.kwargs)
+
+
+def map_arguments(function: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Input, weight and bias of a linear map, by name; empty for any other function."""
+    name = plain(function)
     if name not in _ARGUMENTS:
         return {}
     renamed = _NAMES_OF_TORCH.get(name, {"other": "weight", "mat2": "weight"})
-    given = dict(zip(_ARGUMENTS[name], call.args, strict=False))
-    given |= {renamed.get(key, key): value for key, value in call.kwargs.items()}
+    given = dict(zip(_ARGUMENTS[name], args, strict=False))
+    given |= {renamed.get(key, key): value for key, value in kwargs.items()}
     if name == "addmm" and any(given.get(factor, 1) != 1 for factor in ("alpha", "beta")):
         return {}
     return given
+
+
+def is_own_map(module: nn.Module, function: str, *, turned: bool) -> bool:
+    """Whether a function given a layer's weight, perhaps transposed, makes the layer's own units.
+
+    Examples
+    --------
+    >>> layer = nn.Linear(4, 4)
+    >>> is_own_map(layer, "linear", turned=False), is_own_map(layer, "linear", turned=True)
+    (True, False)
+    """
+    name = plain(function)
+    if isinstance(module, nn.modules.conv._ConvNd):
+        # A convolution's weight in a transposed convolution is the way back to its inputs.
+        back = isinstance(module, nn.modules.conv._ConvTransposeNd)
+        return name in _CONVS and name.startswith("conv_transpose") == back
+    return turned == (name in ("matmul", "mm", "addmm"))
+
+
+def turned_by(function: Any, weight: Tensor, *, turned: bool) -> bool | None:
+    """Whether a layer's weight lies transposed in what a function makes of it alone.
+
+    None if its result is not known to be a weight of the layer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> weight = nn.Linear(4, 4).weight
+    >>> turned_by(torch.t, weight, turned=False), turned_by(torch.cumsum, weight, turned=False)
+    (True, None)
+    """
+    name = plain(getattr(function, "__name__", str(function)))
+    if (name in _TRANSPOSES or function in _TRANSPOSED) and weight.dim() == 2:
+        return not turned
+    return turned if name in COPIES or name in ("mul", "div", "truediv", "neg") else None
 
 
 def bias_of(call: Traced) -> Tensor | None:
@@ -178,7 +219,7 @@ def _by_function(flow: Flow, reasons: dict[str, str]) -> list[tuple[int, str, Lo
         if not isinstance(weight, Tensor) or id(weight) not in owners:
             continue
         names, turned = owners[id(weight)]
-        if turned != (plain(call.name) in ("matmul", "mm", "addmm")):
+        if not is_own_map(flow.modules[names[0]], call.name, turned=turned):
             continue
         if len(names) > 1:
             words = f"shares its weight with {names[1]!r}, and a function, not a module, uses it"
@@ -212,11 +253,9 @@ def _derive(call: Traced, owners: dict[int, tuple[tuple[str, ...], bool]]) -> No
     sources = [t for t in call.inputs if id(t) in owners]
     if len(call.inputs) != 1 or not sources or not isinstance(call.output, Tensor):
         return
-    names, turned = owners[id(sources[0])]
-    is_transpose = plain(call.name) in _TRANSPOSES or call.function in _TRANSPOSED
-    if is_transpose and sources[0].dim() == 2:
-        owners[id(call.output)] = (names, not turned)
-    elif plain(call.name) in COPIES or plain(call.name) in ("mul", "div", "truediv", "neg"):
+    names, before = owners[id(sources[0])]
+    turned = turned_by(call.function, sources[0], turned=before)
+    if turned is not None:
         owners[id(call.output)] = (names, turned)
 
 

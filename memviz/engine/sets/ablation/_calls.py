@@ -17,7 +17,7 @@ from ._block import Pass, batch_of
 from ._mode import Ablating, ablating
 from ._snapshot import Snapshot
 from ._thread import called_by_memviz, no_hooks, no_modes, on_top, others_above
-from ._weights import is_layer
+from ._weights import Running, is_layer
 
 _MOST = 16  # runs of a pass until every activation's end is known
 _THREAD = (
@@ -143,21 +143,20 @@ def _inside(mode: Ablating, forward: Forward, args: Any, kwargs: Any) -> Any:
     tensors, _ = leaves(args, kwargs)
     # What a layer is called with is an activation, even if it is a buffer.
     taken = mode.owners.take(tensors)
-    weight = module._parameters.get("weight")
-    if weight is not None and not mode.owners.are_fixed([weight]):  # torch.func.functional_call
-        mode.owners.put([weight], (module,))
-    uses = mode.met.get(id(module), 0)
-    mode.running.append(module)
+    mode.owners.learn(module)
+    running = Running(module)
+    mode.running.append(running)
     try:
         output = forward.original(*args, **kwargs)
     finally:
         mode.running.pop()
-        for tensor, layers in taken:
-            mode.owners.put([tensor], layers)
-    if tensors and mode.groups(module) and mode.met.get(id(module), 0) == uses:
+        mode.owners.give_back(taken)
+    if not tensors or not mode.groups(module):
+        return output
+    if not running.met:
         name, kind = mode.name(module), type(module).__name__
         raise RuntimeError(_UNKNOWN_CALL.format(name=name, kind=kind))
-    return output
+    return mode.returned(running, output)
 
 
 def _check_met(mode: Ablating, outermost: Pass) -> None:

@@ -23,6 +23,7 @@ from memviz.engine.record import (
     returned,
     run_edited,
     swap,
+    tensors_in,
 )
 
 from ._activations import Activation, Activations
@@ -30,17 +31,23 @@ from ._block import Block, Group, Pass
 from ._checkpointing import Again, follow_checkpoint
 from ._places import Place, Places
 from ._thread import called_by_memviz, in_hook, push, remove
-from ._weights import Owners, argument, unit_axis, weight_axis
+from ._weights import Owners, Running, argument, has_units, unit_axis, versions, weight_axis
 
-# These look a weight's rows up; they are no layer's call, though a layer may share the weight.
-_LOOKUPS = frozenset(["embedding", "embedding_bag", "__getitem__", "index_select", "gather"])
-_SHARED = (
-    "a weight that {names} share is used outside of these layers, so it cannot be told whose units "
-    "these are; ablate the units in a model where the layers have weights of their own."
-)
 _NO_FILTER = (
     "the units of {name!r} cannot be ablated as filters: {function} is called with a weight whose "
     "rows are not one per unit; use 'zero'."
+)
+_SEVERAL = (
+    "the units of {name!r} cannot be ablated as filters: the layer uses its weights in several "
+    "calls; use 'zero'."
+)
+_NOT_RETURNED = (
+    "layer {name!r} ({kind}) does not return its units on the axis where its type has them, so "
+    "they could not be ablated; ablate units of another layer."
+)
+_TWICE = (
+    "layer {name!r} returns what a layer inside it made, and units of both are ablated; ablate the "
+    "units of one of the two layers."
 )
 _EXPORTED = (
     "an exported copy of the model was called, whose units memviz cannot follow; call the model "
@@ -59,7 +66,7 @@ class Ablating(TorchFunctionMode):
         Those in force, the outermost first.
     passes : list of Pass
         What runs now of the models.
-    running : list of nn.Module
+    running : list of Running
         Layers whose own forward runs now.
     met : dict of int to int
         How often each layer was used, by id.
@@ -72,7 +79,7 @@ class Ablating(TorchFunctionMode):
     def __init__(self) -> None:
         self.blocks: list[Block] = []
         self.passes: list[Pass] = []
-        self.running: list[nn.Module] = []
+        self.running: list[Running] = []
         self.met: dict[int, int] = {}
         self.asleep = False
         self.busy = False
@@ -107,34 +114,38 @@ class Ablating(TorchFunctionMode):
             following.read(tensors, continued)
             args, kwargs = following.swapped(args, kwargs)
             tensors, _ = leaves(args, kwargs)
-        owners, fixed = self.owners.of(tensors), self.owners.are_fixed(tensors)
-        module = None if fixed else self._layer(func, owners)
-        if module is not None:
-            args, kwargs = self._filtered(module, name, args, kwargs, tensors)
+        if self.owners.are_fixed(tensors):
+            output = self._run(func, args, kwargs)
+            if tensors or self.passes:
+                self.owners.derive(func, tensors, leaves((output,), {})[0])
+            return output
+        before = versions(tensors) if self.running else []
+        owners = self.owners.of(tensors)
+        layers = [running.meets(name) for running in self.running if running.layer in owners]
+        layers += [] if self.running else self._by_function(func, args, kwargs, tensors)
+        for layer in layers:
+            args, kwargs = self._filtered(layer, name, args, kwargs, tensors)
         output = self._run(func, args, kwargs)
-        if fixed and (tensors or self.passes):
-            self.owners.put(leaves((output,), {})[0], owners)
         if continued is not None:
-            return following.advance(continued, name, tensors[0], output)
-        if module is not None and isinstance(output, Tensor):
-            return self._used(module, name, output)
+            output = following.advance(continued, name, tensors[0], output)
+        for running in self.running:
+            running.sees(name, tensors, before, output, met=running.layer in owners)
+        if layers and not self.running and isinstance(output, Tensor):
+            return self._used(layers[0], name, output)
         return output
 
-    def _layer(self, func: Any, owners: tuple[nn.Module, ...]) -> nn.Module | None:
-        """The layer that a call of a weight with an activation belongs to, if it is ablated."""
-        if not any(self.groups(layer) for layer in owners):
-            return None
-        if getattr(func, "__name__", "") in _LOOKUPS:
-            return None
+    def _by_function(
+        self, func: Any, args: Any, kwargs: Any, tensors: list[Tensor]
+    ) -> list[nn.Module]:
+        """The layer whose units a function makes outside of the layer's own forward."""
+        if not any(self.groups(layer) for layer in self.owners.of(tensors)):
+            return []
         if isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
             raise RuntimeError(_EXPORTED)
-        if self.running and self.running[-1] in owners:
-            return self.running[-1]
         if not self.passes and called_by_memviz():
-            return None  # an engine that computes a recorded call again
-        if len(owners) > 1:
-            raise RuntimeError(_SHARED.format(names=" and ".join(map(self.name, owners))))
-        return owners[0]
+            return []  # an engine that computes a recorded call again
+        layer = self.owners.by_function(func, args, kwargs, tensors, self.name)
+        return [] if layer is None else [layer]
 
     def _filtered(
         self, module: nn.Module, name: str, args: Any, kwargs: Any, tensors: list[Tensor]
@@ -143,6 +154,8 @@ class Ablating(TorchFunctionMode):
         groups = [group for group in self.groups(module) if group.how.at == "filter"]
         if not groups:
             return args, kwargs
+        if any(running.layer is module and running.met > 1 for running in self.running):
+            raise RuntimeError(_SEVERAL.format(name=self.name(module)))
         weight = self.owners.weight(tensors, module)
         axis = weight_axis(name, weight, unit_axis(module)[1], kwargs.get("groups", 1))
         if axis is None:
@@ -181,17 +194,38 @@ class Ablating(TorchFunctionMode):
         value: Tensor = argument(func, args, kwargs, place.site.argument)
         return value
 
-    def _used(self, module: nn.Module, name: str, output: Tensor) -> Tensor:
-        axis, units = unit_axis(module)
-        if -axis > output.dim() or output.shape[axis] != units:
+    def returned(self, running: Running, output: Any) -> Any:
+        """What a layer's own forward returns, its units ablated there.
+
+        Raises
+        ------
+        RuntimeError
+            If it does not return its units, or another ablated layer's as its own.
+        """
+        layer = running.layer
+        for tensor in tensors_in(output):
+            if tensor not in running.made or not has_units(layer, tensor):
+                continue
+            if self.activations.known([tensor]):
+                raise RuntimeError(_TWICE.format(name=self.name(layer)))
+            function, ended = running.start(tensor)
+            with self.sleeping():
+                new = self._used(layer, function, tensor, ended=ended)
+            return output if new is tensor else swap(output, {id(tensor): new})
+        raise RuntimeError(_NOT_RETURNED.format(name=self.name(layer), kind=type(layer).__name__))
+
+    def _used(self, layer: nn.Module, name: str, output: Tensor, *, ended: bool = False) -> Tensor:
+        """A layer's activation, followed or, if it has ended, changed."""
+        if not has_units(layer, output):
             return output
         follow_checkpoint(self._remember)
-        use, groups = self._count(module), [g for g in self.groups(module) if g.how.at == "unit"]
+        use, groups = self._count(layer), [g for g in self.groups(layer) if g.how.at == "unit"]
         if not groups:
             return output
         within, words = self.passes[-1] if self.passes else None, [name.rstrip("_")]
-        activation = Activation(module, self.name(module), groups, axis, words, use, within)
-        return self.activations.start(activation, output)
+        axis, _ = unit_axis(layer)
+        activation = Activation(layer, self.name(layer), groups, axis, words, use, within)
+        return (self._changed if ended else self.activations.start)(activation, output)
 
     def _count(self, module: nn.Module) -> int:
         """Count a use of a layer; which one it is in this pass."""

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from memviz.engine.record import Site, Trace, locate, trace
+from memviz.engine.record import Site, Trace, check_located, locate, trace
 from memviz.units import check_units
 
-from ._block import Block, never_reached
+from ._block import Block
 
 _NO_WEIGHT = (
     "the units of {name!r} ({kind}) are in a call without weights, which mv.ablate cannot "
@@ -97,7 +97,7 @@ class Places:
                 for site in located[name].unit_sites:
                     self._add(module, name, seen, site)
             elif block.root is called:
-                raise ValueError(never_reached(name, module))
+                check_located(block.root, seen, located, {name: block.groups[id(module)].units})
 
     def met(self, func: Any, tensors: list[Tensor]) -> list[Place]:
         """The places in a call."""

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from memviz.progress import slow
 from memviz.study import check_ready
 from memviz.tasks.task import Inputs
+from memviz.training.loaders import labels_for
 from memviz.training.loop import predict
 from memviz.training.self_supervised import features, seeded
 
@@ -147,7 +148,8 @@ def fine_tune_layers(
     KeyError
         If the encoder has no such layer.
     ValueError
-        If a chosen layer shares weights with one that is frozen.
+        If a chosen layer shares weights with one that is frozen, or labels are not one class, 0 or
+        above, per image.
 
     Examples
     --------
@@ -157,6 +159,8 @@ def fine_tune_layers(
     (torch.Size([4, 2]), False)
     """
     check_ready(encoder)
+    if (lowest := int(labels_for(images, labels).min())) < 0:
+        raise ValueError(f"labels hold {lowest}; number the classes from 0.")
     copied = deepcopy(encoder).requires_grad_(False)
     tuned = [module for layer in layers for module in layer_modules(copied, images[:2], layer)]
     check_unshared(copied, tuned)
@@ -214,6 +218,7 @@ def layer_fine_tuning(
     """
     import pandas as pd
 
+    labels_for(*test)
     rows = {}
     all_choices = list({"head alone": (), **choices}.items())
     for choice, layers in slow(all_choices, "fine-tuning", progress=progress):

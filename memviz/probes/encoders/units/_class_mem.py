@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memviz.engine.activations import UnitActivations, tie_order
 from memviz.scores import Null
-from memviz.study import Study, check_examples
+from memviz.study import Study, check_classes, check_examples
 
 from .._scores import SOURCE, UnitScores, training_examples
 from ._peaks import Others, class_peaks, signed
@@ -58,8 +58,8 @@ def class_mem(
     Raises
     ------
     ValueError
-        If there are fewer than 2 images or classes, an image is named twice, an activation is NaN
-        or infinite, or the forward pass is random.
+        If the labels are not classes, there are fewer than 2 images or classes, an image is named
+        twice, an activation is NaN or infinite, or the forward pass is random.
 
     Examples
     --------
@@ -70,6 +70,7 @@ def class_mem(
     >>> class_mem(study).values
     array([1., 1.])
     """
+    check_classes(study, "ClassMem scores")
     chosen = training_examples(study) if examples is None else check_examples(study, examples)
     return _of_classes("ClassMem", study, layers, chosen, others, shuffles, seed, progress)
 
@@ -96,7 +97,8 @@ def class_selectivity(
     Raises
     ------
     ValueError
-        If there are fewer than 2 images or classes, or neither examples nor a group ``test``.
+        If the labels are not classes, there are fewer than 2 images or classes, or neither examples
+        nor a group ``test``.
 
     Examples
     --------
@@ -107,6 +109,7 @@ def class_selectivity(
     >>> class_selectivity(study).values
     array([0., 0.])
     """
+    check_classes(study, "class selectivity scores")
     chosen = study.group("test") if examples is None else check_examples(study, examples)
     return _of_classes("class selectivity", study, layers, chosen, others, shuffles, seed, progress)
 
