@@ -35,7 +35,7 @@ class Curve(Protocol):
 
     @property
     def random(self) -> np.ndarray:
-        """Accuracy with as many random units ablated, ``[draws, K, G]``."""
+        """Accuracy with as many random units ablated, ``[draws, K, G]``; perhaps no draws."""
 
 
 def ablation_curve(curve: Curve) -> Figure:
@@ -58,16 +58,18 @@ def ablation_curves(curves: Sequence[Curve]) -> Figure:
     axes = figure.subplots()
     chosen = np.stack([c.chosen for c in curves])
     random = np.concatenate([c.random for c in curves])
-    low, high = np.percentile(random, [2.5, 97.5], axis=0)
     for g, name in enumerate(first.groups):
         look = group_style(name)
         if len(curves) > 1:
             for line in chosen:
                 axes.plot(first.counts, line[:, g], color=look["color"], lw=0.7, alpha=0.4)
         axes.plot(first.counts, chosen.mean(0)[:, g], ms=5, lw=1.8, label=name, **look)
-        axes.plot(first.counts, random.mean(0)[:, g], ls="--", lw=1, color=look["color"])
-        axes.fill_between(first.counts, low[:, g], high[:, g], color=look["color"], alpha=0.1, lw=0)
-    axes.plot([], [], ls="--", lw=1, color="#555555", label="as many random units")
+        if len(random):
+            low, high = np.percentile(random[..., g], [2.5, 97.5], axis=0)
+            axes.plot(first.counts, random[..., g].mean(0), ls="--", lw=1, color=look["color"])
+            axes.fill_between(first.counts, low, high, color=look["color"], alpha=0.1, lw=0)
+    words = "as many random units" if len(random) else "no null: no random units drawn"
+    axes.plot([], [], ls="--" if len(random) else "", lw=1, color="#555555", label=words)
     axes.set(ylim=(-0.03, 1.03), xlabel="units ablated", ylabel="accuracy")
     axes.set_title(f"by {first.name}", loc="left", fontsize=10, parse_math=False)
     legend(axes)

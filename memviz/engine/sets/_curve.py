@@ -45,35 +45,41 @@ class AblationCurve:
 
     @property
     def random_mean(self) -> np.ndarray:
-        """Mean over the draws, ``[K, G]``."""
-        return np.asarray(self.random.mean(0))
+        """Mean over the draws, ``[K, G]``; ValueError without draws."""
+        return np.asarray(self._draws.mean(0))
 
     @property
     def random_low(self) -> np.ndarray:
-        """2.5th percentile over the draws, ``[K, G]``."""
-        return np.asarray(np.percentile(self.random, 2.5, axis=0))
+        """2.5th percentile over the draws, ``[K, G]``; ValueError without draws."""
+        return np.asarray(np.percentile(self._draws, 2.5, axis=0))
 
     @property
     def random_high(self) -> np.ndarray:
-        """97.5th percentile over the draws, ``[K, G]``."""
-        return np.asarray(np.percentile(self.random, 97.5, axis=0))
+        """97.5th percentile over the draws, ``[K, G]``; ValueError without draws."""
+        return np.asarray(np.percentile(self._draws, 97.5, axis=0))
+
+    @property
+    def _draws(self) -> np.ndarray:
+        if len(self.random) == 0:
+            raise ValueError("there is no null: random_draws was 0; draw at least 1.")
+        return self.random
 
     @property
     def frame(self) -> pd.DataFrame:
-        """A table with one row per count and group."""
+        """A table with one row per count and group; without draws, no null columns."""
         import pandas as pd
 
         shape = (len(self.counts), len(self.groups))
-        return pd.DataFrame(
-            {
-                "units": np.repeat(self.counts, shape[1]),
-                "group": self.groups * shape[0],
-                "accuracy": self.chosen.ravel(),
-                "random_mean": self.random_mean.ravel(),
-                "random_low": self.random_low.ravel(),
-                "random_high": self.random_high.ravel(),
-            }
-        )
+        columns = {
+            "units": np.repeat(self.counts, shape[1]),
+            "group": self.groups * shape[0],
+            "accuracy": self.chosen.ravel(),
+        }
+        if len(self.random):
+            columns["random_mean"] = self.random_mean.ravel()
+            columns["random_low"] = self.random_low.ravel()
+            columns["random_high"] = self.random_high.ravel()
+        return pd.DataFrame(columns)
 
     def plot(self) -> Figure:
         """Accuracy of each group against the number of ablated units, with the null."""
@@ -82,7 +88,8 @@ class AblationCurve:
         return ablation_curve(self)
 
     def __repr__(self) -> str:
-        return f"ablation curve by {self.name}\n{self.frame.round(3).to_string(index=False)}"
+        null = "" if len(self.random) else ", no null (random_draws=0)"
+        return f"ablation curve by {self.name}{null}\n{self.frame.round(3).to_string(index=False)}"
 
 
 def ablation_curve(

@@ -30,7 +30,7 @@ _PAIRS_PER_STEP = 2
 _WAY = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class AblationPath(AblationCurve):
     """A growing set of units, read out at several sizes.
 
@@ -43,7 +43,7 @@ class AblationPath(AblationCurve):
     margin : float ``[K, G]``
         Mean margin of each group at each count.
     random_margin : float ``[draws, K, G]``
-        The same with random units ablated: the null.
+        The same with random units ablated: the null; there may be no draws.
     drops : float ``[K]``
         Mean margin drop on ``group`` minus that on ``against``: what the search maximizes.
     evaluations : int
@@ -71,7 +71,8 @@ class AblationPath(AblationCurve):
         """A table with one row per count and group: accuracy and mean margin, with the null."""
         frame = super().frame
         frame["margin"] = self.margin.ravel()
-        frame["random_margin"] = self.random_margin.mean(0).ravel()
+        if len(self.random_margin):
+            frame["random_margin"] = self.random_margin.mean(0).ravel()
         frame["drop"] = np.repeat(self.drops, len(self.groups))
         return frame
 
@@ -117,7 +118,8 @@ def greedy(
         Bytes of recorded passes to keep.
     random_draws, seed : int
         For the null: draws of random units in the same layers at each count, as in
-        ``ablation_curve``.
+        ``ablation_curve``. With 0 draws there is no null: its columns are left out of the table,
+        and the plot and the repr say so.
     progress : bool
     stop : callable, optional
         Called between steps; returning True raises CancelledError.
@@ -142,7 +144,7 @@ def greedy(
     >>> path.evaluations <= 12 and len(path.units) <= 2
     True
     """
-    check_draws(random_draws, 1)
+    check_draws(random_draws, 0)
     group, against = default_groups(study, group, against)
     if group == against:
         raise ValueError(f"group and against are both {group!r}; name two groups.")

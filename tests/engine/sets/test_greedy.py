@@ -187,6 +187,22 @@ def test_its_table_and_figure() -> None:
     assert "greedy search" in repr(path)
 
 
+def test_without_a_null_it_says_so() -> None:
+    path = greedy(net(), 3, budget=40, random_draws=0, progress=False)
+    same = greedy(net(), 3, budget=40, random_draws=2, progress=False)
+    assert path.order == same.order and (path.chosen == same.chosen).all()
+    null = {"random_mean", "random_low", "random_high", "random_margin"}
+    assert set(same.frame.columns) - set(path.frame.columns) == null
+    assert path.frame.equals(same.frame[path.frame.columns])
+    assert "no null" in repr(path) and "no null" not in repr(same)
+    labels = [text.get_text() for text in path.plot().axes[0].get_legend().get_texts()]
+    assert labels[-1] == "no null: no random units drawn"
+    with pytest.raises(ValueError, match="there is no null: random_draws was 0"):
+        path.random_mean  # noqa: B018
+    with pytest.raises(ValueError, match="random_draws is -1; it must be at least 0"):
+        greedy(net(), 3, random_draws=-1)
+
+
 def test_the_same_twice_and_no_trace() -> None:
     study = net()
     before = {name: value.clone() for name, value in study.model.state_dict().items()}
