@@ -175,7 +175,11 @@ def copied(inputs: Inputs) -> Inputs:
 
 def _largest(traced: Trace) -> float:
     values = [tensor for call in traced.calls if call.weights for tensor in tensors_in(call.output)]
-    sizes = [v.abs().nan_to_num(0.0, 0.0).max() for v in values if v.is_floating_point() and len(v)]
+    sizes = [
+        v.detach().abs().nan_to_num(0.0, 0.0).max()
+        for v in values
+        if v.is_floating_point() and v.numel()
+    ]
     return max((float(largest) for largest in sizes), default=0.0)
 
 
