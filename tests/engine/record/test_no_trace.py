@@ -178,10 +178,14 @@ def test_a_forward_of_the_users_own_comes_back(study: mv.Study) -> None:
 
 def test_random_numbers_in_the_forward_pass(study: mv.Study) -> None:
     study.model.random = True
-    with no_trace(study.model):
-        mv.sweep(study, progress=False)
-        mv.estimate(study)
-        mv.readout(study, "conv:1", "resample 3", random_draws=3)
+    runs: list[Callable[[], Any]] = [
+        lambda: mv.sweep(study, progress=False),
+        lambda: mv.estimate(study),
+        lambda: mv.readout(study, "conv:1", "resample 3", random_draws=3),
+    ]
+    for run in runs:
+        with no_trace(study.model), pytest.raises(ValueError, match="draws random numbers"):
+            run()
 
 
 def test_frozen_weights_and_gradients_stay(study: mv.Study) -> None:
