@@ -1,7 +1,7 @@
 """The graph engine: a recorded pass as a graph of calls, of which only what changes is computed.
 
 The graph is read off the record call by call, so it holds everything that ran; the model's own
-Python does not run again. Its answers equal replay's to float rounding, and are checked against it.
+Python does not run again. Its answers equal replay's to float rounding, and are compared with it.
 """
 
 from __future__ import annotations

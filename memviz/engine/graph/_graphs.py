@@ -1,4 +1,4 @@
-"""The graphs of a replay's chunks, each layer checked against replay before it is trusted."""
+"""The graphs of a replay's chunks, each layer compared with plain hooks before it is trusted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Graphs:
     Attributes
     ----------
     checked : set of str
-        Layers that were compared with replay.
+        Layers that were compared with plain hooks and with replay.
     refused : dict of layer name to str
         Why a layer is run by replay instead; the key ``""`` means the whole model.
     """

@@ -196,8 +196,9 @@ def sweep(
     memory : int, optional
         Bytes of recorded passes to keep.
     engine : {"auto", "graph", "replay", "hook"}
-        Replay is bitwise identical to a hook. The graph is faster and equal to float rounding; it
-        is checked against replay, and abandoned where they disagree.
+        By default the fastest that agrees with plain module hooks: the graph, equal to float
+        rounding, else replay, bitwise identical to a hook, else a hook loop. ``effects.engine``
+        and ``effects.why`` say which answered and why.
     progress : bool
     stop : callable, optional
         Called between steps; returning True raises CancelledError.
@@ -211,7 +212,9 @@ def sweep(
     CancelledError
         If ``stop()`` returns True.
     ValueError
-        If ``path`` is damaged or holds another sweep: other weights, data, units or examples.
+        If the model gives no answer to measure (its forward pass is random, changes from call to
+        call, or mixes the examples of a batch) or has no units, or if ``path`` is damaged or holds
+        another sweep: other weights, data, units or examples.
 
     Examples
     --------
