@@ -165,7 +165,7 @@ def test_labels_that_the_model_has_no_class_for() -> None:
         with pytest.raises(
             ValueError, match="the model gives 3 classes, 0 to 2, and the labels hold"
         ) as caught:
-            mv.sweep(made(labels=labels), progress=False)
+            mv.sweep(made(labels=labels), mv.UnitSet({"": [0]}), progress=False)
         assert str(caught.value).endswith(".")
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from .._replay import Edit
+from .._replay import Edit, returned
 from .._trace import ModuleCall, Trace
 from .._values import Key, key_of, leaves, swap, tensors_in
 
@@ -60,7 +60,7 @@ class Hooks:
                 if id(tensor) in given:
                     # It was changed in place, and other code may hold it: it must see the edit.
                     tensor.copy_(new.pop(id(tensor)))
-            return swap(output, new) if new else None
+            return returned(output, new) if new else None
 
         handles = []
         try:
