@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import memviz as mv
 from memviz.engine.graph import Graphs, run
 from memviz.engine.record import Intervention, intervention
-from memviz.engine.record import _runner as runner
+from memviz.engine.record import _passes as passes
 from tests.support.hooks import Change, hooked
 
 SMALL = [
@@ -213,7 +213,7 @@ def test_chunks_change_nothing(
     units = mv.UnitSet({layer.name: [0, layer.units - 1] for layer in layers})
     wanted = net.kept.outputs(units, how)
     for size in (1, 3):
-        monkeypatch.setattr(runner, "chunk_size", lambda *_, size=size, **__: size)
+        monkeypatch.setattr(passes, "chunk_size", lambda *_, size=size, **__: size)
         replay = mv.Replay(net.study)
         assert replay.steps == -(-len(net.inputs) // size)
         same(replay.outputs(units, how), wanted)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import memviz as mv
 from memviz.engine.record import Intervention, Zero
-from memviz.engine.record import _runner as runner
+from memviz.engine.record import _passes as passes
 from memviz.engine.sweep import Effects, estimate_effects, sweep_stream
 from memviz.engine.sweep import _sweep as stream
 
@@ -150,7 +150,7 @@ def test_the_top_is_exact_and_the_rest_marked(
 ) -> None:
     study = net()
     exact, first = mv.sweep(study, progress=False), mv.estimate(study)
-    monkeypatch.setattr(runner, "chunk_size", lambda *_, **__: 7)
+    monkeypatch.setattr(passes, "chunk_size", lambda *_, **__: 7)
     monkeypatch.setattr(stream, "_SMALLEST", 2)
     effects = mv.sweep(study, top=5, memory=memory, progress=False)
     scores = effects.scores()

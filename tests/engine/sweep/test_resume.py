@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import memviz as mv
 from memviz import tensor_files
-from memviz.engine.record import _runner as runner
+from memviz.engine.record import _passes as passes
 from memviz.engine.sweep import Effects, sweep_stream
 from memviz.engine.sweep import _checkpoint as checkpoint
 from memviz.engine.sweep import _sweep as stream
@@ -70,7 +70,7 @@ def after(units: int) -> Callable[[], bool]:
 def test_a_stopped_sweep_goes_on_to_the_same_bits(
     how: str, memory: int | None, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "chunk_size", lambda *_, **__: 7)
+    monkeypatch.setattr(passes, "chunk_size", lambda *_, **__: 7)
     monkeypatch.setattr(stream, "_SMALLEST", 2)
     monkeypatch.setattr(stream, "_LARGEST", 2)
     kinds = {"how": how, "memory": memory, "progress": False}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz.engine.record import _runner as runner
+from memviz.engine.record import _passes as passes
 
 
 class Conv(nn.Module):
@@ -74,7 +74,7 @@ def test_chunks_first_equals_units_first(
     study: mv.Study, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = mv.sweep(study, how=how, progress=False)
-    monkeypatch.setattr(runner, "chunk_size", lambda *_, **__: 7)
+    monkeypatch.setattr(passes, "chunk_size", lambda *_, **__: 7)
     for memory in (None, 0):
         effects = mv.sweep(study, how=how, memory=memory, progress=False)
         assert torch.allclose(effects.margin_change, wanted.margin_change, atol=1e-5)

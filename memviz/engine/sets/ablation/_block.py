@@ -115,12 +115,20 @@ class Group:
         with no_modes():
             reference = self.source.reference_for(self.name, use, self.how, batch)
         if reference is None or self.how.needs == "donor":
-            if reference is not None and reference.shape != value.shape:
-                raise RuntimeError(_NO_EXAMPLES.format(how=str(self.how)))
-            return reference
+            return None if reference is None else self._shaped(reference, value, site)
         shape = [1] * value.dim()
         shape[site.axis] = -1
         return reference.reshape(shape)
+
+    def _shaped(self, reference: Tensor, value: Tensor, site: Site) -> Tensor:
+        """A donor's activation in the shape of this one: a layer may return a view of its map."""
+        if reference.shape == value.shape:
+            return reference
+        is_last = site.axis % value.dim() == value.dim() - 1
+        alike = is_last and value.is_contiguous() and reference.shape[-1] == value.shape[-1]
+        if not alike or reference.numel() != value.numel():
+            raise RuntimeError(_NO_EXAMPLES.format(how=str(self.how)))
+        return reference.reshape(value.shape)
 
 
 class Block:
