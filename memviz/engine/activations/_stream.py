@@ -173,7 +173,7 @@ class UnitActivations(Chunked):
         layouts = {}
         for located in self._located:
             name, sites = located.layer.name, self._sites(self._one, located)
-            for k, (small, large) in enumerate(zip(sites, located.unit_sites, strict=True)):
+            for k, (small, large) in enumerate(zip(sites, self._read_at(located), strict=True)):
                 shapes = _shape(small, self._one.trace), _shape(large, self._two.trace)
                 known = layout(shapes[0], 1, shapes[1], 2)
                 if known is None:
@@ -262,11 +262,14 @@ class UnitActivations(Chunked):
 
         return self._paths.follow(inputs, run)[1]
 
-    @staticmethod
-    def _sites(path: Path, located: Located) -> tuple[Site, ...]:
+    def _read_at(self, located: Located) -> tuple[Site, ...]:
+        """Where a layer is read: at its units."""
+        return located.unit_sites
+
+    def _sites(self, path: Path, located: Located) -> tuple[Site, ...]:
         """Where a path reaches a layer."""
         here = path.located.get(located.layer.name)
-        sites = () if here is None else here.unit_sites
+        sites = () if here is None else self._read_at(here)
         if len(sites) != len(located.unit_sites):
             raise ValueError(
                 f"the examples do not all reach layer {located.layer.name!r}; leave it out."

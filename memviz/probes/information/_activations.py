@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from memviz.engine.activations import UnitActivations
-from memviz.engine.record import Located
+from memviz.engine.record import Located, Site
 from memviz.study import Study, check_examples
 from memviz.training.random_network import (
     random_network,
@@ -54,13 +54,12 @@ class _LayerOutputs(UnitActivations):
 
     def _chosen(self, names: Sequence[str] | None) -> list[Located]:
         return [
-            replace(
-                located,
-                layer=replace(located.layer, site=located.layer.site.split(" > ")[0]),
-                unit_sites=located.filter_sites,
-            )
+            replace(located, layer=replace(located.layer, site=located.layer.site.split(" > ")[0]))
             for located in super()._chosen(names)
         ]
+
+    def _read_at(self, located: Located) -> tuple[Site, ...]:
+        return located.filter_sites
 
 
 def unit_values(
