@@ -72,12 +72,13 @@ def test_only_a_regular_file_is_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(b"x" * 11)
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    for path, words in {
+    refused: dict[Path, str] = {
         tmp_path / "pipe": "pipe' is a pipe, not a file; name a file",
         tmp_path: "is a folder, not a file; name a file",
-        "/dev/null": "'/dev/null' is a device, not a file",
+        Path("/dev/null"): "'/dev/null' is a device, not a file",
         tmp_path / "large": "has 11 bytes, and such a file has 10 at most",
-    }.items():
+    }
+    for path, words in refused.items():
         with pytest.raises(ValueError, match=words):
             check_file(path, most=10)
     for missing in ("none", "loop", "large/none", "a\0b", "n" * 300):
@@ -91,13 +92,10 @@ def test_a_place_to_write(tmp_path: Path) -> None:
     check_place(tmp_path / "new.csv")
     with pytest.raises(FileNotFoundError, match="to write 'new.csv' in; make it first"):
         check_place(tmp_path / "none" / "new.csv")
-    for taken, words in {
-        tmp_path / "pipe": "a pipe",
-        tmp_path: "a folder",
-        "/dev/null": "a device",
-    }.items():
+    taken = {tmp_path / "pipe": "a pipe", tmp_path: "a folder", Path("/dev/null"): "a device"}
+    for path, words in taken.items():
         with pytest.raises(ValueError, match=f"is {words}, not a file"):
-            check_place(taken)
+            check_place(path)
 
 
 @pytest.mark.parametrize(
