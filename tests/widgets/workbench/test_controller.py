@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz import session as session_module
+from memviz.session import _session as session_module
 from memviz.widgets.core import _controller as telling
 from memviz.widgets.core import _messages as messages
 from memviz.widgets.workbench import Controller
