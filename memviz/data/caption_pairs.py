@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import check_file
 from memviz.progress import slow
 
 
@@ -27,6 +28,7 @@ class Stretch(NamedTuple):
 
     def read(self) -> bytes:
         """The bytes, read from the file on each call."""
+        check_file(self.path)
         with self.path.open("rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
@@ -138,6 +140,8 @@ class CaptionPairs:
         try:
             if isinstance(picture, np.ndarray):
                 return Image.fromarray(picture)
+            if isinstance(picture, Path):
+                check_file(picture)
             source = io.BytesIO(picture.read()) if isinstance(picture, Stretch) else picture
             with Image.open(source) as opened:
                 return opened.convert("RGB")

@@ -16,10 +16,12 @@ from typing import Any
 
 import torch
 
+from memviz.checks import check_file, listed, quoted, read_json
 from memviz.data.caption_pairs import CaptionPairs, Picture, Stretch, plain_caption
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 LONGEST_TEXT = 1 << 20  # Bytes of a caption or its JSON in a shard; anything longer is skipped.
+LARGEST = 1 << 31  # Bytes of a table or of COCO's JSON, which are read into memory.
 
 Labels = Mapping[str, Iterable[str]]
 
@@ -72,8 +74,8 @@ def read_coco(
         ]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{captions} and {instances} are not COCO annotations of the same set: {error!r} is "
-            "missing; give both files of one set."
+            f"{quoted(str(captions))} and {quoted(str(instances))} are not COCO annotations of the "
+            f"same set: {quoted(error)} is missing; give both files of one set."
         ) from None
     return _pairs(
         [row[0] for row in rows],
@@ -159,7 +161,7 @@ def read_webdataset(
     if not ids:
         raise ValueError(
             f"there is no pair of picture and caption in "
-            f"{', '.join(map(str, paths)) or 'no shards'};"
+            f"{listed(map(str, paths)) or 'no shards'};"
             " a pair is KEY.jpg with KEY.txt, or with a KEY.json that holds a caption."
         )
     return _pairs(ids, pictures, captions, objects if labels is None else _objects(ids, labels))
@@ -201,7 +203,7 @@ def _pairs(
         try:
             texts.append(plain_caption(caption))
         except ValueError as error:
-            raise ValueError(f"pair {name!r}: {error}") from None
+            raise ValueError(f"pair {quoted(name)}: {error}") from None
     names = [set(objects) for objects in present]
     columns = sorted(set().union(*names)) if classes is None else list(classes)
     column = {name: index for index, name in enumerate(columns)}
@@ -217,7 +219,7 @@ def _objects(ids: Sequence[str], labels: Labels | None) -> list[Iterable[str]]:
     if not any(name in labels for name in ids):
         raise ValueError(
             f"labels has none of the pictures; its keys must be the names of the pairs, such as "
-            f"{ids[0] if ids else ''!r}."
+            f"{quoted(ids[0] if ids else '')}."
         )
     return [labels.get(name, ()) for name in ids]
 
@@ -228,48 +230,57 @@ def _chosen(texts: list[str], caption: int | None) -> list[str]:
 
 def _folder(path: str | Path) -> Path:
     if not Path(path).is_dir():
-        raise FileNotFoundError(f"there is no folder of pictures {str(path)!r}.")
+        raise FileNotFoundError(f"there is no folder of pictures {quoted(str(path))}.")
     return Path(path)
 
 
 def _inside(folder: Path, name: str) -> Path:
     path = folder / name
-    # resolve() follows both ".." and symbolic links.
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"the picture {name!r} is outside {folder}, so it is not read.")
+    try:
+        # resolve() follows both ".." and symbolic links.
+        is_inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # a name that no file can have, links in a circle
+        is_inside = False
+    if not is_inside:
+        raise ValueError(
+            f"the picture {quoted(name)} is outside {quoted(str(folder))}, so it is not read."
+        )
     return path
 
 
 def _json(path: str | Path, *needed: str) -> dict[str, Any]:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}.")
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(path, LARGEST)
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); give COCO annotations.") from None
+        raise ValueError(f"{str(error).rstrip('.')}; give COCO annotations.") from None
     if not isinstance(content, dict) or any(not isinstance(content.get(n), list) for n in needed):
-        raise ValueError(f"{path} has no lists {' and '.join(needed)}; give COCO annotations.")
+        raise ValueError(
+            f"{quoted(str(path))} has no lists {' and '.join(needed)}; give COCO annotations."
+        )
     return content
 
 
 def _table(path: str | Path, *columns: str) -> list[tuple[str, ...]]:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}.")
-    with Path(path).open(encoding="utf-8", errors="replace", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in columns if name not in (reader.fieldnames or ())]
-        if missing:
-            raise ValueError(
-                f"{path} has no column {missing[0]!r}; its first line must name the columns, and "
-                f"names {', '.join(reader.fieldnames or ['none'])}."
-            )
-        return [tuple(row[name] or "" for name in columns) for row in reader]
+    check_file(path, LARGEST)
+    try:
+        with Path(path).open(encoding="utf-8", errors="replace", newline="") as file:
+            reader = csv.DictReader(file)
+            there = reader.fieldnames or ["none"]
+            missing = [name for name in columns if name not in there]
+            rows = [] if missing else [tuple(row[name] or "" for name in columns) for row in reader]
+    except csv.Error as error:
+        raise ValueError(f"{quoted(str(path))} can't be read as a CSV table ({error}).") from None
+    if missing:
+        raise ValueError(
+            f"{quoted(str(path))} has no column {quoted(missing[0])}; its first line must name the "
+            f"columns, and names {listed(there)}."
+        )
+    return rows
 
 
 def _entries(shard: Path) -> dict[str, dict[str, Stretch]]:
     """The byte ranges in a shard: by name of the pair, then by file extension."""
-    if not shard.is_file():
-        raise FileNotFoundError(f"there is no shard {str(shard)!r}.")
+    check_file(shard)
     entries: dict[str, dict[str, Stretch]] = defaultdict(dict)
     try:
         with tarfile.open(shard, "r:") as tar:
@@ -277,11 +288,12 @@ def _entries(shard: Path) -> dict[str, dict[str, Stretch]]:
                 folder, _, file = member.name.rpartition("/")
                 key, _, ending = file.partition(".")
                 if member.isfile():
-                    place = Stretch(shard, member.offset_data, member.size)
+                    place = Stretch(shard, member.offset_data, max(0, member.size))
                     entries[f"{folder}/{key}" if folder else key][ending.lower()] = place
-    except tarfile.TarError as error:
+    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"{shard} is not a plain tar file, or is truncated ({error}); decompress it first."
+            f"{quoted(str(shard))} is not a plain tar file, or is truncated ({error}); "
+            "decompress it first."
         ) from None
     return entries
 
@@ -295,13 +307,13 @@ def _about(parts: Mapping[str, Stretch], shard: str | Path) -> dict[str, Any]:
     }
     try:
         about = json.loads(texts.get("json", "{}"))
-    except ValueError as error:
-        raise ValueError(f"a .json in {shard} can't be read ({error}).") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"a .json in {quoted(str(shard))} can't be read ({error}).") from None
     if not isinstance(about, dict):
         about = {}
     if "txt" in texts:
         about["caption"] = texts["txt"]
     objects = about.get("objects", [])
     if not isinstance(objects, list) or not all(isinstance(name, str) for name in objects):
-        raise ValueError(f'"objects" in a .json of {shard} must be a list of names.')
+        raise ValueError(f'"objects" in a .json of {quoted(str(shard))} must be a list of names.')
     return about

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from memviz.checks import check_file, listed, quoted
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -35,6 +38,8 @@ _ALLOWED: dict[str, Any] = {
     "_codecs.encode": codecs.encode,
 }
 _PIXELS = 3 * 32 * 32
+_LARGEST = 1 << 31  # bytes
+_Table = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,10 +98,10 @@ def load_cifar10(folder: str | Path) -> Cifar10:
                 images, labels, test_images, test_labels = (
                     torch.from_numpy(np.concatenate(table))
                     for paths in parts
-                    for table in zip(*(_checked(path, *read(path)) for path in paths), strict=True)
+                    for table in zip(*(_part(path, read) for path in paths), strict=True)
                 )
                 return Cifar10(images, labels, test_images, test_labels)
-    raise FileNotFoundError(f"there is no CIFAR-10 in {str(folder)!r}; {_NEEDED}")
+    raise FileNotFoundError(f"there is no CIFAR-10 in {quoted(str(folder))}; {_NEEDED}")
 
 
 def load_cifar10n(path: str | Path, kind: str = "aggre") -> Tensor:
@@ -116,31 +121,58 @@ def load_cifar10n(path: str | Path, kind: str = "aggre") -> Tensor:
         If there is no such file, or it does not hold these labels.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(
-            f"there is no file {str(path)!r}; give CIFAR-10_human.pt from "
+            f"there is no file {quoted(str(path))}; give CIFAR-10_human.pt from "
             "github.com/UCSC-REAL/cifar-10-100n, or an .npz file of its arrays."
         )
+    check_file(path, _LARGEST)
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here: NumPy leaves a damaged archive open.
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         else:
             numbers = [type(np.dtype(kind)) for kind in (np.int64, np.int32, np.uint8)]
             names = [(made, name) for name, made in _ALLOWED.items()]
             with torch.serialization.safe_globals([*names, *numbers]):
                 arrays = dict(torch.load(path, weights_only=True))
-    except (OSError, ValueError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{str(path)!r} can't be read as CIFAR-10N labels ({error}).") from error
+    except Exception as error:  # on a damaged file pickles and archives raise almost anything
+        raise ValueError(
+            f"{quoted(str(path))} can't be read as CIFAR-10N labels ({_reason(error)})."
+        ) from error
     # The release calls them aggre_label, random_label1, worse_label.
     released = f"random_label{kind[-1]}" if kind.startswith("random") else f"{kind}_label"
     named = [name for name in (released, f"human_{kind}") if name in arrays]
     if kind not in CIFAR10N_KINDS or not named:
         raise ValueError(
-            f"{str(path)!r} has no label set {kind!r}; choose from {', '.join(CIFAR10N_KINDS)}. "
-            f"The file holds {', '.join(sorted(arrays))}."
+            f"{quoted(str(path))} has no label set {quoted(kind)}; choose from "
+            f"{', '.join(CIFAR10N_KINDS)}. The file holds {listed(map(str, arrays))}."
         )
-    return torch.from_numpy(np.asarray(arrays[named[0]]).astype(np.int64))
+    labels = np.asarray(arrays[named[0]])
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or ((labels < 0) | (labels > 9)).any():
+        raise ValueError(
+            f"{quoted(str(path))} holds {labels.dtype} of shape {labels.shape} as "
+            f"{named[0]!r}, not labels of ten classes; download it again."
+        )
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+def _reason(error: Exception) -> str:
+    # torch explains at length, in several lines, why it reads nothing but weights.
+    return listed([" ".join(str(error).split()) or type(error).__name__])
+
+
+def _part(path: Path, read: Callable[[Path], _Table]) -> _Table:
+    """Images and labels of one file, checked."""
+    check_file(path, _LARGEST)
+    try:
+        pixels, labels = read(path)
+    except Exception as error:  # on a damaged file pickles and images raise almost anything
+        raise ValueError(
+            f"{quoted(str(path))} can't be read as a batch of CIFAR-10 ({_reason(error)})."
+        ) from error
+    return _checked(path, pixels, labels)
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -153,29 +185,23 @@ class _ArraysOnly(pickle.Unpickler):
             ) from None
 
 
-def _read_pickle(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        with path.open("rb") as file:
-            batch = _ArraysOnly(file, encoding="latin1").load()
-        return np.asarray(batch["data"]), np.asarray(batch["labels"])
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{str(path)!r} can't be read as a batch of CIFAR-10 ({error})."
-        ) from error
+def _read_pickle(path: Path) -> _Table:
+    with path.open("rb") as file:
+        batch = _ArraysOnly(file, encoding="latin1").load()
+    return np.asarray(batch["data"]), np.asarray(batch["labels"])
 
 
-def _read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_binary(path: Path) -> _Table:
     rows = np.fromfile(path, np.uint8)
     if len(rows) % (_PIXELS + 1):
         raise ValueError(
-            f"{str(path)!r} has {len(rows)} bytes, not a multiple of {_PIXELS + 1}, the bytes per "
-            "image; download it again."
+            f"its {len(rows)} bytes are not a multiple of {_PIXELS + 1}, the bytes per image"
         )
     table = rows.reshape(-1, _PIXELS + 1)
     return table[:, 1:], table[:, 0]
 
 
-def _read_parquet(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_parquet(path: Path) -> _Table:
     import pyarrow.parquet as parquet
     from PIL import Image
 
@@ -183,21 +209,21 @@ def _read_parquet(path: Path) -> tuple[np.ndarray, np.ndarray]:
     image = next((name for name in ("img", "image") if name in table.column_names), None)
     if image is None or "label" not in table.column_names:
         raise ValueError(
-            f"{str(path)!r} has the columns {', '.join(table.column_names)}; it must have img and "
-            "label."
+            f"it has the columns {', '.join(table.column_names)}, and must have img and label"
         )
     files = [cell["bytes"] for cell in table[image].to_pylist()]
     pixels = [np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
     return np.stack(pixels).transpose(0, 3, 1, 2), table["label"].to_numpy()
 
 
-def _checked(path: Path, pixels: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _checked(path: Path, pixels: np.ndarray, labels: np.ndarray) -> _Table:
     """Images ``[n, 32, 32, 3]`` and labels, once they are known to be CIFAR-10's."""
-    fits = pixels.dtype == np.uint8 and pixels.size == len(labels) * _PIXELS and len(labels)
+    are_labels = labels.ndim == 1 and labels.dtype.kind in "iu" and len(labels)
+    fits = are_labels and pixels.dtype == np.uint8 and pixels.size == len(labels) * _PIXELS
     if not fits or labels.min() < 0 or labels.max() > 9:
         raise ValueError(
-            f"{str(path)!r} holds {pixels.dtype} pixels of shape {pixels.shape} and "
-            f"{len(labels)} labels, not images of 32x32 in ten classes; download it again."
+            f"{quoted(str(path))} holds {pixels.dtype} pixels of shape {pixels.shape} and "
+            f"{labels.size} labels, not images of 32x32 in ten classes; download it again."
         )
     images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), labels.astype(np.int64)

@@ -132,13 +132,76 @@ def test_webdataset(tmp_path):
 
 
 def test_shard_faults(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no shard"):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
         read_webdataset(tmp_path / "none.tar")
     with pytest.raises(ValueError, match="no pair"):
         read_webdataset(shard(tmp_path / "empty.tar", {"a.txt": b"a dog"}))
     (tmp_path / "cut.tar").write_bytes(b"\x1f\x8b not a tar" * 100)
     with pytest.raises(ValueError, match="not a plain tar"):
         read_webdataset(tmp_path / "cut.tar")
+
+
+def test_captions_that_are_no_files(coco, tmp_path):
+    _, instances, images = coco
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "deep.json").write_text('{"images":' * 100_000)
+    for read in (
+        lambda path: read_coco(path, instances, images),
+        lambda path: read_captions_csv(path, images),
+        read_labels,
+        read_webdataset,
+    ):
+        for path, words in ((tmp_path / "pipe", "a pipe"), (tmp_path, "a folder")):
+            with pytest.raises(ValueError, match=f"is {words}, not a file"):
+                read(path)
+    with pytest.raises(ValueError, match="is not JSON .nested too deeply.; give COCO"):
+        read_coco(tmp_path / "deep.json", instances, images)
+    deep = shard(tmp_path / "deep.tar", {"a.png": encoded(1), "a.json": b"[" * 100_000})
+    with pytest.raises(ValueError, match="a .json in .* can't be read"):
+        read_webdataset(deep)
+    table = tmp_path / "long.csv"
+    table.write_text("image,caption\na.png," + "x" * 200_000)
+    with pytest.raises(ValueError, match="can't be read as a CSV table"):
+        read_captions_csv(table, images)
+    for name in ("a\0b", "loop"):
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        if name == "loop":
+            (tmp_path / "pictures" / name).symlink_to(tmp_path / "pictures" / name)
+        table.write_text(f"image,caption\n{name},a dog\n")
+        with pytest.raises(ValueError, match=r"is outside .*, so it is not read|can't be read"):
+            read_captions_csv(table, tmp_path / "pictures").image(0)
+
+
+def test_a_picture_that_is_a_pipe(folder):
+    os.mkfifo(folder / "pipe.png")
+    table = folder / "captions.csv"
+    table.write_text("image,caption\npipe.png,a\n0.png,b\n")
+    assert read_captions_csv(table, folder).readable().tolist() == [False, True]
+
+
+def test_damaged_shards_and_tables(coco, folder, tmp_path):
+    captions, instances, images = coco
+    whole = shard(tmp_path / "a.tar", {"a.png": encoded(9), "a.txt": b"a dog", "b.json": b"{}"})
+    table = folder / "captions.csv"
+    table.write_text('image,caption\n0.png,"a dog, seen"\n2.png,a cat\n')
+    random = np.random.default_rng(0)
+    for file, read in (
+        (whole, lambda: read_webdataset(whole)),
+        (table, lambda: read_captions_csv(table, folder)),
+        (captions, lambda: read_coco(captions, instances, images)),
+        (instances, lambda: read_coco(captions, instances, images)),
+    ):
+        content = file.read_bytes()
+        for _ in range(150):
+            damaged = bytearray(content)
+            for place in random.integers(min(len(content), 2000), size=3):
+                damaged[place] ^= 1 << int(random.integers(8))
+            file.write_bytes(damaged)
+            try:
+                read().readable()
+            except (ValueError, FileNotFoundError) as error:
+                assert any(word in str(error) for word in (str(tmp_path), "pair", "caption"))  # noqa: PT017
+        file.write_bytes(content)
 
 
 def test_broken_pictures_are_found_and_named(folder):

@@ -129,10 +129,61 @@ def test_damaged_files_get_one_sentence(tmp_path: Path) -> None:
     binary.mkdir()
     for name in ("data_batch_1.bin", "test_batch.bin"):
         (binary / name).write_bytes(bytes(3000))
-    with pytest.raises(ValueError, match="has 3000 bytes, not a multiple of 3073"):
+    with pytest.raises(
+        ValueError, match="batch of CIFAR-10 .its 3000 bytes are not a multiple of 3073"
+    ):
         load_cifar10(binary)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         load_cifar10n(tmp_path / "none.pt")
     (tmp_path / "labels.pt").write_bytes(b"not a file of torch")
     with pytest.raises(ValueError, match="can't be read as CIFAR-10N labels"):
         load_cifar10n(tmp_path / "labels.pt")
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    write_pickle(tmp_path / "data_batch_1", *pixels(2, 0))
+    os.mkfifo(tmp_path / "test_batch")
+    with pytest.raises(ValueError, match="test_batch' is a pipe, not a file"):
+        load_cifar10(tmp_path)
+    with pytest.raises(ValueError, match="is a pipe, not a file"):
+        load_cifar10n(tmp_path / "test_batch")
+    for wrong in (np.array([0.5]), np.array([[1]]), np.array([10]), np.array(["a"])):
+        np.savez(tmp_path / "labels.npz", aggre_label=wrong)
+        with pytest.raises(ValueError, match="not labels of ten classes; download it again"):
+            load_cifar10n(tmp_path / "labels.npz")
+
+
+@pytest.mark.parametrize("kind", ["pickle", "parquet", "npz", "pt"])
+def test_a_damaged_file_gets_one_sentence(kind: str, tmp_path: Path) -> None:
+    images, labels = pixels(2, 0)
+    file = tmp_path / f"n.{kind}"
+    if kind == "pickle":
+        file = tmp_path / "test_batch"
+        for name in ("data_batch_1", "test_batch"):
+            write_pickle(tmp_path / name, images, labels)
+    elif kind == "parquet":
+        for name in ("data_batch_1", "test_batch"):
+            write_parquet(tmp_path / name, images, labels)
+        (file,) = tmp_path.glob("test*")
+    elif kind == "npz":
+        np.savez(file, aggre_label=labels)
+    else:
+        torch.save({"aggre_label": labels}, file)
+    read = load_cifar10n if kind in ("npz", "pt") else load_cifar10
+    where = file if kind in ("npz", "pt") else tmp_path
+    content = file.read_bytes()
+    random = np.random.default_rng(0)
+    for round_ in range(60):
+        damaged = bytearray(content)
+        if round_ % 3:
+            place = int(random.integers(len(content)))
+            damaged[place] ^= 1 << int(random.integers(8))
+        else:
+            damaged = damaged[: int(random.integers(len(content)))]
+        file.write_bytes(damaged)
+        told = ""
+        try:
+            read(where)
+        except ValueError as error:
+            told = str(error)
+        assert not told or (file.name in told and len(told) < 600)
