@@ -2,45 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
+
+from memviz.checks import IndicesLike, as_indices
 
 from ._study import Study, check_study
 
 
-def check_examples(study: Study, examples: Tensor | Sequence[int] | None) -> Tensor:
+def check_examples(
+    study: Study,
+    examples: IndicesLike | None,
+    what: str = "examples",
+    *,
+    each_once: bool = False,
+) -> Tensor:
     """The examples as int64 indices into the study; None means all of them.
+
+    Every function that takes examples reads them with this one.
+
+    Parameters
+    ----------
+    study : Study
+    examples : tensor, array, list, range or column of a table ``[m]``, or bool mask ``[n]``
+    what : str
+        The argument, for the sentence.
+    each_once : bool
+        Whether an example may be named once only.
 
     Raises
     ------
+    TypeError
+        If ``study`` is not a Study.
     ValueError
-        If there are none, or one is outside the study.
+        If there are none, one is outside the study, or they are no indices: fractions, text, or a
+        mask of ones and zeros.
 
     Examples
     --------
     >>> model = torch.nn.Linear(4, 3).eval()
     >>> study = Study(model, torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
-    >>> check_examples(study, [0, 5])
-    tensor([0, 5])
+    >>> check_examples(study, [0, 5]), check_examples(study, study.labels == 0)
+    (tensor([0, 5]), tensor([0, 1, 2, 3, 4, 5]))
     """
+    check_study(study)
     if examples is None:
         return torch.arange(len(study))
-    indices = torch.as_tensor(examples)
-    if indices.dim() != 1 or indices.is_floating_point() or indices.dtype == torch.bool:
-        raise ValueError(
-            f"examples is {indices.dtype} of shape {tuple(indices.shape)}; give indices, int64 [n]."
-        )
-    if len(indices) == 0:
-        raise ValueError("no examples to run; name at least one.")
-    if not (0 <= indices.min() and indices.max() < len(study)):
-        outside = next(int(i) for i in indices if not 0 <= i < len(study))
-        raise ValueError(
-            f"examples names {outside}; this study has {len(study):,} examples, "
-            f"0 to {len(study) - 1}."
-        )
-    return indices.long().cpu()
+    return as_indices(what, examples, len(study), each_once=each_once)
 
 
 def has_classes(study: Study) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memviz.tasks import as_numbers
+from memviz.checks import NoneChosenError, as_indices, quoted
 
 
 def as_groups(groups: Any, n: int) -> dict[str, Tensor]:
@@ -36,8 +36,7 @@ def as_groups(groups: Any, n: int) -> dict[str, Tensor]:
         raise ValueError('groups is empty; name at least one, for example {"test": mask}.')
     masks: dict[str, Tensor] = {}
     for name, members in groups.items():
-        given = as_numbers(f"group {name!r}", members, f"give indices or a bool mask, [{n}]").cpu()
-        mask = _as_mask(name, given, n)
+        mask = _as_mask(name, members, n)
         for other, other_mask in masks.items():
             if (other_mask & mask).any():
                 example = int((other_mask & mask).nonzero()[0])
@@ -49,37 +48,13 @@ def as_groups(groups: Any, n: int) -> dict[str, Tensor]:
     return masks
 
 
-def _as_mask(name: str, given: Tensor, n: int) -> Tensor:
-    if given.dtype == torch.bool:
-        if given.shape != (n,):
-            raise ValueError(
-                f"group {name!r} is a mask of shape {tuple(given.shape)} for {n} examples; "
-                f"give a mask [{n}] or indices."
-            )
-        mask = given.clone()
-    else:
-        mask = torch.zeros(n, dtype=torch.bool)
-        mask[_as_indices(name, given, n)] = True
-    if not mask.any():
-        raise ValueError(f"group {name!r} is empty; leave it out or give it examples.")
+def _as_mask(name: Any, members: Any, n: int) -> Tensor:
+    what = f"group {quoted(name)}"
+    if not isinstance(name, str):
+        raise TypeError(f"a group is named {quoted(name)}; name groups with text, such as 'test'.")
+    mask = torch.zeros(n, dtype=torch.bool)
+    try:
+        mask[as_indices(what, members, n, each_once=True)] = True
+    except NoneChosenError:
+        raise ValueError(f"{what} is empty; leave it out or give it examples.") from None
     return mask
-
-
-def _as_indices(name: str, given: Tensor, n: int) -> Tensor:
-    if given.dim() != 1:
-        raise ValueError(
-            f"group {name!r} has shape {tuple(given.shape)}; give indices, [members], or a bool "
-            f"mask, [{n}]."
-        )
-    if len(given) and not (0 <= given.min() and given.max() < n):
-        raise ValueError(
-            f"group {name!r} names examples outside 0 to {n - 1}; give a mask [{n}] or indices."
-        )
-    if len(given.unique()) < len(given):
-        # A mask of ones and zeros, read as indices, would be examples 0 and 1 alone.
-        raise ValueError(
-            f"group {name!r} names an example twice; give each index once, or a bool mask, [{n}]."
-        )
-    if (given != given.long()).any():
-        raise ValueError(f"group {name!r} holds fractions; give indices or a bool mask [{n}].")
-    return given.long()

@@ -29,7 +29,8 @@ def as_inputs(given: Any, n: int, model: nn.Module) -> Inputs:
     TypeError
         If an input is not a tensor and cannot be read as one.
     ValueError
-        If an input has another number of examples, holds no values, or is sparse or nested.
+        If an input has another number of examples, holds no values, NaN or infinite ones, or is
+        sparse or nested. Only a named input, which may be a mask added to attention, may hold -inf.
 
     Examples
     --------
@@ -54,7 +55,7 @@ def as_inputs(given: Any, n: int, model: nn.Module) -> Inputs:
             )
         inputs[name] = _as_tensor(name, value, n, model)
     for name, tensor in inputs.items():
-        _check(name, tensor, n, others=len(inputs) > 1)
+        _check(name, tensor, n, is_named=True, others=len(inputs) > 1)
     return inputs
 
 
@@ -129,7 +130,32 @@ def _by_name(model: nn.Module) -> str:
     )
 
 
-def _check(what: str, tensor: Tensor, n: int, others: bool = False) -> None:
+_AT_ONCE = 1 << 24  # values looked at together, so that a large table needs no copy
+
+
+def _check_known(what: str, tensor: Tensor, is_named: bool) -> None:
+    """Refuse NaN and infinite values; a mask that is added to attention may hold -inf."""
+    if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.numel() == 0:
+        return
+    size = max(1, _AT_ONCE // max(1, tensor[0].numel()))
+    for start in range(0, len(tensor), size):
+        rows = tensor[start : start + size].flatten(1) if tensor.dim() > 1 else tensor[:, None]
+        # Torch cannot tell whether numbers of 8 bits are finite.
+        values = rows.float() if rows.element_size() == 1 else rows
+        wrong = ~values.isfinite()
+        if is_named and not values.is_complex():
+            wrong &= values != -torch.inf
+        if wrong.any():
+            row, column = (int(place) for place in wrong.nonzero()[0])
+            raise ValueError(
+                f"{what} of example {start + row} holds {values[row, column].item()}; leave the "
+                "example out, or fill in what is unknown."
+            )
+
+
+def _check(
+    what: str, tensor: Tensor, n: int, *, is_named: bool = False, others: bool = False
+) -> None:
     if tensor.is_nested:
         raise ValueError(f"{what} is a nested tensor; pad it: torch.nested.to_padded_tensor.")
     if tensor.layout != torch.strided:
@@ -153,6 +179,7 @@ def _check(what: str, tensor: Tensor, n: int, others: bool = False) -> None:
             f"{what} holds {len(tensor)} examples and labels {n}; they must have the same length"
             f"{shared}."
         )
+    _check_known(what, tensor, is_named)
 
 
 def _arguments(model: nn.Module) -> str:

@@ -4,10 +4,10 @@
 class, ``Regression`` numbers within a tolerance, ``ImageText`` images and their captions.
 """
 
+from memviz.checks import as_numbers as as_numbers
 from memviz.tasks.binary import Binary as Binary
 from memviz.tasks.classification import Classification as Classification
 from memviz.tasks.image_text import ImageText as ImageText
-from memviz.tasks.labels import as_numbers as as_numbers
 from memviz.tasks.multi_label import MultiLabel as MultiLabel
 from memviz.tasks.regression import Regression as Regression
 from memviz.tasks.task import Inputs as Inputs
