@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from memviz.checks import IndicesLike, Seed, checked
 from memviz.engine.record import default_memory, split
 from memviz.study import Study
 from memviz.units import Layer, Unit
@@ -62,15 +63,16 @@ class ActivationStatistics:
         )
 
 
+@checked
 def activation_statistics(
     study: Study,
     layers: Sequence[str] | None = None,
     augment: Augment | None = None,
     copies: int = 10,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     *,
     median: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
     memory: int | None = None,
     progress: bool = True,
 ) -> ActivationStatistics:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from memviz.checks import IndicesLike, Seed, checked
 from memviz.engine.record import (
     Chunked,
     Edit,
@@ -81,15 +82,16 @@ class UnitActivations(Chunked):
     tensor([0, 1, 2, 3, 4, 5]) torch.Size([6, 8])
     """
 
+    @checked
     def __init__(
         self,
         study: Study,
         layers: Sequence[str] | None = None,
         augment: Augment | None = None,
         copies: int = 10,
-        examples: Tensor | None = None,
+        examples: IndicesLike | None = None,
         *,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         check_ready(study.model)
         self._copies = Copies(study, augment, copies, seed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memviz.checks import checked
 from memviz.study import Study
 from memviz.units import Unit
 
@@ -50,6 +51,7 @@ class TopExamples:
         return self.examples[row, fires], self.values[row, fires]
 
 
+@checked
 def top_examples(
     study: Study, k: int = 12, layers: Sequence[str] | None = None, *, progress: bool = True
 ) -> TopExamples:
@@ -93,6 +95,7 @@ def top_examples(
     return stream.guard(run)
 
 
+@checked
 def top_example_steps(
     stream: UnitActivations, k: int, *, progress: bool = False
 ) -> Iterator[tuple[int, TopExamples | None]]:

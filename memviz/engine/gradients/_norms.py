@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memviz.checks import IndicesLike, checked
 from memviz.engine.record import Chunked, split
 from memviz.progress import slow
 from memviz.study import Study, check_examples, check_ready
@@ -58,9 +59,10 @@ class GradientNorms:
         )
 
 
+@checked
 def gradient_norms(
     study: Study,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     labels: Tensor | None = None,
     *,
     progress: bool = True,

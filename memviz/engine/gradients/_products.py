@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from memviz.checks import checked
 from memviz.engine.record import trace, undisturbed
 from memviz.progress import slow
 from memviz.study import Study, check_examples, check_ready
@@ -14,6 +15,7 @@ from memviz.study import Study, check_examples, check_ready
 _BLOCK = 2**25  # gradient values held at once
 
 
+@checked
 def gradient_products(
     study: Study, rows: Tensor, columns: Tensor, *, progress: bool = True
 ) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from memviz.checks import checked
 from memviz.engine.record import Intervention, Replay, has_inner_layers, intervention, tensors_in
 from memviz.study import Study, check_ready
 from memviz.tasks.task import Inputs
@@ -17,6 +18,7 @@ from memviz.units import Layer, UnitSet, UnitsLike, UnknownLayerError, check_uni
 from .ablation import Block, in_force, is_layer, plain, unit_axis
 
 
+@checked
 @contextmanager
 def ablate(
     model: nn.Module | Study,

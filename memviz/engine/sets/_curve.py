@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from memviz.checks import Seed, checked
 from memviz.engine.record import Intervention, Replay, intervention
 from memviz.progress import slow
 from memviz.scores import Scores
@@ -92,6 +93,7 @@ class AblationCurve:
         return f"ablation curve by {self.name}{null}\n{self.frame.round(3).to_string(index=False)}"
 
 
+@checked
 def ablation_curve(
     study: Study,
     ranking: Scores,
@@ -99,7 +101,7 @@ def ablation_curve(
     how: str | Intervention = "zero",
     *,
     random_draws: int = 20,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> AblationCurve:
     """Ablate more and more of the highest units of a ranking together.
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from memviz.checks import IndicesLike, Seed, checked
 from memviz.engine.record import Intervention, Replay, intervention
 from memviz.engine.sweep import contrast, default_units, estimate_effects
 from memviz.progress import slow
-from memviz.study import Study, default_groups
+from memviz.study import Study, check_examples, default_groups
 from memviz.units import Unit, UnitSet, UnitsLike
 
 from ._curve import AblationCurve
@@ -77,6 +78,7 @@ class AblationPath(AblationCurve):
         return frame
 
 
+@checked
 def greedy(
     study: Study,
     size: int = 16,
@@ -86,10 +88,10 @@ def greedy(
     *,
     budget: int = 200,
     units: UnitsLike | None = None,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     memory: int | None = None,
     random_draws: int = 20,
-    seed: int = 0,
+    seed: Seed = 0,
     progress: bool = True,
     stop: Callable[[], bool] | None = None,
 ) -> AblationPath:
@@ -148,7 +150,7 @@ def greedy(
     group, against = default_groups(study, group, against)
     if group == against:
         raise ValueError(f"group and against are both {group!r}; name two groups.")
-    replay = Replay(study, examples, memory=memory)
+    replay = Replay(study, check_examples(study, examples), memory=memory)
     known = list(replay.check(units)) if units is not None else default_units(replay.layers)
     if not 1 <= size <= len(known):
         raise ValueError(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import Seed, checked
 from memviz.engine.record import Intervention, Replay, intervention
 from memviz.progress import slow
 from memviz.statistics import NORMAL, generator_of, wilson
@@ -149,13 +150,14 @@ class Readout:
         return f"<p>{escape(self.sentence)}</p>{self.frame.round(3).to_html()}"
 
 
+@checked
 def readout(
     study: Study,
     units: UnitsLike,
     how: str | Intervention = "zero",
     *,
     random_draws: int = 20,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Readout:
     """Accuracy and margin of each group before and after ablation, and with random units.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from memviz.checks import IndicesLike, checked
 from memviz.engine.record import (
     Edit,
     Intervention,
@@ -20,17 +21,18 @@ from memviz.engine.record import (
     undisturbed,
 )
 from memviz.progress import slow
-from memviz.study import Study
+from memviz.study import Study, check_examples
 from memviz.units import Unit, UnitSet, UnitsLike
 
 from ._effects import Effects
 from ._steps import chosen_units, new_effects
 
 
+@checked
 def estimate(
     study: Study,
     units: UnitsLike | None = None,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     how: str | Intervention = "zero",
 ) -> Effects:
     """Gradient × activation: the effect of each unit alone, to first order.
@@ -44,8 +46,8 @@ def estimate(
     study : Study
     units : UnitSet or text, optional
         By default all units but those of the output layer.
-    examples : int64 ``[n]``, optional
-        All by default.
+    examples : int64 ``[n]`` or bool mask, optional
+        All by default; a list, an array or a column of a table will do.
     how : str or Intervention
 
     Returns
@@ -60,11 +62,12 @@ def estimate(
     >>> estimate(study)
     Effects(zero on 8 units × 6 examples, 8 done, engine estimate)
     """
-    replay = Replay(study, examples, memory=0)
+    replay = Replay(study, check_examples(study, examples), memory=0)
     chosen = chosen_units(replay, units)
     return estimate_effects(replay, chosen, intervention(how), progress=True)
 
 
+@checked
 def estimate_effects(
     replay: Replay,
     units: list[Unit],

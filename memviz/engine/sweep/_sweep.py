@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
+from memviz.checks import IndicesLike, checked
 from memviz.engine.record import CancelledError, Intervention, Replay, intervention
-from memviz.study import Study, default_groups
+from memviz.study import Study, check_examples, default_groups
 from memviz.units import UnitsLike
 
 from ._answers import contrast, none_swept
@@ -25,10 +25,11 @@ from ._steps import chosen_units, new_effects, sweep_steps
 _SMALLEST, _LARGEST = 16, 256
 
 
+@checked
 def sweep_stream(
     study: Study,
     units: UnitsLike | None = None,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     how: str | Intervention = "zero",
     *,
     estimates: bool = True,
@@ -73,7 +74,7 @@ def sweep_stream(
     >>> first, last
     (0, 3)
     """
-    replay = Replay(study, examples, memory=memory)
+    replay = Replay(study, check_examples(study, examples), memory=memory)
     chosen = chosen_units(replay, units)
     how = intervention(how)
     if top is not None and not 0 <= top <= len(chosen):
@@ -161,10 +162,11 @@ def _guarded(
         yield before + done
 
 
+@checked
 def sweep(
     study: Study,
     units: UnitsLike | None = None,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     how: str | Intervention = "zero",
     *,
     top: int | None = None,
@@ -183,8 +185,8 @@ def sweep(
     study : Study
     units : UnitSet or text, optional
         By default all units but those of the output layer.
-    examples : int64 ``[n]``, optional
-        All by default.
+    examples : int64 ``[n]`` or bool mask, optional
+        All by default; a list, an array or a column of a table will do.
     how : str or Intervention
     top : int, optional
         Exact values for this many units only, those with the largest gradient × activation

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from memviz.checks import IndicesLike, checked
 from memviz.scores import Null
 from memviz.study import Study, check_classes, check_examples, check_study
 
@@ -19,9 +20,10 @@ from ._outputs import outputs_of
 from ._result import Attribution, Completeness, LayerAttribution
 
 
+@checked
 def attribute_layers(
     study: Study,
-    examples: Sequence[int] | Tensor,
+    examples: IndicesLike,
     method: str = "conductance",
     *,
     layers: Sequence[str] | None = None,
@@ -106,10 +108,11 @@ def attribute_layers(
     )
 
 
+@checked
 def layer_attributions(
     study: Study,
     layer: str,
-    examples: Sequence[int] | Tensor,
+    examples: IndicesLike,
     method: str = "conductance",
     *,
     n_steps: int = N_STEPS,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memviz.checks import IndicesLike, checked
 from memviz.engine.record import Intervention
 from memviz.engine.sets import ablate
 from memviz.study import Study, check_classes, check_examples, check_study
@@ -27,9 +28,10 @@ _BATCH = 32
 _ABLATIONS = ("occlusion", "feature_ablation")
 
 
+@checked
 def attribute_inputs(
     study: Study,
-    examples: Sequence[int] | Tensor,
+    examples: IndicesLike,
     method: str = "integrated_gradients",
     *,
     targets: Sequence[int] | Tensor | None = None,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from memviz.checks import IndicesLike, checked
 from memviz.engine.record import layers as layers_of
 from memviz.study import Study, check_classes, check_examples, check_study
 from memviz.units import Unit, UnitSet, check_units
@@ -28,10 +28,11 @@ from ._result import Attribution, Completeness
 _BATCH = 32
 
 
+@checked
 def attribute_unit(
     study: Study,
     unit: Unit | str,
-    examples: Sequence[int] | Tensor,
+    examples: IndicesLike,
     method: str = "conductance",
     *,
     n_steps: int = N_STEPS,

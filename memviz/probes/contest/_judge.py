@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memviz.checks import checked
 from memviz.engine.record import Intervention, Replay, intervention
 from memviz.engine.sets import random_reading
 from memviz.engine.sweep import default_units
@@ -82,6 +83,7 @@ class Truth:
         return len(UnitSet.of(self.planted)) if self.k is None else self.k
 
 
+@checked
 def contest(
     truths: Iterable[Truth],
     localizers: Mapping[str, Localizer] | None = None,

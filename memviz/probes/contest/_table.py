@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from memviz.checks import checked
 from memviz.units import Unit, UnitSet
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Entry:
         }
 
 
+@checked
 def random_interval(units: int, planted: int, k: int) -> tuple[float, float]:
     """2.5th and 97.5th percentile of the recall of k units named at random.
 

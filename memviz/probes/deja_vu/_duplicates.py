@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from memviz.checks import checked
 from memviz.engine.search import nearest
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Duplicates:
         return "\n".join(lines)
 
 
+@checked
 def duplicates(sets: Mapping[str, Any]) -> Duplicates:
     """Rows that are bitwise identical, between sets and within each set.
 
@@ -118,6 +120,7 @@ def duplicates(sets: Mapping[str, Any]) -> Duplicates:
     return Duplicates(shared, {name: len(digests) for name, digests in hashes.items()}, "equal")
 
 
+@checked
 def near_duplicates(
     embeddings: Mapping[str, Tensor], threshold: float = 0.95, *, progress: bool = True
 ) -> Duplicates:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memviz.checks import checked
 from memviz.engine.search import embed
 
 _STEP = 4096  # rows checked at a time
@@ -36,6 +37,7 @@ class Embedded:
     name: str = ""
 
 
+@checked
 def embedded_by(
     encode_captions: Callable[[Any], Tensor],
     captions: Any,

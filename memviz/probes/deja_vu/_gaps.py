@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import Seed, checked
 from memviz.statistics import resampled, sign_test
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 GAPS = ("PPG", "PRG", "AUCG")
 
 
+@checked
 def gaps(
     target_precision: Tensor,
     reference_precision: Tensor,
@@ -49,7 +51,8 @@ def gaps(
     return torch.stack([*better, recall.masked_fill(better[1] == 0, 0)])
 
 
-def summary(rows: Tensor, null: Tensor | None, draws: int, seed: int) -> pd.DataFrame:
+@checked
+def summary(rows: Tensor, null: Tensor | None, draws: int, seed: Seed) -> pd.DataFrame:
     """PPG, PRG and AUCG with interval and sign test: of the pairs, of the null, and beyond it.
 
     Parameters
@@ -87,6 +90,7 @@ def summary(rows: Tensor, null: Tensor | None, draws: int, seed: int) -> pd.Data
     return pd.DataFrame(columns, index=pd.Index(GAPS, name="gap"))
 
 
+@checked
 def survival(recall: Tensor) -> tuple[Tensor, Tensor]:
     """The step curve ``Pr[recall >= t]``: distinct levels above 0, and the share reaching each.
 
@@ -107,6 +111,7 @@ def survival(recall: Tensor) -> tuple[Tensor, Tensor]:
     return levels[levels > 0], reach[levels > 0]
 
 
+@checked
 def gaps_of_means(
     target: Tensor, reference: Tensor, weights: Tensor | None = None
 ) -> tuple[float, float, float]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memviz.checks import checked
 from memviz.engine.search import Neighbours
 
 from ._shares import shares_of
@@ -74,6 +75,7 @@ class Predictions:
         )
 
 
+@checked
 def predicted_objects(neighbours: Tensor, public_objects: Tensor, top: int | None = None) -> Tensor:
     """Objects that the neighbours of each caption show: all of them, or the most frequent.
 
@@ -114,6 +116,7 @@ def predicted_objects(neighbours: Tensor, public_objects: Tensor, top: int | Non
     return shares_of(neighbours, None, None, public_objects, check_top(top))
 
 
+@checked
 def predict(
     neighbours: Neighbours, objects: Tensor, public_objects: Tensor, top: int | None = None
 ) -> Predictions:
@@ -198,6 +201,7 @@ def first_neighbours(neighbours: Neighbours, k: Any) -> Neighbours:
     return neighbours.first(int(k))
 
 
+@checked
 def neighbour_changes(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
     """Which neighbours stayed, moved, appeared or were lost, for example after an ablation.
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from memviz.checks import checked
 from memviz.engine.search import nearest
 
 from ._embedded import Embedded, check_embeddings, check_public, nearest_distances
@@ -28,6 +29,7 @@ from ._objects import Predictions, check_objects, predict
 from ._table import DejaVu
 
 
+@checked
 def two_model_test(
     target: Embedded,
     reference: Embedded,
@@ -116,6 +118,7 @@ def two_model_test(
     return DejaVu(of_target, of_reference, objects, public_objects, pair_ids, names, null)
 
 
+@checked
 def retest(found: DejaVu, target: Embedded, *, progress: bool = True) -> DejaVu:
     """Repeat the test with another target, an ablated one for example, and the same reference.
 

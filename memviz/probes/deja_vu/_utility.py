@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import checked
 from memviz.engine.search import nearest
 
 from ._embedded import check_embeddings, unit_rows
@@ -14,6 +15,7 @@ from ._objects import check_objects
 _STEP = 4096  # rows at a time
 
 
+@checked
 def zero_shot(queries: Tensor, images: Tensor, objects: Tensor, *, least: int = 1) -> float:
     """Mean average precision of images ranked by cosine to a caption naming one kind of object.
 
@@ -50,6 +52,7 @@ def zero_shot(queries: Tensor, images: Tensor, objects: Tensor, *, least: int = 
     return _mean_precision(cosines, objects, kinds)
 
 
+@checked
 def precision_of_first(queries: Tensor, images: Tensor, objects: Tensor, count: int) -> float:
     """Share of the images nearest to a caption of one object that show it, mean over the objects.
 
@@ -84,6 +87,7 @@ def precision_of_first(queries: Tensor, images: Tensor, objects: Tensor, count: 
     return float(shares.mean())
 
 
+@checked
 def linear_probe(
     features: Tensor,
     objects: Tensor,
@@ -148,6 +152,7 @@ def linear_probe(
     return _mean_precision(decisions, test_objects, kinds)
 
 
+@checked
 def by_chance(objects: Tensor, *, least: int = 1) -> float:
     """Mean share of images that show a kind: about the average precision of a random order."""
     return float(objects[:, _kinds(objects, least)].float().mean())

@@ -10,10 +10,13 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from memviz.checks import checked
+
 Box = tuple[int, int, int, int]
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
 
 
+@checked
 def background_crop(
     height: int, width: int, boxes: Sequence[Box], shortest: int = 100
 ) -> Box | None:
@@ -61,6 +64,7 @@ def background_crop(
     return crop
 
 
+@checked
 def corner_crop(height: int, width: int, fraction: float = 0.3, corner: str = "top left") -> Box:
     """A corner of the image, for images whose objects have no boxes.
 
@@ -102,6 +106,7 @@ def corner_crop(height: int, width: int, fraction: float = 0.3, corner: str = "t
     return top, left, top + rows, left + columns
 
 
+@checked
 def crops(images: Tensor, boxes: Sequence[Box], size: tuple[int, int]) -> Tensor:
     """Crop one box from each image and resize it to the encoder's input size.
 

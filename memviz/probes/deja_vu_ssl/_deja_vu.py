@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from memviz.checks import checked
 from memviz.engine.search import embed
 from memviz.scores import Null, Scores
 from memviz.statistics import evenly, first_of, resampled, share_of_first, sign_test
@@ -33,6 +34,7 @@ QUADRANTS = ("memorized", "correlated", "misrepresented", "unassociated")
 _NULL_IMAGES = 200
 
 
+@checked
 def ssl_test(
     target: Callable[[Any], Tensor],
     reference: Callable[[Any], Tensor],
@@ -249,6 +251,7 @@ class SSLDejaVu:
         )
 
 
+@checked
 def symmetrised(one: SSLDejaVu, other: SSLDejaVu) -> float:
     """Mean DV score of both directions, each model being the target on its own training images.
 

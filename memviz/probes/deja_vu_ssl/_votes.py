@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memviz.checks import checked
 from memviz.engine.search import Neighbours, nearest
 
 from ._labels import Labels, labels_of_public
@@ -67,6 +68,7 @@ class Votes:
         return chance.masked_fill(last == 0, 0)
 
 
+@checked
 def vote(
     crops: Tensor, public: object, public_labels: Labels, k: int = 100, *, progress: bool = True
 ) -> Votes:

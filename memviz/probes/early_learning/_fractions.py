@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import IndicesLike, checked
 from memviz.scores import Null, Scores
 from memviz.training.run import TrainingRun
 
@@ -78,11 +79,12 @@ class Fractions:
         return "\n".join([*lines, f"source: {SOURCE}, figure 1"])
 
 
+@checked
 def three_way(
     run: TrainingRun | Tensor,
     labels: Tensor,
     true_labels: Tensor,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     null: TrainingRun | Tensor | None = None,
 ) -> Fractions:
     """Shares of predictions that are true, memorized or other, over the epochs.
@@ -146,10 +148,11 @@ def three_way(
     )
 
 
+@checked
 def detected_as_wrong(
     targets: Tensor,
     labels: Tensor,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     null_targets: Tensor | None = None,
 ) -> Scores:
     """How strongly the targets of ELR contradict each label; above 0 it is judged wrong.

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from memviz.checks import checked
 from memviz.engine.record import NORMALIZATIONS, Located, Trace, locate, trace
 from memviz.tasks.task import Inputs
 from memviz.units import UnknownLayerError
 
 
+@checked
 def layer_modules(model: nn.Module, inputs: Inputs, layer: str) -> list[nn.Module]:
     """The layer's module, and the norms that follow it before its non-linearity.
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import checked
 from memviz.scores import Scores
 from memviz.study import Study
 
@@ -58,6 +59,7 @@ class UnitScores(Scores):
         return super().__repr__() + notes
 
 
+@checked
 def training_examples(study: Study) -> Tensor:
     """All examples except the group ``test``, int64; all if that leaves none."""
     outside = ~study.groups.get("test", torch.zeros(len(study), dtype=torch.bool))

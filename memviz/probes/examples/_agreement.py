@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import Seed, checked
 from memviz.scores import Scores
 from memviz.statistics import spearman
 from memviz.study import Study
@@ -22,13 +23,14 @@ _DRAWS = 500  # bootstrap samples, and permutations of the truth
 _COLUMNS = ("auroc", "low", "high", "null low", "null high")
 
 
+@checked
 def agreement(
     study: Study,
     scores: Sequence[Scores],
     planted: Tensor | None = None,
     *,
     reference: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> pd.DataFrame:
     """How well each score separates planted examples from the others of the training set.
 
@@ -77,6 +79,7 @@ def agreement(
     return pd.DataFrame.from_dict(rows, orient="index").sort_values("auroc", ascending=False)
 
 
+@checked
 def auroc(values: np.ndarray, planted: np.ndarray) -> float:
     """Probability that a planted row has a higher value than another; ties half, NaN left out.
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from memviz.checks import IndicesLike, checked
 from memviz.engine.record import undisturbed
 from memviz.progress import slow
 from memviz.scores import Scores
@@ -39,7 +40,7 @@ class Null(NamedTuple):
 
 def over_checkpoints(
     study: Study,
-    examples: Tensor | None,
+    examples: IndicesLike | None,
     epochs: Collection[int] | None,
     measure: Measure,
     about: About,
@@ -65,9 +66,7 @@ def over_checkpoints(
         Return the sum instead of the mean.
     progress : bool
     """
-    chosen = check_examples(study, examples)
-    if len(chosen.unique()) < len(chosen):
-        raise ValueError("examples names an example twice; give each once.")
+    chosen = check_examples(study, examples, each_once=True)
     _check_labels(study, chosen)
     steps = chosen_epochs(study, epochs)
     model, rows = copy.deepcopy(study.model), []
@@ -91,6 +90,7 @@ def over_checkpoints(
     )
 
 
+@checked
 def chosen_epochs(study: Study, epochs: Collection[int] | None) -> Sequence[int | None]:
     """The checkpoints to use: by default all after epoch 0, or ``[None]`` if the study has none.
 
@@ -109,6 +109,7 @@ def chosen_epochs(study: Study, epochs: Collection[int] | None) -> Sequence[int 
     return sorted(set(epochs))
 
 
+@checked
 def early_epochs(study: Study) -> list[int] | None:
     """The checkpoints of the first third of the training, without epoch 0; None without any."""
     later = sorted(epoch for epoch in study.checkpoints if epoch > 0)

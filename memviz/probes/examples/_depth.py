@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from memviz.checks import IndicesLike, Seed, checked
 from memviz.engine.record import Replay, Site
 from memviz.engine.search import nearest
 from memviz.progress import slow
@@ -21,16 +22,17 @@ from memviz.units import UnknownLayerError
 from ._dynamics import UNREAD
 
 
+@checked
 def prediction_depth(
     study: Study,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     *,
-    support: Tensor | None = None,
+    support: IndicesLike | None = None,
     layers: Sequence[str] | None = None,
     k: int = 30,
     features: int = 4096,
     null_draws: int = 5,
-    seed: int = 0,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> Scores:
     """First layer from which all k-nearest-neighbour probes agree with the model's prediction.
@@ -120,6 +122,7 @@ def prediction_depth(
     )
 
 
+@checked
 def depth_of(probes: Tensor, predictions: Tensor) -> Tensor:
     """First depth from which all probes equal the prediction, int64 ``[n]``; D if there is none.
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import IndicesLike, Seed, checked
 from memviz.scores import Null, Scores
 
 # Said in `source` where a definition was written without access to the paper.
@@ -17,8 +18,9 @@ _QUANTILES = 201
 Reduce = Callable[[Tensor], Tensor]
 
 
+@checked
 def forgetting_events(
-    correct: Tensor, examples: Tensor | None = None, *, null_draws: int = 20, seed: int = 0
+    correct: Tensor, examples: IndicesLike | None = None, *, null_draws: int = 20, seed: Seed = 0
 ) -> Scores:
     """How often an example was right and then wrong again.
 
@@ -47,8 +49,9 @@ def forgetting_events(
     return _scores(about, _bool(correct), _forgotten, examples, null_draws, seed)
 
 
+@checked
 def learning_time(
-    correct: Tensor, examples: Tensor | None = None, *, null_draws: int = 20, seed: int = 0
+    correct: Tensor, examples: IndicesLike | None = None, *, null_draws: int = 20, seed: Seed = 0
 ) -> Scores:
     """First epoch from which an example stayed right to the end; epochs + 1 if it did not.
 
@@ -71,8 +74,9 @@ def learning_time(
     return _scores(about, _bool(correct), _learned, examples, null_draws, seed)
 
 
+@checked
 def second_split_forgetting(
-    correct: Tensor, examples: Tensor | None = None, *, null_draws: int = 20, seed: int = 0
+    correct: Tensor, examples: IndicesLike | None = None, *, null_draws: int = 20, seed: Seed = 0
 ) -> Scores:
     """For how many of the last epochs an example stayed forgotten while others were trained on.
 
@@ -97,8 +101,9 @@ def second_split_forgetting(
     return _scores(about, ~_bool(correct), _last_run, examples, null_draws, seed)
 
 
+@checked
 def cumulative_loss(
-    losses: Tensor, examples: Tensor | None = None, *, null_draws: int = 20, seed: int = 0
+    losses: Tensor, examples: IndicesLike | None = None, *, null_draws: int = 20, seed: Seed = 0
 ) -> Scores:
     """Sum of an example's losses over the epochs.
 
@@ -123,8 +128,9 @@ def cumulative_loss(
     return _scores(about, _finite(losses, "losses"), _sum, examples, null_draws, seed)
 
 
+@checked
 def area_under_margin(
-    margins: Tensor, examples: Tensor | None = None, *, null_draws: int = 20, seed: int = 0
+    margins: Tensor, examples: IndicesLike | None = None, *, null_draws: int = 20, seed: Seed = 0
 ) -> Scores:
     """Minus the mean, over the epochs, of the given label's logit minus the largest other logit.
 
@@ -152,8 +158,9 @@ def area_under_margin(
     return _scores(about, _finite(margins, "margins"), _minus_mean, examples, null_draws, seed)
 
 
+@checked
 def shuffled_null(
-    table: Tensor, reduce: Reduce, draws: int, seed: int, rows: str = "epoch"
+    table: Tensor, reduce: Reduce, draws: int, seed: Seed, rows: str = "epoch"
 ) -> Null:
     """The null of a measure: each row's values are permuted among the examples.
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import IndicesLike, Seed, as_indices, checked
 from memviz.scores import Null, Scores
 from memviz.statistics import spearman
 
@@ -174,13 +175,14 @@ def _influence_of_pairs(inside: Tensor, correct: Tensor, pairs: Tensor) -> Tenso
     return torch.cat(parts)
 
 
+@checked
 def split_half(
     inside: Tensor,
     correct: Tensor,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     *,
     draws: int = 20,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> np.ndarray:
     """Spearman's rank correlation of the memorization between two random halves of the trainings.
 
@@ -200,7 +202,8 @@ def split_half(
     if len(inside) < 4:
         raise ValueError(f"{len(inside)} trainings are too few to halve; give at least 4.")
     generator = torch.Generator().manual_seed(seed)
-    columns = slice(None) if examples is None else examples
+    n = inside.shape[1]
+    columns = torch.arange(n) if examples is None else as_indices("examples", examples, n)
     correlations = []
     for _ in range(draws):
         halves = torch.randperm(len(inside), generator=generator).chunk(2)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from memviz.checks import IndicesLike, Seed, checked
 from memviz.engine.gradients import gradient_norms, gradient_products
 from memviz.progress import slow
 from memviz.scores import Scores
@@ -27,16 +28,18 @@ from ._at_checkpoints import (
 from ._dynamics import UNREAD
 
 Engine = Literal["gradient norms", "captum"]
+LearningRates = Mapping[int, float] | float
 _BATCH = 256
 
 
+@checked
 def el2n(
     study: Study,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     *,
     epochs: Collection[int] | None = None,
     null_draws: int = 20,
-    seed: int = 0,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> Scores:
     """L2 norm of the error, softmax minus one-hot label, early in training (EL2N).
@@ -70,13 +73,14 @@ def el2n(
     return over_checkpoints(study, examples, early, measure, about, null, progress=progress)
 
 
+@checked
 def grand(
     study: Study,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     *,
     epochs: Collection[int] | None = None,
     null_draws: int = 20,
-    seed: int = 0,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> Scores:
     """L2 norm of the loss gradient with respect to the weights, early in training (GraNd).
@@ -103,15 +107,16 @@ def grand(
     return over_checkpoints(study, examples, early, measure, about, null, progress=progress)
 
 
+@checked
 def tracin(
     study: Study,
-    learning_rates: Mapping[int, float] | float,
-    examples: Tensor | None = None,
+    learning_rates: LearningRates,
+    examples: IndicesLike | None = None,
     *,
     epochs: Collection[int] | None = None,
     engine: Engine = "gradient norms",
     null_draws: int = 20,
-    seed: int = 0,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> Scores:
     """TracIn self-influence: squared L2 norm of the weights' loss gradient, times learning rate.
@@ -158,9 +163,10 @@ def tracin(
     )
 
 
+@checked
 def tracin_influence(
     study: Study,
-    learning_rates: Mapping[int, float] | float,
+    learning_rates: LearningRates,
     test: Tensor,
     train: Tensor,
     *,
@@ -208,7 +214,7 @@ def tracin_influence(
 
 
 def _rates(
-    learning_rates: Mapping[int, float] | float, epochs: Collection[int | None]
+    learning_rates: LearningRates, epochs: Collection[int | None]
 ) -> dict[int | None, float]:
     """The learning rate at each checkpoint; that of None is for the current model."""
     if isinstance(learning_rates, Mapping):

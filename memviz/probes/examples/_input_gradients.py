@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
+from memviz.checks import IndicesLike, Seed, checked
 from memviz.scores import Scores
 from memviz.statistics import generator_of
 from memviz.study import Study
@@ -18,15 +19,16 @@ from ._dynamics import UNREAD
 _BATCH = 256
 
 
+@checked
 def loss_curvature(
     study: Study,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     *,
     epochs: Collection[int] | None = None,
     draws: int = 10,
     step: float = 1e-3,
     null_draws: int = 20,
-    seed: int = 0,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> Scores:
     """How fast the loss gradient changes around an input, averaged over the checkpoints.
@@ -98,13 +100,14 @@ def loss_curvature(
     return over_checkpoints(study, examples, epochs, measure, about, null, progress=progress)
 
 
+@checked
 def loss_sensitivity(
     study: Study,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     *,
     epochs: Collection[int] | None = None,
     null_draws: int = 20,
-    seed: int = 0,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> Scores:
     """L2 norm of the loss gradient with respect to the input, averaged over the checkpoints.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from memviz.checks import IndicesLike, Seed, checked
 from memviz.scores import Null
 from memviz.study import Study, check_classes, check_examples
 from memviz.training.subsets import (
@@ -28,8 +27,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@checked
 def subsampled_memorization(
-    trainings: SubsetTrainings, *, null_draws: int = 20, seed: int = 0
+    trainings: SubsetTrainings, *, null_draws: int = 20, seed: Seed = 0
 ) -> Memorization:
     """Feldman and Zhang's memorization: how much training on an example raises its accuracy.
 
@@ -71,6 +71,7 @@ def subsampled_memorization(
     )
 
 
+@checked
 def influential_pairs(
     study: Study,
     trainings: SubsetTrainings,
@@ -126,14 +127,15 @@ def influential_pairs(
     return frame[alike].reset_index(drop=True) if same_class else frame
 
 
+@checked
 def leave_one_out(
     study: Study,
     fit: Fit,
-    examples: Tensor | Sequence[int],
+    examples: IndicesLike,
     *,
-    pool: Tensor | None = None,
+    pool: IndicesLike | None = None,
     runs: int = 1,
-    seed: int = 0,
+    seed: Seed = 0,
     folder: str | Path | None = None,
     jobs: int | None = None,
     progress: bool = True,
@@ -173,8 +175,8 @@ def leave_one_out(
     >>> leave_one_out(study, fit, [1, 2, 3]).values
     array([1., 1., 0.])
     """
-    everything = training_pool(study, pool)
-    left_out = check_examples(study, torch.as_tensor(examples))
+    everything = training_pool(study, None if pool is None else check_examples(study, pool, "pool"))
+    left_out = check_examples(study, examples)
     absent = left_out[~torch.isin(left_out, everything)]
     if len(absent) or runs < 1 or len(left_out.unique()) < len(left_out):
         raise ValueError(

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
+from memviz.checks import IndicesLike, checked
 from memviz.scores import Scores
-from memviz.study import Study, check_classes
+from memviz.study import Study, check_classes, check_examples
 from memviz.training.run import TrainingRun
 from memviz.training.subsets import training_pool
 
 from . import _dynamics as training_dynamics
 from ._depth import prediction_depth
-from ._gradients import el2n, grand, tracin
+from ._gradients import LearningRates, el2n, grand, tracin
 from ._input_gradients import loss_curvature, loss_sensitivity
 
 
-def scores_of_run(run: TrainingRun, examples: Tensor | None = None) -> list[Scores]:
+@checked
+def scores_of_run(run: TrainingRun, examples: IndicesLike | None = None) -> list[Scores]:
     """All scores that need only a recorded training.
 
     Forgetting events are counted when examples are presented, if the run recorded that, and after
@@ -37,11 +37,12 @@ def scores_of_run(run: TrainingRun, examples: Tensor | None = None) -> list[Scor
     ]
 
 
+@checked
 def scores_of_checkpoints(
     study: Study,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     *,
-    learning_rates: dict[int, float] | float = 1.0,
+    learning_rates: LearningRates = 1.0,
     progress: bool = True,
 ) -> list[Scores]:
     """All scores that need a study and its checkpoints, with their default settings.
@@ -61,7 +62,8 @@ def scores_of_checkpoints(
         If the labels are not classes, which EL2N and prediction depth need.
     """
     check_classes(study, "EL2N scores and prediction depths")
-    chosen = training_pool(study, examples)
+    given = None if examples is None else check_examples(study, examples)
+    chosen = training_pool(study, given)
     return [
         loss_curvature(study, chosen, progress=progress),
         loss_sensitivity(study, chosen, progress=progress),

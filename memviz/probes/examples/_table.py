@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import checked
 from memviz.scores import Scores
 from memviz.study import Study
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _ERROR = ", standard error"
 
 
+@checked
 def example_table(study: Study, scores: Sequence[Scores]) -> pd.DataFrame:
     """One row per example, one column per score, with the example's labels and group.
 
@@ -78,6 +80,7 @@ def example_table(study: Study, scores: Sequence[Scores]) -> pd.DataFrame:
     return frame
 
 
+@checked
 def rank_correlations(study: Study, scores: Sequence[Scores]) -> dict[str, pd.DataFrame]:
     """Spearman correlation of each pair of scores: on all examples, and on the clean ones alone.
 

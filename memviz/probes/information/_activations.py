@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from memviz.checks import IndicesLike, checked
 from memviz.engine.activations import UnitActivations
 from memviz.engine.record import Located, Site
 from memviz.study import Study, check_examples
@@ -62,10 +63,11 @@ class _LayerOutputs(UnitActivations):
         return located.filter_sites
 
 
+@checked
 def unit_values(
     study: Study,
     layers: Sequence[str] | None = None,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     where: Where = "after",
     *,
     progress: bool = True,
@@ -116,7 +118,7 @@ def unit_values(
 
 def random_study(
     study: Study,
-    examples: Tensor | None,
+    examples: IndicesLike | None,
     seed: int,
     initial: Callable[[int], nn.Module] | None = None,
 ) -> Study:

@@ -8,11 +8,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from memviz.checks import checked
+
 from ._values import Values, check_values, whole
 
 Edges = Literal["global", "layer", "unit"]
 
 
+@checked
 def unit_entropy(
     values: Values,
     bins: int = 100,
@@ -66,6 +69,7 @@ def unit_entropy(
     return torch.xlogy(shares, shares).sum(0).abs_()  # no term is positive
 
 
+@checked
 def bin_ranges(
     values: Values, edges: Edges = "global", layers: Sequence[str] | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -93,6 +97,7 @@ def bin_ranges(
     return low, high
 
 
+@checked
 def quantile_codes(values: Values, bins: int = 8) -> Tensor:
     """The quantile bin of each activation, for joint histograms; equal values share a bin.
 

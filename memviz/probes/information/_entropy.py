@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from memviz.checks import IndicesLike, Seed, checked
 from memviz.progress import slow
 from memviz.scores import Null, Scores
 from memviz.study import Study
@@ -113,17 +114,18 @@ class Entropy(Scores):
         )
 
 
+@checked
 def entropy(
     study: Study,
     layers: Sequence[str] | None = None,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     *,
     bins: int = 100,
     edges: Edges = "global",
     where: Where = "after",
     null_draws: int = 5,
     initial: Callable[[int], nn.Module] | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> Entropy:
     """Entropy of each unit's activations over the examples, in nats; labels are not used.

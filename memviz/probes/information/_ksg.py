@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from memviz.checks import Seed, checked
 from memviz.progress import slow
 
 from ._neighbours import nearest_distances
@@ -17,8 +18,9 @@ Scale = Literal["rank", "standard", "raw"]
 _AT_ONCE = 2**17  # values of a block of units, so that it stays in the cache
 
 
+@checked
 def ksg_mutual_information(
-    x: Values, y: Values, k: int = 3, scale: Scale = "rank", *, seed: int = 0
+    x: Values, y: Values, k: int = 3, scale: Scale = "rank", *, seed: Seed = 0
 ) -> float:
     """Mutual information of two variables, in nats, from the distances to the k-th neighbours.
 
@@ -73,8 +75,9 @@ def ksg_mutual_information(
     return float(neighbour_information(values, k, scale, progress=False)[0, 1])
 
 
+@checked
 def ksg_matrix(
-    values: Values, k: int = 3, scale: Scale = "rank", *, seed: int = 0, progress: bool = True
+    values: Values, k: int = 3, scale: Scale = "rank", *, seed: Seed = 0, progress: bool = True
 ) -> Tensor:
     """Mutual information of all pairs of units, in nats (:func:`ksg_mutual_information`).
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import IndicesLike, Seed, checked
 from memviz.engine.activations import binned_mutual_information
 from memviz.scores import Null, Scores
 from memviz.study import Study, check_examples
@@ -172,10 +173,11 @@ class PairInformation:
         return f"<p>{escape(words[0])}</p>{self.by_layer.round(4).to_html()}<p>{words[-2]}</p>"
 
 
+@checked
 def pair_information(
     study: Study,
     layers: Sequence[str] | None = None,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     *,
     estimator: Estimator = "binned",
     bins: int = 8,
@@ -184,7 +186,7 @@ def pair_information(
     where: Where = "after",
     per_layer: int | None = None,
     null_draws: int = 3,
-    seed: int = 0,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> PairInformation:
     """Mutual information of all pairs of units, in nats; labels are not used.

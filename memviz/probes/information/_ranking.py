@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from memviz.checks import checked
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
@@ -76,6 +78,7 @@ class ModelRanking:
         )
 
 
+@checked
 def rank_models(
     measured: Mapping[Any, float],
     external: Mapping[Any, float],

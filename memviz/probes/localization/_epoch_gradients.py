@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from memviz.checks import Seed, checked
 from memviz.tasks.classification import Classification
 from memviz.tasks.task import Task
 
@@ -19,6 +20,7 @@ from ._layer_groups import LayersLike, layer_groups
 _ROUNDING = 0.05
 
 
+@checked
 def subset_gradients(
     losses: Tensor, noisy: Tensor, parameters: Sequence[Tensor]
 ) -> tuple[list[Tensor], list[Tensor]]:
@@ -98,6 +100,7 @@ class EpochGradients:
     (2, 1)
     """
 
+    @checked
     def __init__(
         self,
         model: nn.Module,
@@ -107,7 +110,7 @@ class EpochGradients:
         task: Task | None = None,
         by_example: bool = False,
         null_draws: int = 1,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         noisy = torch.as_tensor(noisy).cpu()
         if noisy.dtype != torch.bool or noisy.dim() != 1 or not 0 < noisy.sum() < len(noisy):

@@ -9,7 +9,9 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from memviz.checks import Seed, checked
 from memviz.progress import slow
+from memviz.statistics import generator_of
 from memviz.study import Study, default_groups
 from memviz.training.checkpoints import load_checkpoint
 from memviz.training.epochs import seeded_epoch
@@ -22,6 +24,7 @@ from ._rewinder import check_epochs
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
+@checked
 def gradient_accounting(
     study: Study,
     noisy: str | None = None,
@@ -32,7 +35,7 @@ def gradient_accounting(
     optimizer: MakeOptimizer | None = None,
     batch_size: int = 512,
     null_draws: int = 5,
-    seed: int = 0,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> GradientAccounting:
     """Norms and cosines of the clean and the noisy examples' gradients, from a study's checkpoints.
@@ -60,7 +63,7 @@ def gradient_accounting(
         512 in the released code.
     null_draws, seed : int
         Number of random subsets of as many examples as are noisy, and the seed of these and of the
-        batches.
+        batches. An epoch's batches depend on the seed and on the epoch alone.
 
     Raises
     ------
@@ -95,12 +98,13 @@ def gradient_accounting(
         null_draws=null_draws,
         seed=seed,
     )
-    generator = torch.Generator().manual_seed(seed)
     for epoch in slow(wanted, "gradient accounting", progress=progress):
         load_checkpoint(model, study.checkpoints[epoch])
         step = None if optimizer is None else optimizer(model.parameters())
-        order = torch.randperm(len(chosen), generator=generator)
-        with seeded_epoch(seed, epoch):
+        # By seed and epoch: an epoch's batches must not depend on which others are asked for.
+        order = torch.randperm(len(chosen), generator=generator_of(seed, epoch))
+        draws = seeded_epoch(seed, epoch)
+        with draws, draws:  # twice, as an interrupt can miss one exit
             for ids in order.split(batch_size):
                 inputs, labels = copy.batch(chosen[ids]), study.labels[chosen[ids]]
                 loss = counts(copy.call(inputs)(), labels.to(study.device), ids)

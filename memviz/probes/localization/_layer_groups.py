@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from memviz.checks import checked
+
 LayersLike = Mapping[str, str | Sequence[str]]
 
 
@@ -28,6 +30,7 @@ class LayerGroup:
     buffers: tuple[str, ...] = ()
 
 
+@checked
 def layer_groups(model: nn.Module, layers: LayersLike | None = None) -> list[LayerGroup]:
     """The layer groups of a model.
 

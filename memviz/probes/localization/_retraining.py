@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from memviz.checks import checked
 from memviz.progress import slow
 from memviz.study import Study, default_groups
 from memviz.training.epochs import seeded_epoch
@@ -129,6 +130,7 @@ class Retraining:
         )
 
 
+@checked
 def layer_retraining(
     study: Study,
     layers: LayersLike | None = None,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from memviz.checks import IndicesLike, checked
 from memviz.study import Study, check_examples
 from memviz.tasks import are_right
 from memviz.training.checkpoints import load_checkpoint
@@ -60,8 +61,9 @@ class Rewinder:
     {'test': 1.0}
     """
 
+    @checked
     def __init__(
-        self, study: Study, layers: LayersLike | None = None, examples: Tensor | None = None
+        self, study: Study, layers: LayersLike | None = None, examples: IndicesLike | None = None
     ) -> None:
         self.study = study
         self.examples = check_examples(study, examples)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
+from memviz.checks import IndicesLike, checked
 from memviz.progress import slow
 from memviz.study import Study
 
@@ -102,12 +102,13 @@ class Rewinding:
         )
 
 
+@checked
 def layer_rewinding(
     study: Study,
     layers: LayersLike | None = None,
     *,
     epochs: Sequence[int] | None = None,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     progress: bool = True,
 ) -> Rewinding:
     """Rewind the parameters of one layer at a time to each epoch, and measure the accuracies.

@@ -555,7 +555,7 @@ def test_examples_that_mix_are_refused() -> None:
     [
         ({"examples": torch.tensor([9])}, "examples names 9; this study has 6 examples, 0 to 5"),
         ({"examples": torch.tensor([], dtype=torch.int64)}, "no examples to run"),
-        ({"examples": torch.ones(6, dtype=torch.bool)}, "give indices, int64"),
+        ({"examples": torch.ones(5, dtype=torch.bool)}, "mask of shape .* give a mask"),
         ({"labels": torch.zeros(5)}, r"labels has shape \(5,\) for 6 examples"),
         ({"labels": torch.full((6,), 3)}, "the labels hold 3"),
     ],

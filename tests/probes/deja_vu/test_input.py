@@ -21,7 +21,7 @@ BAD = torch.tensor([0.0, torch.nan, 0.0, 1.0])
 WRONG = [
     ({"k": 5}, "k is 5 and the public set has 4 images; use a k from 1 to 4"),
     ({"k": 0}, "k is 0"),
-    ({"k": 1.5}, "k is 1.5 and the public set has 4 images"),
+    ({"k": 1.5}, "k is 1.5; give a whole number"),
     ({"top": 0}, "top is 0; keep at least 1"),
     ({"captions": torch.stack([*EYE[:3], BAD])}, "row 3 of target's captions is NaN or infinite"),
     ({"captions": EYE * torch.tensor([1.0, 0, 1, 1])}, "row 1 of target's captions is zero"),
@@ -36,7 +36,7 @@ WRONG = [
     ({"public": EYE * torch.inf}, "row 0 of target's public embeddings is NaN or infinite"),
     ({"public": EYE[:3]}, "target's public embeddings have 3 rows and public_objects 4"),
     ({"objects": EYE}, "objects is torch.float32 of shape [4, 4]"),
-    ({"objects": [1]}, "objects is list"),
+    ({"objects": [1]}, "objects is torch.int64 of shape"),
     ({"objects": SHOWN[:, :3]}, "objects has 3 kinds of object and public_objects 4"),
     ({"held_out": EYE}, "without held_out_objects"),
     ({"held_out_objects": SHOWN}, "target's held-out captions are NoneType"),
@@ -59,7 +59,7 @@ def test_other_wrong_arguments():
     for call, words in (
         (lambda: found.at(7), "k is 7, but 2 neighbours were searched"),
         (lambda: found.at(1.5), "k is 1.5, but 2 neighbours were searched"),
-        (lambda: found.at(2, 1.5), "top is 1.5; keep at least 1 object"),
+        (lambda: found.at(2, 1.5), "top is 1.5"),
         (lambda: found.order("size"), "pairs can't be sorted by 'size'"),
         (lambda: found.most_memorized(fractions=[0]), "fraction is 0; give one above 0"),
         (lambda: found.summary(1), "draws is 1"),

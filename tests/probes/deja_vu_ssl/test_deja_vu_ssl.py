@@ -374,10 +374,8 @@ def test_crops_equal_the_parts_cut_by_hand():
         (lambda: corner_crop(4, 4, 1.5), "fraction is 1.5"),
         (lambda: corner_crop(4, 4, corner="middle"), "corner is 'middle'; choose from top left"),
         (lambda: crops(torch.zeros(4, 4), [], (2, 2)), "of floats"),
-        (
-            lambda: crops(np.zeros((1, 1, 4, 4)), [], (2, 2)),
-            "images are ndarray; expected a tensor",
-        ),
+        (lambda: crops(np.zeros((1, 1, 4, 4)), [], (2, 2)), "0 boxes for 1 images"),
+        (lambda: crops("images", [], (2, 2)), "images is 'images', not numbers; give a tensor"),
         (lambda: crops(torch.zeros(2, 1, 4, 4), [(0, 0, 1, 1)], (2, 2)), "1 boxes for 2 images"),
         (
             lambda: crops(torch.zeros(1, 1, 4, 4), [(4, 0, 6, 2)], (2, 2)),

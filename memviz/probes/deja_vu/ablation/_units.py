@@ -10,6 +10,7 @@ from zlib import crc32
 import numpy as np
 import torch
 
+from memviz.checks import Seed, checked
 from memviz.engine.record import Intervention, intervention
 from memviz.engine.sets import others_left, random_units
 from memviz.engine.sweep import sweep
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
 MEASURES = ("PPG", "PRG", "AUCG", "held-out PPG", "held-out PRG", "held-out AUCG", "utility")
 
 
+@checked
 def unit_layers(retrieval: Retrieval) -> list[Layer]:
     """The layers of both towers whose units can be ablated, the text tower's first."""
     towers = (retrieval.text, retrieval.image)
     return [layer for tower in towers for layer in tower.layers if not layer.is_output]
 
 
+@checked
 def unit_effects(
     retrieval: Retrieval,
     units: Sequence[Unit] | None = None,
@@ -113,6 +116,7 @@ def lost_aucg(
     return before.aucg - after.aucg, before.null.aucg - after.null.aucg
 
 
+@checked
 def beyond_held_out(scores: Scores) -> Scores:
     """What a unit's ablation takes from the training pairs beyond what it takes from the null.
 
@@ -138,6 +142,7 @@ def beyond_held_out(scores: Scores) -> Scores:
     return replace(scores, name=name, values=scores.values - scores.null.mean, null=nothing)
 
 
+@checked
 def pair_effects(
     retrieval: Retrieval, row: int, how: str | Intervention = "zero", *, progress: bool = True
 ) -> Scores:
@@ -238,6 +243,7 @@ class GapCurve:
         return f"by {self.name}\n{joined.round(3).to_string()}"
 
 
+@checked
 def gap_curve(
     retrieval: Retrieval,
     ranking: Scores,
@@ -245,7 +251,7 @@ def gap_curve(
     how: str | Intervention = "zero",
     *,
     random_draws: int = 5,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> GapCurve:
     """Ablate more and more of a ranking's highest units together, and test déjà vu each time.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from memviz.checks import quoted
+from memviz.checks import IndicesLike, checked, quoted
 from memviz.engine.record import (
     Edit,
     Layout,
@@ -102,12 +102,13 @@ class Injection:
         )
 
 
+@checked
 def inject(
     study: Study,
     example: int,
     unit: Unit | str,
     *,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     steps: int = 300,
     learning_rate: float = 0.01,
     progress: bool = True,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
+from memviz.checks import Seed, checked
 from memviz.engine.sets import ablate
 from memviz.progress import slow
 from memviz.scores import Scores
@@ -65,6 +66,7 @@ class Pruning:
         return f"accuracy with units pruned by {self.name}\n{table}\nsource: {SOURCE}, section 5"
 
 
+@checked
 def prune(
     study: Study,
     scores: Scores,
@@ -73,7 +75,7 @@ def prune(
     *,
     per_layer: bool = True,
     draws: int = 5,
-    seed: int = 0,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> Pruning:
     """Accuracy without the units of highest score, of lowest score, and without random ones.

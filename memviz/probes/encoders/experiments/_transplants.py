@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from memviz.checks import Seed, checked
 from memviz.progress import slow
 from memviz.study import check_ready
 from memviz.tasks.task import Inputs
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@checked
 def replace_layers(
     model: nn.Module, donor: nn.Module, layers: Sequence[str], inputs: Inputs
 ) -> nn.Module:
@@ -72,6 +74,7 @@ def replace_layers(
     return copied
 
 
+@checked
 def layer_replacement(
     model: nn.Module,
     donor: nn.Module,
@@ -114,6 +117,7 @@ def layer_replacement(
     return pd.DataFrame(rows).T
 
 
+@checked
 def fine_tune_layers(
     encoder: nn.Module,
     layers: Sequence[str],
@@ -123,7 +127,7 @@ def fine_tune_layers(
     epochs: int = 50,
     batch_size: int = 64,
     learning_rate: float = 1e-3,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> nn.Module:
     """Train a new linear head on a copy of an encoder, together with the chosen layers.
 
@@ -183,6 +187,7 @@ def fine_tune_layers(
     return model
 
 
+@checked
 def layer_fine_tuning(
     encoder: nn.Module,
     choices: Mapping[str, Sequence[str]],

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import checked
 from memviz.data.subsets import Subsets
 
 from ._alignment import (
@@ -22,6 +23,7 @@ from ._layer_mem import LayerMem, summed
 from ._path import Point
 
 
+@checked
 def layer_mem_from_features(
     target: Mapping[str, Tensor],
     reference: Mapping[str, Tensor],

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from memviz.checks import Seed, checked
 from memviz.data.subsets import Subsets
 from memviz.training.self_supervised import Augment
 
@@ -125,6 +126,7 @@ class LayerMem:
         )
 
 
+@checked
 def layer_mem(
     target: nn.Module | Sequence[nn.Module],
     reference: nn.Module | Sequence[nn.Module],
@@ -136,7 +138,7 @@ def layer_mem(
     augmentations: int = 10,
     unit_norm: bool = True,
     compare: Compare = "views",
-    seed: int = 0,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> LayerMem:
     """LayerMem: SSLMem of the outputs of each layer, averaged over a subset's images.
@@ -221,6 +223,7 @@ def summed(
     return LayerMem(points, values, errors, measure)
 
 
+@checked
 def pooled(results: Sequence[LayerMem]) -> LayerMem:
     """Combine the results of several pairs, each with its own images and subsets.
 

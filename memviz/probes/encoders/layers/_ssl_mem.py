@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from memviz.checks import Seed, checked
 from memviz.data.subsets import Subsets
 from memviz.scores import Null, Scores
 from memviz.study import check_ready
@@ -27,6 +28,7 @@ from ._alignment import (
 _BATCH = 256  # views at a time
 
 
+@checked
 def ssl_mem(
     target: nn.Module,
     reference: nn.Module,
@@ -37,7 +39,7 @@ def ssl_mem(
     augmentations: int = 10,
     unit_norm: bool = True,
     compare: Compare = "views",
-    seed: int = 0,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> Scores:
     """SSLMem: how much better a target aligns an image's views than a reference without the image.

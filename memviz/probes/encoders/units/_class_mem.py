@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import IndicesLike, Seed, checked
 from memviz.engine.activations import UnitActivations, tie_order
 from memviz.scores import Null
 from memviz.study import Study, check_classes, check_examples
@@ -16,14 +17,15 @@ from .._scores import SOURCE, UnitScores, training_examples
 from ._peaks import Others, class_peaks, signed
 
 
+@checked
 def class_mem(
     study: Study,
     layers: Sequence[str] | None = None,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     *,
     others: Others = "mean",
     shuffles: int = 20,
-    seed: int = 0,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> UnitScores:
     """ClassMem: UnitMem's ratio of class means, on training images.
@@ -75,14 +77,15 @@ def class_mem(
     return _of_classes("ClassMem", study, layers, chosen, others, shuffles, seed, progress)
 
 
+@checked
 def class_selectivity(
     study: Study,
     layers: Sequence[str] | None = None,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     *,
     others: Others = "mean",
     shuffles: int = 20,
-    seed: int = 0,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> UnitScores:
     """Class selectivity: ClassMem's ratio on test images (Morcos et al. 2018, section 2.3).

@@ -7,17 +7,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from memviz.checks import Seed, checked
 from memviz.engine.activations import tie_order
 
 from ._peaks import Others, Peaks, means_of, peaks_of
 
 
+@checked
 def unit_mem_from_activations(
     activations: Tensor,
     *,
     others: Others = "mean",
     negative: Literal["abs", "refuse"] = "abs",
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Peaks:
     """UnitMem of plain activations; :func:`unit_mem` says what it means.
 
@@ -57,13 +59,14 @@ def unit_mem_from_activations(
     return peaks_of(table, tie_order(len(table), seed), below, others=others)
 
 
+@checked
 def class_mem_from_activations(
     activations: Tensor,
     labels: Tensor,
     *,
     others: Others = "mean",
     negative: Literal["abs", "refuse"] = "abs",
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Peaks:
     """ClassMem of plain activations, on test images class selectivity; see :func:`class_mem`.
 

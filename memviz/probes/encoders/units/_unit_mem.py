@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import IndicesLike, Seed, checked
 from memviz.engine.activations import UnitActivations
 from memviz.scores import Null
 from memviz.study import Study, check_examples
@@ -26,18 +27,19 @@ Augment = Callable[[Any, torch.Generator], Any]
 Negative = Literal["abs", "refuse"]
 
 
+@checked
 def unit_mem(
     study: Study,
     layers: Sequence[str] | None = None,
     augment: Augment | None = None,
     augmentations: int = 10,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     *,
     others: Others = "mean",
     negative: Negative = "abs",
-    held_out: Tensor | None = None,
+    held_out: IndicesLike | None = None,
     random_networks: int = 1,
-    seed: int = 0,
+    seed: Seed = 0,
     memory: int | None = None,
     progress: bool = True,
 ) -> UnitScores:
@@ -147,9 +149,9 @@ def unit_mem(
     )
 
 
-def _held_out(study: Study, held_out: Tensor, chosen: Tensor) -> Tensor:
+def _held_out(study: Study, held_out: IndicesLike, chosen: Tensor) -> Tensor:
     """As many held-out images as there are training images, the first in the study's order."""
-    given: Tensor = check_examples(study, held_out).unique()
+    given: Tensor = check_examples(study, held_out, "held_out").unique()
     if len(given) < len(chosen):
         raise ValueError(
             f"there are {len(given)} held-out images for {len(chosen)} examples; UnitMem grows "

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import IndicesLike, Seed, checked
 from memviz.engine.record import Intervention, Replay, intervention
 from memviz.engine.sweep import default_units
 from memviz.progress import slow
@@ -24,9 +25,10 @@ from ._table import CriticalUnits
 Method = Literal["first-order", "exact"]
 
 
+@checked
 def critical_units(
     study: Study,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     how: str | Intervention = "filter",
     method: Method = "first-order",
     *,
@@ -39,7 +41,7 @@ def critical_units(
     on: Objective = "loss",
     budget: int = 16,
     random_draws: int = 5,
-    seed: int = 0,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> CriticalUnits:
     """Ablate one unit after another, the most critical of all layers first, until an example flips.
