@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from memviz.study import Study
+from memviz.study import Study, private
 from memviz.tasks import judged
 from memviz.tasks.task import Inputs
 
@@ -60,7 +60,7 @@ class Paths:
     """
 
     def __init__(self, study: Study) -> None:
-        self.study = study
+        self.study = private(study)
         self.known: list[Path] = []
         self.inside = 0.0
 
@@ -82,6 +82,10 @@ class Paths:
         ValueError
             If the model changes a tensor in a way that torch does not see.
         """
+        if not self.known:
+            # A model may make a table in its first call, which is then no call of its path.
+            with undisturbed(random=True, counting=self.study.model):
+                self.study.call(copied(inputs))()
         given = copied(inputs)
         traced = trace(self.study.model, self.study.call(given))
         if traced.unseen:

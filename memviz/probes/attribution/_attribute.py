@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from memviz.scores import Null
-from memviz.study import Study, check_classes, check_examples, check_study
+from memviz.study import Study, check_classes, check_examples, check_study, private
 
 from ._captum import captum_layers, ready_for_captum, units_first
 from ._layer_values import BATCH, LayerValues
@@ -82,6 +82,7 @@ def attribute_layers(
     name = captum_name(method, LAYER_METHODS, "a layer")
     check_study(study)
     check_classes(study, "attributions")
+    study = private(study)
     check_rule(rule, n_steps)
     indices = check_examples(study, examples)
     if len(indices.unique()) < len(indices):
@@ -145,6 +146,7 @@ def layer_attributions(
     captum_name(method, LAYER_METHODS, "a layer")
     check_study(study)
     check_classes(study, "attributions")
+    study = private(study)
     check_rule(rule, n_steps)
     indices = check_examples(study, examples)
     chosen = captum_layers(study, [layer])

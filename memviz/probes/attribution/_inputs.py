@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memviz.engine.record import Intervention
 from memviz.engine.sets import ablate
-from memviz.study import Study, check_classes, check_examples, check_study
+from memviz.study import Study, check_classes, check_examples, check_study, private
 from memviz.units import UnitsLike
 
 from ._captum import (
@@ -89,6 +89,7 @@ def attribute_inputs(
     name = captum_name(method, INPUT_METHODS, "an input")
     check_study(study)
     check_classes(study, "attributions")
+    study = private(study)
     check_rule(rule, n_steps)
     indices = check_examples(study, examples)
     labels = study.labels[indices] if targets is None else _classes(targets, len(indices))
