@@ -19,6 +19,7 @@ from memviz.units import Layer, UnitSet, UnitsLike, UnknownLayerError
 from memviz.variants import variant, variants
 
 _FORMAT = 1
+HISTORY = 500  # steps that undo goes back at most; a long session must not grow without end
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,16 @@ class _Engine:
 class Session:
     """Chosen layers, units and examples, the active ablation, undo and redo.
 
+    Undo goes back at most 500 steps; older ones are forgotten.
+
     Parameters
     ----------
     study : Study
+
+    Attributes
+    ----------
+    forgotten : int
+        Steps that undo can no longer reach.
 
     Raises
     ------
@@ -79,6 +87,7 @@ class Session:
         self._state = self._start
         self._past: list[State] = []
         self._future: list[State] = []
+        self.forgotten = 0
         self._watchers: list[Callable[[str], None]] = []
         self._lock = threading.RLock()
         self._making = threading.Lock()
@@ -213,7 +222,7 @@ class Session:
         self._tell("examples")
 
     def undo(self) -> None:
-        """Go back one step, if there is one."""
+        """Go back one step, if there is one; the last 500 are kept."""
         self._travel(self._past, self._future)
 
     def redo(self) -> None:
@@ -325,6 +334,9 @@ class Session:
             if after == self._state:
                 return
             self._past.append(self._state)
+            if len(self._past) > HISTORY:
+                del self._past[0]
+                self.forgotten += 1
             self._future.clear()
             self._state = after
             self.version += 1

@@ -5,21 +5,37 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import secrets
+import shutil
+import stat
+import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+if sys.platform != "win32":
+    import fcntl
+
 State = dict[str, Tensor]
+_LOCK = "lock"
+_BEGINNING = 60.0  # seconds in which a writer has made its lock for certain
 
 
 class DamagedFile(ValueError):
     """A file that is truncated or not a safetensors file; the message is only the reason."""
+
+
+class NotWritten(OSError):
+    """A file or folder that can't be written, for whatever reason; the message is one clause."""
 
 
 @contextmanager
@@ -27,7 +43,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder, and rename it to ``path`` after the block.
 
     After an error or an interruption inside the block, ``path`` is as it was. Its folder must
-    exist.
+    exist. What a process that was killed left beside ``path`` is removed.
+
+    Raises
+    ------
+    NotWritten
+        If the disk is full, the folder is missing or protected, or writing fails in any other way.
 
     Examples
     --------
@@ -37,19 +58,109 @@ def atomic_write(path: Path) -> Iterator[Path]:
     ...     os.listdir(folder)
     ['table.csv']
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
-    os.close(handle)
-    part = Path(name)
     try:
-        yield part
-        part.chmod(0o644)  # mkstemp lets only the owner read
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        _remove_orphans(path)
+        # A folder, since safetensors writes a temporary file of its own beside the one it is given.
+        beside = path.with_name(f"{path.stem}{secrets.token_hex(4)}.part")
+        beside.mkdir()
+        try:
+            with open(beside / _LOCK, "xb") as held:
+                with suppress(OSError):  # some network folders know no locks
+                    _lock(held)
+                part = beside / path.name
+                yield part
+                part.chmod(stat.S_IMODE(os.fstat(held.fileno()).st_mode))  # safetensors makes 0600
+                os.replace(part, path)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        raise not_written(path, error) from error
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Lock a file as long as it is open; raises OSError if another process holds the lock."""
+    if sys.platform != "win32":
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _remove_orphans(path: Path) -> None:
+    """Remove what was left beside ``path`` by writers that are gone."""
+    if sys.platform == "win32":  # without locks an orphan looks like a file being written
+        return
+    pattern = re.compile(re.escape(path.stem) + r"[a-z0-9_]{8}\.part")
+    for entry in os.scandir(path.parent):
+        if not pattern.fullmatch(entry.name):
+            continue
+        with suppress(OSError):
+            if entry.is_dir(follow_symlinks=False):
+                lock = Path(entry.path) / _LOCK
+                if not lock.exists() and time.time() - entry.stat().st_mtime < _BEGINNING:
+                    continue
+                with suppress(FileNotFoundError), open(lock, "rb") as held:
+                    _lock(held)
+                shutil.rmtree(entry.path)
+            else:  # a file of an earlier version
+                os.unlink(entry.path)
+
+
+def not_written(path: Path, error: Exception) -> NotWritten:
+    """The error of a path that can't be written, with the reason in words.
+
+    Examples
+    --------
+    >>> not_written(Path("a.csv"), OSError(28, "No space left on device"))
+    NotWritten("'a.csv' can't be written: No space left on device")
+    """
+    if isinstance(error, NotWritten):
+        return error
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return NotWritten(f"{str(path)!r} can't be written: {reason}")
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and those above it, unless they are there; raises NotWritten."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise not_written(folder, error) from error
+
+
+def check_writable(folder: Path, size: int = 4096) -> None:
+    """Create a folder if it is missing, and see that ``size`` bytes can be written in it.
+
+    For the start of long work whose results are to be kept there.
+
+    Raises
+    ------
+    NotWritten
+        If they can't be.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     check_writable(Path(folder) / "new")
+    ...     check_writable(Path(folder) / "new", size=2**60)
+    Traceback (most recent call last):
+    memviz.tensor_files.NotWritten: '...new' can't be written: ...
+    """
+    make_folder(folder)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(4096))
+            probe.flush()
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(probe.fileno(), 0, max(1, size))
+    except OSError as error:
+        raise not_written(folder, error) from error
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
     """Write tensors and facts atomically; no two tensors may share memory.
+
+    Raises
+    ------
+    NotWritten
+        If the file can't be written; ``path`` is as it was.
 
     Examples
     --------
@@ -90,10 +201,15 @@ def write_hashed(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
     """Write tensors and facts with a hash of both; the folder is created if it is missing.
 
     Unlike in :func:`write`, tensors may share memory.
+
+    Raises
+    ------
+    NotWritten
+        If the file can't be written; ``path`` is as it was.
     """
     # Cloned: tied weights share memory, which safetensors refuses.
     kept = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write(path, kept, {**facts, "sha256": digest(kept, facts)})
 
 

@@ -311,3 +311,18 @@ def test_weights_of_every_type_can_be_saved(dtype: torch.dtype, tmp_path: Path) 
     session.undo()
     session.load(tmp_path / "mine.json")
     assert str(session.units) == "0:1"
+
+
+def test_undo_goes_back_500_steps_and_no_more(session: mv.Session) -> None:
+    for step in range(510):
+        session.toggle(f"0:{step % 8}")
+    assert session.forgotten == 10
+    after_ten = mv.UnitSet.parse("0:2-7")  # 0 and 1 were toggled twice
+    steps = 0
+    while session.can_undo:
+        session.undo()
+        steps += 1
+    assert steps == 500 and session.units == after_ten
+    for _ in range(500):
+        session.redo()
+    assert not session.can_redo and session.version == 1510

@@ -2,6 +2,11 @@
 
 import hashlib
 import json
+import re
+import resource
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from memviz.tensor_files import DamagedFile, atomic_write, digest, read, write
+from memviz.tensor_files import (
+    DamagedFile,
+    NotWritten,
+    atomic_write,
+    check_writable,
+    digest,
+    read,
+    write,
+    write_hashed,
+)
 
 DTYPES = (torch.float32, torch.float16, torch.int64, torch.uint8, torch.bool)
 
@@ -101,3 +115,66 @@ def test_damage_is_told(tmp_path: Path, content: bytes | None):
     path.write_bytes(path.read_bytes()[:-4] if content is None else content)
     with pytest.raises(DamagedFile):
         read(path)
+
+
+@pytest.fixture
+def small_files():
+    """No file may grow beyond 100 kB, as on a disk that fills up."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_whatever_can_not_be_written_is_one_error(tmp_path: Path, small_files: None):
+    path, large = tmp_path / "a.safetensors", {"w": torch.ones(10**6)}
+    write(path, {"w": torch.ones(2)}, {})
+    for attempt in (
+        lambda: write(path, large, {}),
+        lambda: write_hashed(path, large, {}),
+        lambda: write_hashed(path / "below" / "b.safetensors", large, {}),
+        lambda: write(tmp_path / "none" / "b.safetensors", large, {}),
+        lambda: check_writable(tmp_path, 10**6),
+        lambda: check_writable(path / "below"),
+    ):
+        with pytest.raises(
+            NotWritten, match=rf"^'{re.escape(str(tmp_path))}.*' can't be written: "
+        ):
+            attempt()
+        assert read(path)[0]["w"].tolist() == [1, 1] and list(tmp_path.iterdir()) == [path]
+    check_writable(tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from memviz.tensor_files import atomic_write
+
+with atomic_write(Path(sys.argv[1])) as part:
+    part.write_text("half of it")
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    command = [sys.executable, "-c", KILLED, str(path)]
+    (tmp_path / "aabcd1234.part").write_text("of an earlier version")
+    (tmp_path / "abcde1234x.part").write_text("somebody else's")
+    for _ in range(2):
+        assert subprocess.run([*command, "killed"]).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob("*.part"))) == 2  # the second one removed what the first one left
+    living = subprocess.Popen(
+        [*command, "living"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert living.stdout.readline() == "writing\n"
+    with atomic_write(path) as part:
+        part.write_text("whole")
+    assert len(list(tmp_path.glob("*.part"))) == 2 and path.read_text() == "whole"
+    living.communicate("go on")
+    assert path.read_text() == "half of it"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.txt", "abcde1234x.part"]

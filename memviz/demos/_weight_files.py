@@ -40,7 +40,7 @@ def write(path: Path, state: Mapping[str, Tensor], facts: Mapping[str, str], hal
         name: tensor.half() if half and tensor.ndim > 1 else tensor
         for name, tensor in state.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    tensor_files.make_folder(path.parent)
     tensor_files.write(path, kept, {**facts, "sha256": tensor_files.digest(kept)})
 
 

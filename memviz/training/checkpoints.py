@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from memviz.tensor_files import State, read_hashed, write_hashed
+from memviz.tensor_files import NotWritten, State, read_hashed, write_hashed
 
 
 def load_checkpoint(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -44,36 +45,71 @@ def check_architecture(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 class StoredCheckpoints(Mapping[int, State]):
-    """Epoch to state dict, each written to and read from its own file in a folder."""
+    """Epoch to state dict, each written to and read from its own file in a folder.
+
+    One that can't be written stays in memory until it can.
+    """
 
     kind = "a checkpoint of a training"
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._epochs: set[int] = set()
+        self._unwritten: dict[int, Mapping[str, Tensor]] = {}
 
     def keep(self, epoch: int, state: Mapping[str, Tensor]) -> None:
-        """Write the checkpoint of an epoch."""
-        write_hashed(self._path(epoch), state, {"kind": self.kind, "epoch": str(epoch)})
-        self._epochs.add(epoch)
+        """Write the checkpoint of an epoch, or warn that it is in memory only."""
+        self._unwritten[epoch] = state
+        try:
+            self.write()
+        except NotWritten as error:
+            warnings.warn(
+                f"The checkpoint of epoch {epoch} is in memory only ({error}).", stacklevel=4
+            )
 
-    def found(self, last: int) -> None:
-        """Find the files that are there, up to an epoch."""
-        self._epochs = {epoch for epoch in range(last + 1) if self._path(epoch).is_file()}
+    def write(self) -> None:
+        """Write what could not be written before.
+
+        Raises
+        ------
+        NotWritten : it still can't be written.
+        """
+        for epoch, state in sorted(self._unwritten.items()):
+            write_hashed(self._path(epoch), state, {"kind": self.kind, "epoch": str(epoch)})
+            self._epochs.add(epoch)
+            del self._unwritten[epoch]
+
+    def found(self, wanted: Collection[int]) -> None:
+        """Find the files of a training that goes on.
+
+        Raises
+        ------
+        ValueError : one of them is missing; names it.
+        """
+        for epoch in sorted(wanted):
+            if not self._path(epoch).is_file():
+                raise ValueError(
+                    f"the checkpoint of epoch {epoch} is missing: there is no file "
+                    f"{str(self._path(epoch))!r}; put it back, or name another folder to train "
+                    "again."
+                )
+        self._epochs = set(wanted)
 
     def _path(self, epoch: int) -> Path:
         return self._folder / f"epoch-{epoch:04d}.safetensors"
 
     def __getitem__(self, epoch: int) -> State:
+        if epoch in self._unwritten:
+            return dict(self._unwritten[epoch])
         if epoch not in self._epochs:
             raise KeyError(epoch)
         return read_hashed(self._path(epoch), self.kind)[0]
 
     def __iter__(self) -> Iterator[int]:
-        return iter(sorted(self._epochs))
+        return iter(sorted({*self._epochs, *self._unwritten}))
 
     def __len__(self) -> int:
-        return len(self._epochs)
+        return len({*self._epochs, *self._unwritten})
 
     def __repr__(self) -> str:
         return f"StoredCheckpoints(epochs {', '.join(map(str, self))})"

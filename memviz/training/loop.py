@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from memviz.training.epochs import Epochs, OnEpoch, advice, seeded_epoch
-from memviz.training.example_tied_dropout import example_ids
+from memviz.training.epochs import Epochs, OnEpoch, advice, check_seed, seeded_epoch
+from memviz.training.example_tied_dropout import example_ids, ids_put_back
 from memviz.training.loaders import labels_for
 from memviz.training.recorder import EVALUATION_BATCH, Recorder
-from memviz.training.resume import Progress, Settings
+from memviz.training.resume import FILE, Progress, name_of
 from memviz.training.run import TrainingRun as TrainingRun
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # (logits, labels, indices) to a scalar
@@ -41,9 +41,10 @@ def train(
     No augmentation: every example is seen unchanged, once per epoch. Shuffling has a generator of
     its own, and what the model itself draws, as dropout does, is seeded in every epoch: the same
     seed gives the same run, and torch's global generator is put back. The model is left in
-    evaluation mode. If training stops early, by an interrupt or an error, the model is put back to
-    the end of the last finished epoch and the exception goes on; with a folder, the same call then
-    goes on from there and ends as if it had never stopped.
+    evaluation mode. If training stops early, by an interrupt or an error, model and loss are put
+    back to the end of the last finished epoch and the exception goes on; with a folder, the same
+    call then goes on from there and ends as if it had never stopped, whatever the moment it was
+    stopped at.
 
     Parameters
     ----------
@@ -54,15 +55,18 @@ def train(
     loss : called as ``loss(logits, labels, indices)`` with the dataset's indices of the batch;
         cross-entropy unless given. The state of an ``nn.Module`` is kept in ``folder`` with the
         model's.
+    seed : from 0 to 2**63 - 1.
     checkpoint_epochs : epochs to keep, from 0 (before training) to ``epochs``.
     on_epoch : called as ``on_epoch(epoch, model)`` after each epoch, counted from 1.
-    folder : keeps the training after every epoch, and its checkpoints as files.
+    folder : keeps the training after every epoch, and its checkpoints as files. An epoch that
+        can't be written is warned of, and the training goes on.
     progress : show a progress bar.
 
     Raises
     ------
     ValueError : sizes that don't fit together, a number out of its range, a label outside the
-        model's classes, or a folder that holds another training.
+        model's classes, or a folder that holds another training or lacks one of its checkpoints.
+    OSError : nothing can be written in the folder; before the training.
     FloatingPointError : the loss is no longer finite.
 
     Examples
@@ -72,59 +76,88 @@ def train(
     >>> run.correct.shape, float(run.accuracy[-1])
     (torch.Size([9, 4]), 1.0)
     """
-    settings = Settings(epochs, batch_size, learning_rate, weight_decay, seed)
-    _check(inputs, labels, settings, checkpoint_epochs)
+    seed = check_seed(seed)
+    settings = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "seed": seed,
+    }
+    _check(inputs, labels, epochs, batch_size, learning_rate, weight_decay, checkpoint_epochs)
     chosen = _chosen(examples, len(inputs))
     recorder = Recorder(inputs, labels, checkpoint_epochs=checkpoint_epochs, folder=folder)
-    generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=learning_rate, momentum=0.9, weight_decay=weight_decay
     )
-    steps = epochs * -(-len(chosen) // batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimizer, T_max=epochs * -(-len(chosen) // batch_size)
+    )
     criterion = _cross_entropy if loss is None else loss
-    kept = Progress(model, optimizer, schedule, generator, recorder, criterion)
-    if folder is not None:
-        kept.open(Path(folder), settings, inputs=inputs, labels=labels, examples=chosen)
-    if recorder.epochs == 0:
-        recorder.start(model)
+    learning_loss = {"loss": criterion} if isinstance(criterion, nn.Module) else {}
+    kept = Progress(
+        {"model": model, **learning_loss},
+        optimizer,
+        schedule,
+        torch.Generator().manual_seed(seed),
+        lambda: recorder.run.tables,
+        recorder.go_on_from,
+        None if folder is None else Path(folder) / FILE,
+        checkpoints=recorder.checkpoints,
+    )
     with Epochs(
         model,
         epochs,
         learning_rate=learning_rate,
-        done=recorder.epochs,
+        also=list(learning_loss.values()),
+        file=kept.path,
         on_epoch=on_epoch,
+        undo=ids_put_back(model),
         advice=advice(folder),
         progress=progress,
     ) as frame:
+        data = {"inputs": inputs, "labels": labels, "examples": chosen}
+        kept.open(settings, recorder.checkpoint_epochs, data, loss=name_of(criterion))
+        frame.go_on(recorder.epochs)
+        if frame.done < epochs:
+            kept.check_folder()
+        if frame.done == 0:
+            recorder.start(model)
         for epoch in frame:
-            rate = float(schedule.get_last_lr()[0])
-            with seeded_epoch(seed, epoch):
-                mean = _epoch(kept, inputs, labels, chosen, batch_size)
+            rate = float(optimizer.param_groups[0]["lr"])
+            draws = seeded_epoch(seed, epoch)
+            with draws, draws:  # twice, as an interrupt can miss one exit
+                mean = _epoch(kept, recorder, criterion, inputs, labels, chosen, batch_size)
             frame.trained(mean)
             recorder.epoch(model, loss=mean, learning_rate=rate)
-            kept.write()
-            frame.end(accuracy=recorder.accuracy)
+            frame.end(kept.write, accuracy=recorder.accuracy)
     return recorder.run
 
 
 def _epoch(
-    kept: Progress, inputs: Tensor, labels: Tensor, chosen: Tensor, batch_size: int
+    kept: Progress,
+    recorder: Recorder,
+    loss: Loss,
+    inputs: Tensor,
+    labels: Tensor,
+    chosen: Tensor,
+    batch_size: int,
 ) -> float:
     """Train on each of the chosen examples once; gives the mean loss."""
-    kept.model.train()
+    model = kept.modules["model"].train()
     total = 0.0
     order = chosen[torch.randperm(len(chosen), generator=kept.generator)].to(inputs.device)
     for batch in torch.split(order, batch_size):
-        with example_ids(kept.model, batch):
-            logits = kept.model(inputs[batch])
-        kept.recorder.batch(batch, logits)
-        loss = kept.loss(logits, labels[batch], batch)
+        with example_ids(model, batch):
+            logits = model(inputs[batch])
+        recorder.batch(batch, logits)
+        value = loss(logits, labels[batch], batch)
         kept.optimizer.zero_grad()
-        loss.backward()
+        value.backward()
         kept.optimizer.step()
-        kept.schedule.step()
-        total += loss.item() * len(batch)
+        if kept.schedule is not None:
+            kept.schedule.step()
+        total += value.item() * len(batch)
     return total / len(chosen)
 
 
@@ -158,22 +191,28 @@ def _chosen(examples: Tensor | None, n: int) -> Tensor:
 
 
 def _check(
-    inputs: Tensor, labels: Tensor, settings: Settings, checkpoint_epochs: Collection[int]
+    inputs: Tensor,
+    labels: Tensor,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    checkpoint_epochs: Collection[int],
 ) -> None:
     """Raise one clear sentence for settings that can't be trained with."""
     labels_for(inputs, labels)
-    if settings.epochs < 1 or settings.batch_size < 1:
+    if epochs < 1 or batch_size < 1:
         raise ValueError(
-            f"epochs and batch_size must be at least 1, but got epochs={settings.epochs} and "
-            f"batch_size={settings.batch_size}."
+            f"epochs and batch_size must be at least 1, but got epochs={epochs} and "
+            f"batch_size={batch_size}."
         )
-    if not settings.learning_rate > 0 or not settings.weight_decay >= 0:
+    if not learning_rate > 0 or not weight_decay >= 0:
         raise ValueError(
             f"learning_rate must be above 0 and weight_decay not below 0, but got "
-            f"{settings.learning_rate} and {settings.weight_decay}."
+            f"{learning_rate} and {weight_decay}."
         )
-    outside = sorted(epoch for epoch in checkpoint_epochs if not 0 <= epoch <= settings.epochs)
+    outside = sorted(epoch for epoch in checkpoint_epochs if not 0 <= epoch <= epochs)
     if outside:
         raise ValueError(
-            f"checkpoint_epochs must lie between 0 and epochs={settings.epochs}, but got {outside}."
+            f"checkpoint_epochs must lie between 0 and epochs={epochs}, but got {outside}."
         )

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.record import undisturbed
+from memviz.engine.record import version
 from memviz.tasks.classification import Classification
 from memviz.tasks.task import Inputs
 from memviz.tensor_files import State
 from memviz.training.checkpoints import StoredCheckpoints
+from memviz.training.epochs import seeded_draws
 from memviz.training.example_tied_dropout import example_ids
 from memviz.training.loaders import Batch, labels_for, labels_of, with_ids
 from memviz.training.run import TrainingRun
@@ -79,7 +80,7 @@ class Recorder:
             name: [] for name in ("predictions", "losses", "margins")
         }
         self._presented: dict[str, list[Tensor]] = {"margins": [], "losses": []}
-        self._now: dict[str, Tensor] = {}
+        self._now: tuple[int, dict[str, Tensor]] = (0, {})  # of the epoch that is being trained
         self._loss: list[float] = []
         self._learning_rates: list[float] = []
         self._classes = 0
@@ -102,7 +103,8 @@ class Recorder:
         ValueError : a label outside the model's classes, or outputs that are no logits.
         """
         for inputs, _, ids in self._batches(1):
-            with _evaluating(model), example_ids(model, ids):
+            evaluating, told = _Evaluating(model), example_ids(model, ids)
+            with evaluating, evaluating, told, told:  # twice, as an interrupt can miss one exit
                 outputs = self._task.outputs(_call(model, inputs))
             self._check(outputs.shape[1])
             break
@@ -135,10 +137,12 @@ class Recorder:
                 f"has 0 to {len(self.labels) - 1}; give the dataset's indices, not the batch's."
             )
         self._check(logits.shape[1])
+        if self._now[0] != self.epochs:
+            self._now = self.epochs, {}
         for name, values in self._measured(logits.detach(), indices).items():
             if name != "predictions":
                 blank = torch.full((len(self.labels),), torch.nan)
-                self._now.setdefault(name, blank)[indices] = values
+                self._now[1].setdefault(name, blank)[indices] = values
 
     def epoch(
         self,
@@ -158,12 +162,17 @@ class Recorder:
         ------
         ValueError : a label outside the model's classes, or outputs that are no logits.
         """
+        done = self.epochs
+        # What an interrupted call left.
         for rows in (*self._rows.values(), *self._presented.values()):
-            del rows[self.epochs :]  # what an interrupted call left
+            del rows[done:]
+        del self._learning_rates[done:]
         tables: dict[str, Tensor] = {}
-        with _evaluating(model):
+        evaluating = _Evaluating(model)
+        with evaluating, evaluating:  # twice, as an interrupt can miss one exit
             for inputs, _, ids in self._batches(EVALUATION_BATCH):
-                with example_ids(model, ids):
+                told = example_ids(model, ids)
+                with told, told:
                     outputs = self._task.outputs(_call(model, inputs))
                 self._check(outputs.shape[1])
                 for name, values in self._measured(outputs, ids).items():
@@ -171,18 +180,18 @@ class Recorder:
                     tables.setdefault(name, blank)[ids] = values
         for name, values in tables.items():
             self._rows[name].append(values)
-        if self._now or self._presented["margins"]:
+        now = self._now[1] if self._now[0] == done else {}
+        if now or self._presented["margins"]:
             for name, rows in self._presented.items():
                 blank = torch.full((len(self.labels),), torch.nan)
                 # Where the first batches came late, the epochs before them are unknown.
-                rows += [blank] * (self.epochs - len(rows))
-                rows.append(self._now.get(name, blank))
-        batch_loss = self._now["losses"].nanmean().item() if self._now else float("nan")
-        self._now = {}
-        self._loss.append(batch_loss if loss is None else loss)
+                rows += [blank] * (done - len(rows))
+                rows.append(now.get(name, blank))
+        batch_loss = now["losses"].nanmean().item() if now else float("nan")
         self._learning_rates.append(learning_rate)
-        if self.epochs in self.checkpoint_epochs:
-            self._keep(self.epochs, model)
+        if done + 1 in self.checkpoint_epochs:
+            self._keep(done + 1, model)
+        self._loss.append(batch_loss if loss is None else loss)  # last: it counts the epochs
 
     @property
     def run(self) -> TrainingRun:
@@ -200,26 +209,29 @@ class Recorder:
         return TrainingRun(
             labels=self.labels,
             loss=torch.tensor(self._loss),
-            learning_rates=torch.tensor(self._learning_rates, dtype=torch.float64),
+            learning_rates=torch.tensor(self._learning_rates[:done], dtype=torch.float64),
             checkpoints=dict(checkpoints) if isinstance(checkpoints, dict) else checkpoints,
             **tables,
             **presented,
         )
 
-    def go_on_from(self, run: TrainingRun) -> None:
-        """Go on after what was recorded of the same dataset before."""
+    def go_on_from(self, tables: State) -> None:
+        """Go on after what was recorded of the same dataset before: a run's tables.
+
+        Raises
+        ------
+        ValueError : the file of a checkpoint is missing.
+        """
+        run = TrainingRun(checkpoints={}, **tables)
         for name, rows in self._rows.items():
             rows[:] = getattr(run, name)
         for name, rows in self._presented.items():
             kept = getattr(run, f"presented_{name}")
             rows[:] = [] if kept is None else kept
-        self._now = {}
         self._loss = run.loss.tolist()
         self._learning_rates = run.learning_rates.tolist()
         if isinstance(self.checkpoints, StoredCheckpoints):
-            self.checkpoints.found(self.epochs)
-        else:
-            self.checkpoints.update({e: dict(state) for e, state in run.checkpoints.items()})
+            self.checkpoints.found({e for e in self.checkpoint_epochs if e <= self.epochs})
 
     def _keep(self, epoch: int, model: nn.Module) -> None:
         state = deepcopy(model.state_dict())
@@ -271,14 +283,44 @@ def _call(model: nn.Module, inputs: Inputs) -> Any:
     return model(**{key: value.to(device) for key, value in inputs.items()})
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, then every module's own flag, the buffers and the random state again."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with undisturbed(random=True, counting=model):
-            yield
-    finally:
-        for module, flag in flags:
+class _Evaluating:
+    """Evaluation mode without gradients; then flags, buffers, draws and gradients as before.
+
+    It may be left twice: the second time does what an interrupt kept from the first. It is no
+    generator, whose end would run much later where an interrupt missed it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._draws = seeded_draws(0)
+        self._flags = [(module, module.training) for module in model.modules()]
+        self._buffers = [
+            (module._buffers, name, buffer, version(buffer), buffer.clone())
+            for module in model.modules()
+            for name, buffer in module._buffers.items()
+            if buffer is not None
+        ]
+
+    def __enter__(self) -> None:
+        try:
+            self._draws.__enter__()
+            torch.set_grad_enabled(False)
+            self._model.eval()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        where: TracebackType | None = None,
+    ) -> None:
+        for buffers, name, buffer, before, value in self._buffers:
+            if version(buffer) != before:
+                buffer.copy_(value)
+            buffers[name] = buffer  # the model may have assigned another tensor
+        for module, flag in self._flags:
             module.training = flag
+        self._buffers, self._flags = [], []
+        self._draws.__exit__()

@@ -4,79 +4,105 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from memviz.tensor_files import State, digest, read_hashed, write_hashed
-from memviz.training.checkpoints import check_architecture, load_checkpoint
-from memviz.training.recorder import Recorder
-from memviz.training.run import TrainingRun
+from memviz.tensor_files import State, check_writable, digest, read_hashed, write_hashed
+from memviz.training.checkpoints import StoredCheckpoints, check_architecture, load_checkpoint
 
 KIND = "a training's state"
 FILE = "training.safetensors"
 _DATA = {"inputs", "labels", "examples", "images", "tokens", "heldout_images", "heldout_tokens"}
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The numbers that a training depends on."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    seed: int
-
-
 @dataclass
 class Progress:
     """Everything that a training loop changes, written to and read from one file.
 
-    ``open`` names the folder; without it ``write`` does nothing.
+    Attributes
+    ----------
+    modules : by their names in the file; the first is the model.
+    tables, go_on_from : what was recorded, to write it, and to take it from the file.
+    path, kind : of the file. Without a path nothing is written or read.
+    checkpoints : written before the file, which must not be ahead of them.
     """
 
-    model: nn.Module
+    modules: Mapping[str, nn.Module]
     optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
+    schedule: torch.optim.lr_scheduler.LRScheduler | None
     generator: torch.Generator
-    recorder: Recorder
-    loss: Callable[..., Tensor]
+    tables: Callable[[], State]
+    go_on_from: Callable[[State], None]
+    path: Path | None
+    kind: str = KIND
+    checkpoints: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
     file: TrainingFile | None = None
+    wanted: int = 0  # checkpoints
 
-    def open(self, folder: Path, settings: Settings, **data: Tensor) -> None:
-        """Name the folder, and restore the training that it holds.
+    def open(
+        self,
+        settings: Mapping[str, Any],
+        checkpoint_epochs: Collection[int] = (),
+        data: Mapping[str, Tensor] | None = None,
+        **more: str,
+    ) -> None:
+        """Restore the training that the file holds, if it is there.
 
         Raises
         ------
-        ValueError : the folder holds another training, or the file is damaged.
+        ValueError : the file is of another training, or damaged, or lacks a checkpoint.
         """
-        self.file = TrainingFile(folder / FILE, KIND, self.model, self.optimizer, self.schedule)
-        epochs = self.recorder.checkpoint_epochs
-        self.file.describe(asdict(settings), data, epochs, loss=_name(self.loss))
-        if self.file.path.is_file():
-            self._read(self.file)
+        if self.path is None:
+            return
+        self.wanted = len(checkpoint_epochs)
+        name, model = next(iter(self.modules.items()))
+        self.file = TrainingFile(self.path, self.kind, model, self.optimizer, self.schedule)
+        self.file.describe(settings, data or {}, checkpoint_epochs, **more)
+        if not self.path.is_file():
+            return
+        tensors, _ = self.file.read(name)
+        self.generator.set_state(tensors["generator"])
+        for other, module in self.modules.items():
+            if other != name:
+                module.load_state_dict(out_of(other, tensors))
+        self.go_on_from(out_of("record", tensors))
+
+    def check_folder(self) -> None:
+        """Before the first epoch that is still to be trained: see that the file can be written.
+
+        Raises
+        ------
+        NotWritten : it can't be.
+        """
+        if self.path is not None:
+            model = next(iter(self.modules.values()))
+            check_folder(self.path.parent, model, self.wanted)
 
     def write(self) -> None:
         """Write the state at the end of an epoch."""
         if self.file is None:
             return
+        if isinstance(self.checkpoints, StoredCheckpoints):
+            self.checkpoints.write()
         tensors: State = {"generator": self.generator.get_state()}
-        tensors |= under("model", self.model.state_dict())
-        tensors |= under("record", self.recorder.run.tables)
-        if isinstance(self.loss, nn.Module):
-            tensors |= under("loss", self.loss.state_dict())
-        self.file.write(tensors)
+        for name, module in self.modules.items():
+            tensors |= under(name, module.state_dict())
+        self.file.write(tensors | under("record", self.tables()))
 
-    def _read(self, file: TrainingFile) -> None:
-        tensors, _ = file.read("model")
-        self.generator.set_state(tensors["generator"])
-        if isinstance(self.loss, nn.Module):
-            self.loss.load_state_dict(out_of("loss", tensors))
-        self.recorder.go_on_from(TrainingRun(checkpoints={}, **out_of("record", tensors)))
+
+def check_folder(folder: Path, model: nn.Module, checkpoints: int = 0) -> None:
+    """See that a folder can take a training's file, about twice its size, and its checkpoints.
+
+    Raises
+    ------
+    NotWritten : it can't.
+    """
+    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    check_writable(folder, (4 + checkpoints) * size)
 
 
 @dataclass
@@ -87,7 +113,7 @@ class TrainingFile:
     kind: str
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
+    schedule: torch.optim.lr_scheduler.LRScheduler | None
     facts: dict[str, str] = field(default_factory=dict)
 
     def describe(
@@ -99,7 +125,7 @@ class TrainingFile:
     ) -> None:
         """Take the facts of a training before it begins."""
         self.facts = {
-            **{name: json.dumps(value) for name, value in settings.items()},
+            **{name: json.dumps(value, default=_plain) for name, value in settings.items()},
             **{name: digest({name: tensor}, {}) for name, tensor in data.items()},
             "checkpoint_epochs": json.dumps(sorted(checkpoint_epochs)),
             **more,
@@ -111,10 +137,9 @@ class TrainingFile:
         kept, optimizer = dict(tensors), self.optimizer.state_dict()
         for parameter, state in optimizer["state"].items():
             kept |= under(f"optimizer/{parameter}", state)
-        steps = {
-            "groups": json.dumps(optimizer["param_groups"]),
-            "schedule": json.dumps(self.schedule.state_dict()),
-        }
+        steps = {"groups": json.dumps(optimizer["param_groups"])}
+        if self.schedule is not None:
+            steps["schedule"] = json.dumps(self.schedule.state_dict())
         write_hashed(self.path, kept, {**self.facts, "kind": self.kind, **steps, **more})
 
     def read(self, *left: str) -> tuple[State, dict[str, str]]:
@@ -142,7 +167,8 @@ class TrainingFile:
             optimizer["state"].setdefault(int(parameter), {})[key] = tensor
         load_checkpoint(self.model, states[0])
         self.optimizer.load_state_dict(optimizer)
-        self.schedule.load_state_dict(json.loads(facts["schedule"]))
+        if self.schedule is not None:
+            self.schedule.load_state_dict(json.loads(facts["schedule"]))
         self.facts["start"] = facts["start"]
         return tensors, facts
 
@@ -156,6 +182,11 @@ class TrainingFile:
                 raise ValueError(_difference(name, there, value))
 
 
+def _plain(value: Any) -> Any:
+    """A number of NumPy or torch as one of Python."""
+    return value.item()
+
+
 def _difference(name: str, there: str, here: str) -> str:
     if name == "start":
         return "it began from other weights"
@@ -164,8 +195,8 @@ def _difference(name: str, there: str, here: str) -> str:
     return f"it has {name} {there}, not {here}"
 
 
-def _name(loss: Callable[..., Tensor]) -> str:
-    """The loss in the file's facts: by name and settings, since its module may move."""
+def name_of(loss: Callable[..., Tensor]) -> str:
+    """A loss in a file's facts: by name and settings, since its module may move."""
     if isinstance(loss, nn.Module):
         return repr(loss)
     return str(getattr(loss, "__qualname__", type(loss).__qualname__))

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from memviz.training.epochs import Epochs, OnEpoch, seeded_draws, seeded_epoch
+from memviz.training.epochs import (
+    Epochs,
+    OnEpoch,
+    advice,
+    check_seed,
+    seeded_draws,
+    seeded_epoch,
+)
+from memviz.training.resume import Progress, name_of
+
+FILE = "self_supervised.safetensors"
+KIND = "a self-supervised training's state"
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 Step = Callable[[Tensor, torch.Generator], Tensor]  # (images of a batch, generator) to a loss
@@ -42,6 +55,7 @@ def train_simclr(
     projection: int = 64,
     seed: int = 0,
     on_epoch: OnEpoch | None = None,
+    folder: str | Path | None = None,
     progress: bool = True,
 ) -> SelfSupervisedRun:
     """Train an encoder in place so that two views of an image are alike (Chen et al. 2020).
@@ -50,7 +64,8 @@ def train_simclr(
     thrown away after. Order, views, the projection's weights and what the encoder itself draws,
     as dropout does, come from ``seed`` alone: two encoders of the same first weights and seed
     differ by their images. Torch's global generator is put back. The encoder is left in evaluation
-    mode, after an interrupt as it was after the last finished epoch.
+    mode, after an interrupt as it was after the last finished epoch; with a folder, the same call
+    then goes on from there and ends as if it had never stopped.
 
     Parameters
     ----------
@@ -62,10 +77,14 @@ def train_simclr(
     temperature : of the NT-Xent loss.
     projection : features of the projection.
     on_epoch : called as ``on_epoch(epoch, encoder)`` after each epoch, counted from 1.
+    folder : keeps the training after every epoch. An epoch that can't be written is warned of,
+        and the training goes on.
 
     Raises
     ------
-    ValueError : fewer than two images, or a number out of its range.
+    ValueError : fewer than two images, a number out of its range, or a folder that holds another
+        training.
+    OSError : nothing can be written in the folder; before the training.
     FloatingPointError : the loss is no longer finite.
 
     Examples
@@ -79,18 +98,21 @@ def train_simclr(
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, but got {temperature}.")
-    width = features(encoder, images[:2]).shape[1]
-    head = seeded(
-        seed,
-        lambda: nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection)),
-    ).to(images.device)
 
-    def step(batch: Tensor, generator: torch.Generator) -> Tensor:
-        views = torch.cat([augment(batch, generator), augment(batch, generator)])
-        return nt_xent(head(encoder(views).flatten(1)), temperature)
+    def head_for(width: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection))
 
-    numbers = (epochs, batch_size, learning_rate, weight_decay)
-    return _train(encoder, head, images, step, numbers, seed, on_epoch, progress)
+    def step_with(head: nn.Module) -> Step:
+        def step(batch: Tensor, generator: torch.Generator) -> Tensor:
+            views = torch.cat([augment(batch, generator), augment(batch, generator)])
+            return nt_xent(head(encoder(views).flatten(1)), temperature)
+
+        return step
+
+    settings = {"method": "simclr", "temperature": temperature, "projection": projection}
+    settings |= {"augment": name_of(augment), "epochs": epochs, "batch_size": batch_size}
+    settings |= {"learning_rate": learning_rate, "weight_decay": weight_decay, "seed": seed}
+    return _train(encoder, images, head_for, step_with, settings, folder, on_epoch, progress)
 
 
 def train_masked(
@@ -106,6 +128,7 @@ def train_masked(
     weight_decay: float = 1e-4,
     seed: int = 0,
     on_epoch: OnEpoch | None = None,
+    folder: str | Path | None = None,
     progress: bool = True,
 ) -> SelfSupervisedRun:
     """Train an encoder in place to tell the masked patches of an image from those left.
@@ -117,13 +140,15 @@ def train_masked(
 
     Parameters
     ----------
-    encoder, images, augment, batch_size, on_epoch : as for :func:`train_simclr`.
+    encoder, images, augment, batch_size, on_epoch, folder : as for :func:`train_simclr`.
     patch : side of a square patch; height and width must be multiples of it.
     masked : share of the patches that is masked.
 
     Raises
     ------
-    ValueError : the image is no multiple of the patch, or a number is out of its range.
+    ValueError : the image is no multiple of the patch, a number is out of its range, or the folder
+        holds another training.
+    OSError : nothing can be written in the folder; before the training.
     FloatingPointError : the loss is no longer finite.
 
     Examples
@@ -141,24 +166,26 @@ def train_masked(
         )
     if not 0 < masked < 1:
         raise ValueError(f"masked must lie between 0 and 1, but got {masked}.")
-    width, pixels = features(encoder, images[:2]).shape[1], images[0].numel()
-    hidden_width = 2 * width
-    head = seeded(
-        seed,
-        lambda: nn.Sequential(
-            nn.Linear(width, hidden_width), nn.ReLU(), nn.Linear(hidden_width, pixels)
-        ),
-    ).to(images.device)
+    pixels = images[0].numel()
 
-    def step(batch: Tensor, generator: torch.Generator) -> Tensor:
-        views = batch if augment is None else augment(batch, generator)
-        hidden = masks(views, patch, masked, generator)
-        rebuilt = head(encoder(views * ~hidden).flatten(1)).view_as(views)
-        wrong: Tensor = (rebuilt - views).square() * hidden
-        return wrong.sum() / (hidden.sum() * views.shape[1])
+    def head_for(width: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, pixels))
 
-    numbers = (epochs, batch_size, learning_rate, weight_decay)
-    return _train(encoder, head, images, step, numbers, seed, on_epoch, progress)
+    def step_with(head: nn.Module) -> Step:
+        def step(batch: Tensor, generator: torch.Generator) -> Tensor:
+            views = batch if augment is None else augment(batch, generator)
+            hidden = masks(views, patch, masked, generator)
+            rebuilt = head(encoder(views * ~hidden).flatten(1)).view_as(views)
+            wrong: Tensor = (rebuilt - views).square() * hidden
+            return wrong.sum() / (hidden.sum() * views.shape[1])
+
+        return step
+
+    settings = {"method": "masked", "patch": patch, "masked": masked}
+    settings |= {"augment": None if augment is None else name_of(augment), "epochs": epochs}
+    settings |= {"batch_size": batch_size, "learning_rate": learning_rate}
+    settings |= {"weight_decay": weight_decay, "seed": seed}
+    return _train(encoder, images, head_for, step_with, settings, folder, on_epoch, progress)
 
 
 def nt_xent(projected: Tensor, temperature: float) -> Tensor:
@@ -197,7 +224,7 @@ def features(encoder: nn.Module, images: Tensor) -> Tensor:
     """What an encoder gives in evaluation mode, ``[n, features]``; its mode is put back."""
     modes = [(module, module.training) for module in encoder.modules()]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.no_grad():  # twice, as an interrupt can miss one exit
             found: Tensor = encoder.eval()(images).flatten(1)
     finally:
         for module, mode in modes:
@@ -207,36 +234,63 @@ def features(encoder: nn.Module, images: Tensor) -> Tensor:
 
 def seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
     """A module whose first weights come from a seed; the global generator is put back."""
-    with seeded_draws(seed):
+    draws = seeded_draws(seed)
+    with draws, draws:  # twice, as an interrupt can miss one exit
         return make()
 
 
 def _train(
     encoder: nn.Module,
-    head: nn.Module,
     images: Tensor,
-    step: Step,
-    numbers: tuple[int, int, float, float],
-    seed: int,
+    head_for: Callable[[int], nn.Module],
+    step_with: Callable[[nn.Module], Step],
+    settings: dict[str, Any],
+    folder: str | Path | None,
     on_epoch: OnEpoch | None,
     progress: bool,
 ) -> SelfSupervisedRun:
-    epochs, batch_size, learning_rate, weight_decay = numbers
-    _check(len(images), *numbers)
-    run = SelfSupervisedRun(head)
-    generator = torch.Generator().manual_seed(seed)
-    both = [*encoder.parameters(), *head.parameters()]
-    optimizer = torch.optim.Adam(both, learning_rate, weight_decay=weight_decay)
+    seed = settings["seed"] = check_seed(settings["seed"])
+    epochs, batch_size = settings["epochs"], settings["batch_size"]
+    learning_rate, weight_decay = settings["learning_rate"], settings["weight_decay"]
+    _check(len(images), epochs, batch_size, learning_rate, weight_decay)
     # Batches as equal in size as possible: the loss depends on the size.
     parts = max(1, len(images) // batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * parts)
+    path = None if folder is None else Path(folder) / FILE
     with Epochs(
-        encoder, epochs, learning_rate=learning_rate, on_epoch=on_epoch, progress=progress
+        encoder,
+        epochs,
+        learning_rate=learning_rate,
+        file=path,
+        on_epoch=on_epoch,
+        advice=advice(folder),
+        progress=progress,
     ) as frame:
+        width = features(encoder, images[:2]).shape[1]
+        head = seeded(seed, lambda: head_for(width)).to(images.device)
+        step, run = step_with(head), SelfSupervisedRun(head)
+        generator = torch.Generator().manual_seed(seed)
+        both = [*encoder.parameters(), *head.parameters()]
+        optimizer = torch.optim.Adam(both, learning_rate, weight_decay=weight_decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * parts)
+        kept = Progress(
+            {"model": encoder, "head": head},
+            optimizer,
+            schedule,
+            generator,
+            lambda: {"loss": torch.tensor(run.loss, dtype=torch.float64)},
+            lambda tables: run.loss.extend(tables["loss"].tolist()),
+            path,
+            KIND,
+        )
+        kept.open(settings, data={"images": images})
+        frame.go_on(len(run.loss))
+        if frame.done < epochs:
+            kept.check_folder()
         for epoch in frame:
             encoder.train()
             losses = []
-            with seeded_epoch(seed, epoch):
+            draws = seeded_epoch(seed, epoch)
+            with draws, draws:
                 for batch in torch.randperm(len(images), generator=generator).tensor_split(parts):
                     loss = step(images[batch.to(images.device)], generator)
                     optimizer.zero_grad()
@@ -246,7 +300,7 @@ def _train(
                     losses.append(loss.item())
             run.loss.append(sum(losses) / len(losses))
             frame.trained(run.loss[-1])
-            frame.end()
+            frame.end(kept.write)
     return run
 
 

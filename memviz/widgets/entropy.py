@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, Self
 
 import ipywidgets
 import numpy as np
@@ -58,6 +58,12 @@ class EntropyView(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no t
             f'<p role="status" aria-live="polite">{words}</p><img alt="{words}" '
             f'src="data:image/png;base64,{self._figures[edges]}" style="max-width:100%">'
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"memviz entropy. {self.sentence}"

@@ -30,8 +30,9 @@ def model() -> nn.Linear:
 def test_an_epoch_cut_in_half_is_taken_back(
     model: nn.Linear, error: type[BaseException], folder: str | None
 ) -> None:
-    frame = Epochs(model, 9, learning_rate=0.1, done=2, advice=advice(folder), progress=False)
+    frame = Epochs(model, 9, learning_rate=0.1, advice=advice(folder), progress=False)
     with pytest.raises(error) as caught, frame:
+        frame.go_on(2)
         for epoch in frame:
             step(model)
             if epoch == 5:
@@ -73,15 +74,16 @@ def test_a_loop_may_end_early_and_choose_what_is_left(model: nn.Linear) -> None:
             frame.trained(1.0)
             frame.end()
             if epoch == 2:
-                best = frame.finished
-        frame.finished = best
+                best = {"weight": model.weight.detach().clone(), "bias": model.bias.detach()}
+        frame.leave_at(best)
     assert frame.done == 3 and filled(model) == 2
 
 
 def test_the_bar_shows_loss_and_what_else_is_given(
     model: nn.Linear, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Epochs(model, 3, learning_rate=0.1, done=1) as frame:
+    with Epochs(model, 3, learning_rate=0.1) as frame:
+        frame.go_on(1)
         for _ in frame:
             frame.trained(0.25)
             frame.end(accuracy=0.5)

@@ -23,7 +23,6 @@ from traitlets import TraitError
 
 import memviz as mv
 from memviz.widgets.core import Message, _assets, files, script, style
-from memviz.widgets.core import _view as base_view
 from memviz.widgets.core import _worker as worker
 from memviz.widgets.workbench import Controller, View, shown_controller
 from memviz.widgets.workbench import _view as view
@@ -375,21 +374,62 @@ def test_without_a_readout_the_still_picture_is_a_line(
     assert ear.wait("error")["text"] == "the model fell over"
 
 
-def test_a_view_that_nobody_greets_tells_everything_by_itself(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class AtOnce:
-        def __init__(self, wait: float, call: Any) -> None:
-            self.start = call
-
-    told: list[str] = []
+def test_a_view_that_nobody_greets_tells_everything_by_itself() -> None:
     widget = mv.workbench(small_study())
-    monkeypatch.setattr(widget, "send", lambda content, buffers=None: told.append(content["type"]))
-    monkeypatch.setattr(base_view.threading, "Timer", AtOnce)
-    widget._announce((1.0,))
-    assert {"study", "state", "sprites"} <= set(told)
+    ear = heard(widget)
+    widget._announce((0.0,))
+    ear.wait("readout")
+    assert {"study", "state", "sprites"} <= {content["type"] for content, _ in ear.heard}
     widget._hear({"type": "undo"})
-    told.clear()
-    widget._announce((1.0,))
-    assert "study" not in told  # the browser has spoken: it asks for what it needs
-    widget.close()
+    ear.forget()
+    widget._announce((0.0,))
+    for thread in threading.enumerate():
+        if thread.name == "memviz hello":
+            thread.join(60)
+    assert ear.of("study") == []  # the browser has spoken: it asks for what it needs
+
+
+# Ends and failures --------------------------------------------------------------------------------
+
+
+def test_with_closes_the_view_and_waits_for_its_thread(study: mv.Study) -> None:
+    with mv.workbench(study) as shown:
+        shown.session.ablate("conv4:1")
+        thread = shown.controller.worker._thread
+        assert thread is not None
+    assert not thread.is_alive()
+    assert shown.controller.sinks == [] and shown.comm is None
+    shown.close()  # twice is once
+
+
+def test_with_leaves_the_other_views_of_the_session_alone(study: mv.Study) -> None:
+    session = mv.Session(study)
+    other = mv.readout_view(session)
+    ear = heard(other)
+    with pytest.raises(KeyError), mv.workbench(session):
+        raise KeyError("in a cell")
+    session.ablate("conv4:1")
+    assert ear.wait("readout", version=1)["units"] == 1
+
+
+def test_a_view_whose_channel_fails_is_dropped_and_the_others_are_told(study: mv.Study) -> None:
+    session = mv.Session(study)
+    failing, other = mv.unit_map(session), mv.readout_view(session)
+    ear = heard(other)
+    real = failing.send
+
+    def broken(*_: Any) -> None:
+        raise ConnectionError("the socket is closed")
+
+    failing.send = broken
+    play(failing, type="hello")
+    session.ablate("conv4:1")
+    ear.wait("readout", version=1)
+    ear.wait("scores", key="effect", done=20)
+    assert failing.controller.sinks == [other]
+    # It speaks again: it is sent everything, and its request is answered.
+    failing.send = real
+    again = heard(failing)
+    play(failing, type="toggle", units="conv4:1")
+    again.wait("readout", version=2)
+    assert again.of("study") and failing.controller.sinks == [other, failing]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import operator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from numbers import Real
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+
+from memviz.checks import quoted
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,11 @@ class Mean(Intervention):
 class Constant(Intervention):
     """The activation becomes a given value.
 
+    Raises
+    ------
+    ValueError
+        If the value is no finite number, or, when it is used, larger than the activation can be.
+
     Examples
     --------
     >>> str(Constant(0.5))
@@ -80,17 +91,30 @@ class Constant(Intervention):
     value: float
     name: ClassVar[str] = "constant"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", _finite("the value of a constant", self.value))
+
     def replace(self, activation: Tensor, reference: Tensor | None) -> Tensor:
         """The value everywhere."""
+        if activation.is_floating_point() and abs(self.value) > torch.finfo(activation.dtype).max:
+            raise ValueError(
+                f"{self} is larger than an activation of {activation.dtype} can be; give a "
+                "smaller value."
+            )
         return torch.full_like(activation, self.value)
 
     def __str__(self) -> str:
-        return f"constant {self.value:g}"
+        return f"constant {_number(self.value)}"
 
 
 @dataclass(frozen=True)
 class Scale(Intervention):
     """The activation is multiplied by a factor.
+
+    Raises
+    ------
+    ValueError
+        If the factor is no finite number.
 
     Examples
     --------
@@ -101,17 +125,25 @@ class Scale(Intervention):
     factor: float
     name: ClassVar[str] = "scale"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factor", _finite("the factor of a scale", self.factor))
+
     def replace(self, activation: Tensor, reference: Tensor | None) -> Tensor:
         """The activation times the factor."""
         return activation * self.factor
 
     def __str__(self) -> str:
-        return f"scale {self.factor:g}"
+        return f"scale {_number(self.factor)}"
 
 
 @dataclass(frozen=True)
 class Resample(Intervention):
     """The activation becomes that of another example of the study, drawn once from the seed.
+
+    Raises
+    ------
+    ValueError
+        If the seed is no whole number from 0 to 2**64 - 1.
 
     Examples
     --------
@@ -122,6 +154,15 @@ class Resample(Intervention):
     seed: int = 0
     name: ClassVar[str] = "resample"
     needs: ClassVar[Literal["nothing", "mean", "donor"]] = "donor"
+
+    def __post_init__(self) -> None:
+        is_whole = hasattr(self.seed, "__index__") and not isinstance(self.seed, bool)
+        if not is_whole or not 0 <= operator.index(self.seed) < 1 << 64:
+            raise ValueError(
+                f"the seed of a resample is {quoted(self.seed)}; give a whole number from 0 to "
+                "2**64 - 1."
+            )
+        object.__setattr__(self, "seed", operator.index(self.seed))
 
     def replace(self, activation: Tensor, reference: Tensor | None) -> Tensor:
         """The donor's activation."""
@@ -163,6 +204,24 @@ _BY_NAME: dict[str, type[Intervention]] = {
 }
 
 
+def _finite(what: str, given: Any) -> float:
+    """The number as Python's own; one sentence for anything else."""
+    value: Any = given.tolist() if hasattr(given, "tolist") else given
+    number = math.nan
+    if not isinstance(value, bool) and isinstance(value, Real):
+        with suppress(OverflowError):  # a whole number that no float holds
+            number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{what} is {quoted(given)}; give a finite number.")
+    return number
+
+
+def _number(value: float) -> str:
+    """A short text of a number that means exactly that number."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
 def intervention(given: str | Intervention) -> Intervention:
     """An intervention from its name: ``"zero"``, ``"mean"``, ``"filter"``, ``"scale 0.5"``.
 
@@ -178,14 +237,16 @@ def intervention(given: str | Intervention) -> Intervention:
     """
     if isinstance(given, Intervention):
         return given
-    name, *numbers = str(given).split() or [""]
+    name, *numbers = given.split() if isinstance(given, str) and given.split() else [""]
     kind = _BY_NAME.get(name)
     try:
-        if kind is not None:
-            return kind(*(int(n) if kind is Resample else float(n) for n in numbers))
-    except (TypeError, ValueError):
-        pass
-    raise ValueError(
-        f"{given!r} is not an intervention; use 'zero', 'mean', 'filter', 'resample', "
-        "'constant 0.5' or 'scale 0.5'."
-    )
+        values = [int(n) if kind is Resample else float(n) for n in numbers]
+    except ValueError:
+        kind, values = None, []
+    takes = (1,) if kind in (Constant, Scale) else (0, 1) if kind is Resample else (0,)
+    if kind is None or len(values) not in takes:
+        raise ValueError(
+            f"{quoted(given)} is not an intervention; use 'zero', 'mean', 'filter', 'resample', "
+            "'constant 0.5' or 'scale 0.5'."
+        )
+    return kind(*values)

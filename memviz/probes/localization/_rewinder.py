@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from itertools import chain
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from memviz.study import Study, check_examples
@@ -23,8 +24,9 @@ _KEPT = 256
 class Rewinder:
     """Accuracies of a study with each layer rewound to an epoch of its own, as by one slider each.
 
-    Weights are swapped for the duration of a call (``torch.func.functional_call``), so the study's
-    model is never modified. Checkpoints are read once, and results are cached.
+    Weights are swapped in a copy of the modules, so the study's model is never modified, not even
+    for the duration of a call: another thread may be calling it. Checkpoints are read once, and
+    results are cached.
 
     Parameters
     ----------
@@ -110,10 +112,11 @@ class Rewinder:
         # Copied, since a model may change its buffers, a counter of its calls for example.
         buffers = {name for name, _ in study.model.named_buffers()}
         state = {name: t.clone() if name in buffers else t for name, t in state.items()}
+        model = _modules_of(study.model)
         for examples in self.examples.split(_BATCH):
             batch = study.batch(examples)
             args, kwargs = ((), dict(batch)) if isinstance(batch, Mapping) else ((batch,), {})
-            raw = functional_call(study.model, state, args, kwargs)
+            raw = functional_call(model, state, args, kwargs)
             outputs = study.task.outputs(raw)
             right.append(are_right(study.task, outputs, study.labels[examples]))
         correct = torch.cat(right)
@@ -132,6 +135,12 @@ class Rewinder:
             check_epochs(self.study, [epoch])
             self._states[epoch] = state_at(self.study, epoch)
         return self._states[epoch]
+
+
+def _modules_of(model: nn.Module) -> nn.Module:
+    """The modules copied, around the same tensors: ``functional_call`` changes its module."""
+    tensors = chain(model.parameters(), model.buffers())
+    return deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
 def check_epochs(study: Study, epochs: Sequence[int] | None = None) -> tuple[int, ...]:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from memviz.training.epochs import Epochs, OnEpoch, advice, seeded_epoch
+from memviz.training.epochs import Epochs, OnEpoch, advice, check_seed, seeded_epoch
 
 from ._masking import mask_captions
-from ._resume import ContrastiveProgress
+from ._resume import FILE, ContrastiveProgress
 from ._run import ContrastiveRun
 
 WARM_UP = 0.05  # Share of the steps in which the learning rate rises to its full height.
@@ -47,9 +47,10 @@ def train_contrastive(
     The learning rate rises over the first 5 % of the steps and then falls as a cosine. Shuffling
     and masking have generators of their own, and what the model itself draws, as dropout does, is
     seeded in every epoch: the same seed gives the same run, and torch's global generator is put
-    back. The model is left in evaluation mode. If training is interrupted,
-    the model is put back to the end of the last finished epoch and the exception goes on; with a
-    folder, the same call then goes on from there and ends as if it had never stopped.
+    back. The model is left in evaluation mode. If training is interrupted, the model is put back
+    to the end of the last finished epoch and the exception goes on; with a folder, the same call
+    then goes on from there and ends as if it had never stopped, whatever the moment it was
+    stopped at.
 
     Parameters
     ----------
@@ -64,12 +65,14 @@ def train_contrastive(
         to the best one, the first of several with the same loss.
     checkpoint_epochs : epochs to keep, from 0 (before training) to ``epochs``.
     on_epoch : called as ``on_epoch(epoch, model)`` after each epoch, counted from 1.
-    folder : keeps the training after every epoch, and its checkpoints as files.
+    folder : keeps the training after every epoch, and its checkpoints as files. An epoch that
+        can't be written is warned of, and the training goes on.
 
     Raises
     ------
     ValueError : sizes that don't fit together, a number out of its range, or a folder that holds
-        another training.
+        another training or lacks one of its checkpoints.
+    OSError : nothing can be written in the folder; before the training.
     FloatingPointError : the loss, or that of the held-out pairs, is no longer finite.
 
     Examples
@@ -93,6 +96,7 @@ def train_contrastive(
         held_out = heldout
     _check(images, tokens, epochs, batch_size, learning_rate, weight_decay, temperature)
     _check_stop(held_out, patience, checkpoint_epochs, epochs)
+    seed = check_seed(seed)
     settings = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -101,39 +105,42 @@ def train_contrastive(
         "temperature": temperature,
         "caption_masking": caption_masking,
         "patience": patience,
-        "seed": int(seed),
+        "seed": seed,
     }
-    optimizer = _optimizer(model, learning_rate, weight_decay, temperature)
-    shape = _shape(epochs * -(-len(images) // batch_size))
-    kept = ContrastiveProgress(
-        model,
-        optimizer,
-        torch.optim.lr_scheduler.LambdaLR(optimizer, shape),
-        tuple(torch.Generator().manual_seed(2 * int(seed) + part) for part in range(2)),
-        run := ContrastiveRun(),
-        checkpoint_epochs,
-    )
-    if folder is not None:
-        data = {"images": images, "tokens": tokens}
-        if held_out is not None:
-            # By their names in the file; files written earlier must still be read.
-            data |= {"heldout_images": held_out[0], "heldout_tokens": held_out[1]}
-        kept.open(Path(folder), settings, data)
-    if not run.loss:
-        kept.keep(0)
+    data = {"images": images, "tokens": tokens}
+    if held_out is not None:
+        # By their names in the file; files written earlier must still be read.
+        data |= {"heldout_images": held_out[0], "heldout_tokens": held_out[1]}
+    path = None if folder is None else Path(folder) / FILE
     with Epochs(
         model,
         epochs,
         learning_rate=learning_rate,
-        done=len(run.loss),
+        file=path,
         on_epoch=on_epoch,
         advice=advice(folder),
         progress=progress,
     ) as frame:
+        optimizer = _optimizer(model, learning_rate, weight_decay, temperature)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, _shape(epochs * -(-len(images) // batch_size))
+        )
+        generators = tuple(torch.Generator().manual_seed(2 * seed + part) for part in range(2))
+        run = ContrastiveRun()
+        kept = ContrastiveProgress(
+            model, optimizer, schedule, generators, run, checkpoint_epochs, path
+        )
+        kept.open(settings, data)
+        frame.go_on(len(run.loss))
+        if frame.done < epochs and not _stopped(run, patience):
+            kept.check_folder()
+        if frame.done == 0:
+            kept.keep(0)
         for epoch in frame:
-            if patience is not None and len(run.loss) - run.best_epoch >= patience:
+            if _stopped(run, patience):
                 break
-            with seeded_epoch(seed, epoch):
+            draws = seeded_epoch(seed, epoch)
+            with draws, draws:  # twice, as an interrupt can miss one exit
                 mean = _epoch(kept, images, tokens, batch_size, caption_masking)
             frame.trained(mean)
             watched_loss = None if held_out is None else _mean_loss(model, *held_out, batch_size)
@@ -143,10 +150,15 @@ def train_contrastive(
                     f"pairs, or try a learning_rate below {learning_rate}."
                 )
             kept.end_epoch(mean, watched_loss)
-            frame.end(kept.finished)
+            frame.end(kept.write)
         if patience is not None:
-            frame.finished = kept.best
+            frame.leave_at(kept.best)
     return run
+
+
+def _stopped(run: ContrastiveRun, patience: int | None) -> bool:
+    """Whether the held-out loss has not fallen for too many epochs."""
+    return patience is not None and len(run.loss) - run.best_epoch >= patience
 
 
 def _epoch(

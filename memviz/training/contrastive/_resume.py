@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from memviz.tensor_files import State
 from memviz.training.checkpoints import StoredCheckpoints
-from memviz.training.resume import TrainingFile, out_of, under
+from memviz.training.resume import TrainingFile, check_folder, out_of, under
 
 from ._run import ContrastiveRun
 
@@ -28,8 +28,8 @@ _RECORD = {"loss": "loss", "held_out_loss": "heldout_loss"}
 class ContrastiveProgress:
     """Everything that the contrastive loop changes, written to and read from one file.
 
-    ``open`` names the folder; without it nothing is written. ``finished`` and ``best`` are the
-    weights after the last epoch and after the best one.
+    Without a path nothing is written or read. ``finished`` and ``best`` are the weights after the
+    last epoch and after the best one.
     """
 
     model: nn.Module
@@ -38,34 +38,41 @@ class ContrastiveProgress:
     generators: tuple[torch.Generator, ...]
     run: ContrastiveRun
     checkpoint_epochs: Collection[int]
+    path: Path | None
     file: TrainingFile | None = None
     finished: State = field(init=False)
     best: State = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.finished = self.best = deepcopy(self.model.state_dict())
-
-    def open(
-        self,
-        folder: Path,
-        settings: Mapping[str, Any],
-        data: Mapping[str, Tensor],
-    ) -> None:
-        """Name the folder, and restore the training that it holds.
+    def open(self, settings: Mapping[str, Any], data: Mapping[str, Tensor]) -> None:
+        """Restore the training that the file holds, if it is there.
 
         Raises
         ------
-        ValueError : the folder holds another training, or the file is damaged.
+        ValueError : the file is of another training, or damaged, or lacks a checkpoint.
         """
-        self.file = TrainingFile(folder / FILE, KIND, self.model, self.optimizer, self.schedule)
+        self.finished = self.best = deepcopy(self.model.state_dict())
+        if self.path is None:
+            return
+        self.file = TrainingFile(self.path, KIND, self.model, self.optimizer, self.schedule)
         self.file.describe(settings, data, self.checkpoint_epochs)
-        self.run.checkpoints = StoredCheckpoints(folder)
-        if self.file.path.is_file():
+        self.run.checkpoints = checkpoints = StoredCheckpoints(self.path.parent)
+        if self.path.is_file():
             self._read(self.file)
-            self.run.checkpoints.found(len(self.run.loss))
+            done = len(self.run.loss)
+            checkpoints.found({epoch for epoch in self.checkpoint_epochs if epoch <= done})
+
+    def check_folder(self) -> None:
+        """Before the first epoch that is still to be trained: see that the file can be written.
+
+        Raises
+        ------
+        NotWritten : it can't be.
+        """
+        if self.path is not None:
+            check_folder(self.path.parent, self.model, len(self.checkpoint_epochs))
 
     def end_epoch(self, loss: float, held_out_loss: float | None) -> None:
-        """Keep the weights of a finished epoch, and write everything."""
+        """Keep the weights of a finished epoch."""
         self.finished = deepcopy(self.model.state_dict())
         self.run.loss.append(loss)
         epoch = len(self.run.loss)
@@ -76,7 +83,6 @@ class ContrastiveProgress:
         if held_out_loss is None or held_out_loss < lowest:
             self.run.best_epoch, self.best = epoch, self.finished
         self.keep(epoch)
-        self._write()
 
     def keep(self, epoch: int) -> None:
         """Keep a checkpoint if the epoch was chosen, in memory or as a file."""
@@ -87,9 +93,12 @@ class ContrastiveProgress:
         else:
             self.run.checkpoints = {**self.run.checkpoints, epoch: self.finished}
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write the state at the end of an epoch."""
         if self.file is None:
             return
+        if isinstance(self.run.checkpoints, StoredCheckpoints):
+            self.run.checkpoints.write()
         tensors = under("model", self.finished) | under("best", self.best)
         for name, in_file in _RECORD.items():
             values = torch.tensor(getattr(self.run, name), dtype=torch.float64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 from torch.optim.swa_utils import AveragedModel
 
-from memviz.training.epochs import Epochs, seeded_epoch
+from memviz.training.epochs import Epochs, advice, check_seed, seeded_epoch
 from memviz.training.recorder import Recorder
+from memviz.training.resume import Progress
 from memviz.training.run import TrainingRun
 
 from ._losses import ELR
+
+FILE = "two_networks.safetensors"
+KIND = "a training of two networks"
 
 
 @dataclass(frozen=True)
@@ -154,13 +159,15 @@ def train_two(
     decay: float = 0.997,
     ramp_steps: int = 40_000,
     seed: int = 0,
+    folder: str | Path | None = None,
     progress: bool = True,
 ) -> tuple[MeanOfTwo, TrainingRun]:
     """Train two networks that regularize each other; gives their averages' mean, and its record.
 
     In each step each network learns a mixed batch, with targets from the averaged weights of the
     other, which sees the batch un-mixed. SGD with momentum 0.9 at a constant rate. If training
-    stops early, networks and averages are put back to the end of the last finished epoch. Order,
+    stops early, networks and losses are put back to the end of the last finished epoch; with a
+    folder, the same call then goes on from there and ends as if it had never stopped. Order,
     mixtures and what the networks themselves draw, as dropout does, come from the seed.
 
     Parameters
@@ -169,43 +176,98 @@ def train_two(
     losses : their losses, with a target for each of the n examples.
     examples : integers, the examples to train on; all, unless given. All n are recorded.
     decay, ramp_steps : see :func:`weight_average`.
+    folder : keeps the training after every epoch. An epoch that can't be written is warned of,
+        and the training goes on.
 
     Raises
     ------
-    ValueError : labels that don't fit the inputs or the models' classes.
+    ValueError : labels that don't fit the inputs or the models' classes, or a folder that holds
+        another training.
+    OSError : nothing can be written in the folder; before the training.
     FloatingPointError : a loss is no longer finite.
     """
+    seed = check_seed(seed)
+    settings = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "decay": decay,
+        "ramp_steps": ramp_steps,
+        "seed": seed,
+    }
     recorder = Recorder(inputs, labels)
-    generator = torch.Generator().manual_seed(seed)
     chosen = torch.arange(len(inputs)) if examples is None else torch.as_tensor(examples)
-    averages = [weight_average(model, decay, ramp_steps).eval() for model in models]
-    both = MeanOfTwo(*averages)
-    optimizers = [
-        torch.optim.SGD(model.parameters(), learning_rate, 0.9, weight_decay=weight_decay)
-        for model in models
-    ]
-    recorder.start(both)
-    everything = nn.ModuleList([*models, both])
-    with Epochs(everything, epochs, learning_rate=learning_rate, progress=progress) as frame:
+    pair, learning_losses = nn.ModuleList(models), nn.ModuleList(losses)
+    path = None if folder is None else Path(folder) / FILE
+    with Epochs(
+        pair,
+        epochs,
+        learning_rate=learning_rate,
+        also=[learning_losses],
+        file=path,
+        advice=advice(folder),
+        progress=progress,
+    ) as frame:
+        averages = [weight_average(model, decay, ramp_steps).eval() for model in models]
+        both = MeanOfTwo(*averages).eval()
+        # One for both: a step leaves parameters without a gradient as they are.
+        optimizer = torch.optim.SGD(
+            pair.parameters(), learning_rate, momentum=0.9, weight_decay=weight_decay
+        )
+        kept = Progress(
+            {"model": pair, "averages": both, "loss": learning_losses},
+            optimizer,
+            None,
+            torch.Generator().manual_seed(seed),
+            lambda: recorder.run.tables,
+            recorder.go_on_from,
+            path,
+            KIND,
+        )
+        data = {"inputs": inputs, "labels": labels, "examples": chosen}
+        kept.open(settings, data=data, loss=repr(learning_losses))
+        frame.go_on(recorder.epochs)
+        if frame.done < epochs:
+            kept.check_folder()
+        if frame.done == 0:
+            recorder.start(both)
         for epoch in frame:
-            with seeded_epoch(seed, epoch):
-                values = []
-                order = chosen[torch.randperm(len(chosen), generator=generator)]
-                for batch in order.to(inputs.device).split(batch_size):
-                    for loss, other in zip(losses, reversed(averages), strict=True):
-                        with torch.no_grad():
-                            loss.update(other(inputs[batch]), batch)
-                    parts = zip(models, losses, optimizers, averages, strict=True)
-                    for model, loss, optimizer, average in parts:
-                        model.train()
-                        mixed = mixup(inputs[batch], generator)
-                        value = mixed_loss(loss, model(mixed.inputs), labels[batch], batch, mixed)
-                        optimizer.zero_grad()
-                        value.backward()
-                        optimizer.step()
-                        average.update_parameters(model)
-                        values.append(value.item())
-            frame.trained(sum(values) / len(values))
+            draws = seeded_epoch(seed, epoch)
+            with draws, draws:  # twice, as an interrupt can miss one exit
+                mean = _epoch_of_two(
+                    kept, models, losses, averages, inputs, labels, chosen, batch_size
+                )
+            frame.trained(mean)
             recorder.epoch(both, learning_rate=learning_rate)
-            frame.end()
+            frame.end(kept.write)
     return both, recorder.run
+
+
+def _epoch_of_two(
+    kept: Progress,
+    models: tuple[nn.Module, nn.Module],
+    losses: tuple[ELR, ELR],
+    averages: list[Any],
+    inputs: Tensor,
+    labels: Tensor,
+    chosen: Tensor,
+    batch_size: int,
+) -> float:
+    """Both networks learn every chosen example once; gives the mean loss."""
+    values = []
+    order = chosen[torch.randperm(len(chosen), generator=kept.generator)]
+    for batch in order.to(inputs.device).split(batch_size):
+        for loss, other in zip(losses, reversed(averages), strict=True):
+            with torch.no_grad():
+                loss.update(other(inputs[batch]), batch)
+        for model, loss, average in zip(models, losses, averages, strict=True):
+            model.train()
+            mixed = mixup(inputs[batch], kept.generator)
+            value = mixed_loss(loss, model(mixed.inputs), labels[batch], batch, mixed)
+            kept.optimizer.zero_grad()
+            value.backward()
+            kept.optimizer.step()
+            average.update_parameters(model)
+            values.append(value.item())
+    return sum(values) / len(values)

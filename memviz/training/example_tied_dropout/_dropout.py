@@ -8,8 +8,8 @@ index, which also resets the shuffling, and keeps every mask.)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import Any, Literal
 
 import torch
@@ -22,6 +22,7 @@ Compensation = Literal["none", "expected", "released"]
 _MODES = ("own", "scaled", "dropped")
 _COMPENSATIONS = ("none", "expected", "released")
 CHILD = "example_tied_dropout"
+_UNFORGOTTEN = "_example_ids_unforgotten"
 
 
 class ExampleTiedDropout(nn.Module):
@@ -159,8 +160,31 @@ class ExampleTiedDropout(nn.Module):
         )
 
 
-@contextmanager
-def example_ids(model: nn.Module, ids: Tensor) -> Iterator[None]:
+class _Told:
+    """Ids told to dropouts, then taken back; twice does no harm, where an interrupt missed once."""
+
+    def __init__(self, dropouts: list[ExampleTiedDropout], ids: Tensor) -> None:
+        self._ids, self._before = ids, [(dropout, dropout.ids) for dropout in dropouts]
+
+    def __enter__(self) -> None:
+        try:
+            for dropout, _ in self._before:
+                dropout.ids = self._ids
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        where: TracebackType | None = None,
+    ) -> None:
+        for dropout, ids in self._before:
+            dropout.ids = ids
+
+
+def example_ids(model: nn.Module, ids: Tensor) -> _Told:
     """Tell every example-tied dropout of a model which examples the next calls are about.
 
     Parameters
@@ -174,15 +198,18 @@ def example_ids(model: nn.Module, ids: Tensor) -> Iterator[None]:
     ...     model(torch.ones(2, 2)).shape
     torch.Size([2, 10])
     """
-    told = _dropouts(model)
-    before = [module.ids for module in told]
-    try:
-        for module in told:
-            module.ids = torch.as_tensor(ids)
-        yield
-    finally:
-        for module, old in zip(told, before, strict=True):
-            module.ids = old
+    return _Told(_dropouts(model), torch.as_tensor(ids))
+
+
+def ids_put_back(model: nn.Module) -> Callable[[], None]:
+    """A function that puts all ids back as they are now, after a call that was interrupted."""
+    before = [(dropout, dropout.ids, dropout.call_ids) for dropout in _dropouts(model)]
+
+    def put_back() -> None:
+        for dropout, ids, call_ids in before:
+            dropout.ids, dropout.call_ids = ids, call_ids
+
+    return put_back
 
 
 def insert_example_tied_dropout(
@@ -255,7 +282,10 @@ def _drop_output(module: nn.Module, inputs: Any, output: Tensor) -> Any:
 
 def _take_ids(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
     if "example_ids" not in kwargs:
+        if getattr(module, _UNFORGOTTEN, False):  # an interrupted call left its ids
+            _forget_ids(module, args, None)
         return None
+    setattr(module, _UNFORGOTTEN, True)
     for dropout in _dropouts(module):
         dropout.call_ids = torch.as_tensor(kwargs["example_ids"])
     return args, {key: value for key, value in kwargs.items() if key != "example_ids"}
@@ -264,6 +294,7 @@ def _take_ids(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
 def _forget_ids(module: nn.Module, inputs: Any, output: Any) -> None:
     for dropout in _dropouts(module):
         dropout.call_ids = None
+    setattr(module, _UNFORGOTTEN, False)
 
 
 def _dropouts(model: nn.Module) -> list[ExampleTiedDropout]:

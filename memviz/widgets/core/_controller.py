@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
-from memviz.session import Session
+from memviz.session import HISTORY, Session
 from memviz.units import UnitSet
 
 from . import _messages as messages
@@ -80,12 +81,12 @@ class Telling(ABC):
     # Requests from views ------------------------------------------------------------------------
 
     def receive(self, content: dict[str, Any], sink: Sink) -> None:
-        """Answer one request of a view; a bad one gets a one-line error."""
+        """Answer one request of a view; whatever is wrong with it is told in one line."""
         try:
             fulfil(self.actions, content, sink)
         except Exception as error:
-            sink.tell(messages.error_message(error))
-            sink.tell(self.state_message())
+            self._send(sink, messages.error_message(error))
+            self._send(sink, self.state_message())
 
     @property
     def actions(self) -> dict[str, Action]:
@@ -134,17 +135,17 @@ class Telling(ABC):
         return self.session.to_code()
 
     def _tell_code(self, sink: Sink) -> None:
-        sink.tell(Message({"type": "code", "text": self.code()}, []))
+        self._send(sink, Message({"type": "code", "text": self.code()}, []))
 
     def _export_beside(self, sink: Sink) -> None:
         path = export.free_path(f"memviz-{self.session.study.name}.html")
         self.export(path)
-        sink.tell(Message({"type": "exported", "text": f"Saved as {path.name}."}, []))
+        self._send(sink, messages.note_message(f"Saved as {path.name}."))
 
     def hello(self, sink: Sink) -> None:
         """Send a new view everything."""
         for message in self._everything():
-            sink.tell(message)
+            self._send(sink, message)
         if not self.answered:
             self.worker.answer(self._answer)
 
@@ -155,8 +156,9 @@ class Telling(ABC):
 
     def close(self) -> None:
         """Stop the thread and leave the session, which stays as it is."""
-        self._unwatch()
-        self.worker.close()
+        if not self.worker.closed:
+            self._unwatch()
+            self.worker.close()
 
     def export(self, path: Any) -> None:
         """Write a page that shows the current state without a kernel."""
@@ -204,6 +206,7 @@ class Telling(ABC):
         content |= {"units": str(session.units), "intervention": session.how, "score": self.score}
         content |= {"opened": session.opened, "top": self.top, "variant": session.variant}
         content |= {"undo": session.can_undo, "redo": session.can_redo}
+        content |= {"history": _history(session)}
         return self._keep(Message({**content, **self._more_state()}, []))
 
     def _more_state(self) -> dict[str, Any]:
@@ -218,7 +221,15 @@ class Telling(ABC):
     def broadcast(self, message: Message) -> None:
         """Send a message to every view."""
         for sink in list(self.sinks):
+            self._send(sink, message)
+
+    def _send(self, sink: Sink, message: Message) -> None:
+        """Send a message to one view; a view whose channel fails is dropped, the others go on."""
+        try:
             sink.tell(message)
+        except Exception:
+            with suppress(ValueError):  # two threads may send to it at once
+                self.sinks.remove(sink)
 
     def tell_and_keep(self, message: Message, key: str | None = None) -> None:
         """Send a message to every view, and to those opened later."""
@@ -235,6 +246,12 @@ class Telling(ABC):
             self._told = now
             self.broadcast(messages.progress_message(job, done, total, words))
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         self.broadcast(messages.error_message(error))
         self.broadcast(messages.progress_message("", 0, 0))
+
+
+def _history(session: Session) -> str:
+    """What the Undo button says where steps have been forgotten."""
+    words = f"Undo goes back {HISTORY} steps; older ones are forgotten."
+    return words if session.forgotten else ""

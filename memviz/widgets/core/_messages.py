@@ -15,7 +15,11 @@ from ._labels import UNKNOWN as UNKNOWN
 from ._labels import Labels
 from ._pictures import Pictures
 
+Choices = list[dict[str, str]]
+
 ROUNDING = 1e-6  # of the mean margin
+_LONGEST = 400  # characters of an error that a view shows
+_INTERVENTIONS = [{"key": key, "label": key} for key in ("zero", "mean", "filter")]
 
 
 class Message(NamedTuple):
@@ -80,10 +84,27 @@ def study_message(
     return pack(content, label=labels.given, truth=labels.truth, group=group)
 
 
-def error_message(error: Exception) -> Message:
+def interventions(how: str) -> Choices:
+    """The three usual interventions, and the current one if it is another."""
+    keys = {entry["key"] for entry in _INTERVENTIONS}
+    return [*_INTERVENTIONS, *([] if how in keys else [{"key": how, "label": how}])]
+
+
+def error_message(error: BaseException) -> Message:
     """The first line of an error, for the user to read."""
-    text = str(error) or type(error).__name__
-    return Message({"type": "error", "text": text.splitlines()[0]}, [])
+    try:
+        lines = str(error).split("\n")
+    except Exception:  # an error of the user's own may fail to describe itself
+        lines = []
+    named = f"the computation failed with {type(error).__name__}."
+    text = next((line.strip() for line in lines if line.strip()), named)
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} … (cut)."
+    return Message({"type": "error", "text": text}, [])
+
+
+def note_message(text: str) -> Message:
+    """A line that is no error."""
+    return Message({"type": "exported", "text": text}, [])
 
 
 def progress_message(job: str, done: int, total: int, words: str = "") -> Message:

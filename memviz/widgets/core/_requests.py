@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from memviz.checks import quoted
 
 from ._messages import Sink
 
@@ -44,13 +45,13 @@ def fulfil(actions: Mapping[str, Action], content: Any, sink: Sink) -> None:
     action = actions.get(str(kind))
     if action is None:
         raise ValueError(
-            f"the widget sent an unknown request, {reprlib.repr(kind)}; reload the page, so that "
+            f"the widget sent an unknown request, {quoted(kind)}; reload the page, so that "
             "it matches the installed memviz."
         )
     if action.field:
         value = content.get(action.field)
         if not isinstance(value, action.types) or isinstance(value, bool):
             raise ValueError(
-                f"{kind!r} needs {action.field!r}, {action.words}; got {reprlib.repr(value)}."
+                f"{kind!r} needs {action.field!r}, {action.words}; got {quoted(value)}."
             )
     action.run(content, sink)

@@ -7,14 +7,16 @@ import io
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import anywidget
 import traitlets
 
 from memviz.scores import Scores
 
+from . import _threads as threads
 from ._assets import script, style
 from ._controller import Telling
 from ._messages import Message
@@ -26,7 +28,7 @@ _ANNOUNCE_AFTER = (1.0, 2.0, 4.0, 8.0, 16.0)  # s; the front end may take a whil
 
 
 class BaseView(anywidget.AnyWidget):
-    """A view of a controller.
+    """A view of a controller; ``with`` closes it and waits for its background work to stop.
 
     Attributes
     ----------
@@ -46,28 +48,29 @@ class BaseView(anywidget.AnyWidget):
         self.controller = controller
         self.session = controller.session
         controller.sinks.append(self)
-        self.greeted = False
+        self.greeted, self._over = False, threading.Event()
         self.on_msg(lambda _widget, content, _buffers: self._hear(content))
         if getattr(self.comm, "kernel", None) is not None:
             self._announce(_ANNOUNCE_AFTER)
 
     def _hear(self, content: dict[str, Any]) -> None:
         self.greeted = True
+        if not self._over.is_set() and self not in self.controller.sinks:
+            # It was dropped because its channel failed; now it speaks again and has missed much.
+            self.controller.sinks.append(self)
+            self.controller.receive({"type": "hello"}, self)
         self.controller.receive(content, self)
 
     def _announce(self, waits: tuple[float, ...]) -> None:
         """Send everything unasked: while a cell runs, the browser's hello has to wait."""
-        if not waits:
-            return
 
         def tell() -> None:
-            if not self.greeted and self in self.controller.sinks:
-                self.controller.hello(self)
-                self._announce(waits[1:])
+            for wait in waits:
+                if self._over.wait(wait) or self.greeted:
+                    return
+                self.controller.receive({"type": "hello"}, self)
 
-        timer = threading.Timer(waits[0], tell)
-        timer.daemon = True
-        timer.start()
+        threads.start(tell, "memviz hello", self._over.set)
 
     def tell(self, message: Message) -> None:
         """Send a message to the browser."""
@@ -79,12 +82,22 @@ class BaseView(anywidget.AnyWidget):
 
     def close(self) -> None:
         """Close the view and keep its session; closing the last view ends the background work."""
-        if self in self.controller.sinks:
-            self.controller.sinks.remove(self)
+        if not self._over.is_set():
+            self._over.set()
+            with suppress(ValueError):
+                self.controller.sinks.remove(self)
             if not self.controller.sinks:
                 self.controller.close()
                 self._ended()
         super().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        if self.controller.worker.closed:
+            self.controller.worker.join()
 
     def _ended(self) -> None:
         """Called when the last view of the controller was closed."""

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import count
+
+from . import _threads as threads
 
 # After an answer the browser gets the cores for a moment, to draw before background work resumes.
 _REST = 0.12  # s
 # An idle thread ends, so that it does not keep a forgotten session alive; the next job starts one.
 _LINGER = 30.0  # s
+_LOOK = 0.2  # s between two looks whether the thread that is waited for is still there
 
 
 class Worker:
     """Runs answers (newest wins) and background work (one step at a time, by rank).
 
     A new answer replaces one that has not begun, and new work replaces work of the same name.
-    A waiting answer runs before the next step of work, so a click never waits for a sweep.
+    A waiting answer runs before the next step of work, so a click never waits for a sweep. Nothing
+    that an answer or a step raises ends the thread.
 
     Parameters
     ----------
     failed : callable
-        Called with each exception that an answer or a step raises.
+        Called with each exception that an answer or a step raises, ``SystemExit`` included.
     threaded : bool
         False runs nothing until ``run_until_idle``, for tests and scripts.
     """
 
-    def __init__(self, failed: Callable[[Exception], None], *, threaded: bool = True) -> None:
+    def __init__(self, failed: Callable[[BaseException], None], *, threaded: bool = True) -> None:
         self._failed = failed
         self.threaded = threaded
         self._wake = threading.Condition()
@@ -33,6 +39,7 @@ class Worker:
         self._work: dict[str, tuple[int, Iterator[object]]] = {}
         self.closed = False
         self._thread: threading.Thread | None = None
+        self._first = count()  # a name of its own for each job that is waited for
 
     def answer(self, job: Callable[[], None]) -> None:
         """Run ``job`` next, in place of any answer still waiting."""
@@ -57,11 +64,15 @@ class Worker:
             finally:
                 done.set()
 
-        if self.threaded and not self.closed:
-            self.work("first", steps(), rank=-1)
-            done.wait()
-        else:
+        if not self.threaded or self.closed or self._thread is threading.current_thread():
             list(steps())
+            return
+        name = f"first {next(self._first)}"
+        self.work(name, steps(), rank=-1)
+        while not done.wait(_LOOK):
+            if self.closed and self.drop(name):
+                job()  # the thread ended before it came to it
+                return
 
     def drop(self, name: str) -> bool:
         """Drop the work of this name; returns whether there was any."""
@@ -79,6 +90,12 @@ class Worker:
             self.closed = True
             self._wake.notify_all()
 
+    def join(self) -> None:
+        """Wait until the thread of a closed worker has ended."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
     def run_until_idle(self) -> None:
         """Run everything that is waiting, in the calling thread."""
         while self._step():
@@ -86,9 +103,10 @@ class Worker:
 
     def _start(self) -> None:
         self._wake.notify_all()
-        if self.threaded and self._thread is None:
-            self._thread = threading.Thread(target=self._loop, name="memviz", daemon=True)
-            self._thread.start()
+        # A fork copies the worker without its thread.
+        lives = self._thread is not None and self._thread.is_alive()
+        if self.threaded and not self.closed and not lives:
+            self._thread = threads.start(self._loop, "memviz", self.close)
 
     def _loop(self) -> None:
         while not self.closed:
@@ -118,10 +136,11 @@ class Worker:
                     self._forget(name, steps)
             else:
                 return False
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a model may call sys.exit()
             if job is None and name is not None and steps is not None:
                 self._forget(name, steps)
-            self._failed(error)
+            with suppress(Exception):
+                self._failed(error)
         return True
 
     def _forget(self, name: str, steps: Iterator[object]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from memviz.checks import quoted
 from memviz.engine.record import CancelledError, intervention
 from memviz.probes.deja_vu.ablation import Retrieval, Retrieved, random_steps
 from memviz.session import Session
@@ -27,6 +28,7 @@ from . import _messages as messages
 from ._scores import DejaVuScores
 
 RANDOM_DRAWS = 5
+_LONGEST = 5000  # characters of a caption or a search
 
 
 class DejaVuController(Telling):
@@ -91,7 +93,7 @@ class DejaVuController(Telling):
         """Sort the list and keep captions with the words of ``find``; ``more`` lengthens it."""
         if sort not in messages.SORTS:
             known = ", ".join(messages.SORTS)
-            raise ValueError(f"pairs can't be sorted by {sort!r}; choose from {known}.")
+            raise ValueError(f"pairs can't be sorted by {quoted(sort)}; choose from {known}.")
         self.most = self.most + messages.LISTED if more else messages.LISTED
         self.sort, self.find = sort, find
         if self.shown is not None:
@@ -99,7 +101,7 @@ class DejaVuController(Telling):
 
     def ask(self, caption: str) -> None:
         """Look up an edited caption in place of the pair's own; an empty one restores its own."""
-        row = self.session.opened
+        row, caption = self.session.opened, _short(caption)
         own = None if row is None else self.retrieval.training.captions[row]
         self.caption = caption.strip() if caption.strip() not in ("", own) else None
         self.worker.answer(self._answer)
@@ -108,7 +110,7 @@ class DejaVuController(Telling):
         """Show another score on the unit maps."""
         known = [score["key"] for score in self.scores.choices()]
         if key not in known:
-            raise ValueError(f"there is no score {key!r}; choose from {', '.join(known)}.")
+            raise ValueError(f"there is no score {quoted(key)}; choose from {', '.join(known)}.")
         self._wear(key)
         self.scores.show(key)
 
@@ -297,5 +299,15 @@ class DejaVuController(Telling):
 def _text(request: dict[str, Any], field: str) -> str:
     value = request.get(field)
     if not isinstance(value, str):
-        raise ValueError(f"{request['type']!r} needs {field!r}, a string; got {value!r}.")
-    return value
+        raise ValueError(f"{request['type']!r} needs {field!r}, a string; got {quoted(value)}.")
+    return _short(value)
+
+
+def _short(text: str) -> str:
+    """The text, unless no caption could be as long."""
+    if len(text) > _LONGEST:
+        raise ValueError(
+            f"the text has {len(text):,} characters; give at most {_LONGEST:,}, far more than a "
+            "model reads of a caption."
+        )
+    return text

@@ -19,6 +19,7 @@ from memviz.units import Unit
 from memviz.widgets.core import TELL_EVERY, Choices, Telling, Worker, extra_scores_message, pack
 
 _FEW = 64  # pairs that order the sweep
+_KEPT = 200  # pairs whose effects are kept
 _SCORES = [
     {"key": "aucg", "label": "exact effect on AUCG", "kind": "exact"},
     {"key": "pair", "label": "exact effect on this pair", "kind": "exact"},
@@ -135,6 +136,8 @@ class DejaVuScores:
                     self._tell_values("pair", measure, words, exact=lost, estimate=estimate)
                 self._audience.tell_progress("score", "exact for", int(done), len(order))
                 yield
+            for oldest in list(self.pair)[: 1 - _KEPT]:
+                del self.pair[oldest]
             self.pair[key] = self._exact(effects.margin_change[:, 0], effects.done)
         self._tell_values("pair", measure, words, exact=self.pair[key])
         self._audience.tell_progress("score", "", 0, 0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from memviz.checks import quoted
 from memviz.engine.activations import TopExamples, UnitActivations, top_example_steps
 from memviz.scores import Scores
 from memviz.study import Study
@@ -96,7 +97,7 @@ class Scatter(Part):
         """
         chosen = check_units(UnitSet.parse(unit), self.session.known)
         if len(chosen) > 1:
-            raise ValueError(f"{unit!r} is {len(chosen)} units; open one at a time.")
+            raise ValueError(f"{quoted(unit)} is {len(chosen)} units; open one at a time.")
         self.unit = next(iter(chosen), None)
         self._tell_axes()
         self._start()

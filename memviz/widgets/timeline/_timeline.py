@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memviz.checks import quoted
 from memviz.probes.localization import Rewinder
 from memviz.study import Study, check_classes
 from memviz.tasks import are_right
@@ -77,7 +78,13 @@ class Timeline(Part):
         ValueError
             If a layer or an epoch is unknown.
         """
-        by_layer = {str(name): int(epoch) for name, epoch in epochs.items()}
+        by_layer = {str(name): epoch for name, epoch in epochs.items()}
+        for name, epoch in by_layer.items():
+            if not isinstance(epoch, int) or isinstance(epoch, bool):
+                raise ValueError(
+                    f"the epoch of {quoted(name)} is {quoted(epoch)}; give a whole number for each "
+                    "layer."
+                )
         self._rewinder.state(by_layer)  # a wrong name fails here, before the work begins
         self._worker.work("rewind", self._rewound(by_layer), rank=0)
 

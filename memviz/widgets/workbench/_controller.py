@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import torch
 
+from memviz.checks import quoted
 from memviz.engine.record import CancelledError, intervention
 from memviz.engine.sets import Readout, others_left, random_reading, random_units, read
 from memviz.scores import Scores
@@ -134,7 +135,7 @@ class Controller(Telling):
     def choose_method(self, key: str) -> None:
         """Explain the opened example with another attribution method."""
         if key not in {method["key"] for method in choices.methods(self.session.study)}:
-            raise ValueError(f"there is no attribution method {key!r} to show.")
+            raise ValueError(f"there is no attribution method {quoted(key)} to show.")
         self.method = key
         self.broadcast(self.state_message())
         self._start_example()

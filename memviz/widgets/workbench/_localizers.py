@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from memviz.session import Session
 from memviz.study import Study
 from memviz.units import Unit
 from memviz.widgets.core import Message, Worker, extra_scores_message, unit_scores_message
+from memviz.widgets.core import start as start_thread
 
 LOCALIZER = "localizer: "  # what their keys begin with
 _POLL = 0.02  # s between two looks at a thread; a click waits no longer
@@ -141,7 +143,7 @@ class LocalizerScores:
             if copy is None:
                 run(study)
             else:
-                threading.Thread(target=run, args=(copy,), name=name, daemon=True).start()
+                start_thread(partial(run, copy), f"memviz {name}", lambda: None)
         run = self._runs[name, variant]
         while not run.done.wait(_POLL):
             doing = "computing" if run.begun else "waiting to compute"
@@ -163,18 +165,19 @@ class _Run:
     def __init__(self, localizer: Callable[[Study], Scores], turn: threading.Lock) -> None:
         self._localizer, self._turn = localizer, turn
         self.scores: Scores | None = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.wanted, self.begun, self.done = True, False, threading.Event()
 
     def __call__(self, study: Study) -> None:
-        with self._turn:
-            self.begun = self.wanted
-            try:
+        try:
+            with self._turn:
+                self.begun = self.wanted
                 if self.begun:
                     self.scores = _checked(self._localizer(study))
-            except Exception as error:
-                self.error = error
-        self.done.set()
+        except (Exception, SystemExit) as error:
+            self.error = error
+        finally:
+            self.done.set()
 
 
 def _copy(study: Study) -> Study | None:

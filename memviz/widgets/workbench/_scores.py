@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from memviz.checks import quoted
 from memviz.engine.record import intervention
 from memviz.engine.sweep import Effects, default_units, estimate_effects, new_effects, sweep_steps
 from memviz.scores import Scores
@@ -22,6 +23,8 @@ from ._localizers import LOCALIZER, LocalizerScores, Onlookers
 from ._messages import effects_message, group_effect
 
 _SWEPT = {"effect", "estimate"}
+# Effects of this many interventions and variants are kept, of fewer where they are large.
+_MOST, _LEAST, _BYTES = 24, 4, 2**30
 
 
 class Audience(Onlookers, Protocol):
@@ -49,7 +52,7 @@ class ShownScores:
     extra : dict of key to Scores
         The user's own.
     effects, estimates : dict of key to Effects
-        By intervention and variant of the model.
+        By intervention and variant of the model, the newest few.
     """
 
     def __init__(
@@ -98,7 +101,7 @@ class ShownScores:
     def check(self, key: str) -> None:
         """Raise ValueError if there is no such score."""
         if key not in {score["key"] for score in self.picks()}:
-            raise ValueError(f"there is no score {key!r} to show.")
+            raise ValueError(f"there is no score {quoted(key)} to show.")
 
     def take(self, effects: Effects) -> None:
         """Use the effects of an earlier sweep, so that none is run again."""
@@ -110,7 +113,7 @@ class ShownScores:
                 "effects must come from a sweep over all units and examples of this study; "
                 "pass the result of mv.sweep(study), or leave effects out."
             )
-        self.effects[effects.how] = effects
+        _keep(self.effects, effects.how, effects)
 
     def ranking(self, key: str) -> list[int]:
         """Rows of the units from the highest score down, as the views show them."""
@@ -190,11 +193,11 @@ class ShownScores:
     def _sweep_steps(self, key: str) -> Iterator[None]:
         replay, kind = self.session.replay, intervention(self.session.how)
         if key not in self.estimates:
-            self.estimates[key] = estimate_effects(replay, self.units, kind)
+            _keep(self.estimates, key, estimate_effects(replay, self.units, kind))
             self.tell_effects(key)
             yield
         if key not in self.effects:
-            self.effects[key] = new_effects(replay, self.units, kind)
+            _keep(self.effects, key, new_effects(replay, self.units, kind))
         effects, total = self.effects[key], len(self.units)
         ranked = np.argsort(-group_effect(self.estimates[key]), kind="stable")
         order = ranked[~effects.done.numpy()[ranked]].tolist()  # what an earlier sweep left
@@ -240,3 +243,12 @@ class ShownScores:
     def _tell(self, message: Message, key: str) -> None:
         self._latest[key] = message
         self._audience.tell_and_keep(message, f"scores:{key}")
+
+
+def _keep(table: dict[str, Effects], key: str, effects: Effects) -> None:
+    """Add effects, and forget the oldest where there are too many: a session may last for days."""
+    table[key] = effects
+    each = effects.margin_change.numel() * effects.margin_change.element_size()
+    most = max(_LEAST, min(_MOST, _BYTES // max(1, each)))
+    for oldest in list(table)[:-most]:
+        del table[oldest]

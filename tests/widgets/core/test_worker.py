@@ -1,11 +1,13 @@
 """The one thread that computes: what goes first, what is dropped, what a failure leaves."""
 
+import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from memviz.widgets.core import Worker, _worker
+from memviz.widgets.core import Worker, _threads, _worker, start
 
 WAIT = 20  # s before a test that hangs fails
 
@@ -238,3 +240,92 @@ def test_many_threads_may_ask_at_once(threaded: Worker, log: list[str]) -> None:
     assert ended.wait(WAIT)
     # Whatever was replaced on the way, the last work of each thread was done.
     assert {f"49 of {name} 0" for name in range(8)} <= set(log)
+
+
+# Ends and failures --------------------------------------------------------------------------------
+
+
+def test_the_thread_outlives_a_failure_that_cannot_be_told(threaded: Worker) -> None:
+    def failed(_: BaseException) -> None:
+        raise ConnectionError("nobody listens")
+
+    threaded._failed = failed  # type: ignore[method-assign]
+    for job in (lambda: 1 / 0, sys.exit, lambda: 1 / 0):
+        threaded.answer(job)
+    threaded.work("sweep", iter(lambda: 1 / 0, 0), rank=0)  # type: ignore[arg-type]
+    done = threading.Event()
+    threaded.work("end", (done.set() for _ in range(1)), rank=9)
+    assert done.wait(WAIT)
+
+
+def test_sys_exit_in_a_model_is_reported(threaded: Worker, failures: list[Exception]) -> None:
+    done = threading.Event()
+    threaded.work("sweep", (sys.exit("over") for _ in range(1)), rank=0)
+    threaded.work("end", (done.set() for _ in range(1)), rank=9)
+    assert done.wait(WAIT)
+    assert [str(error) for error in failures] == ["over"]
+
+
+def test_several_threads_may_wait_for_a_job(threaded: Worker, log: list[str]) -> None:
+    waiting = [
+        threading.Thread(target=threaded.run_first, args=(lambda: log.append("job"),))
+        for _ in range(20)
+    ]
+    for thread in waiting:
+        thread.start()
+    for thread in waiting:
+        thread.join(WAIT)
+        assert not thread.is_alive()
+    assert len(log) == 20
+
+
+def test_waiting_for_a_job_ends_where_the_worker_is_closed(
+    threaded: Worker, log: list[str]
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        go_on.wait(WAIT)
+
+    threaded.answer(slow)
+    assert begun.wait(WAIT)
+    waiting = threading.Thread(target=threaded.run_first, args=(lambda: log.append("job"),))
+    waiting.start()
+    threaded.close()
+    waiting.join(WAIT)
+    assert not waiting.is_alive() and log == ["job"]
+    go_on.set()
+    threaded.join()
+
+
+def test_a_job_that_the_thread_itself_waits_for_runs_at_once(
+    threaded: Worker, log: list[str]
+) -> None:
+    done = threading.Event()
+    threaded.answer(lambda: threaded.run_first(lambda: (log.append("job"), done.set())))  # type: ignore[arg-type, func-returns-value]
+    assert done.wait(WAIT) and log == ["job"]
+
+
+def test_after_close_nothing_begins(threaded: Worker, log: list[str]) -> None:
+    threaded.close()
+    threaded.answer(lambda: log.append("never"))
+    assert threaded._thread is None
+    threaded.run_first(lambda: log.append("waited for"))
+    assert log == ["waited for"]
+
+
+def test_a_thread_that_never_returns_is_ended_with_the_interpreter() -> None:
+    caught: list[str] = []
+
+    def stubborn() -> None:
+        while True:
+            try:
+                time.sleep(0.001)
+            except Exception:
+                caught.append("wrongly")
+
+    thread = start(stubborn, "stubborn", lambda: None)
+    _threads.end_all()
+    assert not thread.is_alive() and caught == []
+    assert thread not in _threads._RUNNING

@@ -92,7 +92,18 @@ def test_a_layer_is_rewound_and_the_model_is_as_it_was(view: Pair, study: mv.Stu
 
 
 @pytest.mark.parametrize(
-    ("epochs", "words"), [({"conv9": 3}, "no layer group 'conv9'"), ({"conv2": 4}, "epoch 4")]
+    ("epochs", "words"),
+    [
+        ({"conv9": 3}, "no layer group 'conv9'"),
+        ({"conv2": 4}, "epoch 4"),
+        ({"conv2": 3.5}, "the epoch of 'conv2' is 3.5; give a whole number"),
+        ({"conv2": float("nan")}, "the epoch of 'conv2' is nan"),
+        ({"conv2": True}, "the epoch of 'conv2' is True"),
+        ({"conv2": None}, "the epoch of 'conv2' is None"),
+        ({"conv2": [3]}, "the epoch of 'conv2' is [3]"),
+        ({"conv2": "3"}, "the epoch of 'conv2' is '3'"),
+        ({"conv2": 10**400}, "no checkpoint of epoch 1000"),
+    ],
 )
 def test_a_wrong_layer_or_epoch_gets_one_line(view: Pair, epochs: dict, words: str) -> None:
     controller, ear = view

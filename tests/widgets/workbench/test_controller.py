@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import memviz as mv
+from memviz import session as session_module
 from memviz.widgets.core import _controller as telling
 from memviz.widgets.core import _messages as messages
 from memviz.widgets.workbench import Controller
@@ -208,6 +209,18 @@ def test_undo_redo_reset(view: Pair, study: mv.Study) -> None:
     ask(controller, ear, "undo")
     assert state(ear)["units"] == UNITS
     agrees(study, ear)
+
+
+def test_the_undo_button_says_when_steps_are_forgotten(
+    view: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller, ear = view
+    monkeypatch.setattr(session_module, "HISTORY", 3)
+    for unit in range(3):
+        ask(controller, ear, "toggle", units=f"conv4:{unit}")
+    assert state(ear)["history"] == ""
+    ask(controller, ear, "toggle", units="fc:0")
+    assert state(ear)["history"] == "Undo goes back 500 steps; older ones are forgotten."
 
 
 def test_undo_to_the_ablation_shown_is_answered(study: mv.Study) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from memviz.checks import quoted
 from memviz.engine.record import (
     Edit,
     Layout,
@@ -28,7 +29,7 @@ from memviz.engine.record import (
 from memviz.probes.encoders.units import unit_mem
 from memviz.progress import slow
 from memviz.study import Study, check_examples, check_ready
-from memviz.units import Unit, UnknownLayerError
+from memviz.units import Unit, UnitSet, UnknownLayerError
 
 from .._modules import check_unshared, norms_behind
 from .._scores import UnitScores, training_examples
@@ -260,10 +261,10 @@ class _Local:
 def _unit(given: Unit | str) -> Unit:
     if isinstance(given, Unit):
         return given
-    layer, _, index = given.rpartition(":")
-    if not layer or not index.isdigit():
-        raise ValueError(f"{given!r} is not a unit; give layer:index, for example 'conv4:7'.")
-    return Unit(layer, int(index))
+    units = list(UnitSet.of(given))
+    if len(units) != 1:
+        raise ValueError(f"{quoted(given)} is not a unit; give layer:index, for example 'conv4:7'.")
+    return units[0]
 
 
 def _local(study: Study, unit: Unit, images: Tensor) -> _Local:

@@ -6,7 +6,8 @@ import { capital, count, el, icon, put, say, segment } from "./dom.js";
 export function toolbar(view) {
   const { store } = view;
   const button = (name, words, title, type) => el("button", { class: `mv-btn mv-${name}`, type: "button", title, onclick: () => store.ask({ type }) }, icon(name), words);
-  const undo = button("undo", "Undo", "Undo (Ctrl+Z)", "undo");
+  const back = "Undo (Ctrl+Z)";
+  const undo = button("undo", "Undo", back, "undo");
   const redo = button("redo", "Redo", "Redo (Ctrl+Shift+Z)", "redo");
   const reset = button("reset", "Reset", "Switch every unit on again", "reset");
   const code = button("code", "Copy code", "Copy code that rebuilds this view", "code");
@@ -21,6 +22,7 @@ export function toolbar(view) {
     say(summary, study && study.summary ? `· ${study.summary}` : "");
     tools.hidden = store.saved;
     undo.disabled = !state || !state.undo;
+    undo.title = state && state.history ? `${back}. ${state.history}` : back;
     redo.disabled = !state || !state.redo;
     reset.disabled = !state || !store.off.includes(1);
     code.disabled = save.disabled = !state;

@@ -18,14 +18,18 @@ export function decode(msg, buffers) {
   return arrays;
 }
 
+// A name that these would break stands in double quotes, as in JSON: '"my layer":5' (see memviz.units).
+const BREAKING = /[\s:,"'\\\p{C}\p{Z}]/u;
+const PART = /("(?:[^"\\]|\\.)*"|[^\s:]*):([\d,-]+)(?!\S)/g;
+
 /** "conv4:5,17-19 fc:0" → unit rows. Unknown layers and units are left out. @param {string} text @param {Layer[]} layers */
 export function parseUnits(text, layers) {
   const rows = [];
-  for (const part of (text || "").split(/\s+/)) {
-    const at = part.lastIndexOf(":");
-    const layer = at > 0 && layers.find((l) => l.name === part.slice(0, at));
+  for (const [, word, ranges] of (text || "").matchAll(PART)) {
+    const name = word.startsWith('"') ? JSON.parse(word) : word;
+    const layer = layers.find((l) => l.name === name);
     if (!layer) continue;
-    for (const range of part.slice(at + 1).split(",")) {
+    for (const range of ranges.split(",")) {
       const [from, to = from] = range.split("-").map(Number);
       for (let u = from; u <= Math.min(to, layer.units - 1); u++) rows.push(layer.start + u);
     }
@@ -46,7 +50,7 @@ export function formatUnits(rows, layers) {
       const to = sorted[i++];
       parts.push(from === to ? `${from - start}` : `${from - start}-${to - start}`);
     }
-    if (parts.length) words.push(`${name}:${parts.join(",")}`);
+    if (parts.length) words.push(`${BREAKING.test(name) ? JSON.stringify(name) : name}:${parts.join(",")}`);
   }
   return words.join(" ");
 }

@@ -14,7 +14,7 @@ interface Study {
 /** What the user looks at. */
 interface State {
   version: number; layers: string[]; units: string; intervention: string; score: string; method: string;
-  opened: number | null; top: number | null; variant: string; undo: boolean; redo: boolean;
+  opened: number | null; top: number | null; variant: string; undo: boolean; redo: boolean; history?: string;
 }
 
 /** A score of every unit: `state` is 0 unknown, 1 estimated, 2 exact. */

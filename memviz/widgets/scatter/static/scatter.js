@@ -2,6 +2,7 @@
 /** Two scores of every unit against each other: brush units, ablate them, open one for its pictures. */
 import { count, el, put, say, svg } from "../../core/static/dom.js";
 import { busyBar, scoreOptions } from "../../core/static/header.js";
+import { formatUnits } from "../../core/static/store.js";
 import { askAxes, askUnit } from "./ask.js";
 import { brushPanel } from "./brush.js";
 import { scatterCard, scatterWords } from "./card_of_unit.js";
@@ -121,8 +122,7 @@ export function scatterRegion(view) {
     paint();
   }
   function open(row) {
-    const { name, start } = store.layer(row);
-    askUnit(store, `${name}:${row - start}`);
+    askUnit(store, formatUnits([row], store.study.layers));
   }
 
   // ── the keys: ← → in the order of x, ↑ ↓ in that of y ──

@@ -83,7 +83,7 @@ def test_what_the_unit_is_tuned_on_is_what_the_model_computes(study: mv.Study) -
 
 
 def test_injection_refuses_what_it_can_not_do(study: mv.Study) -> None:
-    with pytest.raises(ValueError, match="'3' is not a unit"):
+    with pytest.raises(ValueError, match="'3' is not a set of units"):
         inject(study, 0, "3")
     with pytest.raises(IndexError, match="there is no example 99"):
         inject(study, 99, "3:0")

@@ -1,56 +1,33 @@
-"""Scores: what every probe returns, a tidy table with its null."""
+"""A measure of units or of examples, one row each, with its null."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
+from memviz.checks import check_place, quoted
+from memviz.tensor_files import atomic_write
 from memviz.units import Unit, UnitSet
+
+from ._given import as_flags, as_floats, as_indices, as_units, natural, whole
+from ._null import Null
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Null:
-    """The same measure where there is nothing to find.
-
-    Attributes
-    ----------
-    words : str
-        How the null was made, in a few words.
-    values : float ``[draws, rows]``
-        One row per draw, one column per row of the scores.
-
-    Examples
-    --------
-    >>> Null("shuffled labels", np.array([[0.0, 1.0], [1.0, 1.0]])).mean
-    array([0.5, 1. ])
-    """
-
-    words: str
-    values: np.ndarray
-
-    @property
-    def mean(self) -> np.ndarray:
-        """Mean over the draws, ``[rows]``."""
-        return np.asarray(self.values.mean(0))
-
-    @property
-    def interval(self) -> tuple[np.ndarray, np.ndarray]:
-        """2.5th and 97.5th percentiles over the draws, ``[rows]`` each."""
-        low, high = np.percentile(self.values, [2.5, 97.5], axis=0)
-        return low, high
-
-
 @dataclass(frozen=True, eq=False)
 class Scores:
     """A measure of units or of examples, one row each, with its null.
+
+    Values, examples and ``exact`` may be given as lists, arrays, tensors or columns of a table,
+    units as a list of Units or texts, and examples as a bool mask over the study.
 
     Attributes
     ----------
@@ -75,7 +52,8 @@ class Scores:
     Raises
     ------
     ValueError
-        If both or neither of ``units`` and ``examples`` are given, or lengths differ.
+        If both or neither of ``units`` and ``examples`` are given, lengths differ, or values are
+        no numbers and examples no indices.
 
     Examples
     --------
@@ -102,10 +80,23 @@ class Scores:
                 f"Scores are over units or over examples, and {given} were given; "
                 "give exactly one of them."
             )
+        replace = partial(object.__setattr__, self)
+        if self.units is not None:
+            replace("units", as_units(self.units))
+        else:
+            replace("examples", as_indices(self.examples))
         rows = len(self.units) if self.units is not None else len(self._examples)
+        replace("values", as_floats("values", self.values, f"one per row, [{rows}]"))
         if self.values.shape != (rows,):
             raise ValueError(
                 f"values has shape {self.values.shape} for {rows} rows; give one value per row."
+            )
+        if self.exact is not None:
+            replace("exact", as_flags(self.exact, rows))
+        if self.null is not None and self.null.values.shape[1] != rows:
+            raise ValueError(
+                f"the null has {self.null.values.shape[1]} columns for {rows} rows; give one "
+                "column per row."
             )
 
     def __len__(self) -> int:
@@ -137,9 +128,25 @@ class Scores:
         return frame
 
     def order(self) -> np.ndarray:
-        """Rows from the highest value to the lowest, int ``[known rows]``; NaN is left out."""
+        """Rows from the highest value to the lowest, int ``[known rows]``; NaN is left out.
+
+        Equal values are ordered by example, or by layer name (``"conv2"`` before ``"conv10"``) and
+        unit, so that the order in which rows were given makes no difference.
+        """
         known = np.flatnonzero(~np.isnan(self.values))
-        return known[np.argsort(-self.values[known], kind="stable")]
+        return known[np.lexsort((self._places()[known], -self.values[known]))]
+
+    def _places(self) -> np.ndarray:
+        """The place of each row among all, by example or by layer and unit, int ``[rows]``."""
+        if self.units is None:
+            return self._examples
+        names = sorted({unit.layer for unit in self.units}, key=natural)
+        place = {name: rank for rank, name in enumerate(names)}
+        indices = np.array([unit.index for unit in self.units], np.int64)
+        layers = np.array([place[unit.layer] for unit in self.units], np.int64)
+        places = np.empty(len(self), np.int64)
+        places[np.lexsort((indices, layers))] = np.arange(len(self))
+        return places
 
     @overload
     def top(self, k: int, of: Literal["units"]) -> UnitSet: ...
@@ -153,7 +160,8 @@ class Scores:
     def top(self, k: int, of: Literal["units", "examples"] | None = None) -> UnitSet | np.ndarray:
         """The k highest: a UnitSet, or the indices of examples, int64 ``[k]``.
 
-        Exact rows come before estimates, whatever their values.
+        Exact rows come before estimates, whatever their values; equal values are ordered as in
+        :meth:`order`.
 
         Parameters
         ----------
@@ -164,17 +172,17 @@ class Scores:
         Raises
         ------
         ValueError
-            If k is negative or larger than the number of known rows, or the scores are over
-            something else than ``of`` says.
+            If k is no whole number, negative or larger than the number of known rows, or the
+            scores are over something else than ``of`` says.
         """
         over = "units" if self.units is not None else "examples"
         if of not in (None, over):
             raise ValueError(f"these scores are over {over}, not over {of}; leave `of` out.")
-        rows = self.order()
+        rows, k = self.order(), whole(k)
         if not 0 <= k <= len(rows):
             raise ValueError(
-                f"k is {k}; these scores have {len(rows)} rows to choose from, so k must be "
-                f"from 0 to {len(rows)}."
+                f"k is {quoted(k)}; these scores have {len(rows)} rows to choose from, so k must "
+                f"be from 0 to {len(rows)}."
             )
         if self.exact is not None:
             rows = rows[np.argsort(~self.exact[rows], kind="stable")]
@@ -184,10 +192,20 @@ class Scores:
         return chosen
 
     def plot(self, k: int = 40) -> Figure:
-        """The k highest as bars, with the null's interval."""
+        """The k highest as bars, with the null's interval.
+
+        Raises
+        ------
+        ValueError
+            If k is no whole number from 1, or no row has a value.
+        """
         from memviz.plots.bars import bars
 
-        rows = self.order()[:k]
+        if whole(k) < 1:
+            raise ValueError(f"k is {quoted(k)}; plot at least 1 row.")
+        rows = self.order()[: whole(k)]
+        if not len(rows):
+            raise ValueError("none of these scores has a value, so there is nothing to plot.")
         null = None
         if self.null is not None:
             low, high = self.null.interval
@@ -204,12 +222,16 @@ class Scores:
         )
 
     def to_csv(self, path: str | Path) -> None:
-        """Write ``frame`` as CSV."""
-        self.frame.to_csv(path, index=False)
+        """Write ``frame`` as CSV, atomically; a name such as ``scores.csv.gz`` compresses it."""
+        check_place(path)
+        with atomic_write(Path(path)) as part:
+            self.frame.to_csv(part, index=False)
 
     def to_parquet(self, path: str | Path) -> None:
-        """Write ``frame`` as Parquet, with name, measure and source in its metadata."""
-        self.frame.to_parquet(path, index=False)
+        """Write ``frame`` as Parquet, atomically, with name, measure and source as metadata."""
+        check_place(path)
+        with atomic_write(Path(path)) as part:
+            self.frame.to_parquet(part, index=False)
 
     def __repr__(self) -> str:
         of = "units" if self.units is not None else "examples"
