@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from queue import Queue
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -245,3 +246,40 @@ def test_a_call_of_the_model_beside_memviz_is_plain(net: nn.Module, inputs: Tens
     assert not wrong
     assert state(net) == before
     assert copy.deepcopy(net) is not net
+
+
+def test_random_numbers_beside_memviz_come_in_their_order(net: nn.Module, inputs: Tensor) -> None:
+    """Work in a background thread neither draws nor puts a state back."""
+    labels = torch.zeros(5, dtype=torch.int64)
+
+    def drawn(times: int) -> list[float]:
+        return [
+            value
+            for _ in range(times)
+            for value in (float(torch.rand(())), random.random(), float(np.random.rand()))  # noqa: NPY002
+        ]
+
+    def seeded() -> None:
+        torch.manual_seed(3)
+        random.seed(3)
+        np.random.seed(3)  # noqa: NPY002
+
+    done = threading.Event()
+
+    def work() -> None:
+        for _ in range(4):
+            study = mv.Study(net, inputs, labels, {"test": range(5)})
+            mv.sweep(study, progress=False)
+            mv.readout(study, "0:1 2:3", random_draws=2)
+            mv.attribute_inputs(study, [0, 1], units="0:1")
+        done.set()
+
+    seeded()
+    thread = threading.Thread(target=work)
+    thread.start()
+    beside: list[float] = []
+    while not done.is_set():
+        beside += drawn(5)
+    thread.join()
+    seeded()
+    assert beside == drawn(len(beside) // 3)
