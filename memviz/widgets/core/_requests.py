@@ -50,8 +50,8 @@ def fulfil(actions: Mapping[str, Action], content: Any, sink: Sink) -> None:
         )
     if action.field:
         value = content.get(action.field)
-        if not isinstance(value, action.types) or isinstance(value, bool):
-            raise ValueError(
-                f"{kind!r} needs {action.field!r}, {action.words}; got {quoted(value)}."
-            )
+        missing = action.field not in content
+        if missing or not isinstance(value, action.types) or isinstance(value, bool):
+            got = "nothing" if missing else quoted(value)
+            raise ValueError(f"{kind!r} needs {action.field!r}, {action.words}; got {got}.")
     action.run(content, sink)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz import session as session_module
+from memviz.session import _session as session_module
 from memviz.widgets.core import _controller as telling
 from memviz.widgets.core import _messages as messages
 from memviz.widgets.workbench import Controller
@@ -298,6 +298,16 @@ BAD: list[Any] = [
     {"type": "open", "example": 60},
     {"type": "open", "example": -1},
     {"type": "open", "example": "3"},
+    {"type": "open"},
+    {"type": "open", "example": 1.5},
+    {"type": "open", "example": float("nan")},
+    {"type": "open", "example": 10**30},
+    {"type": "open", "example": True},
+    {"type": "top", "k": 10**30},
+    {"type": "toggle", "units": "conv4:0-9999999"},
+    {"type": "toggle", "units": "x" * 10_000},
+    {"type": "intervention", "key": "scale nan"},
+    {"type": "layers", "names": [[None]]},
     {"type": "no such thing"},
     {"type": None},
     {"type": "_toggle"},
@@ -318,7 +328,7 @@ def test_a_bad_message_gets_one_clear_line_and_changes_nothing(view: Pair, conte
     controller.worker.run_until_idle()
     (error,) = ear.of("error")
     text = error["text"]
-    assert "\n" not in text and len(text.split()) > 5 and text.endswith(".")
+    assert "\n" not in text and len(text.split()) > 5 and text.endswith(".") and len(text) < 450
     assert "object" not in text and "literal" not in text
     assert state(ear) == before
     assert ear.of("readout") == []

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import torch
-
+from memviz.checks import listed, quoted
 from memviz.engine.record import Intervention, Replay, intervention
 from memviz.engine.sets import Toggle
-from memviz.study import Study, check_study
-from memviz.tensor_files import atomic_write, digest
+from memviz.study import Study, check_examples, check_study
+from memviz.tensor_files import digest
 from memviz.units import Layer, UnitSet, UnitsLike, UnknownLayerError
 from memviz.variants import variant, variants
 
-_FORMAT = 1
+from ._file import Saved, is_of, read, write
+
 HISTORY = 500  # steps that undo goes back at most; a long session must not grow without end
 
 
@@ -173,8 +172,10 @@ class Session:
             If there is no such variant.
         """
         if variant not in self.variants:
-            known = ", ".join(repr(name) for name in self.variants)
-            raise ValueError(f"there is no variant {variant!r} of this model; choose from {known}.")
+            raise ValueError(
+                f"there is no variant {quoted(variant)} of this model; choose from "
+                f"{listed(map(quoted, self.variants))}."
+            )
         self._move(lambda state: replace(state, variant=variant))
 
     def show_layers(self, names: Sequence[str]) -> None:
@@ -192,19 +193,18 @@ class Session:
         shown = tuple(name for name in known if name in names)
         self._move(lambda state: replace(state, layers=shown))
 
-    def select(self, examples: Iterable[int]) -> None:
-        """Select examples by their index in the study.
+    def select(self, examples: Any) -> None:
+        """Select examples of the study, by indices or a bool mask; an empty list selects none.
 
         Raises
         ------
-        IndexError
-            If an example is not in the study.
+        ValueError
+            If they are no indices, or an example is not in the study.
         """
-        chosen = tuple(int(example) for example in examples)
-        for example in chosen:
-            self._check_example(example)
+        given = examples if hasattr(examples, "__len__") else list(examples)
+        chosen = check_examples(self.study, given).tolist() if len(given) else []
         with self._lock:
-            self.examples = chosen
+            self.examples = tuple(chosen)
         self._tell("examples")
 
     def open(self, example: int | None) -> None:
@@ -212,11 +212,13 @@ class Session:
 
         Raises
         ------
+        TypeError
+            If it is no whole number.
         IndexError
             If the example is not in the study.
         """
         if example is not None:
-            self._check_example(example)
+            example = self._check_example(example)
         with self._lock:
             self.opened = example
         self._tell("examples")
@@ -252,65 +254,60 @@ class Session:
         return "\n".join(lines) + "\n"
 
     def save(self, path: str | Path) -> None:
-        """Write the state as JSON, atomically, with a hash of the weights."""
+        """Write the state as JSON, atomically, with hashes of the weights and of the file itself.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError, OSError
+            If there is no such folder, the path is no file, or the file can't be written.
+        """
         with self._lock:
-            content = {
-                "format": _FORMAT,
-                "study": self.study.name,
-                "weights": digest(self.study.model.state_dict()),
-                "layers": list(self.layers),
-                "units": str(self.units),
-                "how": self.how,
-                "variant": self.variant,
-                "examples": list(self.examples),
-                "opened": self.opened,
-            }
-        with atomic_write(Path(path)) as part:
-            part.write_text(json.dumps(content, indent=1))
+            write(
+                path,
+                Saved(
+                    weights=digest(self.study.model.state_dict()),
+                    study=str(self.study.name),
+                    layers=self.layers,
+                    units=self.units,
+                    how=self.how,
+                    variant=self.variant,
+                    examples=self.examples,
+                    opened=self.opened,
+                ),
+            )
 
     def load(self, path: str | Path) -> None:
         """Restore a saved state.
 
         Raises
         ------
+        FileNotFoundError
+            If there is no such file.
         ValueError
-            If the file is not a saved session, or belongs to other weights; the state is kept.
+            If the file is not a saved session, was altered after it was written, or belongs to
+            other weights; the state is kept.
+        KeyError, IndexError
+            If the model has no such layer or unit, or the study no such example.
         """
-        try:
-            content = json.loads(Path(path).read_text())
-            written, weights, how = (content[key] for key in ("format", "weights", "how"))
-            units, names = UnitSet.parse(content["units"]), list(content["layers"])
-            examples = [int(example) for example in content.get("examples", ())]
-            opened, variant = content.get("opened"), str(content.get("variant", ""))
-            opened = None if opened is None else int(opened)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        saved = read(path)
+        if not is_of(saved, self.study.model):
             raise ValueError(
-                f"{str(path)!r} is not a saved session; write one with session.save."
-            ) from error
-        if written != _FORMAT:
-            raise ValueError(
-                f"{str(path)!r} has format {written}, and this version of memviz reads format "
-                f"{_FORMAT}; save the session again."
+                f"{quoted(str(path))} was saved with weights other than those of this study's "
+                "model; load the model it belongs to."
             )
-        state = self.study.model.state_dict()
-        if weights not in (digest(state), _former_digest(state)):
+        if saved.variant not in self.variants:
             raise ValueError(
-                f"{str(path)!r} was saved with weights other than those of this study's model; "
-                "load the model it belongs to."
+                f"{quoted(str(path))} shows the variant {quoted(saved.variant)}, which this study "
+                f"does not have; it has {listed(map(quoted, self.variants))}."
             )
-        if variant not in self.variants:
-            known = ", ".join(repr(name) for name in self.variants)
-            raise ValueError(
-                f"{str(path)!r} shows the variant {variant!r}, which this study does not have; "
-                f"it has {known}."
-            )
-        units, kind = self._own.replay.check(units), str(intervention(how))
-        for example in [*examples, *([] if opened is None else [opened])]:
+        units, how = self._own.replay.check(saved.units), str(intervention(saved.how))
+        for example in [*saved.examples, *([] if saved.opened is None else [saved.opened])]:
             self._check_example(example)
-        shown = tuple(layer.name for layer in self.known if layer.name in names)
-        self._move(lambda _: State(shown, units, kind, variant))
-        self.select(examples)
-        self.open(opened)
+        shown = tuple(layer.name for layer in self.known if layer.name in saved.layers)
+        self._move(lambda _: State(shown, units, how, saved.variant))
+        with self._lock:
+            self.examples, self.opened = saved.examples, saved.opened
+        self._tell("examples")
 
     def _engine(self) -> _Engine:
         with self._making:
@@ -321,12 +318,19 @@ class Session:
                 self._shown = (key, engine)
             return engine
 
-    def _check_example(self, example: int) -> None:
-        if not 0 <= example < len(self.study):
-            raise IndexError(
-                f"example {example} is not in this study; its examples are 0 to "
+    def _check_example(self, example: Any) -> int:
+        value = example.tolist() if hasattr(example, "tolist") else example
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(
+                f"example is {quoted(example)}; give its index, a whole number from 0 to "
                 f"{len(self.study) - 1}."
             )
+        if not 0 <= value < len(self.study):
+            raise IndexError(
+                f"example {quoted(value)} is not in this study; its examples are 0 to "
+                f"{len(self.study) - 1}."
+            )
+        return value
 
     def _move(self, change: Callable[[State], State]) -> None:
         with self._lock:
@@ -358,12 +362,3 @@ class Session:
     def layer(self, name: str) -> Layer:
         """A layer by name; KeyError if there is none."""
         return self._own.replay.located[name].layer
-
-
-def _former_digest(state: Mapping[str, torch.Tensor]) -> str:
-    """The hash in sessions that version 0.1.0 saved: of names and bytes alone."""
-    found = hashlib.sha256()
-    for name, tensor in state.items():
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()

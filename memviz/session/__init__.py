@@ -1,0 +1,5 @@
+"""A Session: what the user is looking at, with its history; no widget code."""
+
+from ._session import HISTORY as HISTORY
+from ._session import Session as Session
+from ._session import State as State
