@@ -25,7 +25,7 @@ def private(study: Study) -> Study:
 
     Others call the study's model at the same time, from cells and other threads: hooks, flags,
     buffers and attributes that a pass of memviz changes must not be theirs. While this thread
-    ablates the model's units, it is the study itself: what is computed is of the ablated model.
+    ablates the model's units, it is the study itself.
 
     Examples
     --------
@@ -34,10 +34,13 @@ def private(study: Study) -> Study:
     >>> own.model is study.model, own.model.weight is study.model.weight
     (False, True)
     """
-    if study in _STUDIES or any(map(_is_ablated, study.model.modules())):
+    if study in _STUDIES:
+        return study
+    model = twin(study.model)
+    if model is study.model:
         return study
     own = copy.copy(study)
-    own.model = twin(study.model)
+    own.model = model
     _STUDIES.add(own)
     return own
 
@@ -45,7 +48,8 @@ def private(study: Study) -> Study:
 def twin(model: nn.Module) -> nn.Module:
     """Modules of one's own, with the model's very parameters and copies of all else it holds.
 
-    What can't be copied, such as a lock or a scripted module, is shared.
+    What can't be copied, such as a lock or a scripted module, is shared. While this thread ablates
+    the model's units, it is the model itself: what is computed is of the ablated model.
 
     Examples
     --------
@@ -53,6 +57,8 @@ def twin(model: nn.Module) -> nn.Module:
     >>> twin(norm).weight is norm.weight, twin(norm).running_mean is norm.running_mean
     (True, False)
     """
+    if any(map(_is_ablated, model.modules())):
+        return model
     memo: dict[Any, Any] = {PRIVATE: True}
     memo.update((id(parameter), parameter) for parameter in model.parameters())
     own = []
