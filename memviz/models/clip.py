@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from memviz import tensor_files
+from memviz.checks import quoted, read_json
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+_LARGEST_CONFIG = 1 << 24  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +105,7 @@ def save_clip(folder: str | Path, clip: Clip) -> Path:
     written atomically. Returns the folder.
     """
     target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
+    tensor_files.make_folder(target)
     text = json.dumps(clip.config, indent=2) + "\n"
     tensor_files.write(target / WEIGHTS, clip.model.state_dict(), {})
     with tensor_files.atomic_write(target / CONFIG) as part:
@@ -222,7 +224,7 @@ def _layers(names: Iterable[str]) -> set[tuple[str, str]]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = read_json(folder / CONFIG, _LARGEST_CONFIG)
         config["model_cfg"]["vision_cfg"], config["model_cfg"]["text_cfg"]
     except FileNotFoundError:
         raise FileNotFoundError(
@@ -230,8 +232,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{folder / CONFIG} is not an open_clip configuration ({error}); give the folder of "
-            "an open_clip model."
+            f"{quoted(str(folder / CONFIG))} is not an open_clip configuration ({error}); give the "
+            "folder of an open_clip model."
         ) from None
     return dict(config)
 

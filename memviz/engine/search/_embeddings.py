@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from memviz.checks import check_file, quoted
 from memviz.progress import slow
 from memviz.study import check_ready
-from memviz.tensor_files import digest, read_hashed, write_hashed
+from memviz.tensor_files import check_writable, digest, read_hashed, write_hashed
 
 _KIND = "embeddings"
+_FACTS = 4096  # bytes of a file that are no embeddings
 
 
 def embed(
@@ -47,16 +50,7 @@ def embed(
     tensor([[1., 1.],
             [3., 1.]])
     """
-    if batch < 1:
-        raise ValueError(f"batch is {batch}; embed at least 1 item at a time.")
-    if not len(items):
-        raise ValueError("there are no items to embed; give at least one.")
-    parts = []
-    with torch.no_grad():
-        for start in slow(range(0, len(items), batch), "embedding", progress=progress):
-            chunk = items[start : start + batch]
-            parts.append(_checked(encode(chunk), len(chunk), start))
-    return torch.cat(parts)
+    return torch.cat(list(_parts(encode, items, batch, progress)))
 
 
 def cached_embeddings(
@@ -72,7 +66,9 @@ def cached_embeddings(
     """Embed items, or read the embeddings of the same model and items from a folder.
 
     A file is named by a hash of the model's weights and architecture, ``name`` and the items. A
-    model that is ablated or has hooks is not cached.
+    model that is ablated or has hooks is not cached. That the file can be written is checked before
+    the work, and that the disk has room for it after the first batch; if it fails all the same,
+    there is a warning, and the embeddings are returned.
 
     Parameters
     ----------
@@ -89,6 +85,10 @@ def cached_embeddings(
     ------
     ValueError
         On train mode, items of another kind, or a truncated or altered file.
+    FileNotFoundError
+        If an item is a path without a file.
+    OSError
+        If the folder can't be written to.
 
     Examples
     --------
@@ -109,10 +109,41 @@ def cached_embeddings(
         "items": _hash_of(items),
     }
     path = Path(folder) / f"{_hash(json.dumps(facts, sort_keys=True).encode())[:32]}.safetensors"
-    if path.is_file():
-        return read_hashed(path, _KIND)[0]["embeddings"]
-    embeddings = embed(encode, items, batch=batch, progress=progress)
-    write_hashed(path, {"embeddings": embeddings}, facts)
+    if path.exists():
+        return _kept(path, len(items))
+    check_writable(path.parent)
+    parts = _parts(encode, items, batch, progress)
+    first = next(parts)
+    check_writable(path.parent, first.nbytes // len(first) * len(items) + _FACTS)
+    embeddings = torch.cat([first, *parts])
+    try:
+        write_hashed(path, {"embeddings": embeddings}, facts)
+    except OSError as error:
+        warnings.warn(f"the embeddings could not be kept: {error}.", stacklevel=2)
+    return embeddings
+
+
+def _parts(
+    encode: Callable[[Any], Tensor], items: Any, batch: int, progress: bool
+) -> Iterator[Tensor]:
+    """The embeddings of one batch after the other."""
+    if isinstance(batch, bool) or not hasattr(batch, "__index__") or batch < 1:
+        raise ValueError(f"batch is {quoted(batch)}; embed at least 1 item at a time.")
+    if not len(items):
+        raise ValueError("there are no items to embed; give at least one.")
+    for start in slow(range(0, len(items), batch), "embedding", progress=progress):
+        chunk = items[start : start + batch]
+        with torch.no_grad():
+            output = encode(chunk)
+        yield _checked(output, len(chunk), start)
+
+
+def _kept(path: Path, items: int) -> Tensor:
+    """The embeddings in a file, once they are known to be of as many items."""
+    check_file(path)
+    embeddings = read_hashed(path, _KIND)[0].get("embeddings")
+    if embeddings is None or embeddings.dim() != 2 or len(embeddings) != items:
+        raise ValueError(f"{quoted(str(path))} holds no embeddings of {items:,} items; delete it.")
     return embeddings
 
 
@@ -151,6 +182,8 @@ def _hash_of(items: Any) -> str:
     if isinstance(items, Sequence) and all(isinstance(item, str) for item in items):
         return _hash(json.dumps(list(items)).encode())
     if isinstance(items, Sequence) and all(isinstance(item, Path) for item in items):
+        for item in items:
+            check_file(item)
         return _hash(json.dumps([_hash(item.read_bytes()) for item in items]).encode())
     raise ValueError(
         f"items are {type(items).__name__}; to be cached they must be a tensor, texts, or paths."

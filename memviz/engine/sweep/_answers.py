@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import listed, quoted
 from memviz.scores import Null, Scores
 from memviz.study import default_groups
 from memviz.tasks import lost
@@ -35,7 +38,7 @@ def of_group(effects: EffectTable, group: str | None, against: str | None, on: s
         exact=effects.exact.numpy(),
         higher=f"holds {group} examples" + (f" more than {against} ones" if against else ""),
         source=_source(effects),
-        null=_random_groups(table, sign, members, others),
+        null=_random_groups(effects, sign * table, members, others),
     )
 
 
@@ -43,10 +46,12 @@ def of_example(effects: EffectTable, example: int, on: str) -> Scores:
     """Over units: the drop of one example when the unit is ablated."""
     table, sign, what = drop(effects, on)
     column = _column(effects, example)
-    others = _draw(torch.arange(len(effects.examples))[effects.examples != example])
+    # By example, so that the order in which they were swept makes no difference.
+    order = effects.examples.argsort(stable=True)
+    others = _draw(order[effects.examples[order] != effects.examples[column]])
     words = f"the same number for {len(others):,} other examples"
     return Scores(
-        name=f"effect on example {int(example)}",
+        name=f"effect on example {int(effects.examples[column])}",
         measure=what,
         values=(sign * table[:, column]).double().numpy(),
         units=effects.units,
@@ -65,6 +70,7 @@ def of_unit(effects: EffectTable, unit: UnitsLike, on: str) -> Scores:
     peers = [
         k for k, u in enumerate(effects.units) if u.layer == layer and k != row and known[k].item()
     ]
+    peers.sort(key=lambda k: effects.units[k].index)
     others = _draw(torch.tensor(peers, dtype=torch.long))
     words = f"the same number for {len(others):,} other units of {layer}"
     return Scores(
@@ -82,7 +88,7 @@ def of_unit(effects: EffectTable, unit: UnitsLike, on: str) -> Scores:
 def drop(effects: EffectTable, on: str) -> tuple[Tensor, int, str]:
     """The table, the sign that turns it into a drop, and the measure's name."""
     if on not in ("margin", "loss"):
-        raise ValueError(f"on is {on!r}; use 'margin' or 'loss'.")
+        raise ValueError(f"on is {quoted(on)}; use 'margin' or 'loss'.")
     words = lost(effects.study.task, on)
     return (effects.margin_change, -1, words) if on == "margin" else (effects.loss_change, 1, words)
 
@@ -90,7 +96,9 @@ def drop(effects: EffectTable, on: str) -> tuple[Tensor, int, str]:
 def none_swept(group: str, against: str, members: Tensor) -> ValueError:
     """The error that no swept example is in one of two groups."""
     empty = against if len(members) else group
-    return ValueError(f"none of the swept examples is in {empty!r}; sweep some, or name another.")
+    return ValueError(
+        f"none of the swept examples is in {quoted(empty)}; sweep some, or name another."
+    )
 
 
 def contrast(change: Tensor, members: Tensor, others: Tensor) -> Tensor:
@@ -111,35 +119,41 @@ def _source(effects: EffectTable) -> str:
     return f"{_EXACT}; where not, {_FIRST_ORDER}" if effects.exact.any() else _FIRST_ORDER
 
 
-def _column(effects: EffectTable, example: int) -> int:
-    columns = (effects.examples == int(example)).nonzero()
-    if len(columns) == 0:
+def _column(effects: EffectTable, example: Any) -> int:
+    index = example.tolist() if hasattr(example, "tolist") else example
+    if isinstance(index, bool) or not isinstance(index, int):
+        raise TypeError(f"example is {quoted(example)}; give its index, a whole number.")
+    columns = [place for place, known in enumerate(effects.examples.tolist()) if known == index]
+    if not columns:
         raise IndexError(
-            f"example {example} is not among the {len(effects.examples):,} swept ones, from "
+            f"example {quoted(index)} is not among the {len(effects.examples):,} swept ones, from "
             f"{int(effects.examples.min())} to {int(effects.examples.max())}; "
             "choose one of effects.examples, or sweep it."
         )
-    return int(columns[0])
+    return columns[0]
 
 
 def _row(effects: EffectTable, unit: UnitsLike) -> int:
-    chosen = list(UnitSet.of(unit))
-    if len(chosen) != 1:
-        raise ValueError(f"{str(unit)!r} names {len(chosen)} units; name one, as in 'layer:5'.")
-    if chosen[0] not in effects.units:
-        layers = ", ".join(dict.fromkeys(u.layer for u in effects.units))
+    units = UnitSet.of(unit)
+    if len(units) != 1:
+        named = quoted(unit if isinstance(unit, str) else str(units))
+        raise ValueError(f"{named} names {len(units)} units; name one, as in 'layer:5'.")
+    (chosen,) = units
+    if chosen not in effects.units:
+        layers = listed(quoted(name) for name in dict.fromkeys(u.layer for u in effects.units))
         raise ValueError(
-            f"unit {str(chosen[0])!r} is not among the {len(effects.units):,} swept ones, in "
+            f"unit {quoted(str(chosen))} is not among the {len(effects.units):,} swept ones, in "
             f"{layers}; choose one of effects.units, or sweep it."
         )
-    return effects.units.index(chosen[0])
+    return effects.units.index(chosen)
 
 
-def _random_groups(table: Tensor, sign: int, members: Tensor, others: Tensor) -> Null:
+def _random_groups(effects: EffectTable, drops: Tensor, members: Tensor, others: Tensor) -> Null:
     """The contrast of groups of the same sizes, drawn at random from both groups together."""
     generator = torch.Generator().manual_seed(0)
-    pool = torch.cat([members, others]) if len(others) else torch.arange(table.shape[1])
-    known = sign * table[:, pool].nan_to_num()
+    everybody = effects.examples.argsort(stable=True)
+    pool = torch.cat([members, others]) if len(others) else everybody
+    known = drops[:, pool].nan_to_num()
     # One row of weights per draw, so that all draws are one matrix product.
     weights = torch.zeros(_NULL_DRAWS, len(pool))
     size, rest = len(members), len(pool) - len(members)

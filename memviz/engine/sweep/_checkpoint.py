@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from memviz.checks import quoted
 from memviz.study import study_facts
 
 from ._stored import StoredError, check, read, sweep_facts, write
@@ -53,8 +54,8 @@ class Checkpoint:
         # Same weights, other code: the hash alone would not notice.
         if not torch.allclose(stored.margin, effects.margin, 1e-3, 1e-3, equal_nan=True):
             raise StoredError(
-                f"{str(self.path)!r} holds the effects of a model with the same weights but other "
-                "outputs; name another file, or delete it."
+                f"{quoted(str(self.path))} holds the effects of a model with the same weights but "
+                "other outputs; name another file, or delete it."
             )
         rows = stored.exact
         effects.margin_change[rows] = stored.margin_change[rows]

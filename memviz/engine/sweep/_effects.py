@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import quoted
 from memviz.scores import Scores
 from memviz.study import Study
 from memviz.units import UnitsLike
@@ -22,6 +23,8 @@ from ._table import EffectTable
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+_SORTED = 1 << 22  # values at a time
 
 
 @dataclass(eq=False)
@@ -121,10 +124,25 @@ class Effects(EffectTable):
         return torch.where(self.done, counts, 0)
 
     def most_lost(self, k: int = 6) -> Tensor:
-        """The k examples whose margin drops most without each unit, int64 ``[U, k]``."""
-        k = min(k, len(self.examples))
-        drop = (-self.margin_change).nan_to_num(-torch.inf)
-        return self.examples[drop.topk(k, dim=1).indices]
+        """The k examples whose margin drops most without each unit, int64 ``[U, k]``.
+
+        Equal drops are ordered by example; all examples are listed if there are fewer than k.
+
+        Raises
+        ------
+        ValueError
+            If k is no whole number from 1.
+        """
+        if isinstance(k, bool) or not hasattr(k, "__index__") or k < 1:
+            raise ValueError(f"k is {quoted(k)}; give a whole number from 1.")
+        examples, by_example = self.examples.sort(stable=True)
+        # A few units at a time, since a sort takes three times the memory of what it sorts.
+        step = max(1, _SORTED // max(1, len(examples)))
+        rows = [
+            part[:, by_example].nan_to_num(torch.inf).argsort(dim=1, stable=True)[:, :k]
+            for part in self.margin_change.split(step)
+        ]
+        return examples[torch.cat(rows)]
 
     def atlas(self, units: int = 120, examples: int = 300, on: str = "margin") -> Figure:
         """A heat map of units × examples, both clustered, with the mean drop of each.

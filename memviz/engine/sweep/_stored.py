@@ -7,14 +7,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from memviz import tensor_files
+from memviz.checks import check_file, check_place, listed, quoted
 from memviz.study import Study, study_facts
 from memviz.units import Unit
 
 from ._table import EffectTable
 
 _FORMAT = "memviz effects 1"
-_TABLES = ("margin", "loss", "margin_change", "loss_change", "correct", "done")
+_TABLES = {  # of units U and examples n
+    "margin": "n",
+    "loss": "n",
+    "margin_change": "Un",
+    "loss_change": "Un",
+    "correct": "Un",
+    "done": "U",
+    "examples": "n",
+}
 _WORDS = {
     "weights": "other weights than this study's model has",
     "data": "other inputs or labels than this study has",
@@ -58,11 +69,8 @@ def sweep_facts(effects: EffectTable) -> dict[str, str]:
 
 def write(path: Path, effects: EffectTable, of_study: Mapping[str, str]) -> None:
     """Write effects of a study whose facts are known."""
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(
-            f"there is no folder {str(path.parent)!r} to write {path.name!r} in; make it first."
-        )
-    tensors = {name: getattr(effects, name) for name in (*_TABLES, "examples")}
+    check_place(path)
+    tensors = {name: getattr(effects, name) for name in _TABLES}
     facts = {"format": _FORMAT, "engine": effects.engine, "why": effects.why}
     facts |= {**of_study, **sweep_facts(effects)}
     tensor_files.write(path, tensors, {**facts, "sha256": tensor_files.digest(tensors, facts)})
@@ -70,29 +78,44 @@ def write(path: Path, effects: EffectTable, of_study: Mapping[str, str]) -> None
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Read the fields of a table, whole and unaltered but of whatever study, and its facts."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}.")
+    check_file(path)
     try:
         tensors, facts = tensor_files.read(path)
     except tensor_files.DamagedFile as error:
         raise StoredError(
-            f"{str(path)!r} can't be read as effects ({error}); delete it, or name another file."
+            f"{quoted(str(path))} can't be read as effects ({error}); delete it, or name another "
+            "file."
         ) from error
     if facts.get("format") != _FORMAT:
         raise StoredError(
-            f"{str(path)!r} is not a file of effects; name one that effects.save or "
+            f"{quoted(str(path))} is not a file of effects; name one that effects.save or "
             "sweep(path=...) wrote."
         )
     if facts.pop("sha256", "") != tensor_files.digest(tensors, facts):
         raise StoredError(
-            f"{str(path)!r} was altered after it was written; delete it, or name another file."
+            f"{quoted(str(path))} was altered after it was written; delete it, or name another "
+            "file."
         )
-    units = tuple(Unit(layer, index) for layer, index in json.loads(facts["units"]))
-    fields = {name: tensors[name] for name in (*_TABLES, "examples")}
-    # Files written earlier call the engine a path.
-    engine = facts.get("engine", facts.get("path"))
-    why = facts.get("why", "")
-    return {"units": units, "how": facts["how"], "engine": engine, "why": why, **fields}, facts
+    try:
+        return _fields(tensors, facts), facts
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise StoredError(
+            f"{quoted(str(path))} lacks part of what a file of effects holds; delete it, or name "
+            "another file."
+        ) from error
+
+
+def _fields(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a table; KeyError, TypeError or ValueError where one is missing or unfit."""
+    units = tuple(Unit(str(layer), int(index)) for layer, index in json.loads(facts["units"]))
+    sizes = {"U": len(units), "n": len(tensors["examples"])}
+    for name, axes in _TABLES.items():
+        if tensors[name].shape != tuple(sizes[axis] for axis in axes):
+            raise ValueError(f"{name} has another shape")
+    # Files written earlier call the engine a path, and say nothing of why.
+    engine = facts["engine"] if "engine" in facts else facts["path"]
+    found = {"units": units, "how": facts["how"], "engine": engine, "why": facts.get("why", "")}
+    return found | {name: tensors[name] for name in _TABLES}
 
 
 def check(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
@@ -101,8 +124,8 @@ def check(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> No
         there = found.get(key, "")
         # Files written earlier name the task with its module.
         if there != value and not (key == "task" and there.endswith(f".{value}")):
-            which = f" ({there}, not {value})" if key in ("how", "task") else ""
+            which = f" ({listed([there])}, not {listed([value])})" if key in ("how", "task") else ""
             raise StoredError(
-                f"{str(path)!r} holds the effects of {_WORDS[key]}{which}; "
+                f"{quoted(str(path))} holds the effects of {_WORDS[key]}{which}; "
                 "name another file, or delete it."
             )

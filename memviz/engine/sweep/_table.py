@@ -103,6 +103,7 @@ class EffectTable:
         return ~self.exact & ~self.margin_change.isnan().any(1)
 
     def members(self, group: str) -> Tensor:
-        """Positions of a group in ``examples``, int64."""
+        """Positions of a group in ``examples``, int64, in the order of the study's examples."""
         self.study.group(group)
-        return self.study.groups[group][self.examples].nonzero()[:, 0]
+        order = self.examples.argsort(stable=True)
+        return order[self.study.groups[group][self.examples[order]]]

@@ -1,13 +1,17 @@
 """Embeddings: in batches, from disk only where model and data are the same, never a wrong one."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 import memviz as mv
-from memviz.engine.search import cached_embeddings, embed
+from memviz import tensor_files
+from memviz.engine.search import _embeddings, cached_embeddings, embed
+from memviz.tensor_files import NotWritten, read_hashed, write_hashed
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -134,7 +138,7 @@ def test_an_interrupted_embedding_leaves_no_file(tmp_path: Path):
 
     with pytest.raises(KeyboardInterrupt):
         cached_embeddings(tmp_path / "kept", network(), "tower", encode, ITEMS)
-    assert not (tmp_path / "kept").exists()
+    assert not any((tmp_path / "kept").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -160,3 +164,60 @@ def test_other_wrong_arguments(tmp_path: Path):
         embed(network(), ITEMS, batch=0)
     with pytest.raises(ValueError, match="train mode"):
         cached_embeddings(tmp_path, network().train(), "tower", network(), ITEMS)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = network()
+    encode = Counted(model)
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "inside"):
+        with pytest.raises(OSError, match="can't be written"):
+            cached_embeddings(folder, model, "tower", encode, ITEMS, batch=2)
+    assert encode.calls == 0
+    sizes: list[int] = []
+
+    def full(folder: Path, size: int = 0) -> None:
+        sizes.append(size)
+        if size > 80:
+            raise NotWritten(f"'{folder}' can't be written: No space left on device")
+
+    monkeypatch.setattr(_embeddings, "check_writable", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        cached_embeddings(tmp_path, model, "tower", encode, ITEMS, batch=2)
+    assert encode.calls == 1 and sizes == [0, 7 * 3 * 4 + 4096]
+
+
+def test_embeddings_that_cannot_be_kept_are_returned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = network()
+
+    def fail(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
+
+    monkeypatch.setattr(tensor_files, "save_file", fail)
+    with pytest.warns(UserWarning, match="the embeddings could not be kept: .* No space left on"):
+        found = cached_embeddings(tmp_path, model, "tower", model, ITEMS, batch=2)
+    torch.testing.assert_close(found, model(ITEMS).detach())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_file_of_embeddings(tmp_path: Path) -> None:
+    model = network()
+    cached_embeddings(tmp_path, model, "tower", model, ITEMS)
+    (path,) = tmp_path.iterdir()
+    tensors, facts = read_hashed(path, "embeddings")
+    for other in ({}, {"embeddings": tensors["embeddings"][1:]}):
+        write_hashed(path, other, facts)
+        with pytest.raises(ValueError, match="holds no embeddings of 7 items; delete it"):
+            cached_embeddings(tmp_path, model, "tower", model, ITEMS)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="is a pipe, not a file"):
+        cached_embeddings(tmp_path, model, "tower", model, ITEMS)
+    with pytest.raises(ValueError, match="is a pipe, not a file"):
+        cached_embeddings(tmp_path, model, "tower", model, [path])
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        cached_embeddings(tmp_path, model, "tower", model, [tmp_path / "none.png"])

@@ -1,6 +1,7 @@
 """What effects answer: who holds an example, what a unit holds, and which values are exact."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -113,7 +114,9 @@ def test_what_was_not_swept() -> None:
     effects = mv.sweep(net(), "3:0-3", torch.tensor([4, 9]), progress=False)
     with pytest.raises(IndexError, match="example 5 is not among the 2 swept ones, from 4"):
         effects.of_example(5)
-    with pytest.raises(ValueError, match=r"unit '3:7' is not among the 4 swept ones, in 3; choose"):
+    with pytest.raises(
+        ValueError, match=r"unit '3:7' is not among the 4 swept ones, in '3'; choose"
+    ):
         effects.of_unit("3:7")
     with pytest.raises(ValueError, match="'nowhere:0' is not among the 4 swept"):
         effects.of_unit(mv.Unit("nowhere", 0))
@@ -264,3 +267,64 @@ class LogitTask(mv.Classification):
 
     def margin(self, outputs: Tensor, labels: Tensor) -> Tensor:
         return outputs.gather(1, labels[:, None])[:, 0]
+
+
+@pytest.mark.parametrize("against", ["clean", ""])
+def test_the_order_of_examples_and_units_makes_no_difference(against: str) -> None:
+    plain = mv.sweep(net())
+    columns = torch.randperm(24, generator=torch.Generator().manual_seed(1))
+    rows = torch.randperm(len(plain.units), generator=torch.Generator().manual_seed(2))
+    mixed = replace(
+        plain,
+        units=tuple(plain.units[row] for row in rows),
+        **{name: getattr(plain, name)[columns] for name in ("examples", "margin", "loss")},
+        **{
+            name: getattr(plain, name)[rows][:, columns]
+            for name in ("margin_change", "loss_change", "correct")
+        },
+    )
+    answers: list[Callable[[Effects], mv.Scores]] = [
+        lambda effects: effects.scores("memorized", against),
+        lambda effects: effects.of_example(7),
+        lambda effects: effects.of_unit("3:1"),
+    ]
+    for answer in answers:
+        one, other = answer(plain), answer(mixed)
+        assert all(np.array_equal(one.top(k), other.top(k)) for k in range(len(one)))
+        assert np.array_equal(one.values[one.order()], other.values[other.order()])
+        assert one.null is not None and other.null is not None
+        assert np.allclose(
+            one.null.values[:, one.order()], other.null.values[:, other.order()], atol=1e-6
+        )
+    assert torch.equal(plain.most_lost(24)[rows], mixed.most_lost(24))
+
+
+def test_equal_drops_are_listed_by_example() -> None:
+    effects = mv.sweep(net(), examples=torch.tensor([9, 3, 20, 1]))
+    effects.margin_change[:] = 0
+    assert effects.most_lost(9).tolist() == [[1, 3, 9, 20]] * len(effects.units)
+
+
+@pytest.mark.parametrize("k", [0, -1, 1.5, "2", None, True])
+def test_how_many_are_listed(k: int) -> None:
+    with pytest.raises(ValueError, match="k is .*; give a whole number from 1"):
+        mv.sweep(net(), "0:1").most_lost(k)
+
+
+@pytest.mark.parametrize("example", [1.5, "1", None, True, [1], torch.tensor([1, 2])])
+def test_an_example_is_a_whole_number(example: int) -> None:
+    with pytest.raises(TypeError, match="example is .*; give its index, a whole number"):
+        mv.sweep(net(), "0:1").of_example(example)
+
+
+@pytest.mark.parametrize("count", [255, 256, 300])
+def test_hundreds_of_groups(count: int) -> None:
+    study = net(2 * count)
+    study = mv.Study(
+        study.model, study.inputs, study.labels, {f"g{k}": [2 * k, 2 * k + 1] for k in range(count)}
+    )
+    effects = mv.sweep(study, "0:0-4")
+    last = f"g{count - 1}"
+    expected = -effects.margin_change[:, -2:].mean(1) + effects.margin_change[:, :2].mean(1)
+    assert torch.allclose(torch.from_numpy(effects.scores(last, "g0").values).float(), expected)
+    assert len(mv.readout(study, "0:1").frame) == count

@@ -282,6 +282,54 @@ def test_a_damaged_file(damage: Callable[[bytes], bytes], words: str, file: Path
         assert str(file) in str(caught.value) and "another file" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda tensors, facts: tensors.pop("done"),
+        lambda tensors, facts: tensors.update(done=tensors["done"][1:]),
+        lambda tensors, facts: tensors.update(loss_change=tensors["loss_change"].T),
+        lambda tensors, facts: facts.pop("units"),
+        lambda tensors, facts: facts.pop("how"),
+        lambda tensors, facts: facts.pop("engine"),
+        lambda tensors, facts: facts.update(units="[" * 100_000),
+        lambda tensors, facts: facts.update(units="{}"),
+        lambda tensors, facts: facts.update(units='[["fc"]]'),
+    ],
+)
+def test_a_forged_file(
+    forge: Callable[[dict[str, Tensor], dict[str, str]], object], file: Path
+) -> None:
+    mv.sweep(study(), path=file, progress=False)
+    tensors, facts = tensor_files.read(file)
+    del facts["sha256"]
+    forge(tensors, facts)
+    sha = tensor_files.digest(tensors, facts)
+    tensor_files.write(file, {k: v.clone() for k, v in tensors.items()}, {**facts, "sha256": sha})
+    for use in (
+        lambda: mv.sweep(study(), path=file, progress=False),
+        lambda: Effects.load(file, study()),
+    ):
+        with pytest.raises(ValueError, match="lacks part of what a file of effects holds"):
+            use()
+
+
+def test_what_is_no_file(file: Path) -> None:
+    effects = mv.sweep(study(), "fc:0", progress=False)
+    os.mkfifo(file)
+    for path, words in {
+        file: "a pipe",
+        file.parent: "a folder",
+        Path("/dev/null"): "a device",
+    }.items():
+        for use in (
+            lambda path=path: mv.sweep(study(), path=path, progress=False),
+            lambda path=path: Effects.load(path, study()),
+            lambda path=path: effects.save(path),
+        ):
+            with pytest.raises(ValueError, match=f"is {words}, not a file; name a file"):
+                use()
+
+
 def test_no_file_of_effects_and_no_folder(file: Path) -> None:
     save_file({"weight": torch.zeros(2)}, file)
     with pytest.raises(ValueError, match="is not a file of effects; name one that effects.save or"):
