@@ -152,7 +152,8 @@ class _Draws(TorchDispatchMode):
         tags = getattr(func, "tags", ())
         if torch.Tag.nondeterministic_seeded in tags and kwargs.get("generator") is None:
             self.number += 1
-        return func(*args, **kwargs)
+        with torch._C.DisableTorchFunction():  # seen already, or no call of the model's Python
+            return func(*args, **kwargs)
 
 
 @contextmanager
