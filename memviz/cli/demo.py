@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from memviz.checks import check_place
+
 if TYPE_CHECKING:
     from memviz.engine.sets import AblationCurve
 
@@ -25,17 +27,24 @@ def demo(
     as_json: bool,
 ) -> int:
     """Measure the ablation curve of each seed's network, print their mean, draw the figure."""
+    if figure is None and not as_json:
+        figure = Path("memviz-demo.png")
+    if figure is not None:
+        try:
+            check_place(figure)
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"--figure: {error}") from None
     curves = []
     of = 0
     for seed in seeds:
         curve, of = measure(seed, units=units, draws=draws, progress=not as_json)
         curves.append(curve)
-    if figure is None and not as_json:
-        figure = Path("memviz-demo.png")
     if figure is not None:
         from memviz.plots.curve import ablation_curves
+        from memviz.tensor_files import atomic_write
 
-        ablation_curves(curves).savefig(figure, dpi=150)
+        with atomic_write(figure) as part:
+            ablation_curves(curves).savefig(part, dpi=150)
     if as_json:
         print(json.dumps(summary(curves, of)))
         return 0

@@ -294,6 +294,15 @@ class TestDemo:
         assert json.loads(capsys.readouterr().out)["units"] == 4
         assert "<svg" in figure.read_text()
 
+    def test_a_figure_that_cannot_be_written_is_told_before_the_work(
+        self, measured: list[tuple[int, dict[str, object]]], tmp_path: Path
+    ) -> None:
+        with pytest.raises(SystemExit, match="--figure: there is no folder .* make it first"):
+            main(["demo", "--figure", str(tmp_path / "none" / "curve.png")])
+        with pytest.raises(SystemExit, match="--figure: .* is a folder, not a file"):
+            main(["demo", "--figure", str(tmp_path)])
+        assert not measured
+
     def test_more_units_than_there_are(self) -> None:
         with pytest.raises(SystemExit, match="--units 320 is too many: this network has 320"):
             main(["demo", "--seeds", "0", "--units", "320"])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import os
-import uuid
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from memviz.checks import check_place
+from memviz.tensor_files import atomic_write
 
 from ._assets import script, style
 
@@ -67,14 +69,10 @@ def page(path: str | Path, title: str, part: str, snapshot: Iterable[Message]) -
         part=json.dumps(part),
         snapshot=_inert(saved),
     )
-    path = Path(path)
-    part_file = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
+    check_place(path)
+    with atomic_write(Path(path)) as part_file:
         # A file name may hold bytes that are not text; the title shows "?" for them.
         part_file.write_bytes(text.encode("utf-8", "replace"))
-        os.replace(part_file, path)
-    finally:
-        part_file.unlink(missing_ok=True)
 
 
 def _jsonable(content: dict[str, Any]) -> Any:

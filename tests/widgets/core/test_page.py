@@ -125,8 +125,10 @@ def test_a_script_end_inside_the_module_stays_inside(
 def test_a_page_that_fails_leaves_nothing_and_touches_nothing(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "a.html").write_text("before")
-    with pytest.raises(OSError, match="folder"):
+    with pytest.raises(ValueError, match="is a folder, not a file; name a file"):
         export.page(tmp_path / "folder", "t", "workbench", [])
+    with pytest.raises(FileNotFoundError, match="there is no folder .* make it first"):
+        export.page(tmp_path / "none" / "a.html", "t", "workbench", [])
     with pytest.raises(TypeError):
         export.page(tmp_path / "a.html", "t", "workbench", [Message({"type": {1, 2}}, [])])
     assert {path.name for path in tmp_path.iterdir()} == {"folder", "a.html"}
