@@ -160,7 +160,7 @@ class UnitActivations(Chunked):
             unknown = [name for name in names if name not in features]
             if unknown:
                 wanted = UnitSet({unknown[0]: [0]})
-                check_located(self.study.model, self._two.trace, located, wanted)  # says why
+                check_located(self._paths.study.model, self._two.trace, located, wanted)  # says why
                 raise UnknownLayerError(unknown[0], features)
             chosen = [features[name] for name in dict.fromkeys(names)]
         if not chosen:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memviz.engine.record import chunk_size, trace, undisturbed
-from memviz.study import Study
+from memviz.study import Study, private
 
 from ._calls import ParameterCalls, Seen, Source, Use
 from ._parts import Part
@@ -23,8 +23,8 @@ class GhostNorms:
     """Squared gradient norms of any examples, by rules that are checked on a few of them first."""
 
     def __init__(self, study: Study, examples: Tensor, labels: Tensor) -> None:
-        self.study, self.examples, self.labels = study, examples, labels
-        named = study.model.named_parameters()
+        self.study, self.examples, self.labels = private(study), examples, labels
+        named = self.study.model.named_parameters()
         self.parameters = {name: p for name, p in named if p.requires_grad}
         if not self.parameters:
             raise ValueError(
@@ -35,7 +35,7 @@ class GhostNorms:
         pair = torch.stack([firsts.argmin(), firsts.argmax()])
         if pair[0] == pair[1]:
             pair[1] = len(labels) - 1 - pair[0]
-        seen = trace(study.model, study.call(study.batch(examples[pair[:1]])))
+        seen = trace(self.study.model, self.study.call(study.batch(examples[pair[:1]])))
         self.random, self.counting = seen.random, seen.counting
         # Twice: each recorded result has a gradient of its own size.
         size = chunk_size(2 * seen.bytes, study.device, largest=2 * seen.largest)

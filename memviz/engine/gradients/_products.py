@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from memviz.checks import checked
 from memviz.engine.record import trace, undisturbed
 from memviz.progress import slow
-from memviz.study import Study, check_examples, check_ready
+from memviz.study import Study, check_examples, check_ready, private
 
 _BLOCK = 2**25  # gradient values held at once
 
@@ -50,6 +50,7 @@ def gradient_products(
     """
     check_ready(study.model)
     chosen, others = check_examples(study, rows), check_examples(study, columns)
+    study = private(study)
     parameters = [p for p in study.model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError(

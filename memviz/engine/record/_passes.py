@@ -71,6 +71,11 @@ class Passes(Chunked):
         return [located.layer for located in self.located.values()]
 
     @property
+    def own_study(self) -> Study:
+        """The study with the model that passes run: its parameters are shared, hooks are not."""
+        return self._paths.study
+
+    @property
     def located(self) -> dict[str, Located]:
         """Every layer with units, by name; ``place`` tells where it is in one chunk."""
         return self._paths.located

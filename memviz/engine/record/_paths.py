@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from memviz.study import Study
+from memviz.study import Study, private
 from memviz.tasks import judged
 from memviz.tasks.task import Inputs
 
@@ -60,7 +60,7 @@ class Paths:
     """
 
     def __init__(self, study: Study) -> None:
-        self.study = study
+        self.study = private(study)
         self.known: list[Path] = []
         self.inside = 0.0
 
@@ -82,6 +82,9 @@ class Paths:
         ValueError
             If the model changes a tensor in a way that torch does not see.
         """
+        if not self.known:
+            # A model may make a table in its first call, which is then no call of its path.
+            trace(self.study.model, self.study.call(copied(inputs)))
         given = copied(inputs)
         traced = trace(self.study.model, self.study.call(given))
         if traced.unseen:
@@ -114,7 +117,13 @@ class Paths:
         with torch.random.fork_rng(devices=[]):
             torch.rand(1)  # another state: a model that seeds itself does not mind
             again = trace(self.study.model, self.study.call(copied(inputs))).drawn()
-        random = next((name for (name, state) in drawn if state not in [s for _, s in again]), None)
+        states: dict[str, list[bytes]] = {}
+        for name, state in again:
+            states.setdefault(name, []).append(state)
+        # What did not draw again was another thread's draw, in the same instant.
+        random = next(
+            (name for name, state in drawn if name in states and state not in states[name]), None
+        )
         if random is not None:
             raise ValueError(
                 "the model answers the same examples differently from call to call: its forward "

@@ -98,7 +98,7 @@ class Replay(Passes):
         KeyError, IndexError
             If there is no such layer or unit.
         """
-        return check_located(self.study.model, self.trace, self.located, units)
+        return check_located(self.own_study.model, self.trace, self.located, units)
 
     def outputs(
         self,
@@ -211,7 +211,7 @@ class Replay(Passes):
             chunk = self._chunks[step]
             rows = torch.linspace(0, len(chunk) - 1, min(len(chunk), _FEW)).round().long()
             examples = self.examples[chunk[rows]]
-            self._plain = step, rows, Reference(self.study, self._paths, examples, self._edits)
+            self._plain = step, rows, Reference(self._paths, examples, self._edits)
         return self._plain[1], self._plain[2]
 
     def refresh(self) -> None:
@@ -232,7 +232,7 @@ class Replay(Passes):
     def _meet(self, inputs: Inputs) -> None:
         # First: a model may make a table in its first call, which is then not a call of its pass.
         if self._uncompared().any():
-            check_steady(self.study, inputs)
+            check_steady(self.own_study, inputs)
         super()._meet(inputs)
 
     def _record(self, progress: bool = False) -> None:
@@ -253,7 +253,7 @@ class Replay(Passes):
             return
         for _ in range(2):  # recorded passes, then whole ones
             comparison = Comparison(
-                self.study, self.examples, self.clean, self._chunk_with, self._paths.inside
+                self.own_study, self.examples, self.clean, self._chunk_with, self._paths.inside
             )
             why = comparison.disturbed(positions, self.size)
             if not why:

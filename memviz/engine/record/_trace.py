@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ._values import Key, key_of, leaves, memory, positional, storage_bytes, tensors_in, version
 
@@ -137,8 +138,43 @@ class Trace:
         return max((tensor.nbytes for tensor in results), default=1)
 
 
-class _Tracing(TorchFunctionMode):
+class _Draws(TorchDispatchMode):
+    """Counts the calls of this thread that may draw from torch's own generators."""
+
+    supports_higher_order_operators = True
+
     def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.number = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        tags = getattr(func, "tags", ())
+        if torch.Tag.nondeterministic_seeded in tags and kwargs.get("generator") is None:
+            self.number += 1
+        with torch._C.DisableTorchFunction():  # seen already, or no call of the model's Python
+            return func(*args, **kwargs)
+
+
+@contextmanager
+def _draws_undone() -> Iterator[_Draws]:
+    """Put torch's random state back if this thread drew: other threads may be drawing too."""
+    state, draws = torch.get_rng_state(), _Draws()
+    of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    try:
+        with draws:
+            yield draws
+    finally:
+        if draws.number:
+            if not torch.equal(state, torch.get_rng_state()):
+                torch.set_rng_state(state)
+            if of_gpus:
+                torch.cuda.set_rng_state_all(of_gpus)
+
+
+class _Tracing(TorchFunctionMode):
+    def __init__(self, draws: _Draws) -> None:
+        self.draws = draws
         self.calls: list[Traced] = []
         # By id; the tensors are kept alive, or Python could give an id to another one.
         self.seen: dict[int, tuple[Tensor, int]] = {}
@@ -154,9 +190,9 @@ class _Tracing(TorchFunctionMode):
         before = [key_of(tensor) for tensor in tensors]
         for tensor in tensors:
             self._see(tensor)
-        state = torch.get_rng_state()
+        state, drawn = torch.get_rng_state(), self.draws.number
         output = func(*args, **kwargs)
-        drew = not torch.equal(state, torch.get_rng_state())
+        drew = self.draws.number > drawn and not torch.equal(state, torch.get_rng_state())
         mutates = tuple(k for k, t in enumerate(tensors) if version(t) != before[k][1])
         if mutates:
             self._changed([tensors[k] for k in mutates])
@@ -258,12 +294,11 @@ def trace(model: nn.Module, call: Callable[[], Any], *, gradients: bool = False)
     >>> [call.name for call in trace(model, lambda: model(inputs)).calls]
     ['linear', 'relu']
     """
-    mode = _Tracing()
-    with undisturbed(random=True), buffers_kept(model) as written:
-        state = torch.get_rng_state()
+    with torch.no_grad(), _draws_undone() as draws, buffers_kept(model) as written:
+        mode, state = _Tracing(draws), torch.get_rng_state()
         with torch.set_grad_enabled(gradients), _watched(model, mode) as modules, mode:
             raw = call()
-        random = not torch.equal(state, torch.get_rng_state())
+        random = draws.number > 0 and not torch.equal(state, torch.get_rng_state())
         counting = model if written() else None
         unseen = mode.unseen()
     parameters = {id(parameter) for parameter in model.parameters()}

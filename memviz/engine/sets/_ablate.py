@@ -34,8 +34,9 @@ def ablate(
     a layer's axis of units is that of its own definition. A unit is replaced where a sweep does
     it, after the norm and the non-linearity that directly follow the layer. Each call runs once;
     gradients flow, also through gradient checkpointing. Blocks add up, and what memviz computes
-    inside a block is about the ablated model. What cannot be ablated is refused: other threads,
-    scripted and exported copies, copies made inside the block.
+    inside a block is about the ablated model. They may end in any order. Calls from other threads
+    are not ablated. What cannot be ablated is refused: scripted and exported copies, copies made
+    inside the block.
 
     Parameters
     ----------

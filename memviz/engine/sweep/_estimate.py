@@ -120,7 +120,7 @@ def _chunk(
     ablated: UnitSet,
     share: float,
 ) -> None:
-    study, positions = replay.study, replay.chunk(step)
+    study, positions = replay.own_study, replay.chunk(step)
     changes = replay.edits(step, chosen, how)
     sites: list[tuple[str, Edit]] = []
     for name in chosen.layers:
@@ -199,7 +199,7 @@ class _ExampleAxes:
     def _both(self, step: int) -> tuple[Trace, Trace, int]:
         """The pass of the chunk's first examples, and one with the first of them once more."""
         replay = self._replay
-        study, path, known = replay.study, replay.trace_of(step), len(replay.chunk(step))
+        study, path, known = replay.own_study, replay.trace_of(step), len(replay.chunk(step))
         for count in sorted({min(2, known), known}):
             examples = replay.examples[replay.chunk(step)[:count]]
             more = torch.cat([examples, examples[:1]])

@@ -11,7 +11,7 @@ from torch import nn
 
 from memviz.checks import IndicesLike, checked
 from memviz.scores import Null
-from memviz.study import Study, check_classes, check_examples, check_study
+from memviz.study import Study, check_classes, check_examples, check_study, private
 
 from ._captum import captum_layers, ready_for_captum, units_first
 from ._layer_values import BATCH, LayerValues
@@ -84,6 +84,7 @@ def attribute_layers(
     name = captum_name(method, LAYER_METHODS, "a layer")
     check_study(study)
     check_classes(study, "attributions")
+    study = private(study)
     check_rule(rule, n_steps)
     indices = check_examples(study, examples)
     if len(indices.unique()) < len(indices):
@@ -148,6 +149,7 @@ def layer_attributions(
     captum_name(method, LAYER_METHODS, "a layer")
     check_study(study)
     check_classes(study, "attributions")
+    study = private(study)
     check_rule(rule, n_steps)
     indices = check_examples(study, examples)
     chosen = captum_layers(study, [layer])

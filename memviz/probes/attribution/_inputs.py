@@ -11,7 +11,7 @@ from torch import Tensor
 from memviz.checks import IndicesLike, checked
 from memviz.engine.record import Intervention
 from memviz.engine.sets import ablate
-from memviz.study import Study, check_classes, check_examples, check_study
+from memviz.study import Study, check_classes, check_examples, check_study, private
 from memviz.units import UnitsLike
 
 from ._captum import (
@@ -91,6 +91,7 @@ def attribute_inputs(
     name = captum_name(method, INPUT_METHODS, "an input")
     check_study(study)
     check_classes(study, "attributions")
+    study = private(study)
     check_rule(rule, n_steps)
     indices = check_examples(study, examples)
     labels = study.labels[indices] if targets is None else _classes(targets, len(indices))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from memviz.checks import IndicesLike, checked
 from memviz.engine.record import layers as layers_of
-from memviz.study import Study, check_classes, check_examples, check_study
+from memviz.study import Study, check_classes, check_examples, check_study, private
 from memviz.units import Unit, UnitSet, check_units
 
 from ._captum import (
@@ -82,6 +82,7 @@ def attribute_unit(
     name = captum_name(method, UNIT_METHODS, "a unit")
     check_study(study)
     check_classes(study, "attributions")
+    study = private(study)
     check_rule(rule, n_steps)
     units = UnitSet.of(unit)
     if len(units) != 1:

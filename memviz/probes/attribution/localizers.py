@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from memviz.engine.record import layers as layers_of
 from memviz.scores import Scores
-from memviz.study import Study, check_classes, sides
+from memviz.study import Study, check_classes, private, sides
 from memviz.units import Layer
 
 from ._attribute import attribute_layers
@@ -122,6 +122,7 @@ def _by_layer(
 ) -> Scores:
     layers, groups = captum_layers(study), sides(study)
     check_classes(study, "localizers by attribution")
+    study = private(study)
     values = []
     with ready_for_captum(study.model):
         outputs = outputs_of(study, torch.cat(groups))

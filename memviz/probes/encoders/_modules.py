@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from memviz.checks import checked
 from memviz.engine.record import NORMALIZATIONS, Located, Trace, locate, trace
+from memviz.study import twin
 from memviz.tasks.task import Inputs
 from memviz.units import UnknownLayerError
 
@@ -35,15 +36,18 @@ def layer_modules(model: nn.Module, inputs: Inputs, layer: str) -> list[nn.Modul
     >>> [type(module).__name__ for module in layer_modules(model, torch.ones(2, 4), "0")]
     ['Linear', 'BatchNorm1d']
     """
+    own = twin(model)
 
     def call() -> object:
-        return model(**inputs) if not isinstance(inputs, Tensor) else model(inputs)
+        return own(**inputs) if not isinstance(inputs, Tensor) else own(inputs)
 
-    seen = trace(model, call)
-    located = locate(model, seen)
+    seen = trace(own, call)
+    located = locate(own, seen)
     if layer not in located:
         raise UnknownLayerError(layer, located)
-    return [model.get_submodule(layer), *norms_behind(model, seen, located[layer])]
+    names = {id(module): name for name, module in own.named_modules()}
+    norms = [names[id(norm)] for norm in norms_behind(own, seen, located[layer])]
+    return [model.get_submodule(name) for name in (layer, *norms)]
 
 
 def norms_behind(model: nn.Module, seen: Trace, located: Located) -> list[nn.Module]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from memviz.engine.search import nearest
 from memviz.scores import Scores
-from memviz.study import Study
+from memviz.study import Study, private
 from memviz.training.run import TrainingRun
 from memviz.variants import variant
 from memviz.widgets.core import Message, Part
@@ -166,7 +166,7 @@ def row(name: str, scores: Scores, index: int) -> dict[str, Any]:
 @torch.no_grad()
 def last_features(study: Study, layer: str) -> Tensor:
     """Inputs of the last layer for every example, float32 ``[n, features]``."""
-    inputs: list[Tensor] = []
+    study, inputs = private(study), list[Tensor]()
 
     def record(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
         inputs.append(args[0].flatten(1).float().cpu())

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memviz.study import Study
 from memviz.units import UnitSet
 
 from .._interventions import Intervention
@@ -29,7 +28,6 @@ class Reference:
 
     Parameters
     ----------
-    study : Study
     paths : Paths
     examples : int64 ``[k]``
         Indices into the study.
@@ -37,8 +35,8 @@ class Reference:
         The changes that ablate units in these examples, on their path.
     """
 
-    def __init__(self, study: Study, paths: Paths, examples: Tensor, edits: EditsFor) -> None:
-        self.study, self.examples = study, examples
+    def __init__(self, paths: Paths, examples: Tensor, edits: EditsFor) -> None:
+        self.study, self.examples = paths.study, examples
         self._paths, self._edits = paths, edits
         self._activity: dict[str, Tensor] = {}
         self._path, _ = paths.follow(self._inputs(), self._measure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,10 @@ from torch import Tensor, nn
 
 @contextmanager
 def random_kept() -> Iterator[Callable[[], list[str]]]:
-    """Put back the random states that change meanwhile; yields a function that names them."""
+    """Put back the random states that change meanwhile; yields a function that names them.
+
+    In a background thread they are left alone: what changed them may be a cell of the user's.
+    """
     states = _states()
 
     def moved() -> list[str]:
@@ -24,9 +28,9 @@ def random_kept() -> Iterator[Callable[[], list[str]]]:
     try:
         yield moved
     finally:
-        # A state that did not move is left alone: another thread may be drawing from it.
-        for name in moved():
-            _restore(name, states[name])
+        if threading.current_thread() is threading.main_thread():
+            for name in moved():
+                _restore(name, states[name])
 
 
 def _states() -> dict[str, Any]:

@@ -1,8 +1,10 @@
-"""A fingerprint of a model's weights: whether they changed since a pass was recorded."""
+"""A fingerprint of a model: whether weights or settings changed since a pass was recorded."""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +12,14 @@ from torch import Tensor, nn
 from .._values import memory
 
 Fingerprint = tuple[tuple[int, int], ...]
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 def fingerprint(model: nn.Module) -> Fingerprint:
-    """Address and checksum of every parameter and buffer.
+    """Address and checksum of every parameter and buffer, and a checksum of the settings.
 
     Torch counts in-place changes, but not those through ``.data`` or a NumPy view, so the values
-    themselves are read.
+    themselves are read. Settings are plain attributes of the modules, and their hooks.
 
     Examples
     --------
@@ -26,8 +29,21 @@ def fingerprint(model: nn.Module) -> Fingerprint:
     >>> fingerprint(model) == before
     False
     """
-    tensors = [*model.parameters(), *model.buffers()]
-    return tuple((memory(tensor), _checksum(tensor.detach())) for tensor in tensors)
+    # Listed at once: a block of mv.ablate in another thread may add to the tables meanwhile.
+    tables = [table for m in model.modules() for table in (m._parameters, m._buffers)]
+    tensors = [t for table in tables for t in list(table.values()) if t is not None]
+    weights = [(memory(tensor), _checksum(tensor.detach())) for tensor in tensors]
+    return (*weights, (0, hash(tuple(_settings(model)))))
+
+
+def _settings(model: nn.Module) -> Iterator[tuple[Any, ...]]:
+    for module in model.modules():
+        yield (id(module),)
+        for name, value in list(vars(module).items()):
+            if isinstance(value, bool | int | float | str):
+                yield name, type(value), value
+            elif name in _HOOKS:
+                yield name, *(id(hook) for hook in list(value.values()))
 
 
 def _checksum(tensor: Tensor) -> int:

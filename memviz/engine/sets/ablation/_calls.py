@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from memviz.engine.record import leaves, swap
+from memviz.study import PRIVATE
 
 from ._activations import Conflict
 from ._block import Pass, batch_of
 from ._mode import Ablating, ablating
 from ._snapshot import Snapshot
-from ._thread import called_by_memviz, no_hooks, no_modes, on_top, others_above
+from ._thread import no_hooks, no_modes, on_top, others_above
 from ._weights import Running, is_layer
 
 _MOST = 16  # runs of a pass until every activation's end is known
-_THREAD = (
-    "the model is called in another thread than the one whose mv.ablate block is open, and there "
-    "its units would not be ablated; call it in the block's own thread."
-)
 _COMPILED = (
     "the model is compiled inside an mv.ablate block, and compiled code cannot be ablated; call "
     "the model itself, not a compiled copy."
@@ -62,9 +59,7 @@ class Forward:
         if not self.blocks or (mode is not None and mode.asleep):
             return self.original(*args, **kwargs)
         if mode is None or not mode.covers(self.module):
-            if called_by_memviz():
-                return self.original(*args, **kwargs)  # such as a widget's worker
-            raise RuntimeError(_THREAD)
+            return self.original(*args, **kwargs)  # the block is another thread's
         if torch.compiler.is_compiling():
             raise RuntimeError(_COMPILED)
         below = others_above(mode)
@@ -76,7 +71,15 @@ class Forward:
                 _rehearse(mode, self, args, kwargs)
             return _outermost(mode, self, args, kwargs)
 
+    @property
+    def in_force(self) -> bool:
+        """Whether calls from this thread are ablated."""
+        mode = ablating()
+        return mode is not None and not mode.asleep and mode.covers(self.module)
+
     def __deepcopy__(self, memo: Any) -> Any:
+        if PRIVATE in memo:  # memviz's own passes run the model as it is
+            return copy.deepcopy(self.original, memo)
         raise RuntimeError(_COPIED)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -196,12 +199,11 @@ def _learn(mode: Ablating, forward: Forward, args: Any, kwargs: Any) -> None:
         names = mode.places.wanted(block, forward.module)
         if not names:
             continue
-        with no_modes(), no_hooks(forward.module), mode.sleeping():
+        with no_modes(), mode.sleeping():
             copied = _copies(args, kwargs)
-            before = Snapshot(forward.module, copied)
-            call = partial(forward.module, *copied[0], **copied[1])
+            before = Snapshot(nn.Module(), copied)
             try:
-                mode.places.learn(block, names, forward.module, call)
+                mode.places.learn(block, names, forward.module, *copied)
             finally:
                 before.restore()
 

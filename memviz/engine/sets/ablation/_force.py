@@ -40,6 +40,9 @@ def in_force(block: Block) -> Iterator[None]:
         At the end, if it came to some of the layers, but not to all.
     """
     outer = ablating()
+    if outer is not None and not outer.blocks:  # its last block ended in another thread
+        outer.end.close()
+        outer = None
     mode = Ablating() if outer is None else outer
     for module in block.modules.values():
         Group.merged(mode.groups(module), block.groups[id(module)])
@@ -66,7 +69,8 @@ def in_force(block: Block) -> Iterator[None]:
 
 def _leave(mode: Ablating, block: Block) -> None:
     mode.blocks.remove(block)
-    if not mode.blocks:  # blocks may end in any order
+    # Blocks may end in any order; the mode is on the stack of the thread that began it.
+    if not mode.blocks and mode is ablating():
         mode.end.close()
 
 

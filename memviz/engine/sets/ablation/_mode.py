@@ -89,7 +89,7 @@ class Ablating(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self.busy or self.asleep or func in METADATA:
+        if self.busy or self.asleep or not self.blocks or func in METADATA:
             return func(*args, **kwargs)
         self.busy = True  # the mode may be on the stack twice, below and above another one
         try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from memviz.engine.record import Site, Trace, check_located, locate, trace
+from memviz.study import twin
 from memviz.units import check_units
 
 from ._block import Block
@@ -74,17 +75,22 @@ class Places:
         ]
 
     def learn(
-        self, block: Block, names: list[str], called: nn.Module, call: Callable[[], Any]
+        self, block: Block, names: list[str], called: nn.Module, args: Any, kwargs: Any
     ) -> None:
-        """Trace a call of a module, and find the places of these layers.
+        """Trace a call of a module of the block's model, and find the places of these layers.
 
         Raises
         ------
         ValueError, IndexError
             If the whole model never reaches one of them, or it has no such unit.
         """
-        seen = trace(block.root, call)
-        located = locate(block.root, seen)
+        # Others may call the model meanwhile: hooks and changed attributes must not be theirs.
+        own = twin(block.root)
+        for module in own.modules():
+            module._forward_hooks, module._forward_pre_hooks = OrderedDict(), OrderedDict()
+        module = own.get_submodule(block.name(called))
+        seen = trace(own, lambda: module(*args, **kwargs))
+        located = locate(own, seen)
         for name in names:
             module = block.modules[name]
             self._tried.add((id(module), id(called)))
@@ -97,7 +103,7 @@ class Places:
                 for site in located[name].unit_sites:
                     self._add(module, name, seen, site)
             elif block.root is called:
-                check_located(block.root, seen, located, {name: block.groups[id(module)].units})
+                check_located(own, seen, located, {name: block.groups[id(module)].units})
 
     def met(self, func: Any, tensors: list[Tensor]) -> list[Place]:
         """The places in a call."""

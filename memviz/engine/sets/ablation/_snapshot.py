@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ class Snapshot:
 
     def _keep_module(self, module: nn.Module) -> None:
         attributes = vars(module)
-        self._undo.append(_restorer(attributes, dict(attributes)))
+        self._undo.append(partial(_restore_attributes, attributes, dict(attributes)))
         for name, value in attributes.items():
             if name not in _TABLES and isinstance(value, dict | list | set):
                 self._keep(value, 2)
@@ -95,6 +96,16 @@ class Snapshot:
             return
         for item in items:
             self._keep(item, depth - 1)
+
+
+def _restore_attributes(attributes: dict[str, Any], before: dict[str, Any]) -> None:
+    """One by one: other threads call the module, and their blocks exchange its ``forward``."""
+    for name in [name for name in list(attributes) if name not in before]:
+        if name != "forward":
+            del attributes[name]
+    for name, value in before.items():
+        if name != "forward" and (name not in attributes or attributes[name] is not value):
+            attributes[name] = value
 
 
 def _restorer(container: Any, before: Any) -> Callable[[], None]:

@@ -26,7 +26,7 @@ from memviz.engine.record import (
     trace,
     undisturbed,
 )
-from memviz.study import check_ready
+from memviz.study import check_ready, twin
 from memviz.units import UnknownLayerError
 
 from .._encoded import check_own, not_its_own
@@ -227,7 +227,7 @@ class PathFeatures:
         check_ready(model)
         if len(images) < 2:
             raise ValueError(f"give at least 2 images, not {len(images)}.")
-        self.model = model
+        self.model = model = twin(model)
         self.device = next((p.device for p in model.parameters()), images.device)
         tried = images[examined(images, torch.arange(len(images)))].to(self.device)
         pair = tried[:2]

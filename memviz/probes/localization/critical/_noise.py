@@ -76,7 +76,7 @@ class NoisyBatch:
 
     def outputs(self, replay: Replay, edits: Sequence[Edit]) -> Tensor:
         """Mean output of each example's copies under these edits, ``[b, ...]``."""
-        study = replay.study
+        study = replay.own_study
         passes = (run_edited(replay.trace, edits, study.call(copy)) for copy in self.copies)
         mean: Tensor = torch.stack([study.task.outputs(raw) for raw in passes]).mean(0)
         return mean

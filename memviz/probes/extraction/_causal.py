@@ -1,0 +1,125 @@
+"""A causal language model: its logits, and the tokens it says after a prompt."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memviz.study import check_ready, twin
+
+# Of the largest logit: a batch of another size rounds differently, and a tie may fall otherwise.
+_ROUNDING = 1e-5
+_ROUNDING_16_BIT = 2e-2
+
+
+class Causal:
+    """A model that maps token ids to logits, run without gradients.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Of Hugging Face, or any that is called with ``input_ids`` ``[n, tokens]`` and returns logits
+        ``[n, tokens, vocabulary]``, alone, first in a tuple, or as ``.logits``. A cache is used
+        where it takes ``past_key_values``.
+
+    Raises
+    ------
+    TypeError
+        If it is no module.
+    ValueError
+        In train mode.
+
+    Examples
+    --------
+    >>> successor = nn.Embedding.from_pretrained(torch.eye(5).roll(1, 1)).eval()
+    >>> Causal(successor).greedy(torch.tensor([[0, 1]]), 4)
+    tensor([[2, 3, 4, 0]])
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(
+                f"model is {type(model).__name__}; give a causal language model, a torch.nn.Module."
+            )
+        check_ready(model)
+        self.model = twin(model)
+        self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        try:
+            taken = inspect.signature(model.forward).parameters
+        except (TypeError, ValueError):
+            taken = {}  # type: ignore[assignment]
+        self._takes = set(taken)
+
+    @torch.no_grad()
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Logits of the token after each token, ``[n, tokens, vocabulary]``, on the device."""
+        return self._read(self._call(tokens.to(self.device), {}), tokens)
+
+    @torch.no_grad()
+    def greedy(self, prompts: Tensor, count: int) -> Tensor:
+        """The tokens said after each prompt, the most likely one each time, int64 ``[n, count]``.
+
+        Where two logits are so close that rounding decides, the prompt is decoded again by itself
+        and without a cache: what is said never depends on the other prompts of the batch.
+        """
+        prompts = prompts.to(self.device)
+        said, close = self._decode(prompts, count, cached="past_key_values" in self._takes)
+        for row in close.nonzero()[:, 0].tolist():
+            said[row] = self._decode(prompts[row : row + 1], count, cached=False)[0][0]
+        return said.cpu()
+
+    def _decode(self, prompts: Tensor, count: int, *, cached: bool) -> tuple[Tensor, Tensor]:
+        tokens, given, past = prompts, prompts, None
+        close = torch.zeros(len(prompts), dtype=torch.bool, device=self.device)
+        for step in range(count):
+            options = {"use_cache": True, "past_key_values": past} if cached else {}
+            raw = self._call(given, options, last=True)
+            logits = self._read(raw, given, last=True)[:, -1]
+            first = logits.argmax(-1, keepdim=True)
+            largest = logits.gather(1, first)[:, 0].float()
+            others = logits.scatter(1, first, -torch.inf).amax(1).float()
+            share = (
+                _ROUNDING if logits.dtype in (torch.float32, torch.float64) else _ROUNDING_16_BIT
+            )
+            close |= largest - others <= share * logits.abs().amax(1).float()
+            tokens = torch.cat([tokens, first], 1)
+            if cached and step + 1 < count:
+                past = _cache_of(raw)
+                cached = past is not None
+            given = first if cached else tokens
+        return tokens[:, prompts.shape[1] :], close
+
+    def _call(self, tokens: Tensor, options: dict[str, Any], *, last: bool = False) -> Any:
+        if last and "logits_to_keep" in self._takes:
+            options = {**options, "logits_to_keep": 1}
+        if not options and "use_cache" in self._takes:
+            options = {"use_cache": False}
+        return self.model(tokens, **options)
+
+    def _read(self, raw: Any, tokens: Tensor, *, last: bool = False) -> Tensor:
+        logits = raw
+        if isinstance(raw, Mapping):
+            logits = raw.get("logits")
+        elif not isinstance(raw, Tensor):
+            logits = getattr(raw, "logits", raw[0] if isinstance(raw, tuple | list) else None)
+        wrong = not isinstance(logits, Tensor) or logits.dim() != 3
+        if wrong or len(logits) != len(tokens) or (not last and logits.shape[1] != tokens.shape[1]):
+            given = tuple(logits.shape) if isinstance(logits, Tensor) else type(raw).__name__
+            raise ValueError(
+                f"the model returned {given} for token ids {tuple(tokens.shape)}; it must return "
+                "logits [passages, tokens, vocabulary]: give a causal language model."
+            )
+        checked: Tensor = logits
+        return checked
+
+
+def _cache_of(raw: Any) -> Any:
+    return (
+        raw.get("past_key_values")
+        if isinstance(raw, Mapping)
+        else getattr(raw, "past_key_values", None)
+    )

@@ -1,0 +1,92 @@
+"""Passages: token ids that a prompt and a continuation are taken from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memviz.tasks import as_numbers
+
+
+def as_passages(passages: Any, prompt: int, continuation: int) -> Tensor:
+    """The first ``prompt + continuation`` tokens of each passage, int64 ``[n, tokens]``.
+
+    Parameters
+    ----------
+    passages : int ``[n, tokens]`` or list of lists of int
+        Lists may have different lengths.
+
+    Raises
+    ------
+    ValueError
+        If one is too short, holds something else than token ids, or a length is not positive.
+
+    Examples
+    --------
+    >>> as_passages([[5, 6, 7, 8], [1, 2, 3]], 1, 2)
+    tensor([[5, 6, 7],
+            [1, 2, 3]])
+    """
+    for name, count in (("prompt", prompt), ("continuation", continuation)):
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name} is {count!r}; give a number of tokens, 1 or more.")
+    needed = prompt + continuation
+    if isinstance(passages, list | tuple) and len(passages):
+        passages = [_cut(row, needed, number) for number, row in enumerate(passages)]
+    tokens = as_numbers("passages", passages, "give token ids, [passages, tokens]")
+    if tokens.dim() != 2 or not len(tokens):
+        raise ValueError(
+            f"passages has shape {tuple(tokens.shape)}; give token ids, [passages, tokens]."
+        )
+    if tokens.shape[1] < needed:
+        raise ValueError(_too_short("the passages have", tokens.shape[1], prompt, continuation))
+    ids = tokens[:, :needed].long()
+    if tokens.dtype == torch.bool or (ids != tokens[:, :needed]).any() or (ids < 0).any():
+        raise ValueError("passages holds numbers that are no token ids; give whole numbers from 0.")
+    return ids.cpu()
+
+
+def _cut(row: Any, needed: int, number: int) -> Any:
+    if not hasattr(row, "__len__") or isinstance(row, str):
+        raise ValueError(
+            f"passage {number} is {type(row).__name__}; give its token ids: "
+            "tokenizer(text)['input_ids']."
+        )
+    if len(row) < needed:
+        raise ValueError(
+            f"passage {number} has {len(row)} tokens, and prompt and continuation take {needed}; "
+            "leave it out, or shorten them."
+        )
+    return row[:needed]
+
+
+def _too_short(what: str, tokens: int, prompt: int, continuation: int) -> str:
+    return (
+        f"{what} {tokens} tokens, fewer than a prompt of {prompt} and a continuation of "
+        f"{continuation}; shorten them, or give longer passages."
+    )
+
+
+def check_ids(ids: Sequence[Any] | None, n: int) -> tuple[str, ...]:
+    """A name for each passage, by default its row.
+
+    Raises
+    ------
+    ValueError
+        If there is not one for each passage, or two are the same.
+
+    Examples
+    --------
+    >>> check_ids(None, 2), check_ids(["a", "b"], 2)
+    (('0', '1'), ('a', 'b'))
+    """
+    names = tuple(map(str, range(n) if ids is None else ids))
+    if len(names) != n:
+        raise ValueError(f"ids holds {len(names)} names for {n} passages; give one for each.")
+    if len(set(names)) < n:
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"ids names {twice!r} twice; give each passage a name of its own.")
+    return names

@@ -1,0 +1,164 @@
+"""Language: whether the continuation of a passage is recited, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ._judged import Judged, at_least_single, right_is_positive
+from ._pick import Which
+
+
+class Language(Judged):
+    """The continuation of each passage: right if greedy decoding recites all of it.
+
+    The model is called with whole passages, prompt and continuation, and returns logits
+    ``[n, tokens, vocabulary]``. Labels are the continuations, int64 ``[n, continuation]``. The
+    margin is the least, over positions, of the true token's logit minus the largest other one: if
+    every token is the model's first choice after the true ones before it, greedy decoding from the
+    prompt alone makes the same choices, by induction (Biderman et al. 2023, section 2: memorized
+    means a score of 1). The loss is the mean negative log-likelihood in nats per token.
+
+    Parameters
+    ----------
+    prompt, continuation : int
+        Tokens of each; the first prompt token may be padding or a start token.
+    outputs : str, int or callable, optional
+        Where the logits are in what the model returns, as in
+        :class:`~memviz.tasks.Classification`.
+
+    Examples
+    --------
+    >>> logits = torch.zeros(1, 4, 5)
+    >>> logits[0, 1, 3] = logits[0, 2, 4] = 2.0  # after two tokens, 3 and then 4
+    >>> task = Language(prompt=2, continuation=2)
+    >>> task.predictions(task.outputs(logits))
+    tensor([[3, 4]])
+    >>> task.margin(task.outputs(logits), torch.tensor([[3, 4]]))
+    tensor([2.])
+    """
+
+    margin_unit, loss_unit = "logits", "nats per token"
+    right_word = "recited"
+
+    def __init__(self, prompt: int, continuation: int, *, outputs: Which | None = None) -> None:
+        super().__init__(outputs)
+        for name, count in (("prompt", prompt), ("continuation", continuation)):
+            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+                raise ValueError(f"{name} is {count!r}; give a number of tokens, 1 or more.")
+        self.prompt, self.continuation = prompt, continuation
+
+    def __repr__(self) -> str:
+        given = "" if self.which is None else f", outputs={self.which!r}"
+        return f"Language(prompt={self.prompt}, continuation={self.continuation}{given})"
+
+    def outputs(self, raw: Any) -> Tensor:
+        """Logits of the continuation's tokens alone, ``[n, continuation, vocabulary]``.
+
+        Raises
+        ------
+        ValueError
+            If there are no floating-point logits, or too few positions.
+        """
+        logits = self.pick(raw)
+        if not isinstance(logits, Tensor) or logits.dim() != 3 or not logits.is_floating_point():
+            given = (
+                f"{logits.dtype} of shape {tuple(logits.shape)}"
+                if isinstance(logits, Tensor)
+                else type(raw).__name__
+            )
+            raise ValueError(
+                f"the model returned {given}, not logits [passages, tokens, vocabulary]; name "
+                "them: task=mv.tasks.Language(prompt, continuation, outputs=...)."
+            )
+        first, last = self.prompt - 1, self.prompt + self.continuation - 1
+        if logits.shape[1] < last:
+            raise ValueError(
+                f"the model returned logits of {logits.shape[1]} tokens; a prompt of {self.prompt} "
+                f"and a continuation of {self.continuation} need passages of {last + 1} tokens."
+            )
+        return logits[:, first:last]
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """The most likely token after the true ones, int64 ``[n, continuation]``."""
+        return outputs.argmax(-1)
+
+    def margin(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The least logit of a true token minus the largest other, ``[n]``.
+
+        Raises
+        ------
+        ValueError
+            If the labels are of another length, or name a token without a logit.
+        """
+        self._check(outputs, labels)
+        logits, true = at_least_single(outputs), labels[..., None]
+        given = logits.gather(-1, true)[..., 0]
+        others = logits.scatter(-1, true, -torch.inf).amax(-1)
+        tied = given == others
+        gaps = torch.where(tied & given.isinf(), 0.0, given - others)
+        return right_is_positive(gaps.amin(1), (self.predictions(outputs) == labels).all(1))
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Negative log-likelihood in nats per token, mean over the continuation, ``[n]``."""
+        return -self.log_likelihoods(outputs, labels).mean(1)
+
+    def log_likelihoods(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Log-probability of each true token after the true ones, in nats, ``[n, continuation]``.
+
+        Raises
+        ------
+        ValueError
+            As for the margin.
+        """
+        self._check(outputs, labels)
+        flat = at_least_single(outputs).flatten(0, 1)
+        losses = nn.functional.cross_entropy(flat, labels.flatten(), reduction="none")
+        return -losses.view(labels.shape)
+
+    def check_labels(self, labels: Tensor, what: str) -> Tensor:
+        """Labels as int64 ``[n, continuation]``.
+
+        Raises
+        ------
+        ValueError
+            If they are not token ids, one per position of the continuation.
+        """
+        if labels.dim() != 2 or labels.shape[1] != self.continuation:
+            raise ValueError(
+                f"{what} has shape {tuple(labels.shape)}; {self!r} needs the continuation's token "
+                f"ids, [n, {self.continuation}]: passages[:, {self.prompt}:"
+                f"{self.prompt + self.continuation}]."
+            )
+        ids = labels.long()
+        if (labels != ids).any() or (ids < 0).any():
+            value = labels[(labels != ids) | (ids < 0)][0].item()
+            raise ValueError(f"{what} holds {value:g}, which is no token id; give ids from 0 on.")
+        return ids.cpu()
+
+    def label_words(self, labels: Tensor, class_name: Callable[[int], str]) -> list[str]:
+        """Each continuation as text, the names of its tokens joined.
+
+        Examples
+        --------
+        >>> Language(2, 2).label_words(torch.tensor([[0, 1]]), ["to", " be"].__getitem__)
+        ['to be']
+        """
+        return ["".join(class_name(token) for token in row) for row in labels.tolist()]
+
+    def _check(self, outputs: Tensor, labels: Tensor) -> None:
+        vocabulary = outputs.shape[-1]
+        if labels.shape != outputs.shape[:-1]:
+            raise ValueError(
+                f"the labels have shape {tuple(labels.shape)} and the model's continuations "
+                f"{tuple(outputs.shape[:-1])}; give one token id per position."
+            )
+        if labels.numel() and not (0 <= labels.min() and labels.max() < vocabulary):
+            outside = labels[(labels < 0) | (labels >= vocabulary)][0].item()
+            raise ValueError(
+                f"the labels hold token {outside}, and the model's vocabulary has {vocabulary:,} "
+                f"tokens, 0 to {vocabulary - 1:,}; use the model's own tokenizer."
+            )
