@@ -74,6 +74,12 @@ class DejaVuController(Telling):
         gaps = self._latest.get("gaps")
         return "starting" if gaps is None else str(gaps.content["sentence"])
 
+    @property
+    def pair(self) -> int | None:
+        """The opened training pair; the session's other examples are held-out pairs."""
+        row = self.session.opened
+        return row if row is not None and row < len(self.retrieval.training) else None
+
     # Requests from views ------------------------------------------------------------------------
 
     @property
@@ -101,7 +107,7 @@ class DejaVuController(Telling):
 
     def ask(self, caption: str) -> None:
         """Look up an edited caption in place of the pair's own; an empty one restores its own."""
-        row, caption = self.session.opened, _short(caption)
+        row, caption = self.pair, _short(caption)
         own = None if row is None else self.retrieval.training.captions[row]
         self.caption = caption.strip() if caption.strip() not in ("", own) else None
         self.worker.answer(self._answer)
@@ -134,7 +140,7 @@ class DejaVuController(Telling):
 
     def code(self) -> str:
         """Python lines that compute these figures with the plain functions, and open this view."""
-        session, row = self.session, self.session.opened
+        session, row = self.session, self.pair
         units, how = str(session.units), session.how
         lines = [
             "import memviz as mv",
@@ -157,7 +163,8 @@ class DejaVuController(Telling):
             ]
         lines += ["", "view = mv.deja_vu(retrieval)"]
         lines += [f"view.session.use({how!r})"] if how != "zero" else []
-        lines += [f"view.session.open({row})"] if row is not None else []
+        opened = session.opened
+        lines += [f"view.session.open({opened})"] if opened is not None else []
         lines += [f"view.session.ablate({units!r})"] if units else []
         return "\n".join([*lines, "view", ""])
 
@@ -210,9 +217,9 @@ class DejaVuController(Telling):
             self.session.open(listed[0]["row"])
 
     def _tell_pair(self, now: Retrieved, version: int) -> str:
-        pairs, row = self.retrieval.training, self.session.opened
+        pairs, row = self.retrieval.training, self.pair
         self._row = None
-        if row is None or row >= len(pairs):
+        if row is None:
             return ""
         caption, place, clean = pairs.captions[row], row, self.retrieval.clean.found
         sides = [clean.target, now.found.target, clean.reference]

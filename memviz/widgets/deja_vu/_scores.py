@@ -78,8 +78,10 @@ class DejaVuScores:
         self._worker.drop("score")
         if key == "aucg":
             self._worker.work("sweep", self._aucg_steps(self.how), rank=3)
-        elif key == "pair" and self.session.opened is not None:
-            self._worker.work("score", self._pair_steps(self.session.opened, self.how), rank=2)
+        elif key == "pair":
+            row = self.session.opened
+            if row is not None and row < len(self.retrieval.training):
+                self._worker.work("score", self._pair_steps(row, self.how), rank=2)
         elif key in self.extra:
             message = extra_scores_message(key, self.extra[key], self.units)
             self._audience.tell_and_keep(message, f"scores:{key}")

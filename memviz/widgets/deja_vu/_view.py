@@ -34,8 +34,8 @@ class DejaVuView(BaseView):
         """The opened pair and its neighbours."""
         from memviz.probes.deja_vu.figures import neighbours
 
-        controller, row, pairs = self.controller, self.session.opened, self.retrieval.training
-        if controller.shown is None or row is None or row >= len(pairs):
+        controller, row, pairs = self.controller, self.controller.pair, self.retrieval.training
+        if controller.shown is None or row is None:
             return None
         test = controller.shown.found
         drawn = {

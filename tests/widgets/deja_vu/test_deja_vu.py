@@ -307,3 +307,17 @@ def test_no_trace_is_left(retrieval: Retrieval, controller: DejaVuController, si
     assert all(torch.equal(state[k], after[k]) for k in state)
     assert "forward" not in retrieval.target.model.__dict__
     assert not any(m._forward_hooks for m in retrieval.target.model.modules())
+
+
+def test_an_opened_held_out_pair_has_no_caption_to_edit(
+    controller: DejaVuController, sink: Sink, retrieval: Retrieval
+) -> None:
+    held_out = len(retrieval.training)
+    assert len(controller.session.study) > held_out
+    controller.receive({"type": "score", "key": "pair"}, sink)
+    for content in ({"type": "open", "example": held_out}, {"type": "caption", "text": "a nine"}):
+        controller.receive(content, sink)
+        work(controller)
+    controller.receive({"type": "code"}, sink)
+    assert f"view.session.open({held_out})" in sink.last("code")["text"]
+    assert [m for m in sink.got if m.content["type"] == "error"] == []
