@@ -7,7 +7,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import stat
 import sys
 import tempfile
@@ -72,9 +71,17 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 part.chmod(stat.S_IMODE(os.fstat(held.fileno()).st_mode))  # safetensors makes 0600
                 os.replace(part, path)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            _remove(beside)
     except (OSError, SafetensorError) as error:
         raise not_written(path, error) from error
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder of files; ``shutil.rmtree``, interrupted, closes a file twice."""
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            os.unlink(folder / name)
+        os.rmdir(folder)
 
 
 def _lock(file: IO[bytes]) -> None:
@@ -98,7 +105,7 @@ def _remove_orphans(path: Path) -> None:
                     continue
                 with suppress(FileNotFoundError), open(lock, "rb") as held:
                     _lock(held)
-                shutil.rmtree(entry.path)
+                _remove(Path(entry.path))
             else:  # a file of an earlier version
                 os.unlink(entry.path)
 

@@ -11,9 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from memviz.tensor_files import NotWritten, check_writable
+
 from . import _weight_files as weight_files
 
 SHIPPED = Path(__file__).parent / "weights"
+_ROOM = 2_000_000  # bytes; about as much as the weights of one demo take
 
 
 @dataclass(frozen=True)
@@ -75,14 +78,23 @@ class Kept:
         predict: Callable[[nn.Module], Tensor],
         folder: Path | None = None,
     ) -> None:
-        """Write a model's weights, in half precision if no prediction changes by it."""
+        """Write a model's weights, in half precision if no prediction changes by it.
+
+        Raises
+        ------
+        OSError : they can't be written; the model is as it was.
+        """
         state, before = {k: v.clone() for k, v in model.state_dict().items()}, predict(model)
         path, facts = self.path(part, folder), {**self.facts, "part": part}
-        for half in (True, False):
-            self.write(part, state, folder, half)
-            model.load_state_dict(weight_files.read(path, facts)[0])
-            if torch.equal(predict(model), before):
-                return
+        try:
+            for half in (True, False):
+                self.write(part, state, folder, half)
+                model.load_state_dict(weight_files.read(path, facts)[0])
+                if torch.equal(predict(model), before):
+                    return
+        except OSError:
+            model.load_state_dict(state)
+            raise
 
 
 def folder_to_prepare() -> Path:
@@ -90,10 +102,19 @@ def folder_to_prepare() -> Path:
     return SHIPPED if os.access(SHIPPED, os.W_OK) else weight_files.cache_folder()
 
 
+def announce(training: str) -> None:
+    """Say that a training begins, and warn now if its weights can't be kept in the cache folder."""
+    print(training)
+    try:
+        check_writable(weight_files.cache_folder(), _ROOM)
+    except NotWritten as error:
+        warn_not_kept(error)
+
+
 def warn_not_kept(error: OSError) -> None:
     """Warn that trained weights could not be written."""
     warnings.warn(
         f"The weights could not be kept ({error}), so the next use trains again; set "
         "MEMVIZ_CACHE to a folder that can be written.",
-        stacklevel=3,
+        stacklevel=4,
     )

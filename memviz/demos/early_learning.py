@@ -40,7 +40,7 @@ from memviz.training.early_learning import (
 from memviz.training.loop import predict, train
 
 from . import _weight_files as weight_files
-from ._kept import Kept, folder_to_prepare, warn_not_kept
+from ._kept import Kept, announce, folder_to_prepare, warn_not_kept
 
 RECIPE = "early-learning-1"  # Change it with any setting below: other stored files are refused.
 REDRAWN, VALIDATION = 0.4, 197
@@ -257,7 +257,7 @@ def _parts(seed: int, method: str, parts: Iterable[str]) -> list[Mapping[str, Te
     stored += [_kept(seed, method, part).read(part) for part in parts]
     if any(state is None for state in stored):
         folder = weight_files.cache_folder()
-        print(
+        announce(
             f"Training the digits with random labels and {method} for seed {seed}: about "
             f"{TRAINING_SECONDS} s on two cores, once; the weights are kept in {folder}."
         )

@@ -24,7 +24,7 @@ from memviz.training.batch_norm import recalibrate_batch_norm
 from memviz.training.example_tied_dropout import Mode, insert_example_tied_dropout, set_mode
 from memviz.training.loop import train
 
-from ._kept import Kept, folder_to_prepare, warn_not_kept
+from ._kept import Kept, announce, folder_to_prepare, warn_not_kept
 
 RECIPE = "example-tied-1"  # Change it with any setting below: other stored weights are refused.
 LAYERS = ("relu1", "relu2", "relu3", "relu4", "relu5")
@@ -64,7 +64,7 @@ def load(seed: int = 0, mode: Mode = "dropped") -> Study:
     kept = _kept(seed)
     state = kept.read(_LAST)
     if state is None:
-        print(
+        announce(
             f"Training the digits with example-tied dropout for seed {seed}: about "
             f"{TRAINING_SECONDS} s on two cores, once; the weights are kept in {kept.folder}."
         )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from memviz.tensor_files import NotWritten, State, read_hashed, write_hashed
@@ -20,7 +22,6 @@ def load_checkpoint(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
     Examples
     --------
-    >>> import torch
     >>> model = nn.Linear(2, 3)
     >>> load_checkpoint(model, {"weight": torch.ones(3, 2), "bias": torch.zeros(3)})
     >>> load_checkpoint(model, {"weight": torch.ones(4, 2), "bias": torch.zeros(4)})
@@ -29,6 +30,20 @@ def load_checkpoint(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """
     check_architecture(model, state)
     model.load_state_dict(state)
+
+
+def copy_of_state(module: nn.Module) -> State:
+    """A copy of a module's state.
+
+    Examples
+    --------
+    >>> model = nn.Linear(2, 3)
+    >>> copy_of_state(model)["weight"] is model.weight
+    False
+    """
+    # Copying disables gradients; twice, as an interrupt can miss one exit.
+    with torch.no_grad(), torch.no_grad():
+        return deepcopy(module.state_dict())
 
 
 def check_architecture(model: nn.Module, state: Mapping[str, Tensor]) -> None:

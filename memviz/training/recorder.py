@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from copy import deepcopy
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +14,7 @@ from memviz.engine.record import version
 from memviz.tasks.classification import Classification
 from memviz.tasks.task import Inputs
 from memviz.tensor_files import State
-from memviz.training.checkpoints import StoredCheckpoints
+from memviz.training.checkpoints import StoredCheckpoints, copy_of_state
 from memviz.training.epochs import seeded_draws
 from memviz.training.example_tied_dropout import example_ids
 from memviz.training.loaders import Batch, labels_for, labels_of, with_ids
@@ -234,7 +233,7 @@ class Recorder:
             self.checkpoints.found({e for e in self.checkpoint_epochs if e <= self.epochs})
 
     def _keep(self, epoch: int, model: nn.Module) -> None:
-        state = deepcopy(model.state_dict())
+        state = copy_of_state(model)
         if isinstance(self.checkpoints, StoredCheckpoints):
             self.checkpoints.keep(epoch, state)
         else:

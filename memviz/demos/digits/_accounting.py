@@ -28,7 +28,7 @@ from memviz.study import Study
 from memviz.training.loop import train
 
 from .. import _weight_files as weight_files
-from .._kept import Kept, folder_to_prepare, warn_not_kept
+from .._kept import Kept, announce, folder_to_prepare, warn_not_kept
 from . import _study as digits
 
 RECIPE = "digit-localization-1"  # Change it with any setting below: other files are refused.
@@ -51,7 +51,7 @@ def accounting_study(seed: int = 0, weight_decay: float = ACCOUNTING_WEIGHT_DECA
     stored = {epoch: kept.read(f"epoch{epoch:02d}") for epoch in CHECKPOINT_EPOCHS}
     checkpoints = {epoch: state for epoch, state in stored.items() if state is not None}
     if len(checkpoints) < len(CHECKPOINT_EPOCHS):
-        print(f"Training the ConvNet of seed {seed}: about 30 s, once; kept in {kept.folder}.")
+        announce(f"Training the ConvNet of seed {seed}: about 30 s, once; kept in {kept.folder}.")
         checkpoints = _train_convnet(model, data, seed, weight_decay, kept)
     model.load_state_dict(checkpoints[digits.EPOCHS])
     name = f"digits, weight decay {weight_decay:g}"
@@ -65,7 +65,7 @@ def wide_study(seed: int = 0, width: int = WIDTH) -> Study:
     kept = Kept(f"{RECIPE}-mlp{width}-seed{seed}", _facts(seed, ACCOUNTING_WEIGHT_DECAY), False)
     state = kept.read("last")
     if state is None:
-        print(f"Training the MLP of seed {seed}: about 15 s, once; kept in {kept.folder}.")
+        announce(f"Training the MLP of seed {seed}: about 15 s, once; kept in {kept.folder}.")
         train(
             model,
             *data.training,
@@ -98,7 +98,7 @@ def accounting(seed: int = 0, weight_decay: float = ACCOUNTING_WEIGHT_DECAY) -> 
     kept = _kept_accounting(seed, weight_decay, shipped)
     tables = kept.read("tables")
     if tables is None:
-        print(f"Accounting for the training of seed {seed}: about two minutes, once.")
+        announce(f"Accounting for the training of seed {seed}: about two minutes, once.")
         result = account(seed, weight_decay)
         _keep(kept, {"tables": _tables(result)})
         return result

@@ -36,6 +36,7 @@ from memviz.training.loop import predict, train
 from memviz.training.run import TrainingRun
 
 from .. import _weight_files as weight_files
+from .._kept import announce, warn_not_kept
 
 RECIPE = (
     "digits-1"  # Change it with any setting below: stored weights of another recipe are refused.
@@ -222,7 +223,7 @@ def _stored(model: ConvNet, seed: int) -> weight_files.StoredCheckpoints | None:
 
 def _train_and_keep(model: ConvNet, data: Digits, seed: int) -> Mapping[int, Mapping[str, Tensor]]:
     folder = weight_files.cache_folder()
-    print(
+    announce(
         f"Training the digits study for seed {seed}: about {TRAINING_SECONDS} s on two cores, "
         f"once; the weights are kept in {folder}."
     )
@@ -230,11 +231,8 @@ def _train_and_keep(model: ConvNet, data: Digits, seed: int) -> Mapping[int, Map
     try:
         _write(model, data, run, seed, folder, CHECKPOINT_EPOCHS)
     except OSError as error:
-        warnings.warn(
-            f"The weights could not be kept ({error}), so the next use trains again; "
-            "set MEMVIZ_CACHE to a folder that can be written.",
-            stacklevel=3,
-        )
+        model.load_state_dict(run.checkpoints[EPOCHS])  # it stopped at the checkpoint in hand
+        warn_not_kept(error)
     return run.checkpoints
 
 

@@ -33,7 +33,7 @@ from memviz.study import Study
 from memviz.training.loop import train
 from memviz.training.self_supervised import seeded, train_masked, train_simclr
 
-from .._kept import Kept, folder_to_prepare, warn_not_kept
+from .._kept import Kept, announce, folder_to_prepare, warn_not_kept
 
 RECIPE = "encoders-1"  # Change it with any setting below: other stored weights are refused.
 SHARED, CANDIDATES, INDEPENDENT, EXTERNAL = 100, 50, 50, 200
@@ -144,7 +144,7 @@ def load(seed: int = 0, how: How = "simclr") -> Encoders:
         kept = _kept(seed, how, side)
         state = kept.read(_LAST)
         if state is None:
-            print(
+            announce(
                 f"Training the {how} {side} of seed {seed}: at most {TRAINING_SECONDS} s on one "
                 f"core, once; the weights are kept in {kept.folder}."
             )

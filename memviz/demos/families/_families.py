@@ -37,7 +37,7 @@ from memviz.models.mlp import MLP
 from memviz.study import Study
 from memviz.training.loop import predict, train
 
-from .._kept import Kept, warn_not_kept
+from .._kept import Kept, announce, warn_not_kept
 
 RECIPE = "model-families-1"  # Change it with any setting below.
 _PART = "last"
@@ -200,7 +200,9 @@ def _trained(
     """Weights of the missing models, in order; each is stored as soon as it is trained."""
     if not settings:
         return
-    print(f"Training {len(settings)} models of the family {family!r}, once; the weights are kept.")
+    announce(
+        f"Training {len(settings)} models of the family {family!r}, once; the weights are kept."
+    )
     parallel = Parallel(n_jobs=jobs, return_as="generator")
     states = parallel(delayed(_fit)(family, setting, seed) for setting in settings)
     for setting, state in zip(tqdm(settings, desc="models"), states, strict=True):

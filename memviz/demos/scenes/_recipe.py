@@ -33,7 +33,7 @@ from memviz.models.clip import Clip, create_clip
 from memviz.probes.deja_vu import Embedded, two_model_test
 from memviz.training.contrastive import ContrastiveRun, train_contrastive
 
-from .._kept import Kept, folder_to_prepare, warn_not_kept
+from .._kept import Kept, announce, folder_to_prepare, warn_not_kept
 
 RECIPE = "scenes-1"  # Change it with any setting below: other stored weights are refused.
 EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 60, 256, 2e-3, 0.1
@@ -101,7 +101,7 @@ def load_scenes(seed: int = 0) -> Scenes:
     stored = [_kept(seed, side).read(f"epoch{EPOCHS}") for side in SIDES]
     states = [state for state in stored if state is not None]
     if len(states) < len(SIDES):
-        print(
+        announce(
             f"Training the scenes' two models for seed {seed}: about {TRAINING_SECONDS} s on two "
             f"cores, once; the weights are kept in {_kept(seed, 'target').folder}."
         )

@@ -131,7 +131,8 @@ def train_contrastive(
             model, optimizer, schedule, generators, run, checkpoint_epochs, path
         )
         kept.open(settings, data)
-        frame.go_on(len(run.loss))
+        if run.loss:  # else it stays as it was given, without the fixed temperature
+            frame.go_on(len(run.loss))
         if frame.done < epochs and not _stopped(run, patience):
             kept.check_folder()
         if frame.done == 0:

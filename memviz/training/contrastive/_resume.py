@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from memviz.tensor_files import State
-from memviz.training.checkpoints import StoredCheckpoints
+from memviz.training.checkpoints import StoredCheckpoints, copy_of_state
 from memviz.training.resume import TrainingFile, check_folder, out_of, under
 
 from ._run import ContrastiveRun
@@ -50,7 +49,7 @@ class ContrastiveProgress:
         ------
         ValueError : the file is of another training, or damaged, or lacks a checkpoint.
         """
-        self.finished = self.best = deepcopy(self.model.state_dict())
+        self.finished = self.best = copy_of_state(self.model)
         if self.path is None:
             return
         self.file = TrainingFile(self.path, KIND, self.model, self.optimizer, self.schedule)
@@ -73,7 +72,7 @@ class ContrastiveProgress:
 
     def end_epoch(self, loss: float, held_out_loss: float | None) -> None:
         """Keep the weights of a finished epoch."""
-        self.finished = deepcopy(self.model.state_dict())
+        self.finished = copy_of_state(self.model)
         self.run.loss.append(loss)
         epoch = len(self.run.loss)
         lowest = min(self.run.held_out_loss, default=math.inf)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from types import TracebackType
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from memviz.tensor_files import NotWritten
+from memviz.training.checkpoints import copy_of_state
 
 from ._interrupts import HeldBack
 
@@ -130,9 +130,10 @@ class Epochs:
             self._writing = epoch, states, _stamp(self._file)
             try:
                 write()
-                self._whole = epoch, states
             except NotWritten as error:
                 self._warn(epoch, error)
+            else:
+                self._whole = epoch, states
             self._writing = None
         self.done = epoch
         self._bar.set_postfix(
@@ -180,7 +181,7 @@ class Epochs:
                 part.training = mode
 
     def _copied(self) -> States:
-        return [deepcopy(module.state_dict()) for module in self._modules]
+        return [copy_of_state(module) for module in self._modules]
 
     def _warn(self, epoch: int, error: NotWritten) -> None:
         if not self._warned:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.tensor_files import read_hashed, write_hashed
+from memviz.tensor_files import NotWritten, make_folder, read_hashed, write_hashed
 
 _KIND = "a training on a subset"
 # How the recipe's fingerprint is made; files without it have one of the recipe's source text.
@@ -41,11 +41,14 @@ class SubsetFolder:
     ValueError
         If the folder holds trainings of something else, or of a memviz that knew recipes by their
         source text. Nothing is changed.
+    NotWritten
+        If the folder can't be made.
     """
 
     def __init__(self, folder: str | Path, facts: Mapping[str, str], width: int) -> None:
         self.folder, self.facts, self.width = Path(folder), dict(facts), width
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._warned = False
+        make_folder(self.folder)
 
     def find(self, trainings: int) -> dict[int, tuple[Tensor, Tensor]]:
         """Inside and correct, bool ``[width]`` each, of the finished ones below a number."""
@@ -71,6 +74,19 @@ class SubsetFolder:
         tables = {"inside": packed(inside), "correct": packed(correct)}
         how = {"kind": _KIND, "fingerprint": _FINGERPRINT, "python": _PYTHON}
         write_hashed(self._path(number), tables, {**how, **self.facts})
+
+    def keep_or_warn(self, number: int, inside: Tensor, correct: Tensor) -> None:
+        """Write a finished training, or warn of the first that can't be written."""
+        try:
+            self.keep(number, inside, correct)
+        except NotWritten as error:
+            if not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"Training {number} could not be kept ({error}); the run goes on, and what can "
+                    "be written is kept.",
+                    stacklevel=4,
+                )
 
     def _path(self, number: int) -> Path:
         return self.folder / f"training-{number:06d}.safetensors"

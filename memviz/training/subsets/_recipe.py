@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from memviz.tasks.task import Inputs
-from memviz.training.epochs import seeded_draws
+from memviz.training.epochs import check_seed, seeded_draws
 from memviz.training.loop import predict, train
 
 
@@ -53,7 +53,8 @@ class Recipe:
     def __call__(self, inputs: Inputs, labels: Tensor, chosen: Tensor, seed: int) -> Tensor:
         """Predicted classes of all inputs, int64 ``[examples]``, of a network trained on some."""
         given = self._check(inputs, labels, chosen)
-        with seeded_draws(seed, self.device):
+        draws = seeded_draws(seed, self.device)
+        with draws, draws:  # twice, as an interrupt can miss one exit
             model = self.model().to(self.device)
             self.fit(model, given[chosen], labels[chosen], seed)
             return predict(model, given.to(self.device)).cpu()
@@ -90,7 +91,8 @@ class Recipe:
         """
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
         kinds = [kind for kind in type(self).__mro__ if issubclass(kind, Recipe)]
-        with seeded_draws(0):
+        draws = seeded_draws(0)
+        with draws, draws:
             network = self.model()
         weights = [*network.named_parameters(), *network.named_buffers()]
         return [
@@ -151,6 +153,7 @@ def second_split(
     """
     if len(inputs) < 2:
         raise ValueError(f"{len(inputs)} example can't be split; give at least two.")
+    seed = check_seed(seed)
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed))
     one, other = order.chunk(2)
     correct = torch.empty(epochs, len(inputs), dtype=torch.bool)
@@ -160,7 +163,8 @@ def second_split(
         def look(epoch: int, model: nn.Module, first: Tensor = first, held: Tensor = held) -> None:
             correct[epoch - 1, first] = predict(model, held).cpu() == labels[first]
 
-        with seeded_draws(2 * seed + run, recipe.device):
+        draws = seeded_draws(2 * seed + run, recipe.device)
+        with draws, draws:
             model = recipe.model().to(recipe.device)
             recipe.fit(model, inputs[first], labels[first], 2 * seed + run)
             recipe.fit(model, inputs[then], labels[then], seed, epochs=epochs, on_epoch=look)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,14 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed  # type: ignore[import-untyped]
+from joblib import Parallel, delayed, effective_n_jobs  # type: ignore[import-untyped]
 from joblib.parallel import get_active_backend  # type: ignore[import-untyped]
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from memviz.study import Study, check_classes, check_examples, study_facts
 from memviz.tasks.task import Inputs
-from memviz.tensor_files import read_hashed, write_hashed
+from memviz.tensor_files import check_writable, read_hashed, write_hashed
+from memviz.training.epochs import check_seed
 
 from ._fingerprint import fingerprint
 from ._folder import SubsetFolder, packed, unpacked
@@ -25,6 +30,8 @@ from ._folder import SubsetFolder, packed, unpacked
 # (inputs, labels, indices to train on, seed) to the predicted class of every input
 Fit = Callable[[Inputs, Tensor, Tensor, int], Tensor]
 _KIND = "trainings on subsets"
+_TRIES = 3  # rounds in a row that lose a worker and finish nothing
+_LONG = 600.0  # seconds of trainings that are worth a folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +109,10 @@ def train_subsets(
     trainings. Subset k depends on the seed and on k alone, so more trainings can follow later.
 
     The trainings go through joblib: ``with joblib.parallel_config("dask"): ...`` spreads them over
-    a cluster, ``jobs=-1`` over the processors of this machine. Interrupted, the same call with the
-    same folder goes on; only what was still in training is lost.
+    a cluster, ``jobs=-1`` over the processors of this machine. Trainings whose worker is lost are
+    made again. Interrupted, the same call with the same folder goes on; only what was still in
+    training is lost. Without a folder everything is, and a run that will take more than ten minutes
+    warns of it after its first trainings.
 
     Parameters
     ----------
@@ -121,7 +130,8 @@ def train_subsets(
     seed : int
     folder : str or Path, optional
         Where each finished training is kept, with hashes of data, recipe and draw: a folder of
-        other trainings is refused. See :func:`memviz.training.subsets.fingerprint`.
+        other trainings is refused. See :func:`memviz.training.subsets.fingerprint`. A training
+        that can't be written is warned of, and stays in memory.
     jobs : int, optional
         joblib's ``n_jobs``.
     progress : bool
@@ -131,6 +141,8 @@ def train_subsets(
     ValueError
         On labels that are not classes, a number out of its range, predictions that don't fit, or a
         folder of other trainings.
+    OSError
+        If nothing can be written in the folder; before the first training.
 
     Examples
     --------
@@ -141,6 +153,7 @@ def train_subsets(
     >>> train_subsets(study, fit, trainings=4)
     SubsetTrainings(4 on 6 of 8 examples each)
     """
+    seed = check_seed(seed)
     pool = training_pool(study, examples)
     size = round(fraction * len(pool))
     if not 0 < fraction < 1 or not 0 < size < len(pool):
@@ -184,17 +197,81 @@ def run_tasks(
         for number, (had, right) in kept.find(len(tasks)).items():
             inside[number], correct[number] = had, right
             done.add(number)
+        if len(done) < len(tasks):
+            check_writable(Path(folder), 4096 + inside[0].numel() // 4)
     missing = [number for number in range(len(tasks)) if number not in done]
     with tqdm(
         total=len(tasks), initial=len(done), desc="trainings", delay=1.0, disable=not progress
     ) as bar:
-        for number, right in _results(study, fit, tasks, missing, jobs):
+        for number, right in _insisting(study, fit, tasks, missing, jobs, bar, kept is None):
             inside[number, tasks[number].chosen] = True
             correct[number] = right
             if kept is not None:
-                kept.keep(number, inside[number], right)
+                kept.keep_or_warn(number, inside[number], right)
             bar.update()
     return inside, correct
+
+
+def _insisting(
+    study: Study,
+    fit: Fit,
+    tasks: Sequence[Training],
+    missing: list[int],
+    jobs: int | None,
+    bar: Any,
+    in_memory: bool,
+) -> Iterator[tuple[int, Tensor]]:
+    """Results as they come; trainings whose worker was lost are made again."""
+    left, in_vain = set(missing), 0
+    pace = _Pace(len(missing), effective_n_jobs(jobs)) if in_memory else None
+    while left:
+        before = len(left)
+        try:
+            for number, right in _results(study, fit, tasks, sorted(left), jobs):
+                left.discard(number)
+                yield number, right
+                if pace is not None:
+                    pace.count()
+        except Exception as error:
+            if not _lost_a_worker(error):
+                raise
+            in_vain = in_vain + 1 if len(left) == before else 0
+            if in_vain == _TRIES:
+                error.add_note(
+                    f"A worker was lost {_TRIES} times in a row before any training was finished; "
+                    f"{len(tasks) - len(left)} of {len(tasks)} are."
+                )
+                raise
+            bar.write(f"A worker was lost; {len(left)} trainings are left to be made.", sys.stderr)
+
+
+def _lost_a_worker(error: Exception) -> bool:
+    # Dask's own errors are known by name, since it may not be installed.
+    return isinstance(error, BrokenExecutor | CancelledError) or (
+        type(error).__name__ in ("KilledWorker", "FutureCancelledError", "CommClosedError")
+    )
+
+
+class _Pace:
+    """Warns once, when the first results show that trainings in memory alone will take long."""
+
+    def __init__(self, trainings: int, at_once: int) -> None:
+        self._trainings, self._at_once = trainings, at_once
+        self._finished, self._start = 0, time.monotonic()
+
+    def count(self) -> None:
+        """One more is finished."""
+        self._finished += 1
+        if self._finished != self._at_once:
+            return
+        each = (time.monotonic() - self._start) / self._finished
+        seconds = each * (self._trainings - self._finished)
+        if seconds > _LONG:
+            warnings.warn(
+                f"{self._trainings - self._finished:,} trainings are left, about "
+                f"{seconds / 60:,.0f} minutes, and without folder= all are lost if the run stops.",
+                stacklevel=5,
+            )
 
 
 def _results(
