@@ -15,7 +15,7 @@ from memviz.engine.record import layers as layers_of
 from memviz.engine.sets import greedy
 from memviz.engine.sweep import estimate, sweep
 from memviz.scores import Scores
-from memviz.study import Study, sides
+from memviz.study import Study, private, sides
 from memviz.units import Unit
 
 
@@ -96,6 +96,7 @@ def unit_tracin(study: Study) -> Scores:
     trained weights alone, is our definition. Only channels of convolutions and features of linear
     layers have a value; other units are NaN.
     """
+    study = private(study)  # functional_call puts tensors into the modules for a while
     known = [layer for layer in layers_of(study) if not layer.is_output]
     modules = {la.name: study.model.get_submodule(la.name) for la in known if la.is_plain}
     plain = [

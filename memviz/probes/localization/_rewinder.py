@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from itertools import chain
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
 from memviz.checks import IndicesLike, checked
-from memviz.study import Study, check_examples
+from memviz.study import Study, check_examples, twin
 from memviz.tasks import are_right
 from memviz.training.checkpoints import load_checkpoint
 
@@ -114,7 +113,7 @@ class Rewinder:
         # Copied, since a model may change its buffers, a counter of its calls for example.
         buffers = {name for name, _ in study.model.named_buffers()}
         state = {name: t.clone() if name in buffers else t for name, t in state.items()}
-        model = _modules_of(study.model)
+        model = twin(study.model)  # functional_call puts the state into the modules for a while
         for examples in self.examples.split(_BATCH):
             batch = study.batch(examples)
             args, kwargs = ((), dict(batch)) if isinstance(batch, Mapping) else ((batch,), {})
@@ -137,12 +136,6 @@ class Rewinder:
             check_epochs(self.study, [epoch])
             self._states[epoch] = state_at(self.study, epoch)
         return self._states[epoch]
-
-
-def _modules_of(model: nn.Module) -> nn.Module:
-    """The modules copied, around the same tensors: ``functional_call`` changes its module."""
-    tensors = chain(model.parameters(), model.buffers())
-    return deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
 def check_epochs(study: Study, epochs: Sequence[int] | None = None) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 from memviz.probes.contest import LOCALIZERS
 from memviz.scores import Scores
 from memviz.session import Session
-from memviz.study import Study
+from memviz.study import Study, private
 from memviz.units import Unit
 from memviz.widgets.core import Message, Worker, extra_scores_message, unit_scores_message
 from memviz.widgets.core import start as start_thread
@@ -39,9 +39,9 @@ class LocalizerScores:
     """Scores of localizers, computed when chosen, once for each variant of the model.
 
     A localizer is a single call that nothing can interrupt. In its own thread, on a copy of the
-    model, its hooks disturb no other call, and clicks are answered meanwhile. One runs at a time,
-    and one that was cancelled runs to its end unseen. A model that cannot be copied is handed over
-    as it is, between two answers: then clicks wait, and the progress line says so.
+    model, it disturbs no other call, and clicks are answered meanwhile. One runs at a time, and one
+    that was cancelled runs to its end unseen. Of a model that cannot be copied it gets modules of
+    its own around the same weights.
 
     Parameters
     ----------
@@ -136,14 +136,11 @@ class LocalizerScores:
         start = time.monotonic()
         if (name, variant) not in self._runs:
             yield f"computing {name}, 0 s"
-            copy = _copy(study) if self._worker.threaded else None
-            if copy is None and self._worker.threaded:
-                yield f"computing {name} (clicks wait: this model cannot be copied), 0 s"
             run = self._runs[name, variant] = _Run(LOCALIZERS[name], self._turn)
-            if copy is None:
-                run(study)
+            if self._worker.threaded:
+                start_thread(partial(run, _copy(study)), f"memviz {name}", lambda: None)
             else:
-                start_thread(partial(run, copy), f"memviz {name}", lambda: None)
+                run(_copy(study))
         run = self._runs[name, variant]
         while not run.done.wait(_POLL):
             doing = "computing" if run.begun else "waiting to compute"
@@ -180,12 +177,12 @@ class _Run:
             self.done.set()
 
 
-def _copy(study: Study) -> Study | None:
-    """The study with a model of its own; None if the model cannot be copied."""
+def _copy(study: Study) -> Study:
+    """The study with a model of its own, with weights of its own where it can be copied."""
     try:
         return replace(study, model=deepcopy(study.model))
-    except Exception:
-        return None
+    except Exception:  # whatever it holds, it does not let itself be copied
+        return private(study)
 
 
 def _checked(scores: Scores) -> Scores:

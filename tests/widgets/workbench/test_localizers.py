@@ -256,7 +256,9 @@ class Stubborn(nn.Sequential):
         raise RuntimeError("there can be only one")
 
 
-def test_a_model_that_cannot_be_copied_is_used_between_two_answers(install: Install) -> None:
+def test_of_a_model_that_cannot_be_copied_modules_around_the_same_weights_are_used(
+    install: Install,
+) -> None:
     study = flat_study(groups={"memorized": range(5), "clean": range(5, 30)})
     study.model = Stubborn(*study.model).eval()
     seen: list[mv.Study] = []
@@ -271,5 +273,6 @@ def test_a_model_that_cannot_be_copied_is_used_between_two_answers(install: Inst
     controller.receive({"type": "hello"}, ear)
     controller.receive({"type": "score", "key": "localizer: mine"}, ear)
     assert ear.wait("scores", key="localizer: mine")["done"] == 1
-    assert seen[0].model is study.model
+    own = seen[0].model
+    assert own is not study.model and own[0].weight is study.model[0].weight
     controller.close()
