@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import replace
 
+from memviz.checks import listed, quoted
 from memviz.study import Study
 from memviz.training.checkpoints import load_checkpoint
 from memviz.training.example_tied_dropout import ExampleTiedDropout, set_mode
@@ -41,6 +42,27 @@ def variants(study: Study) -> dict[str, str]:
     return known | {f"epoch {epoch}": f"epoch {epoch}" for epoch in sorted(study.checkpoints)}
 
 
+def check_variant(key: str, known: Collection[str]) -> None:
+    """Refuse a key that is no variant's, and list those that are.
+
+    Raises
+    ------
+    ValueError
+        If ``key`` is not among ``known``.
+
+    Examples
+    --------
+    >>> check_variant("epoch 7", ["", "epoch 5"])
+    Traceback (most recent call last):
+    ValueError: there is no variant 'epoch 7' of this model; choose from '', 'epoch 5'.
+    """
+    if not isinstance(key, str) or key not in known:
+        raise ValueError(
+            f"there is no variant {quoted(key)} of this model; choose from "
+            f"{listed(map(quoted, known))}."
+        )
+
+
 def variant(study: Study, key: str) -> Study:
     """The same study with a copy of its model in another variant; ``""`` is the study itself.
 
@@ -58,11 +80,9 @@ def variant(study: Study, key: str) -> Study:
     >>> variant(study, "epoch 5").model is model
     False
     """
+    check_variant(key, variants(study))
     if key == "":
         return study
-    if key not in variants(study):
-        known = ", ".join(repr(name) for name in variants(study))
-        raise ValueError(f"there is no variant {key!r} of this model; choose from {known}.")
     model = deepcopy(study.model)
     if key in _MODES:
         set_mode(model, key)  # type: ignore[arg-type]

@@ -115,6 +115,26 @@ def test_layers_shown(session: mv.Session) -> None:
     assert session.layers == ("0", "2")
 
 
+def test_names_of_layers(session: mv.Session) -> None:
+    session.show_layers(iter(["2"]))
+    assert session.layers == ("2",)
+    session.show_layers("0")
+    assert session.layers == ("0",)
+    for odd in (None, 3):
+        with pytest.raises(TypeError, match="names is .*; give a list of layer names"):
+            session.show_layers(odd)  # type: ignore[arg-type]
+    for wrong in ([0], ["x" * 10_000], [["0"]]):
+        with pytest.raises(KeyError, match="there is no layer .* with units") as caught:
+            session.show_layers(wrong)  # type: ignore[arg-type]
+        assert len(str(caught.value)) < 400
+    for odd in ("1", 0, [0]):
+        with pytest.raises(KeyError, match="there is no layer .* with units"):
+            session.layer(odd)  # type: ignore[arg-type]
+    for odd in ("none", ["none"], None):
+        with pytest.raises(ValueError, match="there is no variant .*; choose from ''"):
+            session.look_at(odd)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("wrong", ["9:0", "0:8", "nonsense", "0:-1"])
 def test_wrong_units_change_nothing(session: mv.Session, wrong: str) -> None:
     session.toggle("0:1")
@@ -171,6 +191,7 @@ def test_who_watches_is_told_until_they_stop(session: mv.Session) -> None:
     session.select([1])
     session.undo()
     assert told == other == ["state", "examples", "state"]
+    stop()
     stop()
     session.redo()
     assert len(told) == 3 and other[-1] == "state" and len(other) == 4

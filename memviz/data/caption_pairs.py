@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.checks import check_file
+from memviz.checks import check_file, quoted
 from memviz.progress import slow
 
 
@@ -149,7 +149,7 @@ class CaptionPairs:
         except Exception as error:
             where = picture.path if isinstance(picture, Stretch) else picture
             raise ValueError(
-                f"the picture of pair {self.id(pair)!r} can't be read ({error}) in "
+                f"the picture of pair {quoted(self.id(pair))} can't be read ({error}) in "
                 f"{where if isinstance(where, Path) else 'memory'}; leave it out, as "
                 "pairs.subset(pairs.readable()) does."
             ) from error

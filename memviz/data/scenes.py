@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
+from memviz.checks import quoted
 from memviz.data.caption_pairs import CaptionPairs
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -117,7 +118,9 @@ def draw_scenes(
             f"private_words={private_words}."
         )
     if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, but got {seed!r}.")
+        raise ValueError(
+            f"seed must be a whole number from 0 to 2**32 - 1, but got {quoted(seed)}."
+        )
     stream = np.random.RandomState([int(seed), 0])
     digits = _digit_images(stream)
     weights = np.exp(PREFERENCE * stream.randn(KINDS, len(OBJECTS)))

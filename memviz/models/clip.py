@@ -152,7 +152,7 @@ def load_clip(
         return _open_checked(f"local-dir:{place}", config, weights, device=device)
     if str(name).startswith("local-dir:") or place not in open_clip.list_models():
         raise FileNotFoundError(
-            f"{place!r} is neither a folder with {CONFIG} nor a model that open_clip knows; "
+            f"{quoted(place)} is neither a folder with {CONFIG} nor a model that open_clip knows; "
             "open_clip.list_models() names them."
         )
     config = {"model_cfg": open_clip.get_model_config(place)}
@@ -163,10 +163,12 @@ def load_clip(
         )
     if not Path(pretrained).is_file():
         if str(pretrained) not in open_clip.list_pretrained_tags_by_model(place):
-            raise FileNotFoundError(f"there is no file and no tag {str(pretrained)!r} for {place}.")
+            raise FileNotFoundError(
+                f"there is no file and no tag {quoted(str(pretrained))} for {place}."
+            )
         if not download:
             raise ValueError(
-                f"{str(pretrained)!r} is a tag: its weights would be downloaded; say "
+                f"{quoted(str(pretrained))} is a tag: its weights would be downloaded; say "
                 "download=True, or give a file."
             )
         return _open(place, config, pretrained=str(pretrained), device=device)
@@ -211,9 +213,9 @@ def _difference(there: Mapping[str, Any], model: nn.Module) -> str:
             return f"holds {trained} layers of {stack}, and this model has {needed}"
     for name in [*here, *there]:
         if name not in there:
-            return f"holds no {name!r}, which this model has"
+            return f"holds no {quoted(name)}, which this model has"
         if name not in here:
-            return f"holds {name!r}, which this model does not have"
+            return f"holds {quoted(name)}, which this model does not have"
     return "does not fit this model"
 
 

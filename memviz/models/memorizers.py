@@ -9,6 +9,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from memviz.checks import quoted
+
 Activation = Literal["hardtanh", "relu"]
 _DIRECTIONS = 200
 
@@ -280,7 +282,7 @@ def _widths(n: int, widths: tuple[int, int] | None) -> tuple[int, int]:
 
 def _checked(inputs: Tensor, values: Tensor, activation: str) -> tuple[Tensor, Tensor]:
     if activation not in get_args(Activation):
-        raise ValueError(f"activation is {activation!r}; use 'relu' or 'hardtanh'.")
+        raise ValueError(f"activation is {quoted(activation)}; use 'relu' or 'hardtanh'.")
     points = torch.as_tensor(inputs).flatten(1).double()
     targets = torch.as_tensor(values).double()
     if targets.shape != (len(points),) or len(points) == 0:

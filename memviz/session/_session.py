@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from memviz.engine.sets import Toggle
 from memviz.study import Study, check_examples, check_study
 from memviz.tensor_files import digest
 from memviz.units import Layer, UnitSet, UnitsLike, UnknownLayerError
-from memviz.variants import variant, variants
+from memviz.variants import check_variant, variant, variants
 
 from ._file import Saved, is_of, read, write
 
@@ -145,7 +146,12 @@ class Session:
         ``what`` is ``"state"`` (layers, units, intervention, variant) or ``"examples"``.
         """
         self._watchers.append(watcher)
-        return lambda: self._watchers.remove(watcher)
+
+        def stop() -> None:
+            with suppress(ValueError):  # stopped before
+                self._watchers.remove(watcher)
+
+        return stop
 
     def ablate(self, units: UnitsLike, how: str | Intervention | None = None) -> None:
         """Make exactly these the ablated units."""
@@ -171,26 +177,27 @@ class Session:
         ValueError
             If there is no such variant.
         """
-        if variant not in self.variants:
-            raise ValueError(
-                f"there is no variant {quoted(variant)} of this model; choose from "
-                f"{listed(map(quoted, self.variants))}."
-            )
+        check_variant(variant, self.variants)
         self._move(lambda state: replace(state, variant=variant))
 
-    def show_layers(self, names: Sequence[str]) -> None:
-        """Show only these layers.
+    def show_layers(self, names: Iterable[str]) -> None:
+        """Show only these layers; a single name is one of them.
 
         Raises
         ------
+        TypeError
+            If something other than names is given.
         KeyError
             If a layer is unknown.
         """
+        if not isinstance(names, Iterable):
+            raise TypeError(f"names is {quoted(names)}; give a list of layer names.")
+        wanted = [names] if isinstance(names, str) else list(names)
         known = [layer.name for layer in self.known]
-        for name in names:
+        for name in wanted:
             if name not in known:
                 raise UnknownLayerError(name, known)
-        shown = tuple(name for name in known if name in names)
+        shown = tuple(name for name in known if name in wanted)
         self._move(lambda state: replace(state, layers=shown))
 
     def select(self, examples: Any) -> None:
@@ -361,4 +368,7 @@ class Session:
 
     def layer(self, name: str) -> Layer:
         """A layer by name; KeyError if there is none."""
-        return self._own.replay.located[name].layer
+        located = self._own.replay.located
+        if not isinstance(name, str) or name not in located:
+            raise UnknownLayerError(name, located)
+        return located[name].layer

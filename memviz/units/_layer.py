@@ -88,7 +88,7 @@ class UnknownLayerError(KeyError):
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         known = list(known)
-        near = difflib.get_close_matches(name[:200], known, n=3, cutoff=0.4) or known[:3]
+        near = difflib.get_close_matches(str(name)[:200], known, n=3, cutoff=0.4) or known[:3]
         if near:
             listed = ", ".join(map(quoted, near))
             hint = f"the nearest name{'s are' if len(near) > 1 else ' is'} {listed}"

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from memviz.checks import quoted
 from memviz.progress import slow
 
 from ._screen import Measure, bfloat16_pays, unit
@@ -120,7 +121,7 @@ def nearest(
     tensor([[0, 2]])
     """
     if measure not in get_args(Measure):
-        raise ValueError(f"measure {measure!r} is not one of {', '.join(get_args(Measure))}.")
+        raise ValueError(f"measure {quoted(measure)} is not one of {', '.join(get_args(Measure))}.")
     largest = _check_rows(queries, "queries", measure)
     if not isinstance(index, Tensor):
         return _from_faiss(queries, index, k, measure, progress)
