@@ -228,19 +228,23 @@ def sweep(
     >>> sweep(study, top=2, progress=False)
     Effects(zero on 8 units × 6 examples, 2 done, 6 estimated, engine ...)
     """
-    *_, effects = sweep_stream(
-        study,
-        units,
-        examples,
-        how,
-        estimates=top is not None,
-        top=top,
-        group=group,
-        against=against,
-        path=path,
-        memory=memory,
-        engine=engine,
-        progress=progress,
-        stop=stop,
-    )
+    gradients = torch.is_grad_enabled()
+    try:
+        *_, effects = sweep_stream(
+            study,
+            units,
+            examples,
+            how,
+            estimates=top is not None,
+            top=top,
+            group=group,
+            against=against,
+            path=path,
+            memory=memory,
+            engine=engine,
+            progress=progress,
+            stop=stop,
+        )
+    finally:
+        torch.set_grad_enabled(gradients)  # an interrupt may have kept a pass from it
     return effects
