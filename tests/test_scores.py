@@ -101,17 +101,19 @@ def test_whole_numbers_and_texts_of_units() -> None:
     ("wrong", "words"),
     [
         ({"values": ["a"] * 4}, "values holds str, not numbers; give numbers, one per row"),
-        ({"values": 3.0}, "values is float, not numbers"),
-        ({"values": None}, "values is NoneType, not numbers"),
+        ({"values": 3.0}, "values is 3.0, not numbers"),
+        ({"values": None}, "values is None, not numbers"),
         ({"values": np.zeros((4, 1))}, r"values has shape \(4, 1\) for 4 rows"),
         ({"examples": [0.5] * 4}, "examples is torch.float64 of shape .4,.; give indices"),
         ({"examples": [[0, 1], [2, 3]]}, "examples is torch.int64 of shape .2, 2."),
         ({"examples": [0, 1, 2, -1]}, "examples names -1; indices are counted from 0"),
-        ({"examples": "0123"}, "examples is str, not numbers; give indices"),
+        ({"examples": "0123"}, "examples is '0123', not numbers; give indices"),
         ({"units": [1, 2, 3, 4]}, "expected units, got 1; give text"),
         ({"units": ["fc", "a", "b", "c"]}, "'fc' is not a set of units"),
         ({"exact": [1, 0, 1, 1]}, "exact is int64 of shape .4,.; give True or False per row"),
         ({"exact": [True]}, "exact is bool of shape .1,.; give True or False"),
+        ({"null": [0.0] * 4}, "the null is .*; give mv.Null.words, values., or leave it out"),
+        ({"units": torch.tensor(3)}, "expected units, got 3; give text"),
         ({"null": mv.Null("short", np.zeros((3, 2)))}, "the null has 2 columns for 4 rows"),
     ],
 )
@@ -133,11 +135,6 @@ def test_k_is_a_whole_number(k: Any) -> None:
     with pytest.raises(ValueError, match="k is 0; plot at least 1 row"):
         scores().plot(0)
     assert scores().top(np.int64(1)) == mv.UnitSet.parse("fc:2")  # type: ignore[call-overload]
-
-
-def test_nothing_to_plot() -> None:
-    with pytest.raises(ValueError, match="none of these scores has a value"):
-        scores(values=np.full(4, np.nan)).plot()
 
 
 @pytest.mark.parametrize("k", [-1, 4, 100])

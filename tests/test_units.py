@@ -159,6 +159,13 @@ def test_what_is_no_set_is_refused_at_once(given_as: object, words: str) -> None
     assert time.perf_counter() - start < 0.5 and len(str(caught.value)) < 500
 
 
+def test_operators_take_whatever_makes_a_set() -> None:
+    units = UnitSet.parse("fc:1,2")
+    assert units | "fc:3" == UnitSet.parse("fc:1-3") and units - Unit("fc", 1) == units & ["fc:2"]
+    with pytest.raises(TypeError, match="expected units, got 3; give text"):
+        units | 3  # type: ignore[operator]
+
+
 def test_only_text_is_parsed() -> None:
     with pytest.raises(TypeError, match="is not text; make a set of it with UnitSet.of"):
         UnitSet.parse(Unit("fc", 1))  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ def check_file(path: str | Path, most: int | None = None) -> None:
         If there is no such file.
     ValueError
         If it is a folder, a pipe or a device, or is too large.
+    TypeError
+        If it is no path.
 
     Examples
     --------
@@ -34,7 +37,7 @@ def check_file(path: str | Path, most: int | None = None) -> None:
     Traceback (most recent call last):
     FileNotFoundError: there is no file 'nowhere.json'.
     """
-    mode, size = _looked_at(path)
+    mode, size = _looked_at(_path(path))
     if not mode:
         raise FileNotFoundError(f"there is no file {quoted(str(path))}.")
     if not stat.S_ISREG(mode):
@@ -54,7 +57,9 @@ def check_place(path: str | Path) -> None:
     FileNotFoundError
         If there is no such folder.
     ValueError
-        If the path is a folder, a pipe or a device.
+        If the path is a folder, a pipe or a device, or a name that no file can have.
+    TypeError
+        If it is no path.
 
     Examples
     --------
@@ -62,7 +67,9 @@ def check_place(path: str | Path) -> None:
     Traceback (most recent call last):
     FileNotFoundError: there is no folder 'nowhere' to write 'table.csv' in; make it first.
     """
-    path = Path(path)
+    path = _path(path)
+    if "\0" in str(path):
+        raise ValueError(f"no file can be named {quoted(str(path))}; name another.")
     if not stat.S_ISDIR(_looked_at(path.absolute().parent)[0]):
         raise FileNotFoundError(
             f"there is no folder {quoted(str(path.parent))} to write {quoted(path.name)} in; "
@@ -103,10 +110,16 @@ def read_json(path: str | Path, most: int) -> Any:
     raise ValueError(f"{quoted(str(path))} is not JSON ({reason}).")
 
 
-def _looked_at(path: str | Path) -> tuple[int, int]:
+def _path(given: object) -> Path:
+    if not isinstance(given, str | PathLike) or not isinstance(fspath(given), str):
+        raise TypeError(f"expected the path of a file, got {quoted(given)}; give text or a Path.")
+    return Path(given)
+
+
+def _looked_at(path: Path) -> tuple[int, int]:
     """The mode and the size of what the path leads to; zeros if there is nothing."""
     try:
-        about = Path(path).stat()
+        about = path.stat()
     except PermissionError:
         raise
     except (OSError, ValueError):  # ValueError: a name that no file can have

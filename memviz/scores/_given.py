@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,11 @@ def as_floats(what: str, given: Any, shape: str) -> np.ndarray:
     return array
 
 
-def as_units(given: Sequence[Unit | str]) -> tuple[Unit, ...]:
+def as_units(given: Any) -> tuple[Unit, ...]:
     """Units in the order given, of Units or texts."""
-    parts = [given] if isinstance(given, str) else given
+    given = given.tolist() if hasattr(given, "tolist") else given
+    is_one = isinstance(given, str | Unit) or not isinstance(given, Iterable)
+    parts: Any = [given] if is_one else given
     return tuple(
         unit for part in parts for unit in ((part,) if isinstance(part, Unit) else UnitSet.of(part))
     )

@@ -93,6 +93,10 @@ class Scores:
             )
         if self.exact is not None:
             replace("exact", as_flags(self.exact, rows))
+        if self.null is not None and not isinstance(self.null, Null):
+            raise TypeError(
+                f"the null is {quoted(self.null)}; give mv.Null(words, values), or leave it out."
+            )
         if self.null is not None and self.null.values.shape[1] != rows:
             raise ValueError(
                 f"the null has {self.null.values.shape[1]} columns for {rows} rows; give one "
@@ -197,15 +201,13 @@ class Scores:
         Raises
         ------
         ValueError
-            If k is no whole number from 1, or no row has a value.
+            If k is no whole number from 1.
         """
         from memviz.plots.bars import bars
 
         if whole(k) < 1:
             raise ValueError(f"k is {quoted(k)}; plot at least 1 row.")
         rows = self.order()[: whole(k)]
-        if not len(rows):
-            raise ValueError("none of these scores has a value, so there is nothing to plot.")
         null = None
         if self.null is not None:
             low, high = self.null.interval

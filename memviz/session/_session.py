@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -190,7 +190,7 @@ class Session:
         KeyError
             If a layer is unknown.
         """
-        if not isinstance(names, Iterable):
+        if not isinstance(names, Iterable) or getattr(names, "ndim", 1) == 0:
             raise TypeError(f"names is {quoted(names)}; give a list of layer names.")
         wanted = [names] if isinstance(names, str) else list(names)
         known = [layer.name for layer in self.known]
@@ -208,8 +208,9 @@ class Session:
         ValueError
             If they are no indices, or an example is not in the study.
         """
-        given = examples if hasattr(examples, "__len__") else list(examples)
-        chosen = check_examples(self.study, given).tolist() if len(given) else []
+        given = list(examples) if isinstance(examples, Iterator) else examples
+        is_empty = hasattr(given, "__len__") and getattr(given, "ndim", 1) != 0 and not len(given)
+        chosen = [] if is_empty else check_examples(self.study, given).tolist()
         with self._lock:
             self.examples = tuple(chosen)
         self._tell("examples")

@@ -94,22 +94,22 @@ class UnitSet:
     def __hash__(self) -> int:
         return hash(frozenset(self._layers.items()))
 
-    def __or__(self, other: UnitSet) -> UnitSet:
+    def __or__(self, other: UnitsLike) -> UnitSet:
         return self._combine(other, set.union)
 
-    def __and__(self, other: UnitSet) -> UnitSet:
+    def __and__(self, other: UnitsLike) -> UnitSet:
         return self._combine(other, set.intersection)
 
-    def __sub__(self, other: UnitSet) -> UnitSet:
+    def __sub__(self, other: UnitsLike) -> UnitSet:
         return self._combine(other, set.difference)
 
-    def __xor__(self, other: UnitSet) -> UnitSet:
+    def __xor__(self, other: UnitsLike) -> UnitSet:
         return self._combine(other, set.symmetric_difference)
 
     def _combine(
-        self, other: UnitSet, operation: Callable[[set[int], set[int]], set[int]]
+        self, other: UnitsLike, operation: Callable[[set[int], set[int]], set[int]]
     ) -> UnitSet:
-        left, right = self._layers, other._layers
+        left, right = self._layers, UnitSet.of(other)._layers
         combined = UnitSet()
         combined._layers = _sorted(
             {

@@ -85,6 +85,12 @@ def test_only_a_regular_file_is_read(tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match="there is no file"):
             check_file(tmp_path / missing)
     check_file(tmp_path / "large", most=11)
+    for odd in (None, 3, b"a", ["a"]):
+        for check in (check_file, check_place):
+            with pytest.raises(TypeError, match="expected the path of a file, got .*; give text"):
+                check(odd)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no file can be named"):
+        check_place("a\0b")
 
 
 def test_a_place_to_write(tmp_path: Path) -> None:

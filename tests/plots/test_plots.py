@@ -234,7 +234,7 @@ def test_the_atlas_is_dark_where_figures_are() -> None:
 
 def test_an_atlas_of_nothing() -> None:
     effects, _, _ = planted_blocks()
-    with pytest.raises(ValueError, match="0 units × 5 examples is nothing to draw; ask for more"):
+    with pytest.raises(ValueError, match="units is 0; give a whole number from 1"):
         effects.atlas(0, 5)
     with pytest.raises(ValueError, match="on is 'accuracy'"):
         effects.atlas(on="accuracy")

@@ -24,6 +24,9 @@ _FIRST_ORDER = "first-order: gradient × activation (Molchanov et al. 2017; Main
 def of_group(effects: EffectTable, group: str | None, against: str | None, on: str) -> Scores:
     """Over units: mean drop on a group, minus the mean drop on another."""
     table, sign, what = drop(effects, on)
+    for given in (group, against):
+        if given is not None and not isinstance(given, str):
+            raise TypeError(f"expected the name of a group, got {quoted(given)}.")
     group, against = default_groups(effects.study, group, against)
     members = effects.members(group)
     others = effects.members(against) if against else torch.arange(0)
@@ -87,7 +90,7 @@ def of_unit(effects: EffectTable, unit: UnitsLike, on: str) -> Scores:
 
 def drop(effects: EffectTable, on: str) -> tuple[Tensor, int, str]:
     """The table, the sign that turns it into a drop, and the measure's name."""
-    if on not in ("margin", "loss"):
+    if not isinstance(on, str) or on not in ("margin", "loss"):
         raise ValueError(f"on is {quoted(on)}; use 'margin' or 'loss'.")
     words = lost(effects.study.task, on)
     return (effects.margin_change, -1, words) if on == "margin" else (effects.loss_change, 1, words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -133,8 +133,7 @@ class Effects(EffectTable):
         ValueError
             If k is no whole number from 1.
         """
-        if isinstance(k, bool) or not hasattr(k, "__index__") or k < 1:
-            raise ValueError(f"k is {quoted(k)}; give a whole number from 1.")
+        k = _count("k", k)
         examples, by_example = self.examples.sort(stable=True)
         # A few units at a time, since a sort takes three times the memory of what it sorts.
         step = max(1, _SORTED // max(1, len(examples)))
@@ -153,10 +152,15 @@ class Effects(EffectTable):
             The most to show: those with the largest root mean square change.
         on : str
             ``"margin"`` or ``"loss"``.
+
+        Raises
+        ------
+        ValueError
+            If ``units`` or ``examples`` is no whole number from 1, or no unit has values.
         """
         from memviz.plots.atlas import atlas
 
-        return atlas(self, *drop(self, on), units, examples)
+        return atlas(self, *drop(self, on), _count("units", units), _count("examples", examples))
 
     def save(self, path: str | Path) -> None:
         """Write everything but the study as safetensors, atomically."""
@@ -210,3 +214,10 @@ class Effects(EffectTable):
             + f"engine {self.engine}"
             + (f": {self.why})" if self.why else ")")
         )
+
+
+def _count(what: str, given: Any) -> int:
+    value = given.tolist() if hasattr(given, "tolist") else given
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{what} is {quoted(given)}; give a whole number from 1.")
+    return value

@@ -11,7 +11,7 @@ import torch
 
 from memviz import tensor_files
 from memviz.checks import check_file, check_place, listed, quoted
-from memviz.study import Study, study_facts
+from memviz.study import Study, check_study, study_facts
 from memviz.units import Unit
 
 from ._table import EffectTable
@@ -42,6 +42,7 @@ class StoredError(ValueError):
 
 def save_table(effects: EffectTable, path: str | Path) -> None:
     """Write effects; a reader sees the whole file or none."""
+    check_place(path)
     write(Path(path), effects, study_facts(effects.study))
 
 
@@ -53,6 +54,8 @@ def load_table(path: str | Path, study: Study) -> dict[str, Any]:
     StoredError
         If the file is damaged, no file of effects, or of other weights, inputs or labels.
     """
+    check_file(path)
+    check_study(study)
     fields, facts = read(Path(path))
     check(Path(path), facts, study_facts(study))
     return {"study": study, **fields}

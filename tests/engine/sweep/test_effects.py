@@ -311,6 +311,20 @@ def test_how_many_are_listed(k: int) -> None:
         mv.sweep(net(), "0:1").most_lost(k)
 
 
+def test_names_of_groups_and_numbers_of_rows() -> None:
+    effects = mv.sweep(net(), "0:1,2")
+    for odd in (3, ["clean"], torch.tensor([1, 2])):
+        with pytest.raises(TypeError, match="expected the name of a group, got"):
+            effects.scores(odd)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="expected the name of a group, got"):
+            effects.scores("clean", odd)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="on is .*; use 'margin' or 'loss'"):
+            effects.of_unit("0:1", on=odd)  # type: ignore[arg-type]
+    for wrong in ({"units": 0}, {"units": 1.5}, {"examples": torch.tensor([1, 2])}):
+        with pytest.raises(ValueError, match="is .*; give a whole number from 1"):
+            effects.atlas(**wrong)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("example", [1.5, "1", None, True, [1], torch.tensor([1, 2])])
 def test_an_example_is_a_whole_number(example: int) -> None:
     with pytest.raises(TypeError, match="example is .*; give its index, a whole number"):
