@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import check_shapes, checked
 from memviz.progress import slow
 
 NORMAL = 1.959964  # 97.5th percentile of the standard normal
@@ -75,6 +76,7 @@ def generator_of(seed: int, *numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
 
 
+@checked
 def spearman(one: np.ndarray, other: np.ndarray, least: int = 3) -> float:
     """Spearman rank correlation over rows known in both, ``[rows]``; ties share their mean rank.
 
@@ -87,6 +89,7 @@ def spearman(one: np.ndarray, other: np.ndarray, least: int = 3) -> float:
     """
     import pandas as pd
 
+    check_shapes(1, one=one, other=other)
     both = pd.DataFrame({"one": one, "other": other})
     return float(both.corr(method="spearman", min_periods=least).to_numpy()[0, 1])
 

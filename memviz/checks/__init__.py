@@ -22,3 +22,4 @@ from ._numbers import as_numbers as as_numbers
 from ._numbers import described as described
 from ._quote import listed as listed
 from ._quote import quoted as quoted
+from ._shapes import check_shapes as check_shapes

@@ -7,7 +7,7 @@ import inspect
 import math
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import numpy as np
 import torch
@@ -16,8 +16,7 @@ from torch import Tensor
 from ._kinds import Between
 from ._numbers import as_numbers, described
 
-P = ParamSpec("P")
-R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 # Each is read by a function of its own, which says more about what is wrong with it.
 _READ_ELSEWHERE = (
     "UnitsLike",
@@ -36,7 +35,7 @@ class ArgumentError(TypeError, ValueError):
     """An argument is not what the signature says; both errors, since callers may expect either."""
 
 
-def checked(function: Callable[P, R]) -> Callable[P, R]:
+def checked(function: F) -> F:
     """Refuse an argument that is not what the signature says, in one sentence that names it.
 
     Numbers of NumPy become Python's own; lists, arrays and columns of tables become tensors where
@@ -55,16 +54,19 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     ... def mean_of_first(values: Tensor, k: Count = 1) -> Tensor:
     ...     return values[:k].mean()
     >>> mean_of_first([1.0, 3.0], np.int64(2))
-    tensor(2., dtype=torch.float64)
+    tensor(2.)
     >>> mean_of_first([1.0, 3.0], k=0)
     Traceback (most recent call last):
     memviz.checks._arguments.ArgumentError: k is 0; give a whole number from 1 to 1000000000.
     """
+    if isinstance(function, type):
+        function.__init__ = checked(function.__init__)  # type: ignore[misc]
+        return function
     signature = inspect.signature(function)
     hints: dict[str, Any] = {}
 
     @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+    def call(*args: Any, **kwargs: Any) -> Any:
         try:
             given = signature.bind(*args, **kwargs)
         except TypeError:
@@ -76,7 +78,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
                 given.arguments[name] = fitted(name, value, hints[name])
         return function(*given.args, **given.kwargs)
 
-    return call
+    return cast(F, call)
 
 
 def _hints(function: Callable[..., Any], signature: inspect.Signature) -> dict[str, Any]:
@@ -117,6 +119,8 @@ def _refusal(name: str, value: Any, hint: Any) -> Exception:
             as_numbers(name, value, f"give {wanted}")
         except ValueError as error:
             return ArgumentError(str(error))
+    if isinstance(value, int | np.integer) and int in options and not isinstance(value, bool):
+        wanted += " below 2**63"
     verb = "choose from" if get_origin(kind) is Literal else "give"
     return ArgumentError(f"{name} is {described(value)}; {verb} {wanted}.")
 
@@ -169,8 +173,17 @@ def _fit(value: Any, hint: Any) -> Any:
         return _fit_container(value, origin, get_args(hint))
     if hint is None or hint is type(None):
         return value if value is None else _NO
-    is_class = inspect.isclass(hint) and not getattr(hint, "_is_protocol", False)
-    return value if not is_class or isinstance(value, hint) else _NO
+    if getattr(hint, "_is_protocol", False):
+        return value if _follows(value, hint) else _NO
+    return value if not inspect.isclass(hint) or isinstance(value, hint) else _NO
+
+
+def _follows(value: Any, protocol: type) -> bool:
+    """Whether an object, and no class, has the methods of a protocol."""
+    methods = [name for name in vars(protocol) if not name.startswith("_")]
+    return not isinstance(value, type) and all(
+        callable(getattr(value, name, None)) for name in methods
+    )
 
 
 def _fit_one_of(value: Any, options: Sequence[Any]) -> Any:
@@ -184,13 +197,14 @@ def _whole(value: Any) -> Any:
     if isinstance(value, Tensor) and value.dim() == 0 and not value.is_meta:
         value = value.item()
         return value if isinstance(value, int) and not isinstance(value, bool) else _NO
-    return int(value) if isinstance(value, int | np.integer) else _NO
+    fits = isinstance(value, int | np.integer) and -(2**63) <= value < 2**63
+    return int(value) if fits else _NO
 
 
 def _real(value: Any) -> Any:
     whole = _whole(value)
     if whole is not _NO:
-        return whole if abs(whole) < 2**1023 else _NO
+        return whole
     if isinstance(value, Tensor) and value.dim() == 0 and value.is_floating_point():
         value = value.item() if not value.is_meta else math.nan
     if isinstance(value, float | np.floating):
@@ -209,14 +223,18 @@ def _tensor(value: Any) -> Any:
         numbers = as_numbers("", value, "")
     except ValueError:
         return _NO
+    if isinstance(value, list | tuple) and numbers.dtype == torch.float64:
+        return numbers.to(torch.get_default_dtype())  # as torch.tensor reads a list
     return value if isinstance(value, Tensor) else numbers
 
 
 def _array(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return _NO if value.dtype.kind in "cOSUV" and value.dtype.kind != "O" else value
-    numbers = _tensor(value)
-    return numbers if numbers is _NO else numbers.detach().cpu().numpy()
+    try:
+        return as_numbers("", value, "").detach().cpu().numpy()
+    except ValueError:
+        return _NO
 
 
 _PLAIN: dict[Any, Callable[[Any], Any]] = {
@@ -232,8 +250,10 @@ _PLAIN: dict[Any, Callable[[Any], Any]] = {
 
 
 def _fit_container(value: Any, origin: Any, parts: tuple[Any, ...]) -> Any:
-    if origin is Callable or origin is type:
-        return value if callable(value) else _NO
+    if origin is Callable:
+        return value if callable(value) and _takes(value, parts[0] if parts else ...) else _NO
+    if origin is type:
+        return value if isinstance(value, type) else _NO
     if not inspect.isclass(origin):
         return value
     if issubclass(origin, Mapping):
@@ -249,6 +269,19 @@ def _fit_container(value: Any, origin: Any, parts: tuple[Any, ...]) -> Any:
     if not isinstance(value, list | tuple | range) or not parts:
         return value
     return _fit_entries(value, [parts[0]] * min(len(value), _MOST))
+
+
+def _takes(function: Callable[..., Any], parts: Any) -> bool:
+    """Whether a function can be called with this many arguments; yes if that cannot be told."""
+    if not isinstance(parts, list):
+        return True
+    try:
+        inspect.signature(function).bind(*parts)
+    except TypeError:
+        return False
+    except ValueError:  # of some built-in functions, nothing is known
+        return True
+    return True
 
 
 def _listed(value: Any) -> Any:
@@ -329,7 +362,9 @@ def words(hint: Any, many: bool = False) -> str:
     if origin is Literal:
         return ", ".join(parts)
     if origin is Callable:
-        return "functions" if many else "a function"
+        count = len(parts[0]) if parts and isinstance(parts[0], list) else None
+        of = "" if count is None else f" of {count} argument{'s' * (count != 1)}"
+        return f"functions{of}" if many else f"a function{of}"
     if origin is not None and inspect.isclass(origin) and issubclass(origin, Mapping):
         return "a dict" + (f" of {words(parts[1], many=True)}" if len(parts) == 2 else "")
     if origin is tuple and Ellipsis not in parts:

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Literal, overload
 
 from memviz import registry
+from memviz.checks import quoted
 
 if TYPE_CHECKING:
     from memviz.demos.encoders import Encoders
@@ -51,7 +52,7 @@ def demo(name: str = "digits", seed: int = 0) -> Study | Retrieval | Encoders:
     module = import_module(places[name]) if name in list(places) else None
     if module is None or not _is_demo(module):
         names = ", ".join(repr(known) for known in sorted(demos()))
-        raise ValueError(f"There is no demo {name!r}; choose from: {names}.")
+        raise ValueError(f"There is no demo {quoted(name)}; choose from: {names}.")
     study: Study | Retrieval | Encoders = module.load(seed)
     return study
 

@@ -41,7 +41,7 @@ def as_groups(groups: Any, n: int) -> dict[str, Tensor]:
             if (other_mask & mask).any():
                 example = int((other_mask & mask).nonzero()[0])
                 raise ValueError(
-                    f"example {example} is in group {other!r} and in group {name!r}; "
+                    f"example {example} is in group {quoted(other)} and in group {quoted(name)}; "
                     "an example may belong to one group only."
                 )
         masks[name] = mask

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from memviz.checks import quoted
 from memviz.tasks import Inputs
 
 
@@ -50,8 +51,8 @@ def as_inputs(given: Any, n: int, model: nn.Module) -> Inputs:
     for name, value in given.items():
         if not isinstance(name, str):
             raise TypeError(
-                f"inputs has the key {name!r}; the keys are the names of the model's arguments"
-                f"{_arguments(model)}."
+                f"inputs has the key {quoted(name)}; the keys are the names of the model's "
+                f"arguments{_arguments(model)}."
             )
         inputs[name] = _as_tensor(name, value, n, model)
     for name, tensor in inputs.items():

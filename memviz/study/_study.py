@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from memviz.checks import quoted
 from memviz.tasks import Classification, Inputs, Task, as_numbers, check_labels
 
 from ._groups import as_groups
@@ -152,9 +153,9 @@ class Study:
         ValueError
             If there is no such group; the message lists the groups.
         """
-        if name not in self.groups:
+        if not isinstance(name, str) or name not in self.groups:
             known = ", ".join(self.groups)
-            raise ValueError(f"there is no group {name!r}; this study has {known}.")
+            raise ValueError(f"there is no group {quoted(name)}; this study has {known}.")
         return self.groups[name].nonzero()[:, 0]
 
     def class_name(self, label: int) -> str:

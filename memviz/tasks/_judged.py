@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from memviz.checks import described
+
 from ._pick import Which, pick
 
 _LEAST = torch.finfo(torch.float32).tiny
@@ -39,6 +41,18 @@ class Judged:
     def __repr__(self) -> str:
         given = "" if self.which is None else f"outputs={self.which!r}"
         return f"{type(self).__name__}({given})"
+
+
+def check_judged(outputs: Any, labels: Any) -> None:
+    """Refuse outputs and labels that are no tensors of real numbers, one row per example."""
+    for name, table in (("outputs", outputs), ("labels", labels)):
+        if not isinstance(table, Tensor) or table.is_complex() or table.is_meta or not table.dim():
+            raise TypeError(f"{name} is {described(table)}; give a tensor of numbers, [n, ...].")
+    if len(outputs) != len(labels):
+        raise ValueError(
+            f"there are outputs of {len(outputs)} examples and labels of {len(labels)}; give one "
+            "label per example."
+        )
 
 
 def at_least_single(outputs: Tensor) -> Tensor:

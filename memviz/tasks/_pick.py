@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from memviz.checks import quoted
+
 Which = str | int | Callable[[Any], Any]
 Found = list[tuple[str, Tensor]]
 
@@ -97,7 +99,7 @@ def _named(raw: Any, which: Which, task: str) -> Any:
         return getattr(raw, which)
     known = ", ".join(repr(name) for name, _ in _fields(raw)) or "no entries"
     raise ValueError(
-        f"{task}(outputs={which!r}) names no entry of what the model returned, "
+        f"{task}(outputs={quoted(which)}) names no entry of what the model returned, "
         f"{type(raw).__name__} with {known}."
     )
 

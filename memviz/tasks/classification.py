@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._judged import Judged, at_least_single, right_is_positive
+from memviz.checks import described
+
+from ._judged import Judged, at_least_single, check_judged, right_is_positive
 from ._pick import names_in
 from .labels import class_labels
 
@@ -65,6 +67,7 @@ class Classification(Judged):
         ValueError
             If a label has no logit.
         """
+        self._check(outputs, labels)
         classes = outputs.shape[1]
         if len(labels) and not (0 <= labels.min() and labels.max() < classes):
             outside = next(int(label) for label in labels if not 0 <= label < classes)
@@ -85,7 +88,16 @@ class Classification(Judged):
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy in nats, ``[n]``, in single precision at least."""
+        self._check(outputs, labels)
         return nn.functional.cross_entropy(at_least_single(outputs), labels, reduction="none")
+
+    def _check(self, outputs: Tensor, labels: Tensor) -> None:
+        check_judged(outputs, labels)
+        if outputs.dim() != 2 or labels.dim() != 1 or labels.is_floating_point():
+            raise ValueError(
+                f"outputs is {described(outputs)} and labels {described(labels)}; give logits "
+                "[n, classes] and whole numbers [n]."
+            )
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Probability of each class, ``[n, classes]``."""

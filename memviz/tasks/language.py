@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._judged import Judged, at_least_single, right_is_positive
+from ._judged import Judged, at_least_single, check_judged, right_is_positive
 from ._pick import Which
 
 
@@ -150,6 +150,7 @@ class Language(Judged):
         return ["".join(class_name(token) for token in row) for row in labels.tolist()]
 
     def _check(self, outputs: Tensor, labels: Tensor) -> None:
+        check_judged(outputs, labels)
         vocabulary = outputs.shape[-1]
         if labels.shape != outputs.shape[:-1]:
             raise ValueError(

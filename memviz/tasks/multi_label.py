@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._judged import Judged, at_least_single, right_is_positive
+from memviz.checks import described
+
+from ._judged import Judged, at_least_single, check_judged, right_is_positive
 
 
 class MultiLabel(Judged):
@@ -116,6 +118,12 @@ class MultiLabel(Judged):
 
 
 def _check_classes(outputs: Tensor, labels: Tensor) -> None:
+    check_judged(outputs, labels)
+    if outputs.dim() != 2 or labels.dim() != 2:
+        raise ValueError(
+            f"outputs is {described(outputs)} and labels {described(labels)}; give both as "
+            "[n, classes]."
+        )
     if outputs.shape != labels.shape:
         raise ValueError(
             f"the model gives {outputs.shape[1]} logits per example and the labels are of "

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._judged import Judged, at_least_single
+from memviz.checks import quoted
+
+from ._judged import Judged, at_least_single, check_judged
 from ._pick import Which
 
 
@@ -45,7 +47,7 @@ class Regression(Judged):
     def __init__(self, tolerance: float, outputs: Which | None = None) -> None:
         super().__init__(outputs)
         if not isinstance(tolerance, int | float | np.floating) or not 0 < tolerance < math.inf:
-            raise ValueError(f"tolerance is {tolerance!r}; give a positive number.")
+            raise ValueError(f"tolerance is {quoted(tolerance)}; give a positive number.")
         self.tolerance: float = float(tolerance)
 
     def __repr__(self) -> str:
@@ -75,7 +77,7 @@ class Regression(Judged):
                 "task=mv.tasks.Regression(tolerance, outputs=...), for example a function that "
                 "flattens them."
             )
-        return values.reshape(len(values), -1)
+        return values if values.dim() == 2 else values[:, None]
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """The predicted numbers, ``[n, d]``, or ``[n]`` for one target."""
@@ -147,7 +149,8 @@ def _rounded(value: float, decimals: int) -> str:
 
 def _errors(outputs: Tensor, labels: Tensor) -> Tensor:
     """Predictions minus targets, ``[n, d]``."""
-    targets = labels.reshape(len(labels), -1)
+    check_judged(outputs, labels)
+    targets = labels.flatten(1) if labels.dim() > 1 else labels[:, None]
     if targets.shape != outputs.shape:
         # Never broadcast: [n] and [n, 1] would give every pair of examples.
         raise ValueError(

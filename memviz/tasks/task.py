@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from memviz.checks import checked
+
 from ._judged import Judged
 from ._pick import holds
 from .labels import class_labels
@@ -44,6 +46,7 @@ class _ChecksLabels(Protocol):
     def check_labels(self, labels: Tensor, what: str) -> Tensor: ...
 
 
+@checked
 def check_labels(task: Task, labels: Tensor, what: str) -> Tensor:
     """Labels as the task judges them; whole numbers, one per example, unless it says otherwise.
 
@@ -71,6 +74,7 @@ def check_labels(task: Task, labels: Tensor, what: str) -> Tensor:
     return class_labels(labels, what)
 
 
+@checked
 def are_right(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
     """Which examples get these labels, bool ``[n]``, on the CPU.
 
@@ -106,6 +110,7 @@ def judged(task: Task, raw: Any) -> Any:
     return picked if holds(raw, picked) else raw
 
 
+@checked
 def lost(task: Task, on: str) -> str:
     """What an effect is measured in: ``on`` is ``"margin"`` or ``"loss"``.
 

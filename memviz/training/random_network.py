@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from memviz.checks import IndicesLike, Seed, checked
 from memviz.study import Study, check_examples
 from memviz.tasks.task import Inputs
 from memviz.training.batch_norm import recalibrate_batch_norm
@@ -17,7 +18,8 @@ from memviz.training.batch_norm import recalibrate_batch_norm
 _CALIBRATION = 1024  # most examples that batch-norm statistics are measured on
 
 
-def random_network(study: Study, examples: Tensor, seed: int = 0) -> nn.Module:
+@checked
+def random_network(study: Study, examples: IndicesLike, seed: Seed = 0) -> nn.Module:
     """A copy of a study's model with new random weights, batch norm measured on the examples.
 
     Every module is reinitialized. A parameter that no module initializes (a position embedding,
@@ -64,7 +66,7 @@ def random_network(study: Study, examples: Tensor, seed: int = 0) -> nn.Module:
 
 
 def with_batch_norm_of(
-    model: nn.Module, study: Study, examples: Tensor, seed: int = 0
+    model: nn.Module, study: Study, examples: IndicesLike, seed: int = 0
 ) -> nn.Module:
     """A network with batch norm measured on a study's examples.
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from memviz.checks import IndicesLike, Seed, checked
+from memviz.checks import IndicesLike, Seed, checked, quoted
 from memviz.engine.record import (
     Chunked,
     Edit,
@@ -156,7 +156,9 @@ class UnitActivations(Chunked):
                     else "have no activation of their own for each example"
                 )
                 name = others[0].layer.name
-                raise ValueError(f"the units of layer {name!r} {why}; name conv or linear layers.")
+                raise ValueError(
+                    f"the units of layer {quoted(name)} {why}; name conv or linear layers."
+                )
             unknown = [name for name in names if name not in features]
             if unknown:
                 wanted = UnitSet({unknown[0]: [0]})

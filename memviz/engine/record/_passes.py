@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memviz.checks import IndicesLike
 from memviz.progress import slow
-from memviz.study import Study
+from memviz.study import Study, check_examples
 from memviz.tasks.task import Inputs
 from memviz.units import Layer, UnitSet
 
@@ -44,9 +45,9 @@ class Passes(Chunked):
         Why no pass may be recorded; empty if passes may.
     """
 
-    def __init__(self, study: Study, examples: Tensor | None, memory: int | None) -> None:
+    def __init__(self, study: Study, examples: IndicesLike | None, memory: int | None) -> None:
         self.study = study
-        self.examples = torch.arange(len(study)) if examples is None else examples
+        self.examples = check_examples(study, examples)
         self.memory = default_memory(study.device) if memory is None else memory
         if len(self.examples) == 0:
             raise ValueError("no examples to run; name at least one.")

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from memviz.checks import IndicesLike, checked
 from memviz.study import Study, check_ready, check_study
 from memviz.tasks.task import Inputs
 from memviz.units import Layer, UnitSet, UnitsLike
@@ -78,8 +79,9 @@ class Replay(Passes):
     torch.Size([6, 3])
     """
 
+    @checked
     def __init__(
-        self, study: Study, examples: Tensor | None = None, *, memory: int | None = None
+        self, study: Study, examples: IndicesLike | None = None, *, memory: int | None = None
     ) -> None:
         check_study(study)
         check_ready(study.model)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memviz.checks import checked
+from memviz.checks import checked, quoted
 from memviz.engine.record import Intervention, Replay, has_inner_layers, intervention, tensors_in
 from memviz.study import Study, check_ready
 from memviz.tasks.task import Inputs
@@ -86,7 +86,7 @@ def _check(model: nn.Module, units: UnitSet) -> None:
             outer = name.rpartition(".")[0]
             if outer in names and has_inner_layers(names[outer]):
                 raise ValueError(
-                    f"layer {name!r} lies inside one call of {outer!r} "
+                    f"layer {quoted(name)} lies inside one call of {quoted(outer)} "
                     f"({type(names[outer]).__name__}), which mv.ablate cannot change; use mv.sweep "
                     "or mv.Replay."
                 )
@@ -95,15 +95,15 @@ def _check(model: nn.Module, units: UnitSet) -> None:
         kind = type(module).__name__
         if isinstance(module, torch.jit.ScriptModule):
             raise ValueError(
-                f"layer {name!r} is part of a scripted module, whose units memviz cannot ablate; "
-                "give the model before it was scripted."
+                f"layer {quoted(name)} is part of a scripted module, whose units memviz cannot "
+                "ablate; give the model before it was scripted."
             )
         if is_layer(module):
             layer = Layer(name, "linear", unit_axis(module)[1], "")
             check_units({name: indices}, [layer])
         elif next(module.parameters(), None) is None:
             raise ValueError(
-                f"layer {name!r} ({kind}) has no units of its own; name a conv, linear or "
+                f"layer {quoted(name)} ({kind}) has no units of its own; name a conv, linear or "
                 "attention layer."
             )
 
@@ -131,8 +131,8 @@ def _source(
         return None
     if reference is None and study is None:
         raise ValueError(
-            f"{how.name!r} takes its values from examples; give a Study instead of the model, or "
-            "reference=inputs."
+            f"{quoted(how.name)} takes its values from examples; give a Study instead of the "
+            "model, or reference=inputs."
         )
     if reference is not None:
         first = reference if isinstance(reference, Tensor) else next(iter(reference.values()))

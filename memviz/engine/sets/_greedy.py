@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from memviz.checks import IndicesLike, Seed, checked
+from memviz.checks import IndicesLike, Seed, checked, quoted
 from memviz.engine.record import Intervention, Replay, intervention
 from memviz.engine.sweep import contrast, default_units, estimate_effects
 from memviz.progress import slow
@@ -149,7 +149,7 @@ def greedy(
     check_draws(random_draws, 0)
     group, against = default_groups(study, group, against)
     if group == against:
-        raise ValueError(f"group and against are both {group!r}; name two groups.")
+        raise ValueError(f"group and against are both {quoted(group)}; name two groups.")
     replay = Replay(study, check_examples(study, examples), memory=memory)
     known = list(replay.check(units)) if units is not None else default_units(replay.layers)
     if not 1 <= size <= len(known):
@@ -188,7 +188,7 @@ class _Search:
         if len(self.members) == 0 or (groups[1] and len(self.others) == 0):
             empty = groups[1] if len(self.members) else groups[0]
             raise ValueError(
-                f"none of the examples is in {empty!r}; choose examples of both groups."
+                f"none of the examples is in {quoted(empty)}; choose examples of both groups."
             )
         self.chosen: list[Unit] = []
         self.drops, self.sizes = [0.0], [0]

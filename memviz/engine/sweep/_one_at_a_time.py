@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from memviz.checks import quoted
 from memviz.engine.graph import Graph, Graphs, changed_rows, run
 from memviz.engine.record import Edit, Intervention, Replay
 from memviz.units import Unit, UnitSet
@@ -36,7 +37,9 @@ class OneAtATime:
 
     def __init__(self, replay: Replay, how: Intervention, engine: Engine = "auto") -> None:
         if engine not in ENGINES:
-            raise ValueError(f"engine is {engine!r}; use 'auto', 'graph', 'replay' or 'hook'.")
+            raise ValueError(
+                f"engine is {quoted(engine)}; use 'auto', 'graph', 'replay' or 'hook'."
+            )
         self.replay, self.how = replay, how
         self._graphs = Graphs(replay, how)
         if engine in ("replay", "hook"):

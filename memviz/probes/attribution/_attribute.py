@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from memviz.checks import IndicesLike, checked
+from memviz.checks import IndicesLike, checked, quoted
 from memviz.scores import Null
 from memviz.study import Study, check_classes, check_examples, check_study, private
 
@@ -161,7 +161,7 @@ def layer_attributions(
             (rows,), missed = run.batch(outputs, chosen, batch, units_first)
             if len(rows) != len(batch):
                 raise ValueError(
-                    f"layer {layer!r} has {len(rows)} rows for {len(batch)} examples; use "
+                    f"layer {quoted(layer)} has {len(rows)} rows for {len(batch)} examples; use "
                     "attribute_layers, which averages over the examples."
                 )
             values.append(rows)

@@ -6,6 +6,8 @@ import difflib
 
 import numpy as np
 
+from memviz.checks import quoted
+
 INPUT_METHODS = {
     "integrated_gradients": "IntegratedGradients",
     "saliency": "Saliency",
@@ -52,7 +54,7 @@ def captum_name(method: str, known: dict[str, str], of: str) -> str:
         near = difflib.get_close_matches(method, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise ValueError(
-            f"{method!r} is not an attribution of {of}; choose from {', '.join(known)}{hint}"
+            f"{quoted(method)} is not an attribution of {of}; choose from {', '.join(known)}{hint}"
         )
     return known[method]
 
@@ -74,7 +76,7 @@ def check_rule(rule: str, n_steps: int) -> None:
             f"1 - 1/n_steps, not 1; choose from {', '.join(RULES)}."
         )
     if rule not in RULES:
-        raise ValueError(f"rule is {rule!r}; choose from {', '.join(RULES)}.")
+        raise ValueError(f"rule is {quoted(rule)}; choose from {', '.join(RULES)}.")
     if isinstance(n_steps, bool) or not isinstance(n_steps, int | np.integer) or n_steps < 2:
         raise ValueError(f"n_steps is {n_steps!r}; give a whole number of at least 2.")
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memviz.checks import IndicesLike, checked
+from memviz.checks import IndicesLike, checked, quoted
 from memviz.engine.record import layers as layers_of
 from memviz.study import Study, check_classes, check_examples, check_study, private
 from memviz.units import Unit, UnitSet, check_units
@@ -87,7 +87,7 @@ def attribute_unit(
     units = UnitSet.of(unit)
     if len(units) != 1:
         raise ValueError(
-            f"{str(units)!r} names {len(units)} units; attribute_unit takes exactly one."
+            f"{quoted(str(units))} names {len(units)} units; attribute_unit takes exactly one."
         )
     layer_name, index = next(iter(check_units(units, layers_of(study))))
     layer = captum_layers(study, [layer_name])[0]

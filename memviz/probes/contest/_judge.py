@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memviz.checks import checked
+from memviz.checks import checked, quoted
 from memviz.engine.record import Intervention, Replay, intervention
 from memviz.engine.sets import random_reading
 from memviz.engine.sweep import default_units
@@ -73,8 +73,8 @@ class Truth:
             object.__setattr__(self, name, UnitSet.of(getattr(self, name)))
         if not self.named:
             raise ValueError(
-                f"truth {self.name!r} has neither planted units nor k; give k, the number of units "
-                "that each localizer names."
+                f"truth {quoted(self.name)} has neither planted units nor k; give k, the "
+                "number of units that each localizer names."
             )
 
     @property
@@ -130,7 +130,7 @@ def contest(
     taken = sorted({PLANTED, RANDOM} & set(chosen))
     if taken or not chosen:
         raise ValueError(
-            f"{taken[0]!r} is the name of a reference; give the localizer another name."
+            f"{quoted(taken[0])} is the name of a reference; give the localizer another name."
             if taken
             else "localizers is empty; give at least one."
         )
@@ -174,13 +174,13 @@ class _Judge:
         outside = [unit for unit in self.planted if unit not in set(self.candidates)]
         if outside:
             raise ValueError(
-                f"unit {outside[0]} of truth {truth.name!r} is planted but may not be named; "
+                f"unit {outside[0]} of truth {quoted(truth.name)} is planted but may not be named; "
                 "only units of "
                 f"{', '.join(dict.fromkeys(u.layer for u in self.candidates))} may be named."
             )
         if truth.named > len(self.candidates):
             raise ValueError(
-                f"truth {truth.name!r} asks for {truth.named} units, but only "
+                f"truth {quoted(truth.name)} asks for {truth.named} units, but only "
                 f"{len(self.candidates)} may be named; lower k."
             )
         memorized, clean = default_groups(truth.study, None, None)
@@ -250,11 +250,14 @@ class _Judge:
     def _checked(self, name: str, scores: object) -> tuple[Unit, ...]:
         if not isinstance(scores, Scores) or scores.units is None:
             what = "Scores over examples" if isinstance(scores, Scores) else type(scores).__name__
-            raise TypeError(f"localizer {name!r} returned {what}; expected Scores over units.")
+            raise TypeError(
+                f"localizer {quoted(name)} returned {what}; expected Scores over units."
+            )
         unknown = set(scores.units) - self.units
         if unknown:
             raise ValueError(
-                f"localizer {name!r} scored unit {min(unknown)}, which truth {self.truth.name!r} "
-                "does not have or has in its output layer; leave it out."
+                f"localizer {quoted(name)} scored unit {min(unknown)}, which truth "
+                f"{quoted(self.truth.name)} does not have or has in its output layer; leave it "
+                "out."
             )
         return scores.units

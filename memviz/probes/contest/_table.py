@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from memviz.checks import checked
+from memviz.checks import Count, checked, quoted
 from memviz.units import Unit, UnitSet
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Entry:
 
 
 @checked
-def random_interval(units: int, planted: int, k: int) -> tuple[float, float]:
+def random_interval(units: Count, planted: Count, k: Count) -> tuple[float, float]:
     """2.5th and 97.5th percentile of the recall of k units named at random.
 
     The number of planted units among them follows a hypergeometric distribution.
@@ -111,6 +111,10 @@ def random_interval(units: int, planted: int, k: int) -> tuple[float, float]:
     """
     from math import comb
 
+    if max(planted, k) > units:
+        raise ValueError(
+            f"planted is {planted} and k {k}, of {units} units; give no more than there are."
+        )
     counts = np.arange(min(k, planted) + 1)
     chances = [
         comb(planted, hits) * comb(units - planted, k - hits) / comb(units, k) for hits in counts
@@ -201,7 +205,7 @@ class Contest:
         """
         if what not in MEASURES or by not in ("mean", "min", "max"):
             raise ValueError(
-                f"there is no table of {what!r} by {by!r}; choose a measure from "
+                f"there is no table of {quoted(what)} by {quoted(by)}; choose a measure from "
                 f"{', '.join(MEASURES)}, and by from mean, min, max."
             )
         frame = self.frame.pivot_table(

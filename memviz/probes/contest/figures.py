@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from memviz.checks import quoted
 from memviz.plots import style
 from memviz.plots.style import NULL, legend, quiet
 
@@ -125,7 +126,9 @@ def recall_curves(result: Contest, localizers: Sequence[str] | None = None) -> F
     chosen = chosen if localizers is None else list(localizers)
     unknown = [name for name in chosen if name not in ranked]
     if unknown:
-        raise ValueError(f"{unknown[0]!r} was not in the contest; there are {', '.join(ranked)}.")
+        raise ValueError(
+            f"{quoted(unknown[0])} was not in the contest; there are {', '.join(ranked)}."
+        )
     columns = min(3, len(planted))
     rows = -(-len(planted) // columns)
     figure = style.figure(3.2 * columns + 1.8, 2.6 * rows + 0.3)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from memviz.checks import checked
+from memviz.checks import checked, quoted
 from memviz.engine.search import nearest
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Duplicates:
         Of duplicates within the set the later rows are listed, so that the first one stays.
         """
         if name not in self.sizes:
-            raise KeyError(f"there is no set {name!r}; choose from {', '.join(self.sizes)}.")
+            raise KeyError(f"there is no set {quoted(name)}; choose from {', '.join(self.sizes)}.")
         shared = {row for owner, row, *_ in self.rows if owner == name}
         shared |= {row for owner, _, other, row, _ in self.rows if other == name != owner}
         return torch.tensor(sorted(shared), dtype=torch.int64)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.checks import Seed, checked
+from memviz.checks import Seed, check_shapes, checked
 from memviz.statistics import resampled, sign_test
 
 if TYPE_CHECKING:
@@ -45,6 +45,13 @@ def gaps(
     >>> gaps(target, reference, target, reference).mean(1)
     tensor([0.2500, 0.2500, 0.1250], dtype=torch.float64)
     """
+    check_shapes(
+        1,
+        target_precision=target_precision,
+        reference_precision=reference_precision,
+        target_recall=target_recall,
+        reference_recall=reference_recall,
+    )
     recall = target_recall.double() - reference_recall.double()
     precision = target_precision.double() - reference_precision.double()
     better = [difference.round(decimals=9).sign() for difference in (precision, recall)]
@@ -106,6 +113,7 @@ def survival(recall: Tensor) -> tuple[Tensor, Tensor]:
     >>> survival(torch.tensor([1.0, 0.5, 0.5, 0.0]))
     (tensor([0.5000, 1.0000], dtype=torch.float64), tensor([0.7500, 0.2500], dtype=torch.float64))
     """
+    check_shapes(1, recall=recall)
     levels, counts = recall.double().unique(return_counts=True)
     reach = counts.flip(0).cumsum(0).flip(0).double() / len(recall)
     return levels[levels > 0], reach[levels > 0]
@@ -131,7 +139,9 @@ def gaps_of_means(
     >>> [round(gap, 4) for gap in gaps_of_means(torch.ones(2, 3), torch.zeros(2, 3))]
     [1.0, 1.0, 1.0]
     """
+    check_shapes(2, target=target, reference=reference)
     weights = torch.ones(target.shape[1]) if weights is None else weights
+    check_shapes(1, first_row=target[0], weights=weights)
     share = weights.double() / weights.double().sum()
     of_target, of_reference = (side.double() @ share for side in (target, reference))
     f = [2 * p * r / (p + r + 1e-5) for p, r in (of_target.tolist(), of_reference.tolist())]

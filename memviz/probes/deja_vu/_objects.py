@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memviz.checks import checked
+from memviz.checks import checked, quoted
 from memviz.engine.search import Neighbours
 
 from ._shares import shares_of
@@ -257,7 +257,7 @@ def check_top(top: Any) -> int | None:
             return index(top)
     except TypeError:
         pass
-    raise ValueError(f"top is {top!r}; keep at least 1 object, or give None to keep all.")
+    raise ValueError(f"top is {quoted(top)}; keep at least 1 object, or give None to keep all.")
 
 
 def _check_neighbours(neighbours: Tensor, rows: int) -> None:

@@ -7,6 +7,8 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
+from memviz.checks import quoted
+
 from ._objects import Predictions
 
 Sort = Literal["max_pred_gap", "recall_gap", "crct_pred", "min_dist"]
@@ -45,7 +47,7 @@ def sort_values(target: Predictions, reference: Predictions, by: Sort) -> np.nda
     elif by == "min_dist":
         values = -_distances(target)
     else:
-        raise ValueError(f"pairs can't be sorted by {by!r}; use {', '.join(get_args(Sort))}.")
+        raise ValueError(f"pairs can't be sorted by {quoted(by)}; use {', '.join(get_args(Sort))}.")
     return np.asarray(values.masked_fill(target.own == 0, torch.nan).numpy())
 
 

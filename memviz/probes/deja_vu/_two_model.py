@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from memviz.checks import checked
+from memviz.checks import checked, quoted
 from memviz.engine.search import nearest
 
 from ._embedded import Embedded, check_embeddings, check_public, nearest_distances
@@ -90,7 +90,7 @@ def two_model_test(
     names = (target.name or "target", reference.name or "reference")
     if names[0] == names[1]:
         raise ValueError(
-            f"target and reference are both called {names[0]!r}; give them different names."
+            f"target and reference are both called {quoted(names[0])}; give them different names."
         )
     pair_ids = np.arange(len(objects)) if ids is None else _array(ids)
     if len(pair_ids) != len(objects):

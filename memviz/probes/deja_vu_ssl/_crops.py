@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from memviz.checks import checked
+from memviz.checks import checked, quoted
 
 Box = tuple[int, int, int, int]
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
@@ -99,7 +99,7 @@ def corner_crop(height: int, width: int, fraction: float = 0.3, corner: str = "t
     if not (isfinite(fraction) and 0 < fraction <= 1):
         raise ValueError(f"fraction is {fraction}; give one above 0 and at most 1.")
     if corner not in CORNERS:
-        raise ValueError(f"corner is {corner!r}; choose from {', '.join(CORNERS)}.")
+        raise ValueError(f"corner is {quoted(corner)}; choose from {', '.join(CORNERS)}.")
     rows, columns = max(1, round(fraction * height)), max(1, round(fraction * width))
     top = height - rows if corner.startswith("bottom") else 0
     left = width - columns if corner.endswith("right") else 0
@@ -182,8 +182,8 @@ def _clipped(box: Any, words: str, height: int, width: int) -> Box:
         top, left, bottom, right = map(index, box)
     except (TypeError, ValueError):
         raise ValueError(
-            f"{words} is {box!r}; give (top, left, bottom, right) in whole pixels, and leave out "
-            "images without a box."
+            f"{words} is {quoted(box)}; give (top, left, bottom, right) in whole pixels, and "
+            "leave out images without a box."
         ) from None
     if bottom < top or right < left:
         raise ValueError(f"{words}, {box}, ends before it begins; give (top, left, bottom, right).")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.checks import IndicesLike, checked
+from memviz.checks import IndicesLike, as_numbers, checked
 from memviz.scores import Null, Scores
 from memviz.training.run import TrainingRun
 
@@ -222,7 +222,7 @@ def _against(targets: Tensor, labels: Tensor) -> np.ndarray:
 
 def _classes(what: str, given: Any) -> Tensor:
     """Whole numbers on the CPU, from a tensor, an array or a list."""
-    classes = torch.as_tensor(given).detach().cpu()
+    classes = as_numbers(what, given, "give whole numbers, one per example").cpu()
     if classes.dtype == torch.bool or (classes != classes.long()).any():
         raise ValueError(f"{what} is {classes.dtype} and must hold classes; give whole numbers.")
     return classes.long()
@@ -232,7 +232,7 @@ def _chosen(examples: Any, n: int) -> Tensor:
     """Indices of examples, each once."""
     if examples is None:
         return torch.arange(n)
-    chosen = torch.as_tensor(examples).cpu()
+    chosen = as_numbers("examples", examples, "give indices, int64 [m]").cpu()
     if chosen.dim() != 1 or chosen.is_floating_point() or chosen.dtype == torch.bool:
         raise ValueError(
             f"examples is {chosen.dtype} of shape {list(chosen.shape)}; give indices, int64 [m]."
@@ -246,11 +246,11 @@ def _chosen(examples: Any, n: int) -> Tensor:
 
 def _targets(what: str, given: Tensor, labels: Tensor) -> Tensor:
     """Targets ``[n, classes]`` on the CPU, checked against the labels."""
-    targets = torch.as_tensor(given).detach().cpu()
-    if targets.shape[0] != len(labels):
+    targets = as_numbers(what, given, "give one column per class, [n, classes]").cpu()
+    if not targets.dim() or targets.shape[0] != len(labels):
         raise ValueError(
-            f"there are {len(targets)} {what} and {len(labels)} labels; they must have the same "
-            "length."
+            f"there are {targets.shape[0] if targets.dim() else 'no'} {what} and {len(labels)} "
+            "labels; they must have the same length."
         )
     classes = targets.shape[1] if targets.dim() == 2 else 0
     if classes < 2 or (len(labels) and not 0 <= labels.min() <= labels.max() < classes):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from memviz.checks import checked, quoted
 from memviz.engine.search import embed
 from memviz.study import check_ready
 from memviz.training.loaders import labels_for
@@ -19,6 +20,7 @@ from ._encoded import check_own, encoded, not_its_own
 _TIED = 1e-9  # cosines that are equal but for rounding
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class ProbeAccuracy:
     """Test accuracy of a simple classifier on an encoder's features; call it with the encoder.
@@ -68,7 +70,7 @@ class ProbeAccuracy:
                 )
             labels_for(images, labels)
         if self.how not in ("linear", "knn"):
-            raise ValueError(f"how is {self.how!r}; use 'linear' or 'knn'.")
+            raise ValueError(f"how is {quoted(self.how)}; use 'linear' or 'knn'.")
         if len(self.labels.unique()) < 2:
             raise ValueError("all images to fit on have the same class; give at least two classes.")
         if not 1 <= self.k <= len(self.images):

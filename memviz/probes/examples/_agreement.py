@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.checks import Seed, checked
+from memviz.checks import Seed, as_numbers, check_shapes, checked, quoted
 from memviz.scores import Scores
 from memviz.statistics import spearman
 from memviz.study import Study
@@ -65,7 +65,9 @@ def agreement(
     truth = _planted(study, planted)
     if reference is not None and reference not in {score.name for score in scores}:
         known = ", ".join(repr(score.name) for score in scores)
-        raise ValueError(f"reference {reference!r} is not among the scores; choose from {known}.")
+        raise ValueError(
+            f"reference {quoted(reference)} is not among the scores; choose from {known}."
+        )
     table = example_table(study, scores)
     is_planted = truth[torch.tensor(table.index)].numpy()
     rows = {}
@@ -88,6 +90,7 @@ def auroc(values: np.ndarray, planted: np.ndarray) -> float:
     >>> auroc(np.array([3.0, 1.0, 1.0, 0.0]), np.array([True, True, False, False]))
     0.875
     """
+    check_shapes(1, values=values, planted=planted)
     known = ~np.isnan(values)
     once = np.ones((1, int(known.sum())))
     return float(_weighted(values[known], np.asarray(planted, bool)[known], once)[0])
@@ -135,7 +138,7 @@ def _planted(study: Study, planted: Tensor | None) -> Tensor:
                 "planted examples."
             )
         return wrong
-    given = torch.as_tensor(planted)
+    given = as_numbers("planted", planted, "give a bool mask or indices").cpu()
     if given.dtype == torch.bool and given.shape == (len(study),):
         return given
     mask = torch.zeros(len(study), dtype=torch.bool)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memviz.checks import IndicesLike, Seed, checked
+from memviz.checks import IndicesLike, Seed, check_shapes, checked
 from memviz.engine.record import Replay, Site
 from memviz.engine.search import nearest
 from memviz.progress import slow
@@ -138,6 +138,10 @@ def depth_of(probes: Tensor, predictions: Tensor) -> Tensor:
     >>> depth_of(torch.tensor([[1, 1, 1], [0, 1, 1], [1, 1, 0]]), torch.tensor([1, 1, 1]))
     tensor([2, 0, 3])
     """
+    check_shapes(2, probes=probes)
+    if not len(probes):
+        raise ValueError("probes has no rows; give the labels of one probe at least.")
+    check_shapes(1, first_probe=probes[0], predictions=predictions)
     agree = (probes == predictions).flip(0).long()
     return len(probes) - agree.cumprod(0).sum(0)
 

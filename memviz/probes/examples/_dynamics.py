@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.checks import IndicesLike, Seed, checked
+from memviz.checks import CountOrZero, IndicesLike, Seed, as_numbers, checked
 from memviz.scores import Null, Scores
 
 # Said in `source` where a definition was written without access to the paper.
@@ -20,7 +20,11 @@ Reduce = Callable[[Tensor], Tensor]
 
 @checked
 def forgetting_events(
-    correct: Tensor, examples: IndicesLike | None = None, *, null_draws: int = 20, seed: Seed = 0
+    correct: Tensor,
+    examples: IndicesLike | None = None,
+    *,
+    null_draws: CountOrZero = 20,
+    seed: Seed = 0,
 ) -> Scores:
     """How often an example was right and then wrong again.
 
@@ -51,7 +55,11 @@ def forgetting_events(
 
 @checked
 def learning_time(
-    correct: Tensor, examples: IndicesLike | None = None, *, null_draws: int = 20, seed: Seed = 0
+    correct: Tensor,
+    examples: IndicesLike | None = None,
+    *,
+    null_draws: CountOrZero = 20,
+    seed: Seed = 0,
 ) -> Scores:
     """First epoch from which an example stayed right to the end; epochs + 1 if it did not.
 
@@ -76,7 +84,11 @@ def learning_time(
 
 @checked
 def second_split_forgetting(
-    correct: Tensor, examples: IndicesLike | None = None, *, null_draws: int = 20, seed: Seed = 0
+    correct: Tensor,
+    examples: IndicesLike | None = None,
+    *,
+    null_draws: CountOrZero = 20,
+    seed: Seed = 0,
 ) -> Scores:
     """For how many of the last epochs an example stayed forgotten while others were trained on.
 
@@ -103,7 +115,11 @@ def second_split_forgetting(
 
 @checked
 def cumulative_loss(
-    losses: Tensor, examples: IndicesLike | None = None, *, null_draws: int = 20, seed: Seed = 0
+    losses: Tensor,
+    examples: IndicesLike | None = None,
+    *,
+    null_draws: CountOrZero = 20,
+    seed: Seed = 0,
 ) -> Scores:
     """Sum of an example's losses over the epochs.
 
@@ -130,7 +146,11 @@ def cumulative_loss(
 
 @checked
 def area_under_margin(
-    margins: Tensor, examples: IndicesLike | None = None, *, null_draws: int = 20, seed: Seed = 0
+    margins: Tensor,
+    examples: IndicesLike | None = None,
+    *,
+    null_draws: CountOrZero = 20,
+    seed: Seed = 0,
 ) -> Scores:
     """Minus the mean, over the epochs, of the given label's logit minus the largest other logit.
 
@@ -213,7 +233,7 @@ def columns(table: Tensor, examples: Any) -> np.ndarray:
     """The study's indices of a table's columns."""
     if examples is None:
         return np.arange(table.shape[1])
-    ids = torch.as_tensor(examples).cpu()
+    ids = as_numbers("examples", examples, "give one index per column").cpu()
     if ids.shape != (table.shape[1],) or ids.is_floating_point() or ids.dtype == torch.bool:
         raise ValueError(
             f"examples is {ids.dtype} of shape {list(ids.shape)} for {table.shape[1]} columns; "

@@ -7,11 +7,12 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from memviz.checks import IndicesLike, Seed, checked
+from memviz.checks import CountOrZero, IndicesLike, Seed, checked, quoted
 from memviz.engine.gradients import gradient_norms, gradient_products
 from memviz.progress import slow
 from memviz.scores import Scores
@@ -29,6 +30,7 @@ from ._dynamics import UNREAD
 
 Engine = Literal["gradient norms", "captum"]
 LearningRates = Mapping[int, float] | float
+_REAL = (int, float, np.integer, np.floating)
 _BATCH = 256
 
 
@@ -38,7 +40,7 @@ def el2n(
     examples: IndicesLike | None = None,
     *,
     epochs: Collection[int] | None = None,
-    null_draws: int = 20,
+    null_draws: CountOrZero = 20,
     seed: Seed = 0,
     progress: bool = True,
 ) -> Scores:
@@ -79,7 +81,7 @@ def grand(
     examples: IndicesLike | None = None,
     *,
     epochs: Collection[int] | None = None,
-    null_draws: int = 20,
+    null_draws: CountOrZero = 20,
     seed: Seed = 0,
     progress: bool = True,
 ) -> Scores:
@@ -115,7 +117,7 @@ def tracin(
     *,
     epochs: Collection[int] | None = None,
     engine: Engine = "gradient norms",
-    null_draws: int = 20,
+    null_draws: CountOrZero = 20,
     seed: Seed = 0,
     progress: bool = True,
 ) -> Scores:
@@ -147,7 +149,7 @@ def tracin(
     (6,)
     """
     if engine not in get_args(Engine):
-        raise ValueError(f"engine is {engine!r}; choose from {', '.join(get_args(Engine))}.")
+        raise ValueError(f"engine is {quoted(engine)}; choose from {', '.join(get_args(Engine))}.")
     rates = _rates(learning_rates, chosen_epochs(study, epochs))
 
     def measure(at: Study, epoch: int | None, chosen: Tensor) -> Tensor:
@@ -217,6 +219,12 @@ def _rates(
     learning_rates: LearningRates, epochs: Collection[int | None]
 ) -> dict[int | None, float]:
     """The learning rate at each checkpoint; that of None is for the current model."""
+    given = learning_rates.values() if isinstance(learning_rates, Mapping) else [learning_rates]
+    odd = [rate for rate in given if isinstance(rate, bool) or not isinstance(rate, _REAL)]
+    if odd:
+        raise ValueError(
+            f"learning_rates holds {quoted(odd[0])}; give a number, or one for each epoch by epoch."
+        )
     if isinstance(learning_rates, Mapping):
         absent = [epoch for epoch in epochs if epoch is None or epoch not in learning_rates]
         if absent:

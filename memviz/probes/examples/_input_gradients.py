@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from memviz.checks import IndicesLike, Seed, checked
+from memviz.checks import CountOrZero, IndicesLike, Seed, checked
 from memviz.scores import Scores
 from memviz.statistics import generator_of
 from memviz.study import Study
@@ -27,7 +27,7 @@ def loss_curvature(
     epochs: Collection[int] | None = None,
     draws: int = 10,
     step: float = 1e-3,
-    null_draws: int = 20,
+    null_draws: CountOrZero = 20,
     seed: Seed = 0,
     progress: bool = True,
 ) -> Scores:
@@ -106,7 +106,7 @@ def loss_sensitivity(
     examples: IndicesLike | None = None,
     *,
     epochs: Collection[int] | None = None,
-    null_draws: int = 20,
+    null_draws: CountOrZero = 20,
     seed: Seed = 0,
     progress: bool = True,
 ) -> Scores:

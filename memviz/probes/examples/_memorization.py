@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from memviz.checks import IndicesLike, Seed, checked
+from memviz.checks import CountOrZero, IndicesLike, Seed, checked
 from memviz.scores import Null
 from memviz.study import Study, check_classes, check_examples
 from memviz.training.subsets import (
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @checked
 def subsampled_memorization(
-    trainings: SubsetTrainings, *, null_draws: int = 20, seed: Seed = 0
+    trainings: SubsetTrainings, *, null_draws: CountOrZero = 20, seed: Seed = 0
 ) -> Memorization:
     """Feldman and Zhang's memorization: how much training on an example raises its accuracy.
 

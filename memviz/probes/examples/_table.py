@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.checks import checked
+from memviz.checks import checked, quoted
 from memviz.scores import Scores
 from memviz.study import Study
 
@@ -117,18 +117,20 @@ def _examples(study: Study, scores: Sequence[Scores]) -> np.ndarray:
     names = [score.name for score in scores]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise ValueError(f"two scores have the name {twice[0]!r}; give each a different name.")
+        raise ValueError(
+            f"two scores have the name {quoted(twice[0])}; give each a different name."
+        )
     examples: set[int] = set()
     for score in scores:
         if score.examples is None:
-            raise ValueError(f"{score.name!r} is over units; give scores over examples.")
+            raise ValueError(f"{quoted(score.name)} is over units; give scores over examples.")
         ids = np.asarray(score.examples)
         if len(np.unique(ids)) < len(ids) or (
             len(ids) and not 0 <= ids.min() <= ids.max() < len(study)
         ):
             raise ValueError(
-                f"{score.name!r} contains an example twice or one outside the study, which has "
-                f"{len(study):,}; score each example once."
+                f"{quoted(score.name)} contains an example twice or one outside the study, "
+                f"which has {len(study):,}; score each example once."
             )
         examples.update(ids.tolist())
     return np.array(sorted(examples), dtype=np.int64)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from memviz.checks import quoted
 from memviz.plots import style
 from memviz.plots.style import NULL, group_style, is_dark, quiet
 
@@ -133,7 +134,7 @@ def distribution(scores: Scores, study: Study) -> Figure:
     1
     """
     if scores.examples is None:
-        raise ValueError(f"{scores.name!r} is over units; give scores over examples.")
+        raise ValueError(f"{quoted(scores.name)} is over units; give scores over examples.")
     known = ~np.isnan(scores.values)
     values, examples = scores.values[known], np.asarray(scores.examples)[known]
     present = {name: mask.numpy()[examples] for name, mask in study.groups.items()}

@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from memviz.checks import checked
 
-def counterfactual_memorization(accuracies: Any, members: Any) -> np.ndarray:
+
+@checked
+def counterfactual_memorization(accuracies: np.ndarray, members: np.ndarray) -> np.ndarray:
     """Mean accuracy of models trained with a passage, minus that of models trained without it.
 
     ``mem(x) = E_{S∋x}[M(f_S, x)] - E_{S∌x}[M(f_S, x)]``, M the share of its tokens that a model
@@ -39,7 +42,10 @@ def counterfactual_memorization(accuracies: Any, members: Any) -> np.ndarray:
     return _difference(scores, seen)
 
 
-def counterfactual_influence(accuracies: Any, members: Any, on: Any) -> np.ndarray:
+@checked
+def counterfactual_influence(
+    accuracies: np.ndarray, members: np.ndarray, on: np.ndarray
+) -> np.ndarray:
     """How much better models do on other passages if they were trained with a passage.
 
     ``infl(x → x') = E_{S∋x}[M(f_S, x')] - E_{S∌x}[M(f_S, x')]`` (Zhang et al. 2021).

@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from memviz.checks import checked
 
-def exposure(canary_losses: Any, reference_losses: Any) -> np.ndarray:
+
+@checked
+def exposure(canary_losses: np.ndarray, reference_losses: np.ndarray) -> np.ndarray:
     """Exposure of canaries in bits, by their rank among reference strings.
 
     ``log2 |R| - log2 rank``: the rank of the canary's loss among those of all strings of its
@@ -45,7 +48,8 @@ def exposure(canary_losses: Any, reference_losses: Any) -> np.ndarray:
     return np.asarray(np.log2(len(references) + 1) - np.log2(rank))
 
 
-def extrapolated_exposure(canary_losses: Any, reference_losses: Any) -> np.ndarray:
+@checked
+def extrapolated_exposure(canary_losses: np.ndarray, reference_losses: np.ndarray) -> np.ndarray:
     """Exposure in bits where no reference string is likelier: by a fitted skew-normal distribution.
 
     ``-log2 F(loss)``, F fitted to the reference losses (Carlini et al. 2019). An estimate: beyond

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from memviz.checks import checked
 from memviz.statistics import wilson
 
 from ._scores import Extraction
@@ -110,6 +111,7 @@ class Forecast:
         )
 
 
+@checked
 def forecast(predictor: Any, target: Any) -> Forecast:
     """Judge a predictor's memorized set against a target's, passage by passage.
 
@@ -143,6 +145,7 @@ def forecast(predictor: Any, target: Any) -> Forecast:
     )
 
 
+@checked
 def forecasts(
     ladder: Mapping[str, Any], target: str, compute: Mapping[str, float] | None = None
 ) -> pd.DataFrame:
@@ -202,6 +205,7 @@ def forecasts(
     return pd.DataFrame(rows)
 
 
+@checked
 def correlations(ladder: Mapping[str, Any]) -> pd.DataFrame:
     """Pearson's correlation of the memorized indicators, models × models.
 
@@ -220,6 +224,7 @@ def correlations(ladder: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(table, index=names, columns=names)
 
 
+@checked
 def tracks(ladder: Mapping[str, Any]) -> pd.DataFrame:
     """What becomes of memorized passages from each checkpoint to the next, a row per step.
 
@@ -262,6 +267,7 @@ def tracks(ladder: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@checked
 def training_compute(parameters: float, tokens: float) -> float:
     """Floating-point operations of a training, ``6 · parameters · tokens``.
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from math import comb
+from typing import Annotated
 
 import numpy as np
 
+from memviz.checks import Between, checked
 
-def constant_rate(rate: float, continuation: int) -> np.ndarray:
+
+@checked
+def constant_rate(rate: float, continuation: Annotated[int, Between(1, 1000)]) -> np.ndarray:
     """The chance of each score, 0 to ``continuation`` matches, at a constant rate per token.
 
     Independent tokens give a binomial distribution: a score of 1 has ``rate ** continuation``.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from memviz.checks import Count, checked
 from memviz.progress import slow
 from memviz.tasks import Language
 
@@ -16,6 +17,7 @@ from ._causal import Causal
 from ._passages import as_passages
 
 
+@checked
 def sampling_probabilities(
     model: nn.Module,
     passages: Any,
@@ -24,7 +26,7 @@ def sampling_probabilities(
     *,
     temperature: float = 1.0,
     top_k: int | None = None,
-    batch_size: int = 64,
+    batch_size: Count = 64,
     progress: bool = True,
 ) -> np.ndarray:
     """p_z: the chance that sampling from the prompt gives exactly the continuation.
@@ -82,7 +84,8 @@ def _only_largest(logits: Tensor, k: int) -> Tensor:
     return logits.scatter(-1, order[..., k:], -torch.inf)
 
 
-def discoverable(p_z: Any, n: int, p: float) -> np.ndarray:
+@checked
+def discoverable(p_z: np.ndarray | float, n: int, p: float) -> np.ndarray:
     """Whether a passage is (n, p)-discoverable: n samples contain it with probability p or more.
 
     ``1 - (1 - p_z)^n ≥ p`` (Hayes et al. 2024).
@@ -98,7 +101,8 @@ def discoverable(p_z: Any, n: int, p: float) -> np.ndarray:
     return samples_needed(p_z, p) <= n
 
 
-def samples_needed(p_z: Any, p: float) -> np.ndarray:
+@checked
+def samples_needed(p_z: np.ndarray | float, p: float) -> np.ndarray:
     """The least number of samples that contain a passage with probability p, float64 ``[...]``.
 
     ``⌈log(1 - p) / log(1 - p_z)⌉``; inf where ``p_z`` is 0.

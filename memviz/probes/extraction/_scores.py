@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from memviz.checks import Count, checked
 from memviz.progress import slow
 from memviz.scores import Scores
 from memviz.tasks import Language
@@ -101,6 +102,7 @@ class Extraction:
         )
 
 
+@checked
 def extract(
     model: nn.Module,
     passages: Any,
@@ -108,7 +110,7 @@ def extract(
     continuation: int = 32,
     *,
     ids: Sequence[Any] | None = None,
-    batch_size: int = 64,
+    batch_size: Count = 64,
     progress: bool = True,
 ) -> Extraction:
     """Prompt a model with the start of each passage and compare what it says with the rest.
@@ -186,13 +188,14 @@ class TeacherForced:
         return (self.margins > 0).numpy()
 
 
+@checked
 def teacher_forced(
     model: nn.Module,
     passages: Any,
     prompt: int = 32,
     continuation: int = 32,
     *,
-    batch_size: int = 64,
+    batch_size: Count = 64,
     progress: bool = True,
 ) -> TeacherForced:
     """One forward pass per passage decides whether it is memorized: no decoding is needed.

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from memviz.checks import IndicesLike, checked
+from memviz.checks import IndicesLike, checked, quoted
 from memviz.engine.activations import UnitActivations
 from memviz.engine.record import Located, Site
 from memviz.study import Study, check_examples
@@ -101,7 +101,7 @@ def unit_values(
     torch.Size([6, 8])
     """
     if where not in WHERE:
-        raise ValueError(f"where is {where!r}; use 'after' or 'before'.")
+        raise ValueError(f"where is {quoted(where)}; use 'after' or 'before'.")
     reader = UnitActivations if where == "after" else _LayerOutputs
     stream = reader(study, layers, examples=examples)
     values = torch.empty(len(stream.examples), len(stream.units), dtype=stream.dtype)

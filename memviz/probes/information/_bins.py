@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from memviz.checks import checked
+from memviz.checks import checked, quoted
 
 from ._values import Values, check_values, whole
 
@@ -87,7 +87,7 @@ def bin_ranges(
     if edges == "global":
         return low.amin().expand_as(low).clone(), high.amax().expand_as(high).clone()
     if edges != "layer":
-        raise ValueError(f"edges is {edges!r}; choose from {', '.join(get_args(Edges))}.")
+        raise ValueError(f"edges is {quoted(edges)}; choose from {', '.join(get_args(Edges))}.")
     if layers is None or len(layers) != len(low):
         count = "no" if layers is None else len(layers)
         raise ValueError(f"{count} layers are given for {len(low)} units; name the layer of each.")

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from memviz.checks import Seed, checked
+from memviz.checks import Seed, checked, quoted
 from memviz.progress import slow
 
 from ._neighbours import nearest_distances
@@ -153,7 +153,7 @@ def _warn_of_copies(values: Tensor) -> None:
 def _scaled(axes: Tensor, scale: Scale) -> Tensor:
     """Values ``[units, examples]`` on the scale that distances are measured on; ties stay ties."""
     if scale not in get_args(Scale):
-        raise ValueError(f"scale is {scale!r}; choose from {', '.join(get_args(Scale))}.")
+        raise ValueError(f"scale is {quoted(scale)}; choose from {', '.join(get_args(Scale))}.")
     axes = axes.contiguous()
     if scale == "raw":
         return axes

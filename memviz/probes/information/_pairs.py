@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.checks import IndicesLike, Seed, checked
+from memviz.checks import IndicesLike, Seed, checked, quoted
 from memviz.engine.activations import binned_mutual_information
 from memviz.scores import Null, Scores
 from memviz.study import Study, check_examples
@@ -243,7 +243,7 @@ def pair_information(
     """
     if estimator not in get_args(Estimator):
         known = ", ".join(get_args(Estimator))
-        raise ValueError(f"estimator is {estimator!r}; choose from {known}.")
+        raise ValueError(f"estimator is {quoted(estimator)}; choose from {known}.")
     if whole(null_draws, "null_draws") < 0:
         raise ValueError(f"null_draws is {null_draws}; use 0 or more.")
     activations = unit_values(study, layers, examples, where, progress=progress)

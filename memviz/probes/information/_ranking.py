@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from memviz.checks import checked
+from memviz.checks import checked, quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,7 +121,7 @@ def rank_models(
             "same models, at least three."
         )
     if better not in ("high", "low"):
-        raise ValueError(f"better is {better!r}; use 'high' or 'low'.")
+        raise ValueError(f"better is {quoted(better)}; use 'high' or 'low'.")
     x = np.array([float(measured[model]) for model in measured])
     y = np.array([float(external[model]) for model in measured])
     for name, values in (("measured", x), ("external", y)):

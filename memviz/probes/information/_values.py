@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import quoted
+
 Values = Tensor | np.ndarray
 _LARGEST = 1e300  # differences and products of larger values would overflow
 
@@ -60,7 +62,7 @@ def whole(value: Any, words: str) -> int:
     try:
         return index(value)
     except TypeError:
-        raise ValueError(f"{words} is {value!r}; give a whole number.") from None
+        raise ValueError(f"{words} is {quoted(value)}; give a whole number.") from None
 
 
 def repeated_examples(values: Tensor) -> int:

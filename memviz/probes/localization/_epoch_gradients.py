@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.checks import Seed, checked
+from memviz.checks import Seed, check_shapes, checked
 from memviz.tasks.classification import Classification
 from memviz.tasks.task import Task
 
@@ -46,6 +46,12 @@ def subset_gradients(
     >>> subset_gradients(losses, torch.tensor([False, True]), [weight])
     ([tensor([0.5000])], [tensor([1.5000])])
     """
+    check_shapes(1, losses=losses, noisy=noisy)
+    if noisy.dtype != torch.bool or not losses.requires_grad:
+        raise ValueError(
+            f"noisy is {noisy.dtype} and losses require {'a' if losses.requires_grad else 'no'} "
+            "gradient; give a bool mask, and losses that the parameters were used for."
+        )
 
     def part(mask: Tensor) -> list[Tensor]:
         if not mask.any():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from memviz.checks import checked
+from memviz.checks import checked, quoted
 
 LayersLike = Mapping[str, str | Sequence[str]]
 
@@ -84,13 +84,13 @@ def layer_groups(model: nn.Module, layers: LayersLike | None = None) -> list[Lay
         in_group = [name for name in parameters if _below(name, wanted)]
         if not in_group:
             raise ValueError(
-                f"layer group {group!r} has no parameters; name a module that has some."
+                f"layer group {quoted(group)} has no parameters; name a module that has some."
             )
         for name in in_group:
             if name in owner:
                 raise ValueError(
-                    f"parameter {name!r} is in layer group {owner[name]!r} and in {group!r}; "
-                    "name it in one group only."
+                    f"parameter {quoted(name)} is in layer group {quoted(owner[name])} and in "
+                    f"{quoted(group)}; name it in one group only."
                 )
             owner[name] = group
         groups.append(
@@ -146,7 +146,7 @@ def _check_known(model: nn.Module, name: str, parameters: Sequence[str]) -> None
     if name and name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
         raise UnknownModuleError(
-            f"this model has no module or parameter {name!r}; the closest names are "
+            f"this model has no module or parameter {quoted(name)}; the closest names are "
             f"{', '.join(map(repr, near))}."
         )
 

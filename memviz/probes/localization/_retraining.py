@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from memviz.checks import checked
+from memviz.checks import checked, quoted
 from memviz.progress import slow
 from memviz.study import Study, default_groups
 from memviz.training.epochs import seeded_epoch
@@ -189,7 +189,14 @@ def layer_retraining(
     chosen = list(groups) if only is None else list(only)
     unknown = next((name for name in chosen if name not in groups), None)
     if unknown is not None:
-        raise ValueError(f"there is no layer group {unknown!r}; choose from {', '.join(groups)}.")
+        raise ValueError(
+            f"there is no layer group {quoted(unknown)}; choose from {', '.join(groups)}."
+        )
+    if epoch not in study.checkpoints:
+        raise ValueError(
+            f"there is no checkpoint of epoch {epoch}; this study has "
+            f"{', '.join(map(str, study.checkpoints)) or 'none'}."
+        )
     names = tuple(study.groups)
     accuracy, models = {}, {}
     for name in slow(chosen, "layer retraining", progress=progress):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from memviz.checks import IndicesLike, checked
+from memviz.checks import IndicesLike, checked, quoted
 from memviz.study import Study, check_examples, twin
 from memviz.tasks import are_right
 from memviz.training.checkpoints import load_checkpoint
@@ -127,7 +127,7 @@ class Rewinder:
     def _group(self, name: str) -> LayerGroup:
         if name not in self.groups:
             raise ValueError(
-                f"there is no layer group {name!r}; choose from {', '.join(self.groups)}."
+                f"there is no layer group {quoted(name)}; choose from {', '.join(self.groups)}."
             )
         return self.groups[name]
 

@@ -11,6 +11,7 @@ from types import FunctionType
 import torch
 from torch import Tensor, nn
 
+from memviz.checks import Count, Seed, checked
 from memviz.tasks.task import Inputs
 from memviz.training.epochs import check_seed, seeded_draws
 from memviz.training.loop import predict, train
@@ -114,8 +115,9 @@ class Recipe:
         return inputs
 
 
+@checked
 def second_split(
-    recipe: Recipe, inputs: Tensor, labels: Tensor, *, epochs: int, seed: int = 0
+    recipe: Recipe, inputs: Tensor, labels: Tensor, *, epochs: Count, seed: Seed = 0
 ) -> Tensor:
     """Train on one half, then on the other, and see when each example of the first is forgotten.
 

@@ -19,6 +19,7 @@ from joblib.parallel import get_active_backend  # type: ignore[import-untyped]
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from memviz.checks import IndicesLike, Seed, checked
 from memviz.study import Study, check_classes, check_examples, study_facts
 from memviz.tasks.task import Inputs
 from memviz.tensor_files import check_writable, read_hashed, write_hashed
@@ -90,14 +91,15 @@ class SubsetTrainings:
         return cls(examples, inside, unpacked(tables["correct"], int(facts["width"])))
 
 
+@checked
 def train_subsets(
     study: Study,
     fit: Fit,
     *,
-    examples: Tensor | None = None,
+    examples: IndicesLike | None = None,
     trainings: int = 100,
     fraction: float = 0.7,
-    seed: int = 0,
+    seed: Seed = 0,
     folder: str | Path | None = None,
     jobs: int | None = None,
     progress: bool = True,
@@ -327,7 +329,7 @@ def _drawn(pool: Tensor, size: int, seed: int, number: int) -> tuple[Tensor, int
     return pool[torch.from_numpy(rows)], int(rng.integers(2**31))
 
 
-def training_pool(study: Study, examples: Tensor | None) -> Tensor:
+def training_pool(study: Study, examples: IndicesLike | None) -> Tensor:
     """The examples that may be trained on: all groups but test, unless they are given."""
     if examples is None:
         masks = [mask for name, mask in study.groups.items() if name != "test"]

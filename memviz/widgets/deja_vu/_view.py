@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from memviz.checks import checked
 from memviz.probes.deja_vu.ablation import Retrieval
 from memviz.scores import Scores
 from memviz.session import Session
@@ -46,6 +47,7 @@ class DejaVuView(BaseView):
         return neighbours(test, row, own, public, pairs.class_names, caption)
 
 
+@checked
 def deja_vu(
     retrieval: Retrieval, scores: Mapping[str, Scores] | Sequence[Scores] = ()
 ) -> DejaVuView:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from memviz.checks import checked
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.study import Study
@@ -14,6 +15,7 @@ from memviz.widgets.workbench import View, shown_controller
 from ._inspector import Inspector
 
 
+@checked
 def inspector(
     session: Session | Study,
     scores: Mapping[str, Scores] | Sequence[Scores] = (),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from memviz.checks import checked
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.study import Study
@@ -27,6 +28,7 @@ class ScatterView(View):
         return unit_scatter(x, y, self.session.units)
 
 
+@checked
 def score_scatter(
     study: Study | Session, scores: Mapping[str, Scores] | Sequence[Scores] = ()
 ) -> View:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from memviz.checks import checked
 from memviz.session import Session
 from memviz.study import Study
 from memviz.training.run import TrainingRun
@@ -10,6 +11,7 @@ from memviz.widgets.workbench import View, shown_controller
 from ._timeline import Timeline
 
 
+@checked
 def timeline(session: Session | Study, run: TrainingRun | None = None) -> View:
     """Step through the checkpoints of a training, and rewind single layers to an epoch.
 

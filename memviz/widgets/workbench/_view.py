@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from memviz.checks import checked
 from memviz.engine.sweep import Effects
 from memviz.scores import Scores
 from memviz.session import Session
@@ -62,6 +63,7 @@ class View(BaseView):
         return picture(known, values, off, controller.readout)
 
 
+@checked
 def workbench(
     study: Study | Session,
     scores: Mapping[str, Scores] | Sequence[Scores] = (),
@@ -92,11 +94,13 @@ def workbench(
     return view
 
 
+@checked
 def layer_list(session: Session | Study) -> View:
     """Every layer with its number of units and a bar for the chosen score."""
     return _view(session, "layers")
 
 
+@checked
 def unit_map(
     session: Session | Study, scores: Mapping[str, Scores] | Sequence[Scores] = ()
 ) -> View:
@@ -104,11 +108,13 @@ def unit_map(
     return _view(session, "units", scores)
 
 
+@checked
 def example_gallery(session: Session | Study) -> View:
     """The examples with their labels and predictions; open one to see its attribution."""
     return _view(session, "examples")
 
 
+@checked
 def readout_view(session: Session | Study) -> View:
     """Accuracy and margin of each group before and after ablation, beside random units."""
     return _view(session, "readout")

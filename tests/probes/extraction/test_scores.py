@@ -212,7 +212,7 @@ def test_bad_input_gets_one_sentence(passages: Any, options: Any, sentence: str)
 
 
 def test_models_that_are_no_language_models_get_one_sentence() -> None:
-    with pytest.raises(TypeError, match="give a causal language model"):
+    with pytest.raises(TypeError, match="model is 'gpt2'; give a torch.nn.Module"):
         extract("gpt2", drawn(2), 5, 7)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="train mode"):
         extract(small_gpt().train(), drawn(2), 5, 7)

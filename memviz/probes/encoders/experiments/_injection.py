@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from memviz.checks import IndicesLike, checked, quoted
+from memviz.checks import Count, IndicesLike, Positive, checked, quoted
 from memviz.engine.record import (
     Edit,
     Layout,
@@ -109,8 +109,8 @@ def inject(
     unit: Unit | str,
     *,
     examples: IndicesLike | None = None,
-    steps: int = 300,
-    learning_rate: float = 0.01,
+    steps: Count = 300,
+    learning_rate: Positive = 0.01,
     progress: bool = True,
 ) -> Injection:
     """Fine-tune one unit of a convolution or linear layer until a single image fires it.

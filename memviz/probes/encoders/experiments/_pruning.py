@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from memviz.checks import Seed, checked
+from memviz.checks import Seed, checked, quoted
 from memviz.engine.sets import ablate
 from memviz.progress import slow
 from memviz.scores import Scores
@@ -52,7 +52,7 @@ class Pruning:
         if share is not None:
             rows = rows[np.isclose(rows["share"], share)]
         if rows.empty:
-            raise ValueError(f"there is no row for {choice!r} at share {share}.")
+            raise ValueError(f"there is no row for {quoted(choice)} at share {share}.")
         return float(rows["accuracy"].iloc[0])
 
     def plot(self) -> Figure:

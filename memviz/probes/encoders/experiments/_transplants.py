@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from memviz.checks import Seed, checked
+from memviz.checks import Count, Positive, Seed, checked, quoted
 from memviz.progress import slow
 from memviz.study import check_ready
 from memviz.tasks.task import Inputs
@@ -68,8 +68,8 @@ def replace_layers(
                 module.load_state_dict(source.state_dict())
             except RuntimeError as error:
                 raise ValueError(
-                    f"layer {layer!r} of the donor has another shape; give a donor of the same "
-                    "architecture."
+                    f"layer {quoted(layer)} of the donor has another shape; give a donor of "
+                    "the same architecture."
                 ) from error
     return copied
 
@@ -124,9 +124,9 @@ def fine_tune_layers(
     images: Tensor,
     labels: Tensor,
     *,
-    epochs: int = 50,
-    batch_size: int = 64,
-    learning_rate: float = 1e-3,
+    epochs: Count = 50,
+    batch_size: Count = 64,
+    learning_rate: Positive = 1e-3,
     seed: Seed = 0,
 ) -> nn.Module:
     """Train a new linear head on a copy of an encoder, together with the chosen layers.
@@ -194,8 +194,8 @@ def layer_fine_tuning(
     training: tuple[Tensor, Tensor],
     test: tuple[Tensor, Tensor],
     *,
-    epochs: int = 50,
-    seeds: Sequence[int] = (0,),
+    epochs: Count = 50,
+    seeds: Sequence[Seed] = (0,),
     progress: bool = True,
 ) -> pd.DataFrame:
     """Test accuracy with each choice of layers tuned along with a new head (section 4.4).

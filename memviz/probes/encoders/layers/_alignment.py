@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from memviz.checks import quoted
 from memviz.engine.activations import check_same_copies, generators_kept, seed_generators
 from memviz.engine.record import Chunked, split
 from memviz.progress import slow
@@ -186,7 +187,7 @@ def check_finite(features: Mapping[str, Tensor], images: Tensor) -> None:
     for name, rows in features.items():
         bad = ~rows.isfinite().flatten(1).all(1)
         if bool(bad.any()):
-            place = f" at {name!r}" if name else ""
+            place = f" at {quoted(name)}" if name else ""
             raise ValueError(
                 f"the features of image {int(images[bad][0])}{place} are NaN or infinite; leave "
                 "that image out, or check the weights."
@@ -202,7 +203,7 @@ def check_pair(
 ) -> None:
     """Refuse encoders, images or augmentations that cannot be compared."""
     if compare not in ("views", "clean"):
-        raise ValueError(f"compare is {compare!r}; use 'views' or 'clean'.")
+        raise ValueError(f"compare is {quoted(compare)}; use 'views' or 'clean'.")
     if len(images) < 2:
         raise ValueError(f"give at least 2 images, not {len(images)}.")
     if augmentations < 1 + (compare == "views"):
@@ -226,8 +227,8 @@ def check_sizes(target: PathFeatures, reference: PathFeatures, images: Tensor) -
         if widths[0] != widths[1]:
             words = [f"{width:,} features" if width else "no such layer" for width in widths]
             raise ValueError(
-                f"at {name!r} the target has {words[0]} and the reference {words[1]}; compare "
-                "two encoders of the same architecture."
+                f"at {quoted(name)} the target has {words[0]} and the reference {words[1]}; "
+                "compare two encoders of the same architecture."
             )
 
 

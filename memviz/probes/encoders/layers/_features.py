@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.checks import checked
+from memviz.checks import checked, quoted
 from memviz.data.subsets import Subsets
 
 from ._alignment import (
@@ -92,7 +92,7 @@ def _check_features(
 ) -> None:
     """Refuse features of f and g that cannot be compared."""
     if compare not in ("views", "clean"):
-        raise ValueError(f"compare is {compare!r}; use 'views' or 'clean'.")
+        raise ValueError(f"compare is {quoted(compare)}; use 'views' or 'clean'.")
     if not target or list(target) != list(reference):
         raise ValueError(
             f"the target has the layers {list(target)} and the reference {list(reference)}; give "
@@ -103,7 +103,7 @@ def _check_features(
         shape, other = tuple(rows.shape), tuple(reference[name].shape)
         if shape != other or len(shape) < 3 or len(rows) != images or shape[1] < 2:
             raise ValueError(
-                f"features at {name!r} have shape {shape} for the target and {other} for the "
+                f"features at {quoted(name)} have shape {shape} for the target and {other} for the "
                 "reference; give both floats [images, views, ...], with the same images in all "
                 "layers and at least 2 views."
             )

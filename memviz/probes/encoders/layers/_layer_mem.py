@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.checks import Seed, checked
+from memviz.checks import Seed, checked, quoted
 from memviz.data.subsets import Subsets
 from memviz.training.self_supervised import Augment
 
@@ -92,7 +92,7 @@ class LayerMem:
         """
         if beside not in self.values:
             raise ValueError(
-                f"there is no subset {beside!r}; choose from {', '.join(self.values)}."
+                f"there is no subset {quoted(beside)}; choose from {', '.join(self.values)}."
             )
         return np.asarray(self.values["S_C"] - self.values[beside])
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.checks import IndicesLike, Seed, checked
+from memviz.checks import CountOrZero, IndicesLike, Seed, checked, quoted
 from memviz.engine.activations import UnitActivations, tie_order
 from memviz.scores import Null
 from memviz.study import Study, check_classes, check_examples
@@ -24,7 +24,7 @@ def class_mem(
     examples: IndicesLike | None = None,
     *,
     others: Others = "mean",
-    shuffles: int = 20,
+    shuffles: CountOrZero = 20,
     seed: Seed = 0,
     progress: bool = True,
 ) -> UnitScores:
@@ -84,7 +84,7 @@ def class_selectivity(
     examples: IndicesLike | None = None,
     *,
     others: Others = "mean",
-    shuffles: int = 20,
+    shuffles: CountOrZero = 20,
     seed: Seed = 0,
     progress: bool = True,
 ) -> UnitScores:
@@ -128,7 +128,7 @@ def _of_classes(
     progress: bool,
 ) -> UnitScores:
     if others not in ("mean", "median"):
-        raise ValueError(f"others is {others!r}; use 'mean' or 'median'.")
+        raise ValueError(f"others is {quoted(others)}; use 'mean' or 'median'.")
     examples = examples.sort().values  # the shuffles are then the same for any order
     if len(examples) < 2:
         raise ValueError(f"{name} compares classes; give at least 2 images, not {len(examples)}.")

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from memviz.checks import Seed, checked
+from memviz.checks import Seed, checked, quoted
 from memviz.engine.activations import tie_order
 
 from ._peaks import Others, Peaks, means_of, peaks_of
@@ -123,8 +123,8 @@ def _of_images(activations: Tensor, others: str, negative: str) -> tuple[Tensor,
     """Absolute means over views and positions, float64 ``[images, units]``; units below 0."""
     if others not in ("mean", "median") or negative not in ("abs", "refuse"):
         raise ValueError(
-            f"others is {others!r} and negative {negative!r}; use 'mean' or 'median', and 'abs' or "
-            "'refuse'."
+            f"others is {quoted(others)} and negative {quoted(negative)}; use 'mean' or "
+            "'median', and 'abs' or 'refuse'."
         )
     shape = tuple(activations.shape)
     if len(shape) < 4 or not activations.is_floating_point() or 0 in shape:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.checks import IndicesLike, Seed, checked
+from memviz.checks import CountOrZero, IndicesLike, Seed, checked, quoted
 from memviz.engine.activations import UnitActivations
 from memviz.scores import Null
 from memviz.study import Study, check_examples
@@ -38,7 +38,7 @@ def unit_mem(
     others: Others = "mean",
     negative: Negative = "abs",
     held_out: IndicesLike | None = None,
-    random_networks: int = 1,
+    random_networks: CountOrZero = 1,
     seed: Seed = 0,
     memory: int | None = None,
     progress: bool = True,
@@ -110,8 +110,8 @@ def unit_mem(
         raise ValueError(f"UnitMem compares images; give at least 2, not {len(chosen)}.")
     if others not in ("mean", "median") or negative not in ("abs", "refuse"):
         raise ValueError(
-            f"others is {others!r} and negative {negative!r}; use 'mean' or 'median', and 'abs' or "
-            "'refuse'."
+            f"others is {quoted(others)} and negative {quoted(negative)}; use 'mean' or "
+            "'median', and 'abs' or 'refuse'."
         )
     beside = None if held_out is None else _held_out(study, held_out, chosen)
 

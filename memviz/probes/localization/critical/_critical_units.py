@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.checks import IndicesLike, Seed, checked
+from memviz.checks import IndicesLike, Seed, checked, quoted
 from memviz.engine.record import Intervention, Replay, intervention
 from memviz.engine.sweep import default_units
 from memviz.progress import slow
@@ -186,9 +186,9 @@ def _check(
     how: Intervention, method: str, on: str, cap: int, reference: int, copies: int, budget: int
 ) -> None:
     if method not in ("first-order", "exact"):
-        raise ValueError(f"method is {method!r}; use 'first-order' or 'exact'.")
+        raise ValueError(f"method is {quoted(method)}; use 'first-order' or 'exact'.")
     if on not in ("loss", "margin"):
-        raise ValueError(f"on is {on!r}; use 'loss' or 'margin'.")
+        raise ValueError(f"on is {quoted(on)}; use 'loss' or 'margin'.")
     if how.needs == "donor":
         raise ValueError(
             f"how is {how}, which depends on another example each time; use 'filter' or 'zero'."
