@@ -35,6 +35,7 @@ SETTINGS = {
         "toggle-resnet9": ["--model", "resnet9"],
     },
     "page": {},  # it writes what the others have measured
+    "interrupts": {},  # it looks for faults, too
     "soak": {},  # it looks for faults and measures no speed
 }
 # Each in a process of its own, so that none finds another's memory.

@@ -1,5 +1,7 @@
 """Gradient accounting: both parts add up, a closed form, its null, and through a training."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -348,3 +350,15 @@ def test_accounting_with_dropout_is_the_same_for_the_same_seed() -> None:
 
     assert np.array_equal(clean(0, 5), clean(1, 5))
     assert not np.array_equal(clean(0, 5), clean(0, 6))
+
+
+def test_an_epoch_does_not_depend_on_which_others_are_asked_for() -> None:
+    def sgd(parameters):
+        return torch.optim.SGD(parameters, lr=0.1)
+
+    made = study()
+    account = partial(gradient_accounting, made, batch_size=4, optimizer=sgd, progress=False)
+    whole, last = account(), max(made.checkpoints)
+    alone = account(epochs=[last])
+    assert np.array_equal(alone.clean[-1], whole.clean[-1])
+    assert np.array_equal(alone.noisy[-1], whole.noisy[-1])
