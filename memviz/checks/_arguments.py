@@ -136,7 +136,7 @@ _MAKE = {
 def _not_made(name: str, value: Any, kind: type) -> Exception:
     """The error that an argument is none of memviz's own objects."""
     part = kind.__name__.lower()
-    if isinstance(getattr(value, part, None), kind):
+    if _fit(getattr(value, part, None), kind) is not _NO:
         hint = f"take its .{part}"
     else:
         which = "this" if isinstance(value, torch.nn.Module) else "the"
