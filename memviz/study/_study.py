@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.checks import quoted
+from memviz.checks import as_indices, quoted
 from memviz.tasks import Classification, Inputs, Task, as_numbers, check_labels
 
 from ._groups import as_groups
@@ -135,6 +135,9 @@ class Study:
 
     def batch(self, examples: Tensor) -> Inputs:
         """Inputs of these examples (int64 ``[b]``) on the model's device."""
+        # A tuple would pick a single value, and int64 is looked up as it is: this is called often.
+        if not isinstance(examples, Tensor) or examples.dtype != torch.int64:
+            examples = as_indices("examples", examples, len(self))
         if isinstance(self.inputs, Mapping):
             return {key: value[examples].to(self.device) for key, value in self.inputs.items()}
         return self.inputs[examples].to(self.device)
