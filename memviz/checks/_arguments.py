@@ -111,7 +111,8 @@ def fitted(name: str, value: Any, hint: Any) -> Any:
 def _refusal(name: str, value: Any, hint: Any) -> Exception:
     options = [part for part in _options(hint) if part is not type(None)]
     wanted = " or ".join(dict.fromkeys(words(part) for part in options))
-    kind = options[0] if len(options) == 1 else None
+    made = [part for part in options if getattr(part, "__name__", "") == "Study"]
+    kind = made[0] if made else options[0] if len(options) == 1 else None
     if inspect.isclass(kind) and kind.__module__.startswith("memviz."):
         return _not_made(name, value, kind)
     if Tensor in options:
