@@ -134,26 +134,27 @@ class LocalizerScores:
     def _words(self, name: str, variant: str, study: Study) -> Iterator[str]:
         """Progress in words, until the scores are known."""
         start = time.monotonic()
-        if (name, variant) not in self._runs:
+        # A click may withdraw a run that waits at any moment: it is looked up once.
+        run = self._runs.get((name, variant))
+        if run is None:
             yield f"computing {name}, 0 s"
             run = self._runs[name, variant] = _Run(LOCALIZERS[name], self._turn)
             if self._worker.threaded:
                 start_thread(partial(run, _copy(study)), f"memviz {name}", lambda: None)
             else:
                 run(_copy(study))
-        run = self._runs[name, variant]
         while not run.done.wait(_POLL):
             doing = "computing" if run.begun else "waiting to compute"
             yield f"{doing} {name}, {time.monotonic() - start:.0f} s"
         if run.error is not None:
-            del self._runs[name, variant]
+            self._runs.pop((name, variant), None)
             raise ValueError(f"{name} cannot be computed: {run.error}") from run.error
 
     def _begin_none_that_waits(self) -> None:
         for key, run in list(self._runs.items()):
             if not run.begun:
                 run.wanted = False
-                del self._runs[key]
+                self._runs.pop(key, None)
 
 
 class _Run:

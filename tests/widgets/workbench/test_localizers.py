@@ -249,6 +249,30 @@ def test_only_the_last_one_chosen_waits_for_its_turn(
     assert skipped.studies == [] and len(last.studies) == 1
 
 
+def test_a_run_that_is_withdrawn_as_it_begins_is_no_error(
+    threaded: tuple[Controller, Ear], install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller, ear = threaded
+    slow, other = Slow(), Slow()
+    install(slow=slow, other=other)
+    real, over = _localizers.start_thread, threading.Event()
+
+    def withdrawn(*given: Any) -> threading.Thread:
+        monkeypatch.setattr(_localizers, "start_thread", real)
+        controller.cancel()  # between two lines of the worker's thread
+        over.set()
+        return real(*given)
+
+    monkeypatch.setattr(_localizers, "start_thread", withdrawn)
+    controller.receive({"type": "score", "key": "localizer: slow"}, ear)
+    slow.go.set()
+    other.go.set()
+    assert over.wait(WAIT)
+    controller.receive({"type": "score", "key": "localizer: other"}, ear)
+    assert ear.wait("scores", key="localizer: other")["done"] == 1
+    assert ear.of("error") == []
+
+
 class Stubborn(nn.Sequential):
     """Cannot be copied."""
 
