@@ -161,7 +161,8 @@ class Model:
         state, now = self._model.state_dict(), self._facts()
         changed = [k for k, value in self._state.items() if not torch.equal(value, state[k])]
         changed += [key for key in {*now, *self._was} if now.get(key) != self._was.get(key)]
-        return changed + ["outputs"] * (not torch.equal(self._outputs, self.outputs()))
+        named = f"outputs of {type(self._model).__name__}"
+        return changed + [named] * (not torch.equal(self._outputs, self.outputs()))
 
     def _facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {}
