@@ -138,9 +138,13 @@ class Study:
         # A tuple would pick a single value, and int64 is looked up as it is: this is called often.
         if not isinstance(examples, Tensor) or examples.dtype != torch.int64:
             examples = as_indices("examples", examples, len(self))
-        if isinstance(self.inputs, Mapping):
-            return {key: value[examples].to(self.device) for key, value in self.inputs.items()}
-        return self.inputs[examples].to(self.device)
+        try:
+            if isinstance(self.inputs, Mapping):
+                return {key: value[examples].to(self.device) for key, value in self.inputs.items()}
+            return self.inputs[examples].to(self.device)
+        except IndexError:
+            as_indices("examples", examples, len(self))  # says which is outside
+            raise
 
     def call(self, inputs: Inputs) -> Callable[[], Any]:
         """A function that calls the model on a batch."""

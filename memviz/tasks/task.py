@@ -9,7 +9,7 @@ from torch import Tensor
 
 from memviz.checks import checked
 
-from ._judged import Judged
+from ._judged import Judged, check_judged
 from ._pick import holds
 from .labels import class_labels
 
@@ -87,6 +87,7 @@ def are_right(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
     >>> are_right(Classification(), torch.tensor([[2.0, 1.0], [2.0, 1.0]]), torch.tensor([0, 1]))
     tensor([ True, False])
     """
+    check_judged(outputs, labels)
     if labels.is_floating_point():
         return (task.margin(outputs, labels.to(outputs.device)) > 0).cpu()
     agrees: Tensor = task.predictions(outputs).cpu() == labels.cpu()
