@@ -64,7 +64,7 @@ class Worker:
             finally:
                 done.set()
 
-        if not self.threaded or self.closed or self._thread is threading.current_thread():
+        if not self.threaded or self._thread is threading.current_thread():
             list(steps())
             return
         name = f"first {next(self._first)}"
