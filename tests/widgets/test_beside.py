@@ -1,10 +1,17 @@
-"""A user's own calls of the model beside a busy workbench, and two workbenches on one study."""
+"""A user's own cells beside a busy workbench, and two workbenches on one study."""
 
 from __future__ import annotations
 
-import pytest
+import random
+import time
 
+import numpy as np
+import pytest
+import torch
+
+import memviz as mv
 from benchmarks.soak_beside import plain_calls, two_workbenches
+from benchmarks.soak_world import Shown, strokes
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -19,3 +26,29 @@ def test_two_workbenches_on_one_study_leave_the_model_as_it_was() -> None:
     found = two_workbenches(40, seed=0)
     assert (found["click_error_texts"], found["click_unanswered"]) == ([], 0)
     assert found["click_identical"]
+
+
+def test_random_numbers_drawn_in_a_cell_are_those_of_a_kernel_without_widgets() -> None:
+    def draw() -> tuple[float, float, float]:
+        return float(torch.rand(())), float(np.random.rand()), random.random()  # noqa: NPY002
+
+    def seed() -> None:
+        torch.manual_seed(3)
+        np.random.seed(3)  # noqa: NPY002
+        random.seed(3)
+
+    with torch.random.fork_rng(devices=[]):
+        seed()
+        expected = [draw() for _ in range(2000)]
+        shown = Shown(mv.workbench(strokes()))
+        seed()
+        drawn = []
+        for number in range(2000):
+            drawn.append(draw())
+            if number % 50 == 0:
+                shown.hear({"type": "toggle", "units": f"conv4:{number // 50 % 4}"})
+                shown.hear({"type": "open", "example": number // 50})
+                shown.hear({"type": "score", "key": "localizer: UnitMem"})
+            time.sleep(0.001)
+        with shown.view:
+            assert drawn == expected
