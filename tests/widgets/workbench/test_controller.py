@@ -805,6 +805,24 @@ def test_an_answer_under_way_is_not_told_after_a_newer_one(live: Pair, study: mv
     agrees(study, ear)
 
 
+def test_a_model_in_train_mode_is_said_and_all_goes_on_when_it_is_back_in_eval_mode() -> None:
+    study = small_study()
+    session = mv.Session(study)
+    study.model.train()
+    controller, ear = Controller(session, threaded=False), Ear()
+    controller.sinks.append(ear)
+    ask(controller, ear, "hello")
+    assert {content["text"].split(" (")[0] for content in ear.of("error")} == {
+        "the model is in train mode"
+    }
+    said = len(ear.of("error"))
+    study.model.eval()
+    ask(controller, ear, "toggle", units="conv4:1")
+    assert len(ear.of("error")) == said
+    assert ear.last("readout").content["version"] == 1
+    assert ear.last("scores", key="effect").content["done"] == 20
+
+
 def test_close_ends_the_thread_and_the_session_goes_on(study: mv.Study) -> None:
     controller, ear = listening(study, threaded=True)
     ear.wait("readout", version=0)
