@@ -35,6 +35,14 @@ _RAW = re.compile(
     r"Expected .* but|dict changed size|_Patched|overflow|size of tensor|different paths"
 )
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+# Of the whole process, not of a thread.
+_SWITCHES = (
+    torch.backends.mha.get_fastpath_enabled,
+    torch.backends.cuda.flash_sdp_enabled,
+    torch.backends.cuda.mem_efficient_sdp_enabled,
+    torch.backends.cuda.math_sdp_enabled,
+    torch.is_grad_enabled,
+)
 
 
 def strokes(*, checkpoints: bool = True) -> mv.Study:
@@ -147,7 +155,7 @@ class Model:
     def __init__(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._model, self._inputs = model, inputs
         self._was = self._facts()
-        self._state = {name: value.clone() for name, value in model.state_dict().items()}
+        self._state = {name: value.clone() for name, value in self._tensors().items()}
         self._outputs = self.outputs()
 
     def outputs(self) -> Tensor:
@@ -158,17 +166,21 @@ class Model:
 
     def changes(self) -> list[str]:
         """What is no longer as it was."""
-        state, now = self._model.state_dict(), self._facts()
+        state, now = self._tensors(), self._facts()
         changed = [k for k, value in self._state.items() if not torch.equal(value, state[k])]
         changed += [key for key in {*now, *self._was} if now.get(key) != self._was.get(key)]
         named = f"outputs of {type(self._model).__name__}"
         return changed + [named] * (not torch.equal(self._outputs, self.outputs()))
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
 
     def _facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {}
         for name, module in self._model.named_modules():
             hooks = [len(getattr(module, kind)) for kind in _HOOKS]
             facts[f"{name}()"] = (module.training, type(module), hooks, sorted(vars(module)))
+        facts["switches"] = [switch() for switch in _SWITCHES]
         for name, weight in self._model.named_parameters():
             facts[f"{name}?"] = (weight.requires_grad, weight.grad is None, weight.data_ptr())
         return facts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 import memviz as mv
 from benchmarks.soak_beside import plain_calls, two_workbenches
 from benchmarks.soak_world import Shown, strokes
+from memviz.probes.attribution import attribute_inputs
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -26,6 +28,20 @@ def test_two_workbenches_on_one_study_leave_the_model_as_it_was() -> None:
     found = two_workbenches(40, seed=0)
     assert (found["click_error_texts"], found["click_unanswered"]) == ([], 0)
     assert found["click_identical"]
+
+
+def test_two_attributions_at_once_leave_the_switches_of_attention_as_they_were() -> None:
+    study, images = strokes(), torch.arange(3)
+    threads = [
+        threading.Thread(target=lambda: [attribute_inputs(study, images) for _ in range(15)])
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert torch.backends.cuda.flash_sdp_enabled()
+    assert torch.backends.cuda.mem_efficient_sdp_enabled()
 
 
 def test_random_numbers_drawn_in_a_cell_are_those_of_a_kernel_without_widgets() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from memviz.engine.record import buffers_kept
 from memviz.engine.record import layers as layers_of
 from memviz.study import Study
 from memviz.units import Layer, UnknownLayerError
+
+_MATH = SDPBackend.MATH
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def captum_layers(study: Study, names: Sequence[str] | None = None) -> list[Layer]:
@@ -139,8 +143,9 @@ def ready_for_captum(model: nn.Module) -> Iterator[None]:
     for module in changed:
         setattr(module, "inplace", False)  # noqa: B010
     try:
-        # Fused attention has no second derivative, which conductance takes.
-        with buffers_kept(model), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+        # Fused attention has no second derivative, which conductance takes. The switch is the
+        # whole process's: of two threads at once, one would restore what the other had set.
+        with _ONE_AT_A_TIME, buffers_kept(model), warnings.catch_warnings(), sdpa_kernel(_MATH):
             # Captum warns at each call about hooks that it removes itself.
             warnings.filterwarnings("ignore", message="Setting .*backward hooks")
             yield
