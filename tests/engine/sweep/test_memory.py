@@ -68,7 +68,8 @@ def test_memory_that_runs_out_in_the_middle_of_a_sweep(
 ) -> None:
     monkeypatch.setattr("memviz.engine.sweep._steps._MOST", 1)
     model = Hungry()
-    model.room = 16
+    # Of the class: a sweep runs modules of its own, which do not see a change of this one.
+    monkeypatch.setattr(Hungry, "room", 16)
     study = study_of(model, n=16)
     wanted = mv.sweep(study, progress=False)
     units = 0
@@ -77,7 +78,7 @@ def test_memory_that_runs_out_in_the_middle_of_a_sweep(
         nonlocal units
         units += 1
         if units == 5:
-            model.room = 8
+            monkeypatch.setattr(Hungry, "room", 8)
         return False
 
     with pytest.warns(UserWarning, match="out of memory with chunks of 16 .* going on with 8"):
