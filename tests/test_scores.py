@@ -31,7 +31,7 @@ def test_order_leaves_out_what_is_not_known() -> None:
     over = scores(units=None, examples=np.array([10, 20, 30, 40]))
     assert over.top(2).tolist() == [30, 10]
     assert scores().top(2, "units") == scores().top(2) and over.top(1, "examples").tolist() == [30]
-    with pytest.raises(ValueError, match="these scores are over examples, not over units"):
+    with pytest.raises(ValueError, match="these scores are over examples, not over 'units'"):
         over.top(1, "units")
 
 

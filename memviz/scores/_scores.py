@@ -181,7 +181,9 @@ class Scores:
         """
         over = "units" if self.units is not None else "examples"
         if of not in (None, over):
-            raise ValueError(f"these scores are over {over}, not over {of}; leave `of` out.")
+            raise ValueError(
+                f"these scores are over {over}, not over {quoted(of)}; leave `of` out."
+            )
         rows, k = self.order(), whole(k)
         if not 0 <= k <= len(rows):
             raise ValueError(

@@ -156,13 +156,16 @@ class Resample(Intervention):
     needs: ClassVar[Literal["nothing", "mean", "donor"]] = "donor"
 
     def __post_init__(self) -> None:
-        is_whole = hasattr(self.seed, "__index__") and not isinstance(self.seed, bool)
-        if not is_whole or not 0 <= operator.index(self.seed) < 1 << 64:
+        try:
+            seed = -1 if isinstance(self.seed, bool) else operator.index(self.seed)
+        except TypeError:  # text, a fraction, a tensor of several numbers
+            seed = -1
+        if not 0 <= seed < 1 << 64:
             raise ValueError(
                 f"the seed of a resample is {quoted(self.seed)}; give a whole number from 0 to "
                 "2**64 - 1."
             )
-        object.__setattr__(self, "seed", operator.index(self.seed))
+        object.__setattr__(self, "seed", seed)
 
     def replace(self, activation: Tensor, reference: Tensor | None) -> Tensor:
         """The donor's activation."""

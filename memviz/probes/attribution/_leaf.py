@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from memviz.checks import quoted
 from memviz.engine.record import buffers_kept
 from memviz.study import Study
 from memviz.tasks.task import Inputs
@@ -89,7 +90,7 @@ def leaf_of(study: Study, examples: Tensor, of: str | None = None) -> Leaf:
     inputs = study.inputs
     if not isinstance(inputs, Mapping):
         if of is not None:
-            raise ValueError(f"this study has a single input; leave out of={of!r}.")
+            raise ValueError(f"this study has a single input; leave out of={quoted(of)}.")
         if inputs.is_floating_point():
             return Leaf(None)
         embedding = _embedding(study, examples, inputs)
@@ -100,7 +101,7 @@ def leaf_of(study: Study, examples: Tensor, of: str | None = None) -> Leaf:
             )
         return Leaf(None, (), embedding)
     if of is not None and of not in inputs:
-        raise ValueError(f"this study has no input {of!r}; choose from {', '.join(inputs)}.")
+        raise ValueError(f"this study has no input {quoted(of)}; choose from {', '.join(inputs)}.")
     floats = [key for key, value in inputs.items() if value.is_floating_point()]
     if of is None and len(floats) > 1:
         raise ValueError(

@@ -96,3 +96,9 @@ def test_a_constant_fits_its_activation() -> None:
     for ask in (mv.sweep, lambda study, how: mv.readout(study, "0:1", how)):
         with pytest.raises(ValueError, match=r"constant 1e\+39 is larger than an activation of"):
             ask(study, how="constant 1e39")
+
+
+@pytest.mark.parametrize("seed", [torch.tensor([1, 2]), 1.5, "3", True, -1, 2**64, None])
+def test_seeds_that_are_no_whole_number_get_one_sentence(seed: object) -> None:
+    with pytest.raises(ValueError, match="give a whole number from 0 to"):
+        mv.Resample(seed)  # type: ignore[arg-type]
