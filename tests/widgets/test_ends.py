@@ -41,6 +41,7 @@ if end == "error":
 if end == "exit":
     sys.exit(3)
 if end == "interrupt":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     os.kill(os.getpid(), signal.SIGINT)
     signal.pause()
 """

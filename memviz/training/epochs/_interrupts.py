@@ -24,7 +24,7 @@ class HeldBack:
 
     Examples
     --------
-    >>> done = False
+    >>> done, before = False, signal.signal(signal.SIGINT, signal.default_int_handler)
     >>> try:
     ...     with HeldBack():
     ...         signal.raise_signal(signal.SIGINT)
@@ -32,6 +32,7 @@ class HeldBack:
     ... except KeyboardInterrupt:
     ...     print("interrupted", done)
     interrupted True
+    >>> _ = signal.signal(signal.SIGINT, before)
     """
 
     def __init__(self) -> None:

@@ -56,7 +56,7 @@ def test_a_killed_dask_worker_costs_only_what_was_in_flight(
     fit = partial(killed_once, marker=str(tmp_path / "marker"), parent=os.getpid())
     folder = tmp_path / "kept" if kept else None
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None
+        n_workers=2, threads_per_worker=1, dashboard_address=":0"
     ) as cluster:
         with distributed.Client(cluster), joblib.parallel_config("dask"):
             spread = train_subsets(study, fit, trainings=12, folder=folder, progress=False)

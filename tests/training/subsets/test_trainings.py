@@ -257,7 +257,7 @@ def test_a_dask_cluster_gives_the_same(study: mv.Study) -> None:
     recipe = Recipe(partial(MLP, (3, 8, 2)), epochs=3)
     alone = train_subsets(study, recipe, trainings=3, progress=False)
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None
+        n_workers=2, threads_per_worker=1, dashboard_address=":0"
     ) as cluster:
         with distributed.Client(cluster), joblib.parallel_config("dask"):
             assert same(alone, train_subsets(study, recipe, trainings=3, progress=False))
