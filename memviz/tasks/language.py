@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from memviz.checks import quoted
+
 from ._judged import Judged, at_least_single, check_judged, right_is_positive
 from ._pick import Which
+
+_HALF = "\ufffd"  # what a decoder writes for a character of which some bytes are missing
+
+
+class Tokenizer(Protocol):
+    """What turns text into token ids and back; those of Hugging Face fit."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text."""
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of token ids."""
 
 
 class Language(Judged):
@@ -29,6 +44,16 @@ class Language(Judged):
     outputs : str, int or callable, optional
         Where the logits are in what the model returns, as in
         :class:`~memviz.tasks.Classification`.
+    tokenizer : object with ``encode`` and ``decode``, optional
+        Lets views show words in place of token ids; nothing that is computed depends on it. Those
+        of Hugging Face fit.
+
+    Raises
+    ------
+    TypeError
+        If the tokenizer can't encode or decode.
+    ValueError
+        If there are no tokens.
 
     Examples
     --------
@@ -41,18 +66,32 @@ class Language(Judged):
     tensor([2.])
     """
 
+    # Not among the attributes, which are what results depend on.
+    __slots__ = ("tokenizer",)
+
     margin_unit, loss_unit = "logits", "nats per token"
     right_word = "recited"
 
-    def __init__(self, prompt: int, continuation: int, *, outputs: Which | None = None) -> None:
+    def __init__(
+        self,
+        prompt: int,
+        continuation: int,
+        *,
+        outputs: Which | None = None,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
         super().__init__(outputs)
         for name, count in (("prompt", prompt), ("continuation", continuation)):
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise ValueError(f"{name} is {count!r}; give a number of tokens, 1 or more.")
         self.prompt, self.continuation = prompt, continuation
+        _check_tokenizer(tokenizer)
+        self.tokenizer = tokenizer
 
     def __repr__(self) -> str:
         given = "" if self.which is None else f", outputs={self.which!r}"
+        if self.tokenizer is not None:
+            given += f", tokenizer={type(self.tokenizer).__name__}"  # its own repr takes pages
         return f"Language(prompt={self.prompt}, continuation={self.continuation}{given})"
 
     def outputs(self, raw: Any) -> Tensor:
@@ -140,14 +179,62 @@ class Language(Judged):
         return ids.cpu()
 
     def label_words(self, labels: Tensor, class_name: Callable[[int], str]) -> list[str]:
-        """Each continuation as text, the names of its tokens joined.
+        """Each continuation as text, by the tokenizer or the names of its tokens.
 
         Examples
         --------
         >>> Language(2, 2).label_words(torch.tensor([[0, 1]]), ["to", " be"].__getitem__)
         ['to be']
         """
+        if self.tokenizer is not None:
+            return ["".join(self.words(row)) for row in labels.tolist()]
         return ["".join(class_name(token) for token in row) for row in labels.tolist()]
+
+    def words(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token, spaces included; joined, they are the text of them all.
+
+        Special tokens are shown as the tokenizer writes them, and a character of several tokens
+        stands with the last of them. Without a tokenizer, the numbers themselves.
+
+        Examples
+        --------
+        >>> Language(1, 1).words([7, 12])
+        ['7', '12']
+        """
+        if self.tokenizer is None:
+            return [str(token) for token in ids]
+        given = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+        decode = self.tokenizer.decode
+        chosen = {name: value for name, value in given.items() if _takes(decode, name)}
+        words, told = [], ""
+        for end in range(1, len(ids) + 1):
+            # Together: alone, a token may lose its space or be part of a character.
+            text = str(decode([int(token) for token in ids[:end]], **chosen))
+            whole = text if end == len(ids) else text.rstrip(_HALF)
+            known = whole.startswith(told)
+            words.append(
+                whole[len(told) :] if known else str(decode([int(ids[end - 1])], **chosen))
+            )
+            told = whole
+        return words
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without the start and end tokens that a tokenizer may add.
+
+        Raises
+        ------
+        ValueError
+            If the task has no tokenizer.
+        """
+        if self.tokenizer is None:
+            raise ValueError(
+                "this task has no tokenizer, so text can't be read; give one: "
+                "mv.tasks.Language(prompt, continuation, tokenizer=...)."
+            )
+        encode = self.tokenizer.encode
+        chosen = {"add_special_tokens": False} if _takes(encode, "add_special_tokens") else {}
+        ids: Any = encode(text, **chosen)
+        return [int(token) for token in getattr(ids, "ids", ids)]
 
     def _check(self, outputs: Tensor, labels: Tensor) -> None:
         check_judged(outputs, labels)
@@ -163,3 +250,21 @@ class Language(Judged):
                 f"the labels hold token {outside}, and the model's vocabulary has {vocabulary:,} "
                 f"tokens, 0 to {vocabulary - 1:,}; use the model's own tokenizer."
             )
+
+
+def _check_tokenizer(tokenizer: object) -> None:
+    lacks = [name for name in ("encode", "decode") if not callable(getattr(tokenizer, name, None))]
+    if isinstance(tokenizer, type) or (tokenizer is not None and lacks):
+        raise TypeError(
+            f"tokenizer is {quoted(tokenizer)}; give an object with encode(text) and decode(ids), "
+            "such as transformers.AutoTokenizer.from_pretrained(...)."
+        )
+
+
+def _takes(method: Callable[..., Any], name: str) -> bool:
+    """Whether a method has a parameter of this name, or takes any."""
+    try:
+        known = inspect.signature(method).parameters
+    except (TypeError, ValueError):  # built in, without a signature
+        return False
+    return name in known or any(one.kind is one.VAR_KEYWORD for one in known.values())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import memviz as mv
+from memviz.study import study_facts
 from memviz.tasks import Language
 
 
@@ -107,6 +110,7 @@ def test_a_study_of_passages_has_readouts_sweeps_and_estimates() -> None:
     [
         (lambda: Language(0, 3), "prompt is 0; give a number of tokens"),
         (lambda: Language(3, 2.5), "continuation is 2.5; give a number of tokens"),  # type: ignore[arg-type]
+        (lambda: Language(3, 3).encode("to be"), "this task has no tokenizer"),
         (lambda: Language(3, 3).outputs(torch.zeros(2, 4)), "not logits"),
         (lambda: Language(3, 3).outputs(torch.zeros(2, 4, 7)), "need passages of 6 tokens"),
         (lambda: Language(3, 3).check_labels(torch.zeros(2, 4), "labels"), r"\[n, 3\]"),
@@ -121,3 +125,68 @@ def test_a_study_of_passages_has_readouts_sweeps_and_estimates() -> None:
 def test_bad_input_gets_one_sentence(call: object, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         call()  # type: ignore[operator]
+
+
+class Bytes:
+    """The plainest tokenizer: a token for every byte of a text."""
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def decode(self, ids: list[int]) -> str:
+        return bytes(ids).decode(errors="replace")
+
+
+def test_words_are_the_text_and_no_character_falls_apart() -> None:
+    task = Language(2, 2, tokenizer=Bytes())
+    ids = task.encode("né!")
+    assert task.words(ids) == ["n", "", "é", "!"]
+    assert task.words(ids[:2]) == ["n", "\ufffd"]
+    assert task.words([]) == []
+    assert task.label_words(torch.tensor([ids]), str) == ["né!"]
+    assert repr(task) == "Language(prompt=2, continuation=2, tokenizer=Bytes)"
+
+
+def test_tokenizers_of_hugging_face_neither_add_nor_hide_special_tokens() -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+    plain = tokenizers.Tokenizer(tokenizers.models.BPE())
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    plain.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<s>"],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    plain.train_from_iterator(["to be or not to be"] * 9, trainer)
+    plain.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=plain, bos_token="<s>")
+    assert fast.encode("to be")[0] == 0
+    for tokenizer in (fast, plain):
+        task = Language(1, 1, tokenizer=tokenizer)
+        ids = task.encode("not , to be é")
+        assert 0 not in ids
+        words = task.words([0, *ids])
+        assert words[0] == "<s>"
+        assert "".join(words[1:]) == "not , to be é"
+        assert " to" in words
+
+
+def test_results_do_not_depend_on_the_tokenizer() -> None:
+    model, passages = Table().eval(), torch.randint(7, (4, 4))
+    groups = {"test": range(4)}
+    facts = [
+        study_facts(mv.Study(model, passages, passages[:, 2:], groups, task=task))
+        for task in (Language(2, 2), Language(2, 2, tokenizer=Bytes()))
+    ]
+    assert facts[0] == facts[1]
+    assert isinstance(copy.copy(Language(2, 2, tokenizer=Bytes())).tokenizer, Bytes)
+
+
+@pytest.mark.parametrize("tokenizer", [Bytes, "gpt2", 3])
+def test_what_is_no_tokenizer_is_refused(tokenizer: object) -> None:
+    with pytest.raises(TypeError, match="encode\\(text\\) and decode\\(ids\\)"):
+        Language(2, 2, tokenizer=tokenizer)  # type: ignore[arg-type]
