@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers as hf
 from torch import Tensor, nn
 
 import memviz as mv
 from memviz.models.gpt import GPT
 from memviz.probes.extraction import Extraction, extract, teacher_forced
+from tests.support.language_models import build
 
 V = 13
 
@@ -85,27 +85,6 @@ def test_worked_values(said: list[int], score: float) -> None:
     assert result.memorized[0] == (score == 1)
 
 
-def hugging_face(family: str) -> nn.Module:
-    common = {"vocab_size": V, "num_hidden_layers": 2, "num_attention_heads": 4}
-    wide = {"hidden_size": 16, "intermediate_size": 24, "initializer_range": 0.5}
-    grouped = {**common, **wide, "num_key_value_heads": 2, "max_position_embeddings": 32}
-    grouped |= {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
-    makes: dict[str, Any] = {
-        "gpt2": lambda: hf.GPT2LMHeadModel(
-            hf.GPT2Config(vocab_size=V, n_embd=16, n_layer=2, n_head=4, bos_token_id=0,
-                          eos_token_id=0, initializer_range=0.5)
-        ),
-        "pythia": lambda: hf.GPTNeoXForCausalLM(
-            hf.GPTNeoXConfig(**common, **wide, max_position_embeddings=32)
-        ),
-        "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**grouped)),
-        "qwen2": lambda: hf.Qwen2ForCausalLM(hf.Qwen2Config(**grouped)),
-        "gemma": lambda: hf.GemmaForCausalLM(hf.GemmaConfig(**grouped, head_dim=4)),
-    }  # fmt: skip
-    torch.manual_seed(0)
-    return makes[family]().eval()  # type: ignore[no-any-return]
-
-
 def small_gpt() -> nn.Module:
     model = GPT(V, width=16, blocks=2, heads=4, context=16, seed=0).eval()
     with torch.no_grad():
@@ -117,7 +96,7 @@ def small_gpt() -> nn.Module:
 
 @pytest.mark.parametrize("family", ["gpt2", "pythia", "llama", "qwen2", "gemma", "own"])
 def test_decoding_is_that_of_a_loop_without_cache(family: str) -> None:
-    model = small_gpt() if family == "own" else hugging_face(family)
+    model = small_gpt() if family == "own" else build(family)
     passages = drawn(30)
     result = extract(model, passages, 5, 7, batch_size=8, progress=False)
     assert torch.equal(result.said, slow(model, passages, 5))
@@ -131,8 +110,8 @@ def test_decoding_is_that_of_a_loop_without_cache(family: str) -> None:
 
 
 def test_decoding_is_hugging_face_generate() -> None:
-    model, passages = hugging_face("llama"), drawn(12)
-    theirs = model.generate(  # type: ignore[operator]
+    model, passages = build("llama"), drawn(12)
+    theirs = model.generate(
         passages[:, :5], max_new_tokens=7, min_new_tokens=7, do_sample=False, pad_token_id=0,
         eos_token_id=None,
     )  # fmt: skip
