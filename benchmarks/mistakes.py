@@ -151,8 +151,10 @@ def _arrays(name: str, value: Any, n: int) -> Iterator[Change]:
 def _ids(ids: list[int], n: int) -> Iterator[Change]:
     tensor = torch.tensor(ids, dtype=torch.int64)
     yield "same, as tuple", tuple(ids), True
-    yield "same, int32", tensor.int(), True
-    yield "same, int16", tensor.numpy().astype(np.int16), True
+    for kind in (np.int32, np.int16):
+        small = tensor.numpy().astype(kind)
+        if (small == tensor.numpy()).all():  # not if they are too large for it
+            yield f"same, {np.dtype(kind)}", small, True
     if ids and 0 <= min(ids) and max(ids) < 256:
         yield "same, uint8", tensor.to(torch.uint8), True
     yield "same, as Index", pd.Index(ids), True

@@ -233,7 +233,9 @@ def _array(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return _NO if value.dtype.kind in "cOSUV" and value.dtype.kind != "O" else value
     try:
-        return as_numbers("", value, "").detach().cpu().numpy()
+        numbers = as_numbers("", value, "").detach().cpu()
+        # NumPy has no bfloat16; float32 holds each of its numbers.
+        return (numbers.float() if numbers.dtype == torch.bfloat16 else numbers).numpy()
     except ValueError:
         return _NO
 

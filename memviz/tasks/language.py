@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from memviz.checks import quoted
+from memviz.checks import as_numbers, described, quoted
 
 from ._judged import Judged, at_least_single, check_judged, right_is_positive
 from ._pick import Which
@@ -81,10 +82,8 @@ class Language(Judged):
         tokenizer: Tokenizer | None = None,
     ) -> None:
         super().__init__(outputs)
-        for name, count in (("prompt", prompt), ("continuation", continuation)):
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise ValueError(f"{name} is {count!r}; give a number of tokens, 1 or more.")
-        self.prompt, self.continuation = prompt, continuation
+        self.prompt = tokens_of("prompt", prompt)
+        self.continuation = tokens_of("continuation", continuation)
         _check_tokenizer(tokenizer)
         self.tokenizer = tokenizer
 
@@ -122,7 +121,14 @@ class Language(Judged):
         return logits[:, first:last]
 
     def predictions(self, outputs: Tensor) -> Tensor:
-        """The most likely token after the true ones, int64 ``[n, continuation]``."""
+        """The most likely token after the true ones, int64 ``[n, continuation]``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the outputs are no logits.
+        """
+        _check_logits(outputs)
         return outputs.argmax(-1)
 
     def margin(self, outputs: Tensor, labels: Tensor) -> Tensor:
@@ -130,10 +136,13 @@ class Language(Judged):
 
         Raises
         ------
+        TypeError
+            If one is no tensor of numbers.
         ValueError
-            If the labels are of another length, or name a token without a logit.
+            If the outputs are no logits, or the labels are of another length, no token ids, or
+            name a token without a logit.
         """
-        self._check(outputs, labels)
+        labels = _checked(outputs, labels)
         logits, true = at_least_single(outputs), labels[..., None]
         given = logits.gather(-1, true)[..., 0]
         others = logits.scatter(-1, true, -torch.inf).amax(-1)
@@ -150,10 +159,10 @@ class Language(Judged):
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             As for the margin.
         """
-        self._check(outputs, labels)
+        labels = _checked(outputs, labels)
         flat = at_least_single(outputs).flatten(0, 1)
         losses = nn.functional.cross_entropy(flat, labels.flatten(), reduction="none")
         return -losses.view(labels.shape)
@@ -166,6 +175,7 @@ class Language(Judged):
         ValueError
             If they are not token ids, one per position of the continuation.
         """
+        labels = as_numbers(what, labels, f"give token ids, [n, {self.continuation}]")
         if labels.dim() != 2 or labels.shape[1] != self.continuation:
             raise ValueError(
                 f"{what} has shape {tuple(labels.shape)}; {self!r} needs the continuation's token "
@@ -236,20 +246,54 @@ class Language(Judged):
         ids: Any = encode(text, **chosen)
         return [int(token) for token in getattr(ids, "ids", ids)]
 
-    def _check(self, outputs: Tensor, labels: Tensor) -> None:
-        check_judged(outputs, labels)
-        vocabulary = outputs.shape[-1]
-        if labels.shape != outputs.shape[:-1]:
-            raise ValueError(
-                f"the labels have shape {tuple(labels.shape)} and the model's continuations "
-                f"{tuple(outputs.shape[:-1])}; give one token id per position."
-            )
-        if labels.numel() and not (0 <= labels.min() and labels.max() < vocabulary):
-            outside = labels[(labels < 0) | (labels >= vocabulary)][0].item()
-            raise ValueError(
-                f"the labels hold token {outside}, and the model's vocabulary has {vocabulary:,} "
-                f"tokens, 0 to {vocabulary - 1:,}; use the model's own tokenizer."
-            )
+
+def tokens_of(name: str, count: Any) -> int:
+    """A number of tokens.
+
+    Raises
+    ------
+    ValueError
+        If it is not whole, or below 1.
+
+    Examples
+    --------
+    >>> tokens_of("prompt", 32)
+    32
+    """
+    if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
+        raise ValueError(f"{name} is {quoted(count)}; give a number of tokens, 1 or more.")
+    return int(count)
+
+
+def _check_logits(outputs: Any) -> None:
+    if not isinstance(outputs, Tensor) or outputs.dim() != 3 or not outputs.shape[-1]:
+        raise ValueError(
+            f"outputs is {described(outputs)}; give logits of the continuation's tokens, "
+            "[n, continuation, vocabulary]."
+        )
+
+
+def _checked(outputs: Tensor, labels: Tensor) -> Tensor:
+    """The labels as token ids that these logits know."""
+    check_judged(outputs, labels)
+    _check_logits(outputs)
+    vocabulary = outputs.shape[-1]
+    if labels.shape != outputs.shape[:-1]:
+        raise ValueError(
+            f"the labels have shape {tuple(labels.shape)} and the model's continuations "
+            f"{tuple(outputs.shape[:-1])}; give one token id per position."
+        )
+    ids = labels.long()
+    unknown = (ids != labels) | (ids < 0) | (ids >= vocabulary)
+    if labels.dtype == torch.bool:  # a mask in place of ids
+        unknown = torch.ones_like(labels)
+    if unknown.any():
+        outside = quoted(labels[unknown][0].item())
+        raise ValueError(
+            f"the labels hold token {outside}, and the model's vocabulary has {vocabulary:,} "
+            f"tokens, 0 to {vocabulary - 1:,}; use the model's own tokenizer."
+        )
+    return ids
 
 
 def _check_tokenizer(tokenizer: object) -> None:

@@ -120,6 +120,17 @@ def test_a_study_of_passages_has_readouts_sweeps_and_estimates() -> None:
             lambda: Language(1, 1).margin(torch.zeros(1, 1, 7), torch.tensor([[9]])),
             "token 9, and the model's vocabulary has 7",
         ),
+        (
+            lambda: Language(1, 1).margin(torch.zeros(1, 1, 7), torch.tensor([[float("nan")]])),
+            "hold token nan",
+        ),
+        (
+            lambda: Language(1, 1).loss(torch.zeros(1, 1, 7), torch.tensor([[True]])),
+            "hold token True",
+        ),
+        (lambda: Language(1, 1).margin(torch.zeros(2, 7), torch.zeros(2)), "give logits of the"),
+        (lambda: Language(1, 1).margin(torch.zeros(1, 1, 0), torch.zeros(1, 1)), "give logits"),
+        (lambda: Language(1, 1).predictions([[1.0]]), "give logits of the continuation's"),  # type: ignore[arg-type]
     ],
 )
 def test_bad_input_gets_one_sentence(call: object, sentence: str) -> None:

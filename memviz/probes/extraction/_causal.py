@@ -53,11 +53,14 @@ class Causal:
         except (TypeError, ValueError):
             taken = {}  # type: ignore[assignment]
         self._takes = set(taken)
+        self._vocabulary = 0  # of the last logits
 
     @torch.no_grad()
     def logits(self, tokens: Tensor) -> Tensor:
         """Logits of the token after each token, ``[n, tokens, vocabulary]``, on the device."""
-        return self._read(self._call(tokens.to(self.device), {}), tokens)
+        logits = self._read(self._call(tokens.to(self.device), {}), tokens)
+        self.check_ids(tokens)
+        return logits
 
     @torch.no_grad()
     def greedy(self, prompts: Tensor, count: int) -> Tensor:
@@ -71,6 +74,17 @@ class Causal:
         for row in close.nonzero()[:, 0].tolist():
             said[row] = self._decode(prompts[row : row + 1], count, cached=False)[0][0]
         return said.cpu()
+
+    def check_ids(self, tokens: Tensor) -> None:
+        """Refuse token ids for which the last logits have no entry.
+
+        Raises
+        ------
+        ValueError
+            If the tokens are of another vocabulary than the model's.
+        """
+        if int(tokens.max()) >= self._vocabulary:
+            raise ValueError(_other_vocabulary(int(tokens.max()), self._vocabulary))
 
     def _decode(self, prompts: Tensor, count: int, *, cached: bool) -> tuple[Tensor, Tensor]:
         tokens, given, past = prompts, prompts, None
@@ -98,7 +112,19 @@ class Causal:
             options = {**options, "logits_to_keep": 1}
         if not options and "use_cache" in self._takes:
             options = {"use_cache": False}
-        return self.model(tokens, **options)
+        try:
+            return self.model(tokens, **options)
+        except IndexError as error:
+            if "out of range in self" not in str(error):  # torch's words for a missing embedding
+                raise
+            known = getattr(self.model, "get_input_embeddings", lambda: None)()
+            size = getattr(known, "num_embeddings", None)
+            if size is not None and int(tokens.max()) >= size:
+                raise ValueError(_other_vocabulary(int(tokens.max()), size)) from error
+            raise ValueError(
+                f"the model has no embedding for one of {tokens.shape[1]} tokens with ids up to "
+                f"{int(tokens.max()):,}; give shorter passages, or ids of its own tokenizer."
+            ) from error
 
     def _read(self, raw: Any, tokens: Tensor, *, last: bool = False) -> Tensor:
         logits = raw
@@ -114,7 +140,15 @@ class Causal:
                 "logits [passages, tokens, vocabulary]: give a causal language model."
             )
         checked: Tensor = logits
+        self._vocabulary = checked.shape[-1]
         return checked
+
+
+def _other_vocabulary(token: int, size: int) -> str:
+    return (
+        f"the passages hold token {token:,}, and the model's vocabulary has {size:,} tokens, 0 to "
+        f"{size - 1:,}; use the model's own tokenizer."
+    )
 
 
 def _cache_of(raw: Any) -> Any:

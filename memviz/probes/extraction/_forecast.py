@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memviz.checks import checked
+from memviz.checks import Positive, checked, described, listed, quoted
 from memviz.statistics import wilson
 
 from ._scores import Extraction
@@ -170,7 +170,8 @@ def forecasts(
     Raises
     ------
     ValueError
-        If the target is not in the ladder, or the passages differ.
+        If the target is not in the ladder or alone in it, a model has no ``compute``, or the
+        passages differ.
 
     Examples
     --------
@@ -180,7 +181,7 @@ def forecasts(
     """
     import pandas as pd
 
-    _check_target(ladder, target)
+    _check_target(ladder, target, compute)
     _same_passages(ladder)
     rows = []
     for name, predictor in ladder.items():
@@ -268,7 +269,7 @@ def tracks(ladder: Mapping[str, Any]) -> pd.DataFrame:
 
 
 @checked
-def training_compute(parameters: float, tokens: float) -> float:
+def training_compute(parameters: Positive, tokens: Positive) -> float:
     """Floating-point operations of a training, ``6 · parameters · tokens``.
 
     Examples
@@ -286,10 +287,13 @@ def _interval(part: int, whole: int) -> tuple[float, float]:
 def _indicator(name: str, given: Any) -> np.ndarray:
     if isinstance(given, Extraction):
         return given.memorized
-    indicator = np.asarray(given)
+    try:
+        indicator = np.asarray(given)
+    except (TypeError, ValueError, RuntimeError):  # rows of different lengths, other devices
+        indicator = np.asarray(None)
     if indicator.dtype != np.bool_ or indicator.ndim != 1 or not len(indicator):
         raise ValueError(
-            f"{name} is {indicator.dtype} of shape {indicator.shape}; give what extract() returns, "
+            f"{quoted(name)} is {described(indicator)}; give what extract() returns, "
             "or a bool for each passage: whether it is memorized."
         )
     return indicator
@@ -314,7 +318,21 @@ def _same_passages(ladder: Mapping[str, Any]) -> None:
             )
 
 
-def _check_target(ladder: Mapping[str, Any], target: str) -> None:
+def _check_target(
+    ladder: Mapping[str, Any], target: str, compute: Mapping[str, float] | None
+) -> None:
     if target not in ladder:
-        known = ", ".join(map(repr, ladder))
-        raise ValueError(f"there is no model {target!r} in the ladder; choose from {known}.")
+        raise ValueError(
+            f"there is no model {quoted(target)} in the ladder; choose from {listed(ladder)}."
+        )
+    if len(ladder) < 2:
+        raise ValueError(
+            f"the ladder holds only its target {quoted(target)}; give a smaller or an earlier "
+            "model, too."
+        )
+    missing = [name for name in ladder if compute is not None and name not in compute]
+    if missing:
+        raise ValueError(
+            f"compute says nothing of {listed(missing)}; give a number for each model of the "
+            "ladder, as training_compute(parameters, tokens) does."
+        )

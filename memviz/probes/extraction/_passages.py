@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from memviz.checks import listed
 from memviz.tasks import as_numbers
+from memviz.tasks.language import tokens_of
 
 
 def as_passages(passages: Any, prompt: int, continuation: int) -> Tensor:
@@ -16,8 +18,9 @@ def as_passages(passages: Any, prompt: int, continuation: int) -> Tensor:
 
     Parameters
     ----------
-    passages : int ``[n, tokens]`` or list of lists of int
-        Lists may have different lengths.
+    passages : int ``[n, tokens]``, list of lists of int, or mapping
+        Lists may have different lengths. Of a mapping, as tokenizers return it, ``input_ids`` are
+        read where its ``attention_mask`` is not 0.
 
     Raises
     ------
@@ -30,10 +33,9 @@ def as_passages(passages: Any, prompt: int, continuation: int) -> Tensor:
     tensor([[5, 6, 7],
             [1, 2, 3]])
     """
-    for name, count in (("prompt", prompt), ("continuation", continuation)):
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name} is {count!r}; give a number of tokens, 1 or more.")
-    needed = prompt + continuation
+    needed = tokens_of("prompt", prompt) + tokens_of("continuation", continuation)
+    if isinstance(passages, Mapping):
+        passages = _unpadded(passages)
     if isinstance(passages, list | tuple) and len(passages):
         passages = [_cut(row, needed, number) for number, row in enumerate(passages)]
     tokens = as_numbers("passages", passages, "give token ids, [passages, tokens]")
@@ -47,6 +49,32 @@ def as_passages(passages: Any, prompt: int, continuation: int) -> Tensor:
     if tokens.dtype == torch.bool or (ids != tokens[:, :needed]).any() or (ids < 0).any():
         raise ValueError("passages holds numbers that are no token ids; give whole numbers from 0.")
     return ids.cpu()
+
+
+def _unpadded(passages: Mapping[str, Any]) -> Any:
+    """Rows without their padding, on whichever side it is."""
+    if "input_ids" not in passages:
+        raise ValueError(
+            f"passages has no entry 'input_ids' ({listed(passages)}); give token ids, or what a "
+            "tokenizer returned."
+        )
+    ids, mask = passages["input_ids"], passages.get("attention_mask")
+    if mask is None:
+        return ids
+    if len(ids) != len(mask) or any(
+        len(row) != len(kept) for row, kept in zip(ids, mask, strict=True)
+    ):
+        raise ValueError(
+            "input_ids and attention_mask have different shapes; give both as the tokenizer "
+            "returned them."
+        )
+    rows = []
+    for number, (row, kept) in enumerate(zip(ids, mask, strict=True)):
+        seen = torch.as_tensor(kept).bool()
+        rows.append(torch.as_tensor(row)[seen].tolist())
+        if not rows[-1]:
+            raise ValueError(f"passage {number} is all padding; leave it out.")
+    return rows
 
 
 def _cut(row: Any, needed: int, number: int) -> Any:

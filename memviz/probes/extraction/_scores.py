@@ -16,6 +16,7 @@ from memviz.scores import Scores
 from memviz.tasks import Language
 
 from ._causal import Causal
+from ._null import constant_rate
 from ._passages import as_passages, check_ids
 
 if TYPE_CHECKING:
@@ -68,6 +69,19 @@ class Extraction:
         return self.matches.long().cumprod(1).sum(1).numpy()
 
     @property
+    def constant_rate(self) -> np.ndarray:
+        """The null: the share of each score if every token matched at the same rate.
+
+        float64 ``[continuation + 1]``, for 0 to all tokens; the rate is the mean score.
+        """
+        return constant_rate(float(self.matches.double().mean()), self.continuation)
+
+    @property
+    def spike(self) -> float:
+        """The share of memorized passages beyond what the constant rate gives."""
+        return float(self.memorized.mean() - self.constant_rate[-1])
+
+    @property
     def definition(self) -> str:
         """What was measured, in one line."""
         return (
@@ -83,11 +97,17 @@ class Extraction:
         return pd.DataFrame({"id": self.ids, **columns})
 
     def as_scores(self, held_out: Extraction | None = None) -> Scores:
-        """The scores over examples; ``held_out`` are passages that the model has never seen."""
+        """The scores over examples, with their null in words.
+
+        ``held_out`` are passages that the model has never seen: their mean is the base rate.
+        """
         base = "" if held_out is None else f"; held-out passages {held_out.scores.mean():.3f}"
+        null = (
+            f"; {self.memorized.mean():.1%} at 1, by a constant rate {self.constant_rate[-1]:.1%}"
+        )
         return Scores(
             name="memorization score",
-            measure=self.definition + base,
+            measure=self.definition + base + null,
             values=self.scores,
             examples=np.arange(len(self)),
             source=SOURCE,
@@ -124,8 +144,9 @@ def extract(
     ----------
     model : nn.Module
         A causal language model in eval mode, of Hugging Face or any other.
-    passages : int ``[n, tokens]`` or list of lists of int
+    passages : int ``[n, tokens]``, list of lists of int, or what a tokenizer returned
         Token ids from the start of each training passage; tokens after the first M + N are unused.
+        Padding is left out where there is an ``attention_mask``.
     prompt, continuation : int
         M and N.
     ids : sequence, optional
@@ -143,7 +164,8 @@ def extract(
     TypeError
         If ``model`` is no module.
     ValueError
-        In train mode, or if a passage is shorter than M + N.
+        In train mode, or if a passage is shorter than M + N, is all padding, or holds a token that
+        is not in the model's vocabulary.
 
     Examples
     --------
@@ -154,10 +176,10 @@ def extract(
     causal = Causal(model)
     tokens = as_passages(passages, prompt, continuation)
     names = check_ids(ids, len(tokens))
-    said = [
-        causal.greedy(batch, continuation)
-        for batch in slow(tokens[:, :prompt].split(batch_size), "decoding", progress=progress)
-    ]
+    said = []
+    for batch in slow(tokens.split(batch_size), "decoding", progress=progress):
+        said.append(causal.greedy(batch[:, :prompt], continuation))
+        causal.check_ids(batch)
     return Extraction(names, tokens, torch.cat(said), prompt, continuation)
 
 
@@ -215,7 +237,7 @@ def teacher_forced(
     Raises
     ------
     TypeError, ValueError
-        As for :func:`extract`, or if a token is outside the model's vocabulary.
+        As for :func:`extract`.
 
     Examples
     --------

@@ -24,6 +24,7 @@ from memviz.probes.extraction import (
     samples_needed,
     sampling_probabilities,
     tracks,
+    training_compute,
 )
 
 
@@ -128,11 +129,22 @@ def test_two_tables_with_nested_sets_through_extract() -> None:
         ({"a": [True], "b": [True, False]}, "b", "'b' has 2 passages and 'a' 1"),
         ({"a": [1, 0], "b": [1, 1]}, "b", "a bool for each passage"),
         ({}, "b", "no model 'b'"),
+        ({"b": [True]}, "b", "holds only its target 'b'"),
+        ({"a": [[True], [True, False]], "b": [True]}, "b", "'a' is object of shape"),
+        ({"a": None, "b": [True]}, "b", "give what extract"),
+        ({"a": [True]}, "b" * 1000, "no model 'bbb.*…' in the ladder"),
     ],
 )
 def test_bad_ladders_get_one_sentence(ladder: Any, target: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         forecasts(ladder, target)
+
+
+def test_a_model_without_its_compute_gets_one_sentence() -> None:
+    with pytest.raises(ValueError, match="compute says nothing of b; give a number for each"):
+        forecasts({"a": [True], "b": [True]}, "a", {"a": 1.0})
+    with pytest.raises(ValueError, match="parameters is -1; give a number above 0"):
+        training_compute(-1, 3)
 
 
 def test_other_passages_are_refused() -> None:
@@ -227,6 +239,15 @@ def test_exposure_of_an_untrained_model_is_log2_e() -> None:
 def test_exposure_is_the_rank() -> None:
     references = np.arange(1, 1024, dtype=float)
     np.testing.assert_allclose(exposure([0.5, 1.5, 2000.0], references), [10, 9, 0])
+
+
+@pytest.mark.parametrize("kind", ["int16", "uint8", "float16", "bfloat16"])
+def test_exposure_of_small_numbers_is_that_of_large_ones(kind: str) -> None:
+    """No rank overflows: there are more references than the losses' dtype can count."""
+    losses = torch.arange(256).repeat(400)
+    wanted = exposure(losses[:250].double(), losses.double())
+    dtype = getattr(torch, kind)
+    np.testing.assert_array_equal(exposure(losses[:250].to(dtype), losses.to(dtype)), wanted)
 
 
 def test_extrapolation_agrees_where_ranks_are_known() -> None:

@@ -7,11 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers as hf
 from torch import Tensor, nn
 
 import memviz as mv
 from memviz.models.gpt import GPT
-from memviz.probes.extraction import Extraction, extract, teacher_forced
+from memviz.probes.extraction import (
+    Extraction,
+    extract,
+    sampling_probabilities,
+    teacher_forced,
+)
 from tests.support.language_models import build
 
 V = 13
@@ -163,6 +169,57 @@ def test_tables_keep_the_names() -> None:
     assert "held-out passages 0" in result.as_scores(held_out).measure
 
 
+def test_the_spike_is_what_a_constant_rate_does_not_give() -> None:
+    passages = torch.randint(1, V, (4000, 9), generator=torch.Generator().manual_seed(1))
+    right = torch.rand(4000, 8, generator=torch.Generator().manual_seed(2)) < 0.6
+    said = torch.where(right, passages[:, 1:], 0)
+    names = tuple(map(str, range(4000)))
+    by_chance = Extraction(names, passages, said, 1, 8)
+    assert by_chance.constant_rate[-1] == pytest.approx(float(right.double().mean()) ** 8)
+    assert abs(by_chance.spike) < 0.01
+    said[:400] = passages[:400, 1:]
+    planted = Extraction(names, passages, said, 1, 8)
+    assert planted.spike > 0.08
+    assert planted.as_scores().measure.endswith(
+        f"{planted.memorized.mean():.1%} at 1, by a constant rate {planted.constant_rate[-1]:.1%}"
+    )
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_is_left_out(side: str) -> None:
+    model, passages = small_gpt(), drawn(4, tokens=14)
+    rows = [row[:length] for row, length in zip(passages, [12, 14, 13, 12], strict=True)]
+    ids, mask = torch.zeros(4, 14, dtype=torch.int64), torch.zeros(4, 14, dtype=torch.int64)
+    for number, row in enumerate(rows):
+        at = slice(14 - len(row), 14) if side == "left" else slice(0, len(row))
+        ids[number, at], mask[number, at] = row, 1
+    batch = hf.BatchEncoding({"input_ids": ids, "attention_mask": mask})
+    padded = extract(model, batch, 5, 7, progress=False)
+    assert torch.equal(padded.passages, passages[:, :12])
+    assert torch.equal(padded.said, extract(model, passages, 5, 7, progress=False).said)
+    lists = {"input_ids": ids.tolist(), "attention_mask": mask.tolist()}
+    assert torch.equal(padded.said, extract(model, lists, 5, 7, progress=False).said)
+    mask[2] = 0
+    with pytest.raises(ValueError, match="passage 2 is all padding; leave it out"):
+        extract(model, {"input_ids": ids, "attention_mask": mask}, 5, 7, progress=False)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma", "own"])
+def test_ids_of_another_vocabulary_get_one_sentence(family: str) -> None:
+    model = small_gpt() if family == "own" else build(family)
+    for at in (2, 11):  # in the prompt, and in the continuation alone
+        passages = drawn(6)
+        passages[4, at] = 40
+        for measure in (extract, teacher_forced, sampling_probabilities):
+            with pytest.raises(ValueError, match="token|ids up to 40"):
+                measure(model, passages, 5, 7, batch_size=3, progress=False)
+
+
+def test_passages_beyond_the_context_get_one_sentence() -> None:
+    with pytest.raises(ValueError, match="no embedding for one of 65 tokens"):
+        teacher_forced(build("gpt2"), drawn(2, tokens=66), 50, 16, progress=False)
+
+
 def test_matched_counts_to_the_first_error() -> None:
     said = torch.tensor([[1, 2, 0, 4], [0, 2, 3, 4], [1, 2, 3, 4]])
     passages = torch.tensor([[9, 1, 2, 3, 4]] * 3)
@@ -178,6 +235,8 @@ def test_matched_counts_to_the_first_error() -> None:
         (["to be or not"], {}, "passage 0 is str; give its token ids"),
         (torch.rand(2, 12), {}, "no token ids"),
         (drawn(2), {"prompt": 0}, "prompt is 0"),
+        ({"tokens": drawn(2)}, {}, "no entry 'input_ids'"),
+        ({"input_ids": drawn(2), "attention_mask": drawn(3)}, {}, "different shapes"),
         (drawn(2), {"ids": ["a"]}, "ids holds 1 names for 2"),
         (drawn(2), {"ids": ["a", "a"]}, "names 'a' twice"),
         (torch.zeros(0, 12), {}, "give token ids"),
