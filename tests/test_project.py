@@ -47,7 +47,7 @@ def test_environment_yml_is_in_step_with_pyproject() -> None:
     assert environment["channels"] == ["conda-forge"]
 
 
-@pytest.mark.parametrize("requirement", requirements("lab", "test"), ids=lambda r: r.name)
+@pytest.mark.parametrize("requirement", requirements("hf", "lab", "test"), ids=lambda r: r.name)
 def test_constraints_pin_every_dependency_within_its_bounds(requirement: Requirement) -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
@@ -59,7 +59,7 @@ def test_constraints_pin_every_dependency_within_its_bounds(requirement: Require
 
 
 def test_lower_bounds_have_no_caps() -> None:
-    for requirement in requirements("lab", "test"):
+    for requirement in requirements("hf", "lab", "test"):
         assert [specifier.operator for specifier in requirement.specifier] == [">="]
 
 

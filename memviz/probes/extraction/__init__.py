@@ -16,6 +16,7 @@ from ._forecast import forecasts as forecasts
 from ._forecast import tracks as tracks
 from ._forecast import training_compute as training_compute
 from ._null import constant_rate as constant_rate
+from ._passages import token_ids as token_ids
 from ._sampling import discoverable as discoverable
 from ._sampling import samples_needed as samples_needed
 from ._sampling import sampling_probabilities as sampling_probabilities

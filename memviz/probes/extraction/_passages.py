@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memviz.checks import listed
-from memviz.tasks import as_numbers
+from memviz.checks import checked, listed
+from memviz.tasks import Language, as_numbers
 from memviz.tasks.language import tokens_of
 
 
@@ -118,3 +118,58 @@ def check_ids(ids: Sequence[Any] | None, n: int) -> tuple[str, ...]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"ids names {twice!r} twice; give each passage a name of its own.")
     return names
+
+
+@checked
+def token_ids(
+    tokenizer: Any, texts: Sequence[str], *, start: bool | int = False
+) -> list[list[int]]:
+    """Token ids of each text, without padding and without end tokens.
+
+    Parameters
+    ----------
+    tokenizer
+        With ``encode``, of Hugging Face or any other.
+    texts : sequence of str
+    start : bool or int
+        Put the tokenizer's start token (BOS), or this token, before each text: as the model saw its
+        documents begin in training.
+
+    Returns
+    -------
+    list of lists of int
+        As :func:`extract` takes them; no pad token is needed.
+
+    Raises
+    ------
+    TypeError
+        If the tokenizer can't encode.
+    ValueError
+        If it has no start token and one is asked for, or a text has no tokens.
+
+    Examples
+    --------
+    >>> class Letters:
+    ...     def encode(self, text): return [ord(letter) - 97 for letter in text]
+    ...     def decode(self, ids): return "".join(chr(97 + token) for token in ids)
+    >>> token_ids(Letters(), ["abc", "de"], start=26)
+    [[26, 0, 1, 2], [26, 3, 4]]
+    """
+    if tokenizer is None:
+        raise TypeError("tokenizer is None; give an object with encode(text) and decode(ids).")
+    task = Language(1, 1, tokenizer=tokenizer)
+    first: list[int] = []
+    if start is True:
+        bos = getattr(tokenizer, "bos_token_id", None)
+        if bos is None:
+            raise ValueError(
+                "the tokenizer has no start token (BOS); leave start out, or give a token's id."
+            )
+        first = [int(bos)]
+    elif start is not False:
+        first = [start]
+    ids = [task.encode(text) for text in texts]
+    for number, tokens in enumerate(ids):
+        if not tokens:
+            raise ValueError(f"text {number} has no tokens; leave it out.")
+    return [first + tokens for tokens in ids]
