@@ -2,12 +2,13 @@
 
 ``Classification`` judges logits over classes, ``Binary`` one logit, ``MultiLabel`` one logit per
 class, ``Regression`` numbers within a tolerance, ``ImageText`` images and their captions,
-``Language`` the continuations of passages.
+``Language`` the continuations of passages, ``Density`` the likelihood of examples without labels.
 """
 
 from memviz.checks import as_numbers as as_numbers
 from memviz.tasks.binary import Binary as Binary
 from memviz.tasks.classification import Classification as Classification
+from memviz.tasks.density import Density as Density
 from memviz.tasks.image_text import ImageText as ImageText
 from memviz.tasks.language import Language as Language
 from memviz.tasks.multi_label import MultiLabel as MultiLabel

@@ -11,9 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.tensor_files import NotWritten, make_folder, read_hashed, write_hashed
+from memviz.tensor_files import (
+    NotWritten,
+    State,
+    check_writable,
+    make_folder,
+    read_hashed,
+    write_hashed,
+)
 
-_KIND = "a training on a subset"
 # How the recipe's fingerprint is made; files without it have one of the recipe's source text.
 _FINGERPRINT = "compiled code"
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -24,17 +30,19 @@ _WORDS = {
 }
 
 
-class SubsetFolder:
+class TrainingFolder:
     """The finished trainings of one recipe on one set of data.
 
     Parameters
     ----------
     folder : str or Path
         Made if it is not there.
+    kind : str
+        What the file of a training holds, in words.
     facts : mapping
         Hashes ``data``, ``recipe`` and ``draw``: what the trainings depend on.
-    width : int
-        Examples of the study.
+    size : int
+        Bytes of one training, to see before the first whether it can be written.
 
     Raises
     ------
@@ -45,40 +53,42 @@ class SubsetFolder:
         If the folder can't be made.
     """
 
-    def __init__(self, folder: str | Path, facts: Mapping[str, str], width: int) -> None:
-        self.folder, self.facts, self.width = Path(folder), dict(facts), width
+    def __init__(
+        self, folder: str | Path, kind: str, facts: Mapping[str, str], size: int = 4096
+    ) -> None:
+        self.folder, self.kind, self.facts, self.size = Path(folder), kind, dict(facts), size
         self._warned = False
         make_folder(self.folder)
 
-    def find(self, trainings: int) -> dict[int, tuple[Tensor, Tensor]]:
-        """Inside and correct, bool ``[width]`` each, of the finished ones below a number."""
+    def find(self, trainings: int) -> dict[int, State]:
+        """The tensors of the finished ones below a number."""
         found = {}
         for number in range(trainings):
             path = self._path(number)
             if not path.is_file():
                 continue
             try:
-                tensors, facts = read_hashed(path, _KIND)
+                tensors, facts = read_hashed(path, self.kind)
             except ValueError as error:
                 warnings.warn(f"{error} It is trained again.", stacklevel=4)
                 continue
             self._check(facts)
-            found[number] = (
-                unpacked(tensors["inside"], self.width),
-                unpacked(tensors["correct"], self.width),
-            )
+            found[number] = tensors
         return found
 
-    def keep(self, number: int, inside: Tensor, correct: Tensor) -> None:
-        """Write a finished training, whole or not at all."""
-        tables = {"inside": packed(inside), "correct": packed(correct)}
-        how = {"kind": _KIND, "fingerprint": _FINGERPRINT, "python": _PYTHON}
-        write_hashed(self._path(number), tables, {**how, **self.facts})
+    def check_writable(self) -> None:
+        """Refuse a folder in which no training can be kept, before the first is made."""
+        check_writable(self.folder, self.size)
 
-    def keep_or_warn(self, number: int, inside: Tensor, correct: Tensor) -> None:
+    def keep(self, number: int, tensors: Mapping[str, Tensor]) -> None:
+        """Write a finished training, whole or not at all."""
+        how = {"kind": self.kind, "fingerprint": _FINGERPRINT, "python": _PYTHON}
+        write_hashed(self._path(number), tensors, {**how, **self.facts})
+
+    def keep_or_warn(self, number: int, tensors: Mapping[str, Tensor]) -> None:
         """Write a finished training, or warn of the first that can't be written."""
         try:
-            self.keep(number, inside, correct)
+            self.keep(number, tensors)
         except NotWritten as error:
             if not self._warned:
                 self._warned = True

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, CancelledError
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,25 +10,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed, effective_n_jobs  # type: ignore[import-untyped]
-from joblib.parallel import get_active_backend  # type: ignore[import-untyped]
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from memviz.checks import IndicesLike, Seed, checked
 from memviz.study import Study, check_classes, check_examples, study_facts
 from memviz.tasks.task import Inputs
-from memviz.tensor_files import check_writable, read_hashed, write_hashed
+from memviz.tensor_files import read_hashed, write_hashed
 from memviz.training.epochs import check_seed
 
 from ._fingerprint import fingerprint
-from ._folder import SubsetFolder, packed, unpacked
+from ._folder import TrainingFolder, packed, unpacked
+from ._spread import Training, spread
 
 # (inputs, labels, indices to train on, seed) to the predicted class of every input
 Fit = Callable[[Inputs, Tensor, Tensor, int], Tensor]
-_KIND = "trainings on subsets"
-_TRIES = 3  # rounds in a row that lose a worker and finish nothing
-_LONG = 600.0  # seconds of trainings that are worth a folder
+_KIND, _KIND_OF_ONE = "trainings on subsets", "a training on a subset"
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,14 +163,6 @@ def train_subsets(
     return SubsetTrainings(pool, inside[:, pool], correct)
 
 
-@dataclass(frozen=True)
-class Training:
-    """The study's indices to train on, int64 ``[m]``, and the seed."""
-
-    chosen: Tensor
-    seed: int
-
-
 def run_tasks(
     study: Study,
     fit: Fit,
@@ -192,121 +176,27 @@ def run_tasks(
     check_classes(study, "trainings on subsets")
     inside = torch.zeros(len(tasks), len(study), dtype=torch.bool)
     correct = torch.zeros_like(inside)
-    kept, done = None, set()
+    kept = None
     if folder is not None:
         facts = {"data": study_facts(study)["data"], "recipe": fingerprint(fit), "draw": draw}
-        kept = SubsetFolder(folder, facts, len(study))
-        for number, (had, right) in kept.find(len(tasks)).items():
-            inside[number], correct[number] = had, right
-            done.add(number)
-        if len(done) < len(tasks):
-            check_writable(Path(folder), 4096 + inside[0].numel() // 4)
-    missing = [number for number in range(len(tasks)) if number not in done]
-    with tqdm(
-        total=len(tasks), initial=len(done), desc="trainings", delay=1.0, disable=not progress
-    ) as bar:
-        for number, right in _insisting(study, fit, tasks, missing, jobs, bar, kept is None):
-            inside[number, tasks[number].chosen] = True
-            correct[number] = right
-            if kept is not None:
-                kept.keep_or_warn(number, inside[number], right)
-            bar.update()
-    return inside, correct
-
-
-def _insisting(
-    study: Study,
-    fit: Fit,
-    tasks: Sequence[Training],
-    missing: list[int],
-    jobs: int | None,
-    bar: Any,
-    in_memory: bool,
-) -> Iterator[tuple[int, Tensor]]:
-    """Results as they come; trainings whose worker was lost are made again."""
-    left, in_vain = set(missing), 0
-    pace = _Pace(len(missing), effective_n_jobs(jobs)) if in_memory else None
-    while left:
-        before = len(left)
-        try:
-            for number, right in _results(study, fit, tasks, sorted(left), jobs):
-                left.discard(number)
-                yield number, right
-                if pace is not None:
-                    pace.count()
-        except Exception as error:
-            if not _lost_a_worker(error):
-                raise
-            in_vain = in_vain + 1 if len(left) == before else 0
-            if in_vain == _TRIES:
-                error.add_note(
-                    f"A worker was lost {_TRIES} times in a row before any training was finished; "
-                    f"{len(tasks) - len(left)} of {len(tasks)} are."
-                )
-                raise
-            bar.write(f"A worker was lost; {len(left)} trainings are left to be made.", sys.stderr)
-
-
-def _lost_a_worker(error: Exception) -> bool:
-    # Dask's own errors are known by name, since it may not be installed.
-    return isinstance(error, BrokenExecutor | CancelledError) or (
-        type(error).__name__ in ("KilledWorker", "FutureCancelledError", "CommClosedError")
-    )
-
-
-class _Pace:
-    """Warns once, when the first results show that trainings in memory alone will take long."""
-
-    def __init__(self, trainings: int, at_once: int) -> None:
-        self._trainings, self._at_once = trainings, at_once
-        self._finished, self._start = 0, time.monotonic()
-
-    def count(self) -> None:
-        """One more is finished."""
-        self._finished += 1
-        if self._finished != self._at_once:
-            return
-        each = (time.monotonic() - self._start) / self._finished
-        seconds = each * (self._trainings - self._finished)
-        if seconds > _LONG:
-            warnings.warn(
-                f"{self._trainings - self._finished:,} trainings are left, about "
-                f"{seconds / 60:,.0f} minutes, and without folder= all are lost if the run stops.",
-                stacklevel=5,
-            )
-
-
-def _results(
-    study: Study, fit: Fit, tasks: Sequence[Training], missing: list[int], jobs: int | None
-) -> Iterator[tuple[int, Tensor]]:
-    """Number and correct ``[N]`` of each training as it is finished, in any order."""
+        kept = TrainingFolder(folder, _KIND_OF_ONE, facts, size=4096 + len(study) // 4)
     # Arrays, since joblib shares large ones among processes; copied only where they are written.
     inputs = (
         {key: value.cpu().numpy() for key, value in study.inputs.items()}
         if isinstance(study.inputs, Mapping)
         else study.inputs.cpu().numpy()
     )
-    labels = study.labels.numpy()
-    # As each is finished, where the backend can; Ray's, for one, gives all at the end.
-    early = get_active_backend()[0].supports_return_generator
-    parallel = Parallel(
-        n_jobs=jobs,
-        return_as="generator_unordered" if early else "list",
-        batch_size=1,
-        mmap_mode="c",
-    )
     train_one = partial(_train_one, fit)
-    calls = (
-        delayed(train_one)(inputs, labels, tasks[number].chosen.numpy(), tasks[number].seed, number)
-        for number in missing
-    )
-    for number, right in parallel(calls):
-        yield number, torch.from_numpy(right)
+    arrays = (inputs, study.labels.numpy())
+    for number, state in spread(train_one, arrays, tasks, kept, jobs, progress):
+        inside[number] = unpacked(state["inside"], len(study))
+        correct[number] = unpacked(state["correct"], len(study))
+    return inside, correct
 
 
 def _train_one(
-    fit: Fit, inputs: Any, labels: np.ndarray, chosen: np.ndarray, seed: int, number: int
-) -> tuple[int, np.ndarray]:
+    fit: Fit, inputs: Any, labels: np.ndarray, chosen: np.ndarray, seed: int
+) -> dict[str, np.ndarray]:
     """Runs in the other process."""
     given = (
         {key: torch.from_numpy(value) for key, value in inputs.items()}
@@ -320,7 +210,10 @@ def _train_one(
             f"fit returned {predicted.dtype} of shape {list(predicted.shape)}; it must return the "
             f"predicted class of every input, int64 [{len(truth)}]."
         )
-    return number, (predicted == truth).numpy()
+    inside = torch.zeros(len(truth), dtype=torch.bool).index_fill_(
+        0, torch.from_numpy(chosen), True
+    )
+    return {"inside": packed(inside).numpy(), "correct": packed(predicted == truth).numpy()}
 
 
 def _drawn(pool: Tensor, size: int, seed: int, number: int) -> tuple[Tensor, int]:

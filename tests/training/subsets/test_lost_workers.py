@@ -17,7 +17,7 @@ from memviz.tensor_files import NotWritten
 from memviz.training.subsets import SubsetTrainings, train_subsets
 
 N, TRAININGS = 200, 6
-TRAININGS_MODULE = "memviz.training.subsets._trainings"
+TRAININGS_MODULE = "memviz.training.subsets._spread"
 
 
 def nearest(inputs: Tensor, labels: Tensor, chosen: Tensor, seed: int) -> Tensor:
@@ -70,9 +70,9 @@ def test_trainings_of_a_lost_worker_are_made_again_and_in_vain_it_ends(
     alone = run(progress=False)
     real, asked = __import__(TRAININGS_MODULE, fromlist=["x"])._results, []
 
-    def losing(study, fit, tasks, missing, jobs, finished=2):
+    def losing(fit, arrays, tasks, missing, jobs, finished=2):
         asked.append(list(missing))
-        for place, result in enumerate(real(study, fit, tasks, missing, jobs)):
+        for place, result in enumerate(real(fit, arrays, tasks, missing, jobs)):
             if place == finished:
                 raise BrokenExecutor("a worker was killed")
             yield result
