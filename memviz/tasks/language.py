@@ -197,7 +197,7 @@ class Language(Judged):
         ['to be']
         """
         if self.tokenizer is not None:
-            return ["".join(self.words(row)) for row in labels.tolist()]
+            return [self.text(row) for row in labels.tolist()]
         return ["".join(class_name(token) for token in row) for row in labels.tolist()]
 
     def words(self, ids: Sequence[int]) -> list[str]:
@@ -213,20 +213,27 @@ class Language(Judged):
         """
         if self.tokenizer is None:
             return [str(token) for token in ids]
-        given = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
-        decode = self.tokenizer.decode
-        chosen = {name: value for name, value in given.items() if _takes(decode, name)}
         words, told = [], ""
         for end in range(1, len(ids) + 1):
             # Together: alone, a token may lose its space or be part of a character.
-            text = str(decode([int(token) for token in ids[:end]], **chosen))
+            text = self.text(ids[:end])
             whole = text if end == len(ids) else text.rstrip(_HALF)
             known = whole.startswith(told)
-            words.append(
-                whole[len(told) :] if known else str(decode([int(ids[end - 1])], **chosen))
-            )
+            words.append(whole[len(told) :] if known else self.text(ids[end - 1 : end]))
             told = whole
         return words
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of some tokens; without a tokenizer, the numbers themselves.
+
+        Examples
+        --------
+        >>> Language(1, 1).text([7, 12])
+        '7 12'
+        """
+        if self.tokenizer is None:
+            return " ".join(map(str, ids))
+        return str(self.tokenizer.decode([int(token) for token in ids], **self._plainly()))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without the start and end tokens that a tokenizer may add.
@@ -245,6 +252,12 @@ class Language(Judged):
         chosen = {"add_special_tokens": False} if _takes(encode, "add_special_tokens") else {}
         ids: Any = encode(text, **chosen)
         return [int(token) for token in getattr(ids, "ids", ids)]
+
+    def _plainly(self) -> dict[str, bool]:
+        """What keeps a tokenizer from leaving out special tokens and tidying spaces."""
+        assert self.tokenizer is not None
+        given = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+        return {key: no for key, no in given.items() if _takes(self.tokenizer.decode, key)}
 
 
 def tokens_of(name: str, count: Any) -> int:

@@ -60,20 +60,35 @@ def sampling_probabilities(
     >>> sampling_probabilities(uniform, [[0, 1, 2]], prompt=1, continuation=2).round(3)
     array([0.04])
     """
-    if not (isinstance(temperature, int | float) and 0 < temperature < math.inf):
-        raise ValueError(f"temperature is {temperature!r}; give a number above 0.")
-    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
-        raise ValueError(f"top_k is {top_k!r}; give a number of tokens, 1 or more.")
     causal = Causal(model)
     tokens = as_passages(passages, prompt, continuation)
     task, parts = Language(prompt, continuation), []
     for batch in slow(tokens.split(batch_size), "reading", progress=progress):
-        logits = task.outputs(causal.logits(batch[:, :-1])).double() / temperature
-        if top_k is not None:
-            logits = _only_largest(logits, top_k)
+        logits = sampled_from(task.outputs(causal.logits(batch[:, :-1])), temperature, top_k)
         true = batch[:, prompt:].to(logits.device)
         parts.append(task.log_likelihoods(logits, true).sum(1).exp().cpu())
     return torch.cat(parts).numpy()
+
+
+def sampled_from(logits: Tensor, temperature: float, top_k: int | None) -> Tensor:
+    """Logits of the tokens that are sampled from, -inf for the others, float64 like ``logits``.
+
+    Raises
+    ------
+    ValueError
+        If temperature or ``top_k`` are not positive.
+
+    Examples
+    --------
+    >>> sampled_from(torch.tensor([[1.0, 3.0, 2.0]]), 2.0, 1)
+    tensor([[  -inf, 1.5000,   -inf]], dtype=torch.float64)
+    """
+    if not (isinstance(temperature, int | float) and 0 < temperature < math.inf):
+        raise ValueError(f"temperature is {temperature!r}; give a number above 0.")
+    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
+        raise ValueError(f"top_k is {top_k!r}; give a number of tokens, 1 or more.")
+    scaled = logits.double() / temperature
+    return scaled if top_k is None else _only_largest(scaled, top_k)
 
 
 def _only_largest(logits: Tensor, k: int) -> Tensor:

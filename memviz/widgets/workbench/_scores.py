@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from memviz.engine.sweep import Effects, default_units, estimate_effects, new_ef
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.tasks import lost
+from memviz.units import Layer
 from memviz.widgets.core import TELL_EVERY, Choices, Message, Worker, extra_scores_message, ranking
 
 from . import _choices as choices
@@ -44,6 +45,8 @@ class ShownScores:
     audience : Audience
     swept : callable
         Called when a sweep has ended.
+    layers : sequence of Layer, optional
+        Those whose units are scored; all of the session by default.
 
     Attributes
     ----------
@@ -56,10 +59,15 @@ class ShownScores:
     """
 
     def __init__(
-        self, session: Session, worker: Worker, audience: Audience, swept: Callable[[], None]
+        self,
+        session: Session,
+        worker: Worker,
+        audience: Audience,
+        swept: Callable[[], None],
+        layers: Sequence[Layer] | None = None,
     ) -> None:
         self.session, self._worker, self._audience, self._ended = session, worker, audience, swept
-        self.units = default_units(session.known)
+        self.units = default_units(session.known if layers is None else layers)
         self.extra: dict[str, Scores] = {}
         self.effects: dict[str, Effects] = {}
         self.estimates: dict[str, Effects] = {}

@@ -1,0 +1,297 @@
+"""Between a session and the extraction explorer: what to compute when, and what to send."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from memviz.checks import quoted
+from memviz.engine.record import CancelledError, Intervention, intervention
+from memviz.engine.sets import others_left, random_units
+from memviz.probes.extraction import Recital
+from memviz.session import Session
+from memviz.units import UnitSet
+from memviz.widgets.core import NO_RANDOM, Action, Message, Telling
+from memviz.widgets.workbench import ShownScores
+
+from . import _messages as messages
+from ._code import code
+from ._figures import Reading, figures, null_figures
+from ._opened import Answered, Asked, Reader, candidates
+from ._passages import LISTED, Passages, heads_and_neurons
+
+RANDOM_DRAWS = 20
+_LONG = 0.3  # s; an answer that takes longer is told in two parts
+_LONGEST = 5000  # characters of a prompt or a search
+
+
+class ExtractionController(Telling):
+    """The controller of one explorer: answers its views and works in the background.
+
+    Parameters
+    ----------
+    session : Session
+    passages : Passages
+        Of the session's study.
+    threaded : bool
+        False computes only in ``worker.run_until_idle()``.
+    """
+
+    def __init__(self, session: Session, passages: Passages, *, threaded: bool = True) -> None:
+        super().__init__(session, "extraction", threaded=threaded)
+        self.passages = passages
+        self.layers = heads_and_neurons(session.known)
+        self.scores = ShownScores(session, self.worker, self, lambda: None, self.layers)
+        self.score = "effect"
+        self.sort = next(iter(passages.sorts))
+        self.find, self.most = "", LISTED
+        self.asked: Asked | None = None
+        self.before: Answered | None = None
+        self.after: Answered | None = None
+        self.clean: Reading | None = None
+        self.now: Reading | None = None
+        self._clean_of = ""  # the variant of the model that was read
+        self._shown = (UnitSet(), "")  # units and key of the newest answer
+        self._readers: dict[int, Reader] = {}
+        self._draws: list[Reading] = []
+        self._longest = 0.0
+        self._opening = False
+
+    @property
+    def key(self) -> str:
+        """The intervention, and the variant of the model."""
+        return self.scores.key
+
+    @property
+    def answered(self) -> bool:
+        """Whether the first figures have been computed."""
+        return self.now is not None
+
+    @property
+    def worn(self) -> set[str]:
+        """Keys of the scores that views show."""
+        return {self.score}
+
+    @property
+    def sentence(self) -> str:
+        """The newest figures in words; does not wait for the first."""
+        told = self._latest.get("recited")
+        return "starting" if told is None else str(told.content["sentence"])
+
+    # Requests from views ------------------------------------------------------------------------
+
+    @property
+    def actions(self) -> dict[str, Action]:
+        """The common requests, and those of the explorer alone."""
+        return super().actions | {
+            "list": Action(
+                lambda request, _: self.list_by(
+                    request["sort"], _text(request, "find"), bool(request.get("more"))
+                ),
+                "sort",
+            ),
+        }
+
+    def hello(self, sink: Any) -> None:
+        """Send a new view everything, and sweep what has not been swept yet."""
+        super().hello(sink)
+        self.scores.sweep_if_new()
+
+    def list_by(self, sort: str, find: str, more: bool = False) -> None:
+        """Sort the list and keep passages with the words of ``find``; ``more`` lengthens it."""
+        if sort not in self.passages.sorts:
+            known = ", ".join(self.passages.sorts)
+            raise ValueError(f"passages can't be sorted by {quoted(sort)}; choose from {known}.")
+        self.most = self.most + LISTED if more else LISTED
+        self.sort, self.find = sort, find
+        if self.now is not None:
+            self.worker.work("list", self._list_steps(), rank=0)
+
+    def choose_score(self, key: str) -> None:
+        """Show another score on the unit maps."""
+        self.scores.check(key)
+        self._wear(key)
+        self.scores.show(key)
+
+    def ablate_top(self, k: int) -> None:
+        """Ablate the k units that the chosen score ranks highest."""
+        ranked = self.scores.ranking(self.score)
+        if not 0 <= k <= len(ranked):
+            raise ValueError(f"{k} units were asked for; {len(ranked)} have a score to rank by.")
+        self._ablate_ranked(UnitSet([self.scores.units[row] for row in ranked[:k]]))
+
+    def cancel(self) -> None:
+        """Stop the background work and keep its results so far."""
+        self.scores.cancel()
+        self._cancel("null")
+
+    def code(self) -> str:
+        """Python lines that compute these figures with the plain functions, and open this view."""
+        return code(self.session, self.asked)
+
+    # What changes ------------------------------------------------------------------------------
+
+    def _changed(self, what: str) -> None:
+        self._tell_state()
+        if self._opening:
+            return  # the answer that opens a passage goes on with it
+        if what == "examples":
+            self.asked = None
+        else:
+            self.scores.state_changed()
+        self.worker.answer(self._answer)
+
+    def _answer(self) -> None:
+        session = self.session
+        version, units, key = session.version, session.units, self.key
+        how, start = intervention(session.how), time.monotonic()
+        try:
+            self._read_clean()
+            self._tell_passage(units, how, version)
+            now = self._read(units, how)
+        except CancelledError:
+            return  # a newer answer waits
+        self._longest = max(self._longest, time.monotonic() - start)
+        if self._shown != (units, key) or self.now is None:
+            self._draws, self._shown = [], (units, key)
+        self.now = now
+        self._tell_figures(units, version)
+        self._compare(units, how, version)
+
+    def _read_clean(self) -> None:
+        """Read the passages with every unit on, once for each variant; then open the first."""
+        variant = self.session.variant
+        if self.clean is None or self._clean_of != variant:
+            self.clean, self._clean_of = self._read(UnitSet(), intervention("zero")), variant
+            self.now = self.now or self.clean
+            self._tell_list()
+        listed = self._latest["passages"].content["passages"]
+        if self.session.opened is None and listed:
+            self._opening = True
+            try:
+                self.session.open(listed[0]["row"])
+            finally:
+                self._opening = False
+
+    def _read(self, units: UnitSet, how: Intervention) -> Reading:
+        session = self.session
+        stop = (lambda: self.worker.answer_waits) if units else None
+        outputs = session.toggles.outputs(units, how, stop=stop)
+        return Reading.of(self.passages.task, outputs, session.study.labels)
+
+    def _reader(self) -> Reader:
+        study = self.session.replay.study
+        reader = self._readers.get(id(study))
+        if reader is None or reader.study is not study:
+            reader = Reader(study)
+            self._readers = {id(study): reader}  # one variant's modules at a time
+        return reader
+
+    def _tell_passage(self, units: UnitSet, how: Intervention, version: int) -> None:
+        row = self.session.opened
+        if row is None:
+            self.asked = self.before = self.after = None
+            return
+        if self.asked is None or self.asked.row != row:
+            prompt, true = self.passages.prompt(row), self.passages.true(row)
+            self.asked = Asked(row, tuple(prompt), tuple(true))
+        reader, asked = self._reader(), self.asked
+        self.before = reader.ask(asked, UnitSet(), how)
+        self.after = reader.ask(asked, units, how) if units else self.before
+        words = ""
+        if units and self._longest > _LONG:
+            off = messages.ablated_words(units, len(self.scores.units))
+            words = f"{off}: {self._passage_words()}; all passages are on their way."
+        given = (asked, self.before, self.after, len(units), version, words)
+        self.tell_and_keep(messages.passage_message(self.passages, *given))
+
+    def _passage_words(self) -> str:
+        if self.before is None or self.after is None:
+            return ""
+        return messages.passage_words(self.before.recital, self.after.recital)
+
+    def _tell_figures(self, units: UnitSet, version: int) -> None:
+        assert self.clean is not None and self.now is not None
+        passages, about = self.passages, ""
+        found = figures(self.clean, self.now, passages.trained, passages.held_out)
+        if self.asked is not None and self.before is not None:
+            given = (passages, self.asked.row, self.before.recital, None)
+            about = messages.about_passage(*given)
+        of = len(self.scores.units)
+        words = messages.sentence(found, self._passage_words(), units, of, about)
+        given_figures = (found, self.clean, self.now, len(units), version, words)
+        self.tell_and_keep(messages.figures_message(*given_figures))
+
+    # Random units -------------------------------------------------------------------------------
+
+    def _compare(self, units: UnitSet, how: Intervention, version: int) -> None:
+        self._latest.pop("recited_null", None)
+        self.worker.drop("null")
+        if others_left(self.session.replay.layers, units):
+            self.worker.work("null", self._null_steps(units, how, version), rank=1)
+        elif units:
+            self.tell_and_keep(messages.no_null_message(len(units), version, NO_RANDOM))
+
+    def _null_steps(self, units: UnitSet, how: Intervention, version: int) -> Iterator[None]:
+        asked, passages, recitals = self.asked, self.passages, list[Recital]()
+        if asked is None or self.before is None or self.after is None:
+            return
+        shown = candidates(self.before.recital, self.after.recital)
+        for draw in range(RANDOM_DRAWS):
+            drawn = random_units(self.session.replay.layers, units, seed=draw)
+            try:
+                if draw >= len(self._draws):
+                    self._draws.append(self._read(drawn, how))
+            except CancelledError:
+                return  # a newer answer waits, and starts its own draws
+            recitals.append(self._reader().recital(asked, drawn, how))
+            if draw + 1 in (1, 5, RANDOM_DRAWS):
+                found = null_figures(self._draws[: draw + 1], passages.trained, passages.held_out)
+                given = (recitals, shown, asked.row, len(units), version, RANDOM_DRAWS)
+                self.tell_and_keep(messages.null_message(found, *given))
+            yield
+
+    # The list -----------------------------------------------------------------------------------
+
+    def _list_steps(self) -> Iterator[None]:
+        self._tell_list()
+        yield
+
+    def _tell_list(self) -> None:
+        rows, values = self.passages.listed(self.sort, self.find, self._keys())
+        given = (rows, values, self.sort, self.find, self.most)
+        self.tell_and_keep(messages.list_message(self.passages, *given))
+
+    def _keys(self) -> dict[str, np.ndarray]:
+        clean, now = self.clean, self.now
+        assert clean is not None and now is not None
+        tokens = self.passages.task.continuation
+        return {
+            "recited": clean.margin,
+            "longest": clean.matched,
+            "change": clean.matched - now.matched,
+            "chance": -tokens * clean.loss,
+        }
+
+    # Messages ------------------------------------------------------------------------------------
+
+    def study_message(self) -> Message:
+        """Everything that never changes."""
+        given = (self.session, self.passages, self.layers, self.scores.picks())
+        return self._keep(messages.study_message(*given))
+
+    def picture_messages(self) -> Sequence[Message]:
+        """None: passages are text."""
+        return []
+
+
+def _text(request: dict[str, Any], field: str) -> str:
+    value = request.get(field)
+    if not isinstance(value, str):
+        raise ValueError(f"{request['type']!r} needs {field!r}, a string; got {quoted(value)}.")
+    if len(value) > _LONGEST:
+        raise ValueError(f"the text has {len(value):,} characters; give at most {_LONGEST:,}.")
+    return value

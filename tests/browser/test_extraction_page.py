@@ -1,0 +1,205 @@
+"""The extraction explorer clicked in a real browser, with the messages of a real controller."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+import memviz as mv
+from memviz.widgets.extraction import ExtractionController
+from memviz.widgets.extraction._passages import Passages
+from tests.support.page import EVIL, play, sent, settle
+from tests.support.recited import COPIES, recited_study
+
+pytestmark = pytest.mark.browser
+UNITS = "blocks.0.up:0-14 blocks.1.attention:1"
+
+
+class Recorder:
+    """Stands for a browser: keeps what it is told, as a page can play it."""
+
+    def __init__(self) -> None:
+        self.kept: list[dict] = []
+
+    def tell(self, message) -> None:
+        buffers = [base64.b64encode(buffer).decode() for buffer in message.buffers]
+        self.kept.append({"msg": message.content, "buffers": buffers})
+
+    def take(self) -> list[dict]:
+        kept, self.kept = self.kept, []
+        return kept
+
+
+class Kernel:
+    """A controller that answers what the page has asked."""
+
+    def __init__(self, page, controller: ExtractionController) -> None:
+        self.page, self.controller, self.recorder, self.heard = page, controller, Recorder(), 0
+        controller.sinks.append(self.recorder)
+        page.evaluate("start('extraction')")
+        settle(page)
+        self.answer()
+
+    def answer(self) -> None:
+        """Carry out all requests so far, and let the page draw what came of them."""
+        asked = sent(self.page)
+        for message in asked[self.heard :]:
+            self.controller.receive(message, self.recorder)
+        self.heard = len(asked)
+        for _ in range(60):
+            self.controller.worker._step()
+            self.controller.worker.drop("sweep")
+        play(self.page, *self.recorder.take())
+        settle(self.page)
+
+
+@pytest.fixture(scope="module")
+def study():
+    return recited_study(summary="GPT, 2 blocks · 12 passages")
+
+
+@pytest.fixture
+def kernel(open_page, study):
+    controller = ExtractionController(
+        mv.Session(study), Passages(study, copies=COPIES), threaded=False
+    )
+    yield Kernel(open_page(), controller)
+    controller.close()
+
+
+@pytest.fixture
+def page(kernel):
+    return kernel.page
+
+
+def ablate(kernel, units: str = UNITS) -> None:
+    kernel.controller.session.ablate(units)
+    kernel.answer()
+
+
+def test_shows_a_passage_token_by_token(page):
+    tokens = page.locator(".mv-ex-t")
+    assert tokens.count() == 8
+    assert (
+        tokens.nth(2).locator("b").inner_text() == EVIL == tokens.nth(2).locator("u").inner_text()
+    )
+    assert page.locator(".mv-ex-no").count() == 0
+    assert page.locator(".mv-ex-title").inner_text().startswith("Passage 0 ×16 copies · 6 + 8")
+    assert [s.is_visible() for s in page.locator(".mv-ex-strip").all()] == [True, False, False]
+    first = page.locator(".mv-ex-list [role=option]").first
+    assert "×16" in first.inner_text() and "✓ whole" in first.inner_text()
+    assert "12 of 12" in page.locator("[data-row=recited]").inner_text()
+
+
+def test_an_ablation_marks_the_first_wrong_token_and_moves_the_figures(page, kernel):
+    ablate(kernel)
+    at = kernel.controller.after.recital.matched
+    first = page.locator(".mv-ex-first")
+    assert first.count() == 1
+    assert first.get_attribute("aria-label").startswith(f"token {at + 1}, true")
+    assert first.get_attribute("aria-label").endswith("wrong, first")
+    assert f"first wrong at {at + 1}" in page.locator("[data-strip=off]").inner_text()
+    assert "of 20 draws" in page.locator("[data-strip=random]").inner_text()
+    assert page.locator("[data-row=recited] .mv-before").inner_text() == "1.00"
+    assert page.locator("[data-row=recited] .mv-now").inner_text() != "1.00"
+    assert "random 16: ." in page.locator("[data-row=recited]").inner_text()
+    assert "random 16: " in page.locator("[data-row=perplexity]").inner_text()
+    assert f"this passage now breaks at token {at + 1} of 8" in page.locator(".mv-say").inner_text()
+    assert f"✕ at {at + 1}" in page.locator(".mv-ex-list [role=option]").first.inner_text()
+    page.get_by_role("button", name="Undo").click()
+    kernel.answer()
+    assert page.locator(".mv-ex-no").count() == 0
+
+
+def test_a_click_on_a_head_ablates_it(page, kernel):
+    page.locator(".mv-ex-heads canvas.mv-units").nth(1).click(position={"x": 40, "y": 13})
+    kernel.answer()
+    assert str(kernel.controller.session.units) == "blocks.1.attention:1"
+    assert "1 off" in page.locator(".mv-ex-heads .mv-map h3").nth(1).inner_text()
+    page.locator(".mv-ex-neurons canvas.mv-units").first.click(position={"x": 17, "y": 5})
+    kernel.answer()
+    assert set(kernel.controller.session.units) == set(
+        mv.UnitSet.parse("blocks.0.up:1 blocks.1.attention:1")
+    )
+
+
+def test_a_token_tells_its_chances_to_pointer_and_keyboard(page, kernel):
+    ablate(kernel)
+    card = page.locator(".mv-ex-card")
+    assert "Point at a token" in card.inner_text()
+    page.locator(".mv-ex-t").nth(1).hover()
+    assert "Token 2 of 8" in card.inner_text().replace("\n", " ")
+    rows = card.locator("tbody tr")
+    assert "true" in rows.first.inner_text() and rows.count() == 3
+    assert card.locator("thead th").all_inner_texts()[-3:] == ["before", "16 off", "random 16"]
+    page.locator(".mv-ex-toks").focus()
+    page.keyboard.press("e")
+    at = kernel.controller.after.recital.matched
+    assert f"Token {at + 1}" in card.inner_text()
+    assert f"Rank of the true token 1 → {kernel.controller.after.recital.ranks[at]}" in (
+        card.inner_text()
+    )
+    page.keyboard.press("End")
+    assert "Token 8" in card.inner_text()
+    assert "reads its own words" in card.inner_text()
+    page.keyboard.press("ArrowLeft")
+    active = page.locator(".mv-ex-toks").get_attribute("aria-activedescendant")
+    assert active.endswith("-t6") and page.locator(f"#{active}").count() == 1
+    assert page.evaluate("window.escaped") == []
+
+
+def test_passages_by_mouse_keyboard_sorting_and_words(page, kernel):
+    page.locator(".mv-ex-list [role=option]").nth(1).click()
+    kernel.answer()
+    assert page.locator(".mv-ex-title").inner_text().startswith("Passage 1 ")
+    page.keyboard.press("ArrowDown")
+    kernel.answer()
+    assert kernel.controller.session.opened == 2
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.className") == "mv-ex-toks"
+    page.keyboard.press("/")
+    page.keyboard.type("onerror")
+    page.wait_for_function("model.sent.at(-1).find === 'onerror'")
+    kernel.answer()
+    assert page.locator(".mv-ex-list [role=option]").count() == 1
+    page.locator(".mv-ex-list .mv-find").fill("nowhere")
+    page.wait_for_function("model.sent.at(-1).find === 'nowhere'")
+    kernel.answer()
+    assert "No passage has these words." in page.locator(".mv-ex-list").inner_text()
+
+
+def test_hostile_words_stay_text(page, kernel):
+    ablate(kernel)
+    page.locator(".mv-ex-t").nth(2).hover()
+    assert page.evaluate("window.pwned") is None
+    assert page.locator(".mv img").count() == 0
+
+
+def test_a_saved_page_still_reads(open_page, kernel, pictures):
+    ablate(kernel)
+    told = Recorder()
+    for message in kernel.controller.snapshot():
+        told.tell(message)
+    page = open_page()
+    page.evaluate("list => mount(document.getElementById('a'), 'extraction', list)", told.take())
+    settle(page)
+    assert page.locator(".mv-ex-first").count() == 1
+    page.locator(".mv-ex-t").nth(1).hover()
+    assert "Token 2" in page.locator(".mv-ex-card").inner_text()
+    assert "need a running kernel" in page.locator(".mv-savednote").inner_text()
+    for theme in ("light", "dark"):
+        page.evaluate(
+            "light => document.body.dataset.jpThemeLight = light", str(theme == "light").lower()
+        )
+        settle(page)
+        page.locator(".mv").screenshot(path=pictures / f"extraction-{theme}.png")
+
+
+@pytest.mark.parametrize("width", [420, 820])
+def test_nothing_spills_out_of_a_narrow_cell(page, kernel, width):
+    ablate(kernel)
+    page.set_viewport_size({"width": width, "height": 1200})
+    settle(page)
+    wide = "node => node.scrollWidth - node.clientWidth"
+    assert page.locator("section.mv").evaluate(wide) <= 1

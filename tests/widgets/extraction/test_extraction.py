@@ -1,0 +1,272 @@
+"""The extraction explorer as Python objects: what it is asked, what it tells, what it leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import memviz as mv
+from memviz.engine.sets import random_units
+from memviz.probes.extraction import extract, recite, sampling_probabilities, teacher_forced
+from memviz.tasks import Language
+from memviz.widgets.core import Message
+from memviz.widgets.extraction import ExtractionController, ExtractionView, extraction
+from memviz.widgets.extraction._passages import Passages, heads_and_neurons
+from tests.support.recited import (
+    CONTINUATION,
+    COPIES,
+    HELD,
+    PROMPT,
+    TRAINED,
+    passages,
+    recited_study,
+)
+from tests.support.widgets import flat_study
+
+UNITS = "blocks.0.up:0-14 blocks.1.attention:1"
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.got: list[Message] = []
+
+    def tell(self, message: Message) -> None:
+        self.got.append(message)
+
+    def last(self, kind: str) -> dict[str, Any]:
+        json.dumps([m.content for m in self.got])  # nothing that JSON lacks
+        return next(m.content for m in reversed(self.got) if m.content["type"] == kind)
+
+    def arrays(self, kind: str) -> dict[str, np.ndarray]:
+        content, buffers = next(m for m in reversed(self.got) if m.content["type"] == kind)
+        return {
+            spec["name"]: np.frombuffer(buffer, spec["dtype"]).reshape(spec["shape"])
+            for spec, buffer in zip(content["arrays"], buffers, strict=True)
+        }
+
+
+@pytest.fixture(scope="module")
+def study() -> mv.Study:
+    return recited_study()
+
+
+@pytest.fixture
+def controller(study: mv.Study) -> Iterator[ExtractionController]:
+    found = ExtractionController(mv.Session(study), Passages(study, copies=COPIES), threaded=False)
+    found.sinks.append(Sink())
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def sink(controller: ExtractionController) -> Sink:
+    ours = controller.sinks[0]
+    assert isinstance(ours, Sink)
+    controller.hello(ours)
+    work(controller)
+    return ours
+
+
+def work(controller: ExtractionController) -> None:
+    """Everything but the long sweep."""
+    for _ in range(60):
+        controller.worker._step()
+        controller.worker.drop("sweep")
+
+
+def test_hello_tells_the_passages_one_of_them_and_the_figures(
+    controller: ExtractionController, sink: Sink, study: mv.Study
+) -> None:
+    listed, passage, recited = (sink.last(kind) for kind in ("passages", "passage", "recited"))
+    plain = extract(study.model, passages(), PROMPT, CONTINUATION, progress=False)
+    assert 0 < plain.memorized.sum() <= TRAINED and not plain.memorized[TRAINED:].any()
+    assert [entry["copies"] for entry in listed["passages"]] == COPIES
+    assert passage["row"] == controller.session.opened == 0
+    assert passage["true"] == study.task.words(passages()[0].tolist())[PROMPT:]
+    assert passage["saidBefore"] == study.task.words(plain.said[0].tolist())
+    assert recited["rows"]["recited"]["counts"] == (plain.memorized[:TRAINED].sum(),) * 2
+    assert recited["rows"]["held"]["counts"] == (0, 0)
+    assert sink.arrays("recited")["matchedBefore"].tolist() == plain.matched.tolist()
+    assert recited["sentence"].startswith(f"{plain.memorized.sum()} of 12 passages are recited")
+    assert recited["sentence"].endswith("it was in training 16 times.")
+
+
+def test_an_ablation_breaks_passages_where_plain_functions_say(
+    controller: ExtractionController, sink: Sink, study: mv.Study
+) -> None:
+    controller.receive({"type": "toggle", "units": UNITS}, sink)
+    work(controller)
+    tokens = passages()
+    with mv.ablate(study, UNITS):
+        said = extract(study.model, tokens, PROMPT, CONTINUATION, progress=False)
+        forced = teacher_forced(study.model, tokens, PROMPT, CONTINUATION, progress=False)
+        own = recite(study.model, tokens[0, :PROMPT], tokens[0, PROMPT:])
+        chance = sampling_probabilities(
+            study.model, tokens[:1], PROMPT, CONTINUATION, progress=False
+        )
+    recited, passage = sink.last("recited"), sink.last("passage")
+    assert sink.arrays("recited")["matchedAfter"].tolist() == said.matched.tolist()
+    assert recited["rows"]["recited"]["counts"][1] == said.memorized[:TRAINED].sum()
+    losses = -forced.log_likelihoods[TRAINED:].double().mean(1)
+    assert recited["rows"]["perplexity"]["after"] == pytest.approx(float(losses.mean().exp()), 1e-4)
+    assert passage["matchedAfter"] == own.matched < CONTINUATION
+    assert passage["saidAfter"] == study.task.words(own.said.tolist())
+    arrays = sink.arrays("passage")
+    assert arrays["rankAfter"].tolist() == own.ranks.tolist()
+    np.testing.assert_allclose(
+        arrays["chanceAfter"][:, 0], own.probabilities(own.true).numpy(), rtol=1e-4, atol=1e-7
+    )
+    assert passage["tries"]["after"]["p"] == pytest.approx(float(chance[0]), rel=1e-4)
+    assert f"this passage now breaks at token {own.matched + 1} of 8" in recited["sentence"]
+    controller.receive({"type": "undo"}, sink)
+    work(controller)
+    assert sink.last("passage")["units"] == 0 and sink.last("passage")["matchedAfter"] == 8
+
+
+def test_random_units_are_read_as_any_others(
+    controller: ExtractionController, sink: Sink, study: mv.Study
+) -> None:
+    controller.receive({"type": "set", "units": UNITS}, sink)
+    work(controller)
+    null, layers = sink.last("recited_null"), controller.session.replay.layers
+    assert (null["draws"], null["of"], null["units"]) == (20, 20, 16)
+    shares, whole, tokens = [], 0, passages()
+    for draw in range(20):
+        with mv.ablate(study, random_units(layers, mv.UnitSet.parse(UNITS), draw)):
+            read = teacher_forced(study.model, tokens, PROMPT, CONTINUATION, progress=False)
+            whole += recite(study.model, tokens[0, :PROMPT], tokens[0, PROMPT:]).whole
+        shares.append(read.memorized[:TRAINED].mean())
+    assert null["figures"]["recited"]["mean"] == pytest.approx(np.mean(shares))
+    assert null["whole"] == whole
+    version = sink.last("recited")["version"]
+    controller.receive({"type": "open", "example": 3}, sink)  # the draws are known of every passage
+    work(controller)
+    assert sink.last("passage")["row"] == sink.last("recited_null")["row"] == 3
+    assert sink.last("recited_null")["version"] == version
+    assert sink.last("recited_null")["figures"] == null["figures"]
+
+
+def test_a_whole_layer_has_no_random_units_beside_it(
+    controller: ExtractionController, sink: Sink
+) -> None:
+    controller.receive({"type": "set", "units": "blocks.0.attention:0-2"}, sink)
+    work(controller)
+    assert sink.last("recited_null")["draws"] == 0
+    assert sink.last("recited_null")["words"].startswith("All units of these layers are off")
+
+
+def test_the_list_is_sorted_and_searched(controller: ExtractionController, sink: Sink) -> None:
+    controller.receive({"type": "list", "sort": "chance", "find": ""}, sink)
+    work(controller)
+    values = [entry["value"] for entry in sink.last("passages")["passages"]]
+    assert values == sorted(values, reverse=True) and len(values) == 18
+    controller.receive({"type": "list", "sort": "recited", "find": "IMG onerror"}, sink)
+    work(controller)
+    assert [entry["row"] for entry in sink.last("passages")["passages"]] == [0]
+    controller.receive({"type": "list", "sort": "size", "find": ""}, sink)
+    assert "can't be sorted by 'size'; choose from copies" in sink.last("error")["text"]
+    controller.receive({"type": "list", "sort": "copies", "find": 3}, sink)
+    assert "needs 'find', a string" in sink.last("error")["text"]
+
+
+def test_the_model_is_as_it_was(controller: ExtractionController, sink: Sink) -> None:
+    model = controller.session.study.model
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    hooks = [len(module._forward_hooks) for module in model.modules()]
+    controller.receive({"type": "set", "units": UNITS}, sink)
+    work(controller)
+    assert all(torch.equal(before[name], w) for name, w in model.state_dict().items())
+    assert hooks == [len(module._forward_hooks) for module in model.modules()]
+    assert all("forward" not in vars(module) for module in model.modules())
+
+
+def test_its_code_gives_the_same_figures(controller: ExtractionController, sink: Sink) -> None:
+    controller.receive({"type": "set", "units": UNITS}, sink)
+    controller.receive({"type": "open", "example": 2}, sink)
+    work(controller)
+    controller.receive({"type": "code"}, sink)
+    code, printed = sink.last("code")["text"], []
+    names = {"recited_study": recited_study, "print": printed.append}
+    code = code.replace("mv.extraction(session)", "extraction(session)")
+    exec(code, names | {"extraction": extraction})
+    assert (
+        printed[0].groups["training"].after.correct
+        == sink.last("recited")["rows"]["recited"]["counts"][1]
+    )
+    assert printed[1].matched == sink.last("passage")["matchedAfter"]
+
+
+def test_scores_rank_heads_and_neurons_alone(controller: ExtractionController) -> None:
+    sink = controller.sinks[0]
+    assert isinstance(sink, Sink)
+    controller.hello(sink)
+    controller.worker.run_until_idle()
+    scores = sink.last("scores")
+    assert [layer.name for layer in controller.layers] == [
+        f"blocks.{block}.{name}" for block in (0, 1) for name in ("attention", "up")
+    ]
+    assert scores["total"] == len(controller.scores.units) == 198
+    controller.receive({"type": "top", "k": 4}, sink)
+    controller.worker.run_until_idle()
+    assert len(controller.session.units) == 4
+    assert all(unit.layer.endswith(("up", "attention")) for unit in controller.session.units)
+
+
+def test_a_still_picture_and_words_stand_for_the_widget(study: mv.Study) -> None:
+    view = extraction(study, copies=COPIES)
+    assert isinstance(view, ExtractionView)
+    with view:
+        still = view._still()
+        assert "passages are recited whole" in still and "<img src=x" not in still
+        assert repr(view).startswith("memviz extraction explorer of 'moons'. ")
+
+
+def test_a_study_without_a_tokenizer_or_held_out_text_is_explored_too(study: mv.Study) -> None:
+    task = Language(PROMPT, CONTINUATION)
+    tokens = passages()
+    plain = mv.Study(
+        study.model, {"input_ids": tokens}, tokens[:, PROMPT:], {"all": torch.arange(18)}, task=task
+    )
+    controller = ExtractionController(mv.Session(plain), Passages(plain), threaded=False)
+    sink = Sink()
+    controller.sinks.append(sink)
+    controller.hello(sink)
+    controller.receive({"type": "set", "units": UNITS}, sink)
+    work(controller)
+    row = sink.last("passage")["row"]
+    assert sink.last("passage")["true"] == [str(token) for token in tokens[row, PROMPT:].tolist()]
+    assert set(sink.last("recited")["rows"]) == {"recited"}
+    assert sink.last("recited")["rows"]["recited"]["of"] == 18
+    assert not [m for m in sink.got if m.content["type"] == "error"]
+
+
+def test_bad_input_gets_one_sentence(study: mv.Study) -> None:
+    with pytest.raises(TypeError, match="is Classification; the extraction explorer needs"):
+        extraction(flat_study())
+    with pytest.raises(ValueError, match="there is no group 'unseen'"):
+        extraction(study, held_out="unseen")
+    with pytest.raises(ValueError, match="a whole number for each of the 18 passages"):
+        extraction(study, copies=[1, 2])
+    tokens = passages()
+    task = Language(PROMPT, CONTINUATION)
+    groups = {"all": torch.arange(18)}
+    wrong = mv.Study(study.model, tokens, tokens[:, 1 : 1 + CONTINUATION], groups, task=task)
+    with pytest.raises(ValueError, match="labels are not the passages' own continuations"):
+        extraction(wrong)
+    mask = torch.ones_like(tokens)
+    mask[0, 0] = 0
+    padded = {"input_ids": tokens, "attention_mask": mask}
+    masked = mv.Study(study.model, padded, tokens[:, PROMPT:], groups, task=task)
+    with pytest.raises(ValueError, match="some passages are padded"):
+        extraction(masked)
+
+
+def test_all_layers_are_shown_where_there_are_no_heads() -> None:
+    layers = mv.Session(flat_study()).known
+    assert heads_and_neurons(layers) == layers
+    assert HELD == 6
