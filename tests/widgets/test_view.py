@@ -306,9 +306,16 @@ def test_what_a_notebook_saves_is_small(study: mv.Study) -> None:
     assert len(json.dumps(saved, default=str).encode()) < 1000
 
 
-def test_the_front_end_is_small() -> None:
-    assert len(script().encode()) < 170_000
-    assert len(style().encode()) < 36_000
+@pytest.mark.parametrize(
+    ("kind", "of_core", "of_view"), [("js", 72_000, 48_000), ("css", 24_000, 8_000)]
+)
+def test_the_front_end_is_small(kind: str, of_core: int, of_view: int) -> None:
+    sizes: dict[str, int] = {}
+    for file in files(kind):
+        view = file.parts[-3]
+        sizes[view] = sizes.get(view, 0) + file.stat().st_size
+    assert sizes.pop("core") < of_core
+    assert {view for view, size in sizes.items() if size >= of_view} == set()
 
 
 def test_the_front_end_is_joined_from_every_file() -> None:

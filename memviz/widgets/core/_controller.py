@@ -135,11 +135,12 @@ class Telling(ABC):
         return self.session.to_code()
 
     def _tell_code(self, sink: Sink) -> None:
-        self._send(sink, Message({"type": "code", "text": self.code()}, []))
+        code = getattr(sink, "code", self.code)  # a view may open itself in code of its own
+        self._send(sink, Message({"type": "code", "text": code()}, []))
 
     def _export_beside(self, sink: Sink) -> None:
         path = export.free_path(f"memviz-{self.session.study.name}.html")
-        self.export(path)
+        self.export(path, getattr(sink, "page", ""))
         self._send(sink, messages.note_message(f"Saved as {path.name}."))
 
     def hello(self, sink: Sink) -> None:
@@ -160,9 +161,16 @@ class Telling(ABC):
             self._unwatch()
             self.worker.close()
 
-    def export(self, path: Any) -> None:
-        """Write a page that shows the current state without a kernel."""
-        export.page(path, self.session.study.name, self._part, self.snapshot())
+    def export(self, path: Any, part: str = "") -> None:
+        """Write a page that shows the current state without a kernel, in a view other than usual.
+
+        Parameters
+        ----------
+        path : str or Path
+        part : str, optional
+            The view; the controller's own by default.
+        """
+        export.page(path, self.session.study.name, part or self._part, self.snapshot())
 
     def snapshot(self) -> list[Message]:
         """All messages that a new view needs: the latest of each kind."""

@@ -51,3 +51,6 @@ class Part:
 
     def swept(self) -> None:
         """Called when a sweep over every unit has ended."""
+
+    def ready(self) -> None:
+        """Called before a still picture or a page is made: what it shows must have been told."""

@@ -46,10 +46,15 @@ class Pictures:
     def full(self, examples: Tensor) -> np.ndarray:
         """Pictures of some examples, uint8 ``[n, h, w, channels]``."""
         raw = _raw(self.study, examples)
-        if raw.dtype == np.uint8:
-            return np.asarray(raw)
-        scaled = (raw - self.low) / max(self.high - self.low, 1e-12)
-        return np.asarray((scaled.clip(0, 1) * 255).round(), np.uint8)
+        return np.asarray(raw) if raw.dtype == np.uint8 else _grey(raw, self.low, self.high)
+
+    def of_inputs(self, inputs: Tensor) -> np.ndarray:
+        """Pictures of inputs that are no examples, such as generated ones, uint8 as ``full``."""
+        ends = self.low, self.high
+        if self.study.images is not None:  # whose levels need not be those of the inputs
+            sample = torch.arange(min(_SAMPLE, len(self.study)))
+            ends = _range(_as_images(_first(self.study)[sample]))
+        return _grey(_as_images(inputs), *ends)
 
     @property
     def tile(self) -> tuple[int, int]:
@@ -87,9 +92,17 @@ def _raw(study: Study, examples: Tensor) -> np.ndarray:
     if study.images is not None:
         images = np.asarray(np.asarray(study.images)[examples.numpy()])
         return images[..., None] if images.ndim == 3 else images
+    return _as_images(_first(study)[examples])
+
+
+def _first(study: Study) -> Tensor:
+    """The inputs, or the first of several."""
     inputs = study.inputs
-    tensor = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
-    values = tensor[examples].detach().cpu().float().numpy()
+    return inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
+
+
+def _as_images(inputs: Tensor) -> np.ndarray:
+    values = inputs.detach().cpu().float().numpy()
     if values.ndim == 4 and values.shape[1] in (1, 3):
         return np.moveaxis(values, 1, -1)
     flat = values.reshape(len(values), -1)[:, :4096]
@@ -98,6 +111,11 @@ def _raw(study: Study, examples: Tensor) -> np.ndarray:
     padded = np.zeros((len(flat), rows * side), np.float32)
     padded[:, : flat.shape[1]] = flat
     return np.asarray(padded.reshape(len(flat), rows, side, 1))
+
+
+def _grey(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    scaled = (values - low) / max(high - low, 1e-12)
+    return np.asarray((scaled.clip(0, 1) * 255).round(), np.uint8)
 
 
 def _range(sample: np.ndarray) -> tuple[float, float]:

@@ -39,6 +39,7 @@ class BaseView(anywidget.AnyWidget):
     _esm = traitlets.Unicode(script()).tag(sync=True)
     _css = traitlets.Unicode(style()).tag(sync=True)
     part = traitlets.Unicode("workbench").tag(sync=True)
+    page = ""  # the view that an exported page shows; empty for the controller's own
     uid = traitlets.Unicode().tag(sync=True)
 
     controller: Telling
@@ -78,7 +79,7 @@ class BaseView(anywidget.AnyWidget):
 
     def export(self, path: str) -> None:
         """Write a page that shows the current state without a kernel or a network."""
-        self.controller.export(path)
+        self.controller.export(path, self.page)
 
     def close(self) -> None:
         """Close the view and keep its session; closing the last view ends the background work."""

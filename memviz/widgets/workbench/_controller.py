@@ -91,6 +91,12 @@ class Controller(Telling):
         """Keys of the scores that views show."""
         return {self.score}.union(*(part.worn for part in self.parts.values()))
 
+    def ready(self) -> None:
+        """Wait for the first figures, also those of the parts."""
+        super().ready()
+        for part in list(self.parts.values()):
+            part.ready()
+
     # Requests from views ------------------------------------------------------------------------
 
     def hello(self, sink: Sink) -> None:
