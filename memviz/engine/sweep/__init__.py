@@ -2,6 +2,7 @@
 
 from ._answers import contrast as contrast
 from ._effects import Effects as Effects
+from ._estimate import ExampleAxes as ExampleAxes
 from ._estimate import estimate as estimate
 from ._estimate import estimate_effects as estimate_effects
 from ._one_at_a_time import Engine as Engine

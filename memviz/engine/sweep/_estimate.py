@@ -90,7 +90,7 @@ def estimate_effects(
     for row, unit in enumerate(units):
         rows.setdefault(unit.layer, []).append(row)
     chosen = UnitSet(units)
-    axes = _ExampleAxes(replay)
+    axes = ExampleAxes(replay)
 
     def run() -> None:
         for step in slow(range(replay.steps), "estimate", progress=progress):
@@ -116,7 +116,7 @@ def _chunk(
     chosen: UnitSet,
     rows: dict[str, list[int]],
     how: Intervention,
-    axes: _ExampleAxes,
+    axes: ExampleAxes,
     ablated: UnitSet,
     share: float,
 ) -> None:
@@ -178,7 +178,7 @@ def _chunk(
                     table[place] += _by_unit(product, edit, where, chosen.layers[name]).cpu()
 
 
-class _ExampleAxes:
+class ExampleAxes:
     """Which axis of an activation grows with the examples, by site and path."""
 
     def __init__(self, replay: Replay) -> None:
