@@ -27,3 +27,4 @@ from ._scores import Extraction as Extraction
 from ._scores import TeacherForced as TeacherForced
 from ._scores import extract as extract
 from ._scores import teacher_forced as teacher_forced
+from ._stream import extract_stream as extract_stream

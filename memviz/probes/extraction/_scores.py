@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.checks import Count, checked
+from memviz import tensor_files
+from memviz.checks import Count, check_file, check_place, checked
 from memviz.progress import slow
 from memviz.scores import Scores
 from memviz.tasks import Language
@@ -22,6 +25,7 @@ from ._passages import as_passages, check_ids
 if TYPE_CHECKING:
     import pandas as pd
 
+_KIND = "extraction"
 SOURCE = "Biderman et al. 2023, section 2"
 
 
@@ -113,6 +117,31 @@ class Extraction:
             source=SOURCE,
         )
 
+    def save(self, path: str | Path) -> None:
+        """Write a file that :meth:`load` reads; a reader sees the whole file or none.
+
+        Raises
+        ------
+        OSError
+            If it can't be written.
+        """
+        check_place(path)
+        write_extraction(self, Path(path), {})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Extraction:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is damaged, altered, or holds something else.
+        """
+        check_file(path)
+        return read_extraction(Path(path))[0]
+
     def __repr__(self) -> str:
         share = self.memorized.mean()
         return (
@@ -120,6 +149,23 @@ class Extraction:
             f"{self.continuation}: {int(self.memorized.sum()):,} memorized ({share:.1%}), mean "
             f"score {self.scores.mean():.3f})"
         )
+
+
+def write_extraction(extraction: Extraction, path: Path, facts: Mapping[str, str]) -> None:
+    """Write an extraction with further facts."""
+    sizes = {"prompt": str(extraction.prompt), "continuation": str(extraction.continuation)}
+    names = {"ids": json.dumps(extraction.ids)}
+    # Token ids of every vocabulary there is fit.
+    tensors = {"passages": extraction.passages.int(), "said": extraction.said.int()}
+    tensor_files.write_hashed(path, tensors, {"kind": _KIND, **sizes, **names, **facts})
+
+
+def read_extraction(path: Path) -> tuple[Extraction, dict[str, str]]:
+    """An extraction and all facts of its file."""
+    tensors, facts = tensor_files.read_hashed(path, _KIND)
+    passages, said = tensors["passages"].long(), tensors["said"].long()
+    sizes = int(facts["prompt"]), int(facts["continuation"])
+    return Extraction(tuple(json.loads(facts["ids"])), passages, said, *sizes), facts
 
 
 @checked
