@@ -1,6 +1,8 @@
 """Each unit alone: estimates, exact effects, their table and its file."""
 
 from ._answers import contrast as contrast
+from ._cost import Cost as Cost
+from ._cost import cost as cost
 from ._effects import Effects as Effects
 from ._estimate import ExampleAxes as ExampleAxes
 from ._estimate import estimate as estimate
