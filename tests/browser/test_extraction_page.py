@@ -169,6 +169,72 @@ def test_passages_by_mouse_keyboard_sorting_and_words(page, kernel):
     assert "No passage has these words." in page.locator(".mv-ex-list").inner_text()
 
 
+def test_the_length_of_the_prompt_is_dragged_and_moved_by_keys(page, kernel):
+    slider = page.locator(".mv-ex-slider")
+    assert slider.get_attribute("aria-valuetext") == "6 of 6 tokens, 8 of 8 recited before"
+    assert "recited whole from 6 on" in page.locator(".mv-ex-len").inner_text()
+    box = slider.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 522 / 532, box["y"] + box["height"] * 0.8)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 34 / 532, box["y"] + box["height"] * 0.8, steps=3)
+    # The line and the prompt's text follow at once; nothing is asked before the hand rests.
+    assert slider.get_attribute("aria-valuenow") == "1"
+    assert page.locator(".mv-ex-left").inner_text().split() == ["from", "in", "to", "was", "you"]
+    page.mouse.up()
+    assert sent(page, "prompt_length")[-1] == {"type": "prompt_length", "length": 1}
+    kernel.answer()
+    assert kernel.controller.asked.prompt == tuple(kernel.controller.passages.prompt(0)[-1:])
+    assert page.locator(".mv-ex-no").count() > 0
+    slider.focus()
+    page.keyboard.press("End")
+    page.wait_for_function("model.sent.at(-1).length === 6")
+    kernel.answer()
+    assert page.locator(".mv-ex-no").count() == 0
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("model.sent.at(-1).length === 5")
+
+
+def test_the_prompt_is_edited(page, kernel):
+    page.get_by_role("button", name="Edit").click()
+    box = page.get_by_label("Prompt", exact=True)
+    assert box.input_value() == " from in to was you or"
+    box.fill("moon")
+    page.keyboard.press("Escape")
+    assert not box.is_visible() and sent(page, "prompt_text") == []
+    page.get_by_role("button", name="Edit").click()
+    box.fill("moon <img src=x onerror='window.pwned=1'>")
+    page.keyboard.press("Control+z")
+    page.keyboard.press("/")
+    assert sent(page, "undo") == []
+    box.fill("moon sun")
+    page.keyboard.press("Enter")
+    kernel.answer()
+    assert page.locator(".mv-ex-prompt").inner_text().endswith("moon sun")
+    assert "does not apply to an edited prompt" in page.locator(".mv-ex-tries").inner_text()
+    assert "edited prompt" in page.locator(".mv-ex-title").inner_text()
+    page.get_by_role("button", name="Original prompt").click()
+    kernel.answer()
+    assert page.locator(".mv-ex-no").count() == 0
+
+
+def test_sampling_shows_other_words_and_the_samples_it_takes(page, kernel):
+    assert not page.locator(".mv-ex-how").is_visible()
+    page.get_by_role("radio", name="sample").click()
+    kernel.answer()
+    page.get_by_label("temperature").fill("4")
+    page.get_by_label("sample from this many tokens").fill("9")
+    page.keyboard.press("Tab")
+    kernel.answer()
+    asked = sent(page, "decode")[-1]
+    assert asked == {"type": "decode", "key": "sample", "temperature": 4, "topK": 9}
+    assert "sampled at temperature 4, top 9" in page.locator(".mv-ex-tries").inner_text()
+    first = page.locator(".mv-ex-toks").inner_text()
+    page.get_by_role("button", name="Again").click()
+    kernel.answer()
+    assert page.locator(".mv-ex-toks").inner_text() != first
+    assert "sampled" in page.locator(".mv-ex-break h3").inner_text()
+
+
 def test_hostile_words_stay_text(page, kernel):
     ablate(kernel)
     page.locator(".mv-ex-t").nth(2).hover()

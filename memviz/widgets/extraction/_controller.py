@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from memviz.widgets.core import NO_RANDOM, Action, Message, Telling
 from memviz.widgets.workbench import ShownScores
 
 from . import _messages as messages
+from ._asking import Asking
 from ._code import code
+from ._curves import Curves
 from ._figures import Reading, figures, null_figures
 from ._opened import Answered, Asked, Reader, candidates
 from ._passages import LISTED, Passages, heads_and_neurons
@@ -48,17 +50,31 @@ class ExtractionController(Telling):
         self.score = "effect"
         self.sort = next(iter(passages.sorts))
         self.find, self.most = "", LISTED
-        self.asked: Asked | None = None
+        self.asking = Asking(passages)
+        self.curves = Curves(self)
         self.before: Answered | None = None
         self.after: Answered | None = None
         self.clean: Reading | None = None
         self.now: Reading | None = None
         self._clean_of = ""  # the variant of the model that was read
-        self._shown = (UnitSet(), "")  # units and key of the newest answer
-        self._readers: dict[int, Reader] = {}
+        self._shown: tuple[UnitSet, str] | None = None  # units and key of the newest answer
+        self._reader: Reader | None = None
         self._draws: list[Reading] = []
-        self._longest = 0.0
+        self._longest, self._version = 0.0, 0
         self._opening = False
+
+    @property
+    def asked(self) -> Asked | None:
+        """What is asked of the opened passage; None if none is open."""
+        return self.asking.of(self.session.opened)
+
+    @property
+    def reader(self) -> Reader:
+        """Lets the variant shown speak; one variant's modules are kept at a time."""
+        study = self.session.replay.study
+        if self._reader is None or self._reader.study is not study:
+            self._reader = Reader(study)
+        return self._reader
 
     @property
     def key(self) -> str:
@@ -93,7 +109,24 @@ class ExtractionController(Telling):
                 ),
                 "sort",
             ),
+            "prompt_length": Action(
+                lambda request, _: self._ask(self.asking.shorten, request["length"]),
+                *("length", (int,), "a whole number"),
+            ),
+            "prompt_text": Action(
+                lambda request, _: self._ask(self.asking.edit, _text(request, "text")), "text"
+            ),
+            "decode": Action(
+                lambda request, _: self._ask(self.asking.decode, request, check=False), "key"
+            ),
         }
+
+    def _ask(self, change: Callable[..., None], given: Any, *, check: bool = True) -> None:
+        """Ask something else of the opened passage."""
+        if check and self.session.opened is None:
+            raise ValueError("no passage is open; choose one first.")
+        change(self.session.opened, given)
+        self.worker.answer(self._answer)
 
     def hello(self, sink: Any) -> None:
         """Send a new view everything, and sweep what has not been swept yet."""
@@ -126,7 +159,7 @@ class ExtractionController(Telling):
     def cancel(self) -> None:
         """Stop the background work and keep its results so far."""
         self.scores.cancel()
-        self._cancel("null")
+        self._cancel("null", "curve", "curve null")
 
     def code(self) -> str:
         """Python lines that compute these figures with the plain functions, and open this view."""
@@ -138,28 +171,27 @@ class ExtractionController(Telling):
         self._tell_state()
         if self._opening:
             return  # the answer that opens a passage goes on with it
-        if what == "examples":
-            self.asked = None
-        else:
+        if what == "state":
             self.scores.state_changed()
         self.worker.answer(self._answer)
 
     def _answer(self) -> None:
         session = self.session
         version, units, key = session.version, session.units, self.key
+        self._version = version
         how, start = intervention(session.how), time.monotonic()
         try:
             self._read_clean()
             self._tell_passage(units, how, version)
-            now = self._read(units, how)
+            if self._shown != (units, key):
+                self.now = self._read(units, how)
+                self._draws, self._shown = [], (units, key)
+                self._longest = max(self._longest, time.monotonic() - start)
         except CancelledError:
             return  # a newer answer waits
-        self._longest = max(self._longest, time.monotonic() - start)
-        if self._shown != (units, key) or self.now is None:
-            self._draws, self._shown = [], (units, key)
-        self.now = now
-        self._tell_figures(units, version)
+        self.tell_figures()
         self._compare(units, how, version)
+        self.curves.follow(units, how, version)
 
     def _read_clean(self) -> None:
         """Read the passages with every unit on, once for each variant; then open the first."""
@@ -182,23 +214,11 @@ class ExtractionController(Telling):
         outputs = session.toggles.outputs(units, how, stop=stop)
         return Reading.of(self.passages.task, outputs, session.study.labels)
 
-    def _reader(self) -> Reader:
-        study = self.session.replay.study
-        reader = self._readers.get(id(study))
-        if reader is None or reader.study is not study:
-            reader = Reader(study)
-            self._readers = {id(study): reader}  # one variant's modules at a time
-        return reader
-
     def _tell_passage(self, units: UnitSet, how: Intervention, version: int) -> None:
-        row = self.session.opened
-        if row is None:
-            self.asked = self.before = self.after = None
+        reader, asked = self.reader, self.asked
+        if asked is None:
+            self.before = self.after = None
             return
-        if self.asked is None or self.asked.row != row:
-            prompt, true = self.passages.prompt(row), self.passages.true(row)
-            self.asked = Asked(row, tuple(prompt), tuple(true))
-        reader, asked = self._reader(), self.asked
         self.before = reader.ask(asked, UnitSet(), how)
         self.after = reader.ask(asked, units, how) if units else self.before
         words = ""
@@ -213,17 +233,18 @@ class ExtractionController(Telling):
             return ""
         return messages.passage_words(self.before.recital, self.after.recital)
 
-    def _tell_figures(self, units: UnitSet, version: int) -> None:
-        assert self.clean is not None and self.now is not None
-        passages, about = self.passages, ""
+    def tell_figures(self) -> None:
+        """Send the figures of all passages, and the sentence."""
+        assert self.clean is not None and self.now is not None and self._shown is not None
+        passages, asked, about = self.passages, self.asked, ""
+        units, of = self._shown[0], len(self.scores.units)
         found = figures(self.clean, self.now, passages.trained, passages.held_out)
-        if self.asked is not None and self.before is not None:
-            given = (passages, self.asked.row, self.before.recital, None)
-            about = messages.about_passage(*given)
-        of = len(self.scores.units)
+        if asked is not None and self.before is not None:
+            starts = self.curves.starts(asked.row)
+            about = messages.about_passage(passages, asked, self.before.recital, starts)
         words = messages.sentence(found, self._passage_words(), units, of, about)
-        given_figures = (found, self.clean, self.now, len(units), version, words)
-        self.tell_and_keep(messages.figures_message(*given_figures))
+        given = (found, self.clean, self.now, len(units), self._version, words)
+        self.tell_and_keep(messages.figures_message(*given))
 
     # Random units -------------------------------------------------------------------------------
 
@@ -247,7 +268,7 @@ class ExtractionController(Telling):
                     self._draws.append(self._read(drawn, how))
             except CancelledError:
                 return  # a newer answer waits, and starts its own draws
-            recitals.append(self._reader().recital(asked, drawn, how))
+            recitals.append(self.reader.recital(asked, drawn, how))
             if draw + 1 in (1, 5, RANDOM_DRAWS):
                 found = null_figures(self._draws[: draw + 1], passages.trained, passages.held_out)
                 given = (recitals, shown, asked.row, len(units), version, RANDOM_DRAWS)

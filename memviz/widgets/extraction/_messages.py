@@ -91,7 +91,7 @@ def passage_message(
         "copies": None if passages.copies is None else int(passages.copies[row]),
         "held": bool((passages.held_out == row).any()) and bool(passages.group),
         "prompt": passages.text(prompt),
-        "left": "" if asked.edited else passages.text(own[: len(own) - len(prompt)]),
+        "own": passages.words(own),
         "length": len(prompt),
         "edited": asked.edited,
         "sample": asked.sample,
@@ -153,6 +153,16 @@ def figures_message(
     return pack({**content, "sentence": words}, **cut)
 
 
+def curve_message(
+    row: int, version: int, units: int, starts: int | None, **curves: np.ndarray
+) -> Message:
+    """Tokens recited before the first wrong one, by prompt length from 1 on; NaN where unknown."""
+    content = {"type": "prompt_curve", "row": row, "version": version, "units": units}
+    return pack(
+        {**content, "starts": starts}, **{k: v.astype(np.float32) for k, v in curves.items()}
+    )
+
+
 def ablated_words(units: UnitSet, of: int) -> str:
     """Which units are off."""
     if len(units) == 1:
@@ -198,11 +208,14 @@ def sentence(found: dict[str, Any], passage: str, units: UnitSet, of: int, about
     return f"{ablated_words(units, of)}: {told_of}."
 
 
-def about_passage(passages: Passages, row: int, before: Recital, starts: int | None) -> str:
+def about_passage(passages: Passages, asked: Asked, before: Recital, starts: int | None) -> str:
     """The opened passage with every unit on."""
-    n = len(before.true)
+    n, row = len(before.true), asked.row
+    if asked.edited:
+        return f"Edited prompt: tokens are compared with passage {row}; (n, p) does not apply."
     if before.whole:
-        how = "recited whole" + ("" if starts is None else f" from a prompt of {starts} tokens on")
+        size = f" from a prompt of {starts} token{'' if starts == 1 else 's'} on"
+        how = "recited whole" + ("" if starts is None else size)
     else:
         how = f"wrong first at token {before.matched + 1} of {n}"
     seen = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -84,9 +84,9 @@ class Reader:
         return self._plain[1]
 
     def recital(self, asked: Asked, units: UnitSet, how: Intervention) -> Recital:
-        """What the model says greedily with these units ablated."""
+        """What the model says with these units ablated, without its chance."""
         with ablate(self._own, units, how):
-            return self._recital(replace(asked, sample=None))
+            return self._recital(asked)
 
     def matched(
         self, asked: Asked, lengths: Sequence[int], units: UnitSet, how: Intervention

@@ -12,7 +12,13 @@ import torch
 
 import memviz as mv
 from memviz.engine.sets import random_units
-from memviz.probes.extraction import extract, recite, sampling_probabilities, teacher_forced
+from memviz.probes.extraction import (
+    extract,
+    matched_by_prompt,
+    recite,
+    sampling_probabilities,
+    teacher_forced,
+)
 from memviz.tasks import Language
 from memviz.widgets.core import Message
 from memviz.widgets.extraction import ExtractionController, ExtractionView, extraction
@@ -172,6 +178,85 @@ def test_the_list_is_sorted_and_searched(controller: ExtractionController, sink:
     assert "can't be sorted by 'size'; choose from copies" in sink.last("error")["text"]
     controller.receive({"type": "list", "sort": "copies", "find": 3}, sink)
     assert "needs 'find', a string" in sink.last("error")["text"]
+
+
+def test_a_shorter_prompt_is_the_end_of_the_passages_own(
+    controller: ExtractionController, sink: Sink, study: mv.Study
+) -> None:
+    tokens = passages()[0]
+    curve = sink.arrays("prompt_curve")["before"]
+    plain = matched_by_prompt(study.model, tokens, PROMPT, CONTINUATION)
+    assert curve.tolist() == plain.tolist() and plain[-1] == CONTINUATION
+    assert "from a prompt of 6 tokens on" in sink.last("recited")["sentence"]
+    assert sink.last("prompt_curve")["starts"] == 6 and plain[4] < CONTINUATION
+    controller.receive({"type": "set", "units": UNITS}, sink)
+    controller.receive({"type": "prompt_length", "length": 4}, sink)
+    work(controller)
+    passage = sink.last("passage")
+    assert (passage["length"], passage["edited"]) == (4, False)
+    with mv.ablate(study, UNITS):
+        own = recite(study.model, tokens[2:PROMPT], tokens[PROMPT:])
+        off = matched_by_prompt(study.model, tokens, PROMPT, CONTINUATION)
+    assert passage["saidAfter"] == study.task.words(own.said.tolist())
+    curves = sink.arrays("prompt_curve")
+    assert curves["after"].tolist() == off.tolist()
+    assert np.isfinite(curves["null"]).all() and curves["before"].tolist() == plain.tolist()
+    controller.receive({"type": "prompt_length", "length": 7}, sink)
+    assert "this prompt has 1 to 6 tokens" in sink.last("error")["text"]
+    controller.receive({"type": "open", "example": 1}, sink)
+    work(controller)
+    assert sink.last("passage")["length"] == PROMPT
+
+
+def test_an_edited_prompt_has_no_chance_of_its_own(
+    controller: ExtractionController, sink: Sink, study: mv.Study
+) -> None:
+    controller.receive({"type": "prompt_text", "text": "moon sun sea"}, sink)
+    work(controller)
+    passage = sink.last("passage")
+    assert passage["edited"] and passage["prompt"] == " moon sun sea" and passage["length"] == 3
+    assert passage["tries"] == {"before": None, "after": None}
+    own = recite(study.model, study.task.encode("moon sun sea"), passages()[0, PROMPT:])
+    assert passage["saidBefore"] == study.task.words(own.said.tolist())
+    assert "Edited prompt: tokens are compared with passage 0" in sink.last("recited")["sentence"]
+    for text in ("", study.task.text(passages()[0, :PROMPT].tolist())):
+        controller.receive({"type": "prompt_text", "text": text}, sink)
+        work(controller)
+        assert not sink.last("passage")["edited"] and sink.last("passage")["length"] == PROMPT
+    controller.receive({"type": "prompt_text", "text": "a planet"}, sink)
+    assert "the tokenizer can't read this text" in sink.last("error")["text"]
+    controller.receive({"type": "prompt_text", "text": "moon " * 20}, sink)
+    work(controller)
+    assert "context" in sink.last("error")["text"]
+
+
+def test_samples_are_drawn_anew_and_their_chances_follow_temperature_and_top_k(
+    controller: ExtractionController, sink: Sink, study: mv.Study
+) -> None:
+    hot = {"temperature": 3.0, "topK": 5}
+    said = []
+    for request in ({"key": "sample", **hot}, {"key": "sample", "again": True}):
+        controller.receive({"type": "decode", **request}, sink)
+        work(controller)
+        said.append(sink.last("passage")["saidBefore"])
+    assert said[0] != said[1] and sink.last("passage")["sample"] == 1
+    tokens = passages()[:1]
+    chance = sampling_probabilities(
+        study.model, tokens, PROMPT, CONTINUATION, temperature=3.0, top_k=5, progress=False
+    )
+    assert sink.last("passage")["tries"]["before"]["p"] == pytest.approx(float(chance[0]))
+    controller.receive({"type": "code"}, sink)
+    assert "temperature=3.0, top_k=5, seed=18" in sink.last("code")["text"]
+    controller.receive({"type": "decode", "key": "greedy"}, sink)
+    work(controller)
+    assert sink.last("passage")["matchedBefore"] == CONTINUATION
+    for request, words in [
+        ({"key": "beam"}, "there is no decoding 'beam'"),
+        ({"key": "sample", "temperature": 0}, "temperature is 0; give a number above 0"),
+        ({"key": "sample", "topK": 0}, "top-k is 0"),
+    ]:
+        controller.receive({"type": "decode", **request}, sink)
+        assert words in sink.last("error")["text"]
 
 
 def test_the_model_is_as_it_was(controller: ExtractionController, sink: Sink) -> None:

@@ -5,7 +5,7 @@ interface PassageList { sort: string; find: string; of: number; matching: number
 interface Tries { p: number; needed: (number | null)[] }
 /** A passage as it is opened; chances are of `shown`, three tokens at each place. */
 interface Passage {
-  version: number; row: number; copies: number | null; held: boolean; prompt: string; left: string; length: number; edited: boolean;
+  version: number; row: number; copies: number | null; held: boolean; prompt: string; own: string[]; length: number; edited: boolean;
   sample: number | null; temperature: number; topK: number | null; units: number;
   true: string[]; saidBefore: string[]; saidAfter: string[]; shown: string[][]; matchedBefore: number; matchedAfter: number;
   tries: { before: Tries | null; after: Tries | null }; sentence: string;
@@ -22,5 +22,6 @@ interface RecitedNull {
   version: number; units: number; draws: number; of: number; words: string; row: number | null; whole?: number; matched?: number;
   figures: Record<string, Spread>; right?: Float32Array; chance?: Float32Array; first?: Float32Array;
 }
-interface Store { extraction?: { list: PassageList; passage: Passage; recited: Recited; nulls: RecitedNull } }
+interface PromptCurve { row: number; version: number; units: number; starts: number | null; before: Float32Array; after: Float32Array; null: Float32Array }
+interface Store { extraction?: { list: PassageList; passage: Passage; recited: Recited; nulls: RecitedNull; curve: PromptCurve } }
 interface Study { prompt?: number; continuation?: number; trained?: number; heldOut?: number; writes?: boolean; wanted?: number[] }

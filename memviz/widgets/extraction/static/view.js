@@ -10,7 +10,7 @@ import { extractionRegion } from "./extraction.js";
 const HEAD_CELL = [27, 28]; // px of a head's cell and its pitch
 const NEURON_CELL = [11, 12];
 
-const noPassageYet = () => ({ extraction: { list: null, passage: null, recited: null, nulls: null } });
+const noPassageYet = () => ({ extraction: { list: null, passage: null, recited: null, nulls: null, curve: null } });
 
 /** @param {Store} store @returns {Record<string, Taker>} */
 const passageTakers = (store) => ({
@@ -34,6 +34,9 @@ const passageTakers = (store) => ({
   },
   recited_null(msg, arrays) {
     store.extraction.nulls = { ...msg, ...arrays };
+  },
+  prompt_curve(msg, arrays) {
+    store.extraction.curve = { ...msg, ...arrays };
   },
 });
 
@@ -61,7 +64,7 @@ registerView({
   needs: "choosing passages and switching units need",
   state: noPassageYet,
   takers: passageTakers,
-  dirty: ["passages", "passage", "recited", "recited_null"],
+  dirty: ["passages", "passage", "recited", "recited_null", "prompt_curve"],
   prompt: ["passage", "recited"],
   build: buildExtraction,
 });
