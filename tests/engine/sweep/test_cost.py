@@ -1,4 +1,4 @@
-"""The cost of a sweep is told in one line, from the timed part alone, and nothing is left behind."""
+"""The cost of a sweep is told in one line, from a timed part alone, and nothing is left behind."""
 
 from __future__ import annotations
 
