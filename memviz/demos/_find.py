@@ -34,6 +34,7 @@ def demo(name: str = "digits", seed: int = 0) -> Study | Retrieval | Encoders:
     memviz; any other is trained on first use. ``"digits"``: a network that has memorized 120 wrong
     labels. ``"example_tied"``: the same with example-tied dropout. ``"early_learning"``: 40 %
     random labels, trained with cross-entropy. The last one and the following ship with seed 0 only.
+    ``"language"``: a small GPT that recites passages of the Python documentation.
     ``"scenes"``, for ``mv.deja_vu``: a small CLIP model that has memorized 1,000 captions with
     their pictures, and its reference. ``"encoders"``, for ``memviz.probes.encoders``: two SimCLR
     encoders of digits whose training sets differ in 50 images. ``"density"``: a VAE of digits that
