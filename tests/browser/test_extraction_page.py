@@ -10,7 +10,7 @@ import memviz as mv
 from memviz.widgets.extraction import ExtractionController
 from memviz.widgets.extraction._passages import Passages
 from tests.support.page import EVIL, play, sent, settle
-from tests.support.recited import COPIES, recited_study
+from tests.support.recited import COPIES, recited_ladder, recited_study
 
 pytestmark = pytest.mark.browser
 UNITS = "blocks.0.up:0-14 blocks.1.attention:1"
@@ -62,7 +62,7 @@ def study():
 @pytest.fixture
 def kernel(open_page, study):
     controller = ExtractionController(
-        mv.Session(study), Passages(study, copies=COPIES), threaded=False
+        mv.Session(study), Passages(study, copies=COPIES), recited_ladder(), threaded=False
     )
     yield Kernel(open_page(), controller)
     controller.close()
@@ -233,6 +233,15 @@ def test_sampling_shows_other_words_and_the_samples_it_takes(page, kernel):
     kernel.answer()
     assert page.locator(".mv-ex-toks").inner_text() != first
     assert "sampled" in page.locator(".mv-ex-break h3").inner_text()
+
+
+def test_the_ladder_stands_in_rows(page):
+    rows = page.locator(".mv-ex-ladder tbody tr")
+    assert rows.count() == 2
+    words = [" ".join(text.split()) for text in rows.all_inner_texts()]
+    assert words[0].startswith("new 16 k weights") and words[0].endswith(".00 – .00")
+    assert "✓ 8" in words[1] and words[1].endswith("1.00 1.00 1.00")
+    assert "would give precision 1.00" in page.locator(".mv-ex-ladder .mv-note").inner_text()
 
 
 def test_hostile_words_stay_text(page, kernel):

@@ -70,6 +70,12 @@ def recited_model(steps: int = 150) -> GPT:
     return model.eval()
 
 
+def recited_ladder() -> dict[str, Any]:
+    """An untrained model, and the trained one early, halfway and at its end."""
+    half = {str(steps): recited_model(steps) for steps in (40, 80, 150)}
+    return {"new": _gpt().eval(), "moons": half}
+
+
 def recited_study(**changes: Any) -> mv.Study:
     """12 passages in training, 1 to 16 times, and 6 held out."""
     tokens = passages()

@@ -22,6 +22,7 @@ from ._asking import Asking
 from ._code import code
 from ._curves import Curves
 from ._figures import Reading, figures, null_figures
+from ._ladder import Ladder, Rungs
 from ._opened import Answered, Asked, Reader, candidates
 from ._passages import LISTED, Passages, heads_and_neurons
 
@@ -38,11 +39,20 @@ class ExtractionController(Telling):
     session : Session
     passages : Passages
         Of the session's study.
+    ladder : mapping of name to model, optional
+        Smaller models and earlier checkpoints.
     threaded : bool
         False computes only in ``worker.run_until_idle()``.
     """
 
-    def __init__(self, session: Session, passages: Passages, *, threaded: bool = True) -> None:
+    def __init__(
+        self,
+        session: Session,
+        passages: Passages,
+        ladder: Ladder | None = None,
+        *,
+        threaded: bool = True,
+    ) -> None:
         super().__init__(session, "extraction", threaded=threaded)
         self.passages = passages
         self.layers = heads_and_neurons(session.known)
@@ -52,6 +62,7 @@ class ExtractionController(Telling):
         self.find, self.most = "", LISTED
         self.asking = Asking(passages)
         self.curves = Curves(self)
+        self.rungs = Rungs(ladder, passages)
         self.before: Answered | None = None
         self.after: Answered | None = None
         self.clean: Reading | None = None
@@ -61,7 +72,7 @@ class ExtractionController(Telling):
         self._reader: Reader | None = None
         self._draws: list[Reading] = []
         self._longest, self._version = 0.0, 0
-        self._opening = False
+        self._opening = self._climbed = False
 
     @property
     def asked(self) -> Asked | None:
@@ -159,7 +170,7 @@ class ExtractionController(Telling):
     def cancel(self) -> None:
         """Stop the background work and keep its results so far."""
         self.scores.cancel()
-        self._cancel("null", "curve", "curve null")
+        self._cancel("null", "curve", "curve null", "ladder")
 
     def code(self) -> str:
         """Python lines that compute these figures with the plain functions, and open this view."""
@@ -192,6 +203,11 @@ class ExtractionController(Telling):
         self.tell_figures()
         self._compare(units, how, version)
         self.curves.follow(units, how, version)
+        if self.rungs.rungs:
+            self._tell_ladder()
+            if not self._climbed:
+                self._climbed = True
+                self.worker.work("ladder", self._ladder_steps(), rank=2)
 
     def _read_clean(self) -> None:
         """Read the passages with every unit on, once for each variant; then open the first."""
@@ -274,6 +290,23 @@ class ExtractionController(Telling):
                 given = (recitals, shown, asked.row, len(units), version, RANDOM_DRAWS)
                 self.tell_and_keep(messages.null_message(found, *given))
             yield
+
+    # The ladder ---------------------------------------------------------------------------------
+
+    def _ladder_steps(self) -> Iterator[None]:
+        every = len(self.passages.study)
+        for done in self.rungs.steps():
+            self.tell_progress("ladder", "ladder: passage", done, self.rungs.total)
+            if done % every == 0:
+                self._tell_ladder()
+            yield
+        self.tell_progress("ladder", "", 0, 0)
+
+    def _tell_ladder(self) -> None:
+        assert self.clean is not None
+        message = self.rungs.message(self.session.opened, self.clean.margin > 0)
+        if message is not None:
+            self.tell_and_keep(message)
 
     # The list -----------------------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ def extraction(
     held_out: str | None = None,
     copies: Sequence[int] | np.ndarray | Tensor | None = None,
     scores: Mapping[str, Scores] | Sequence[Scores] = (),
+    ladder: Mapping[str, Any] | None = None,
 ) -> ExtractionView:
     """Explore what a language model recites: pick a passage, ablate units, see where it breaks.
 
@@ -67,11 +68,15 @@ def extraction(
     scores : Scores, optional
         Over units: further scores for the unit maps. Over examples: what else the list of passages
         can be sorted by.
+    ladder : mapping, optional
+        Models of other sizes by name, or of several checkpoints each,
+        ``{"small": {"half": model, "end": model}}``: rows that say who recites a passage already,
+        and how well each model foretells what the study's own recites.
 
     Raises
     ------
     TypeError
-        If the study is not of passages.
+        If the study is not of passages, or the ladder not of models.
     ValueError
         If passages are padded, the labels are not their continuations, or there is no such group.
 
@@ -93,6 +98,6 @@ def extraction(
     own = study.study if isinstance(study, Session) else study
     passages = Passages(own, held_out, copies, over_examples)
     session = study if isinstance(study, Session) else Session(study)
-    controller = ExtractionController(session, passages)
+    controller = ExtractionController(session, passages, ladder)
     controller.scores.use(over_units)
     return ExtractionView(controller, "extraction")

@@ -30,6 +30,7 @@ from tests.support.recited import (
     PROMPT,
     TRAINED,
     passages,
+    recited_ladder,
     recited_study,
 )
 from tests.support.widgets import flat_study
@@ -257,6 +258,39 @@ def test_samples_are_drawn_anew_and_their_chances_follow_temperature_and_top_k(
     ]:
         controller.receive({"type": "decode", **request}, sink)
         assert words in sink.last("error")["text"]
+
+
+def test_the_ladder_says_who_recites_a_passage_already(study: mv.Study) -> None:
+    ladder = recited_ladder()
+    found = ExtractionController(
+        mv.Session(study), Passages(study, copies=COPIES), ladder, threaded=False
+    )
+    sink = Sink()
+    found.sinks.append(sink)
+    found.hello(sink)
+    work(found)
+    told, tokens = sink.last("recited_ladder"), passages()
+    own = extract(study.model, tokens, PROMPT, CONTINUATION, progress=False)
+    assert told["columns"] == ["", "40", "80", "150"]
+    assert [row["name"] for row in told["rows"]] == ["new", "moons"]
+    models = [ladder["new"], *ladder["moons"].values()]
+    read = [extract(model, tokens, PROMPT, CONTINUATION, progress=False) for model in models]
+    assert told["rows"][0]["cells"] == [read[0].matched[0], -1, -1, -1]
+    assert told["rows"][1]["cells"] == [-1, *(one.matched[0] for one in read[1:])]
+    assert told["rows"][0]["weights"] == sum(p.numel() for p in models[0].parameters())
+    new, last = told["rows"]
+    assert new["recited"] == 0 and new["precision"] is None and new["recall"] == 0
+    assert (last["recited"], last["precision"], last["recall"]) == (1.0, 1.0, 1.0)
+    assert told["chance"] == own.memorized[:TRAINED].mean()
+    found.receive({"type": "open", "example": 13}, sink)
+    work(found)
+    cells = sink.last("recited_ladder")["rows"][1]["cells"]
+    assert cells[1:] == [one.matched[13] for one in read[1:]]
+    found.close()
+    with pytest.raises(TypeError, match="give a model, or models by checkpoint"):
+        extraction(study, ladder={"small": {"end": "gpt2"}})
+    with pytest.raises(ValueError, match="'new' is in train mode"):
+        extraction(study, ladder={"new": ladder["new"].train()})
 
 
 def test_the_model_is_as_it_was(controller: ExtractionController, sink: Sink) -> None:

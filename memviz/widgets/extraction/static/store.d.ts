@@ -23,5 +23,9 @@ interface RecitedNull {
   figures: Record<string, Spread>; right?: Float32Array; chance?: Float32Array; first?: Float32Array;
 }
 interface PromptCurve { row: number; version: number; units: number; starts: number | null; before: Float32Array; after: Float32Array; null: Float32Array }
-interface Store { extraction?: { list: PassageList; passage: Passage; recited: Recited; nulls: RecitedNull; curve: PromptCurve } }
+interface RecitedLadder {
+  row: number | null; columns: string[]; name: string; chance: number | null;
+  rows: { name: string; weights: number; cells: (number | null)[]; recited: number | null; precision: number | null; recall: number | null }[];
+}
+interface Store { extraction?: { list: PassageList; passage: Passage; recited: Recited; nulls: RecitedNull; curve: PromptCurve; ladder: RecitedLadder } }
 interface Study { prompt?: number; continuation?: number; trained?: number; heldOut?: number; writes?: boolean; wanted?: number[] }

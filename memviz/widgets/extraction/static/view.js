@@ -6,11 +6,12 @@ import { topSlider } from "../../core/static/top.js";
 import { unitMaps } from "../../core/static/units.js";
 import { registerView } from "../../core/static/views.js";
 import { extractionRegion } from "./extraction.js";
+import { ladderTable } from "./ladder.js";
 
 const HEAD_CELL = [27, 28]; // px of a head's cell and its pitch
 const NEURON_CELL = [11, 12];
 
-const noPassageYet = () => ({ extraction: { list: null, passage: null, recited: null, nulls: null, curve: null } });
+const noPassageYet = () => ({ extraction: { list: null, passage: null, recited: null, nulls: null, curve: null, ladder: null } });
 
 /** @param {Store} store @returns {Record<string, Taker>} */
 const passageTakers = (store) => ({
@@ -35,6 +36,9 @@ const passageTakers = (store) => ({
   recited_null(msg, arrays) {
     store.extraction.nulls = { ...msg, ...arrays };
   },
+  recited_ladder(msg) {
+    store.extraction.ladder = msg;
+  },
   prompt_curve(msg, arrays) {
     store.extraction.curve = { ...msg, ...arrays };
   },
@@ -50,10 +54,10 @@ function buildExtraction(view) {
   const isHead = (layer) => layer.kind === "heads";
   const heads = sizedMaps(view, HEAD_CELL, isHead);
   const neurons = sizedMaps(view, NEURON_CELL, (layer) => !isHead(layer));
-  const regions = [toolbar(view), liveLine(view), controls(view), extractionRegion(view), topSlider(view), heads, neurons, echoLine(view)];
-  const [head, live, bar, passages, top, first, second, echo] = regions.map((region) => region.root);
+  const regions = [toolbar(view), liveLine(view), controls(view), extractionRegion(view), topSlider(view), heads, neurons, echoLine(view), ladderTable(view)];
+  const [head, live, bar, passages, top, first, second, echo, ladder] = regions.map((region) => region.root);
   const row = (name, words, node) => el("section", { class: `mv-ex-${name}`, "aria-label": words }, el("h3", { class: "mv-ex-kind" }, words), node);
-  view.root.append(head, live, bar, passages, el("div", { class: "mv-ex-units" }, top, echo, row("heads", "Attention heads", first), row("neurons", "MLP neurons", second)));
+  view.root.append(head, live, bar, passages, el("div", { class: "mv-ex-units" }, top, echo, row("heads", "Attention heads", first), row("neurons", "MLP neurons", second)), ladder);
   return regions;
 }
 
@@ -64,7 +68,7 @@ registerView({
   needs: "choosing passages and switching units need",
   state: noPassageYet,
   takers: passageTakers,
-  dirty: ["passages", "passage", "recited", "recited_null", "prompt_curve"],
+  dirty: ["passages", "passage", "recited", "recited_null", "prompt_curve", "recited_ladder"],
   prompt: ["passage", "recited"],
   build: buildExtraction,
 });
