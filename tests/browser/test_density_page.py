@@ -193,6 +193,20 @@ def test_a_neighbour_is_opened_and_code_is_copied(talk: Talk) -> None:
     assert "import memviz as mv" in page.locator(".mv-codebox pre").inner_text()
 
 
+def test_units_are_ranked_by_the_opened_image(talk: Talk) -> None:
+    page = talk.page
+    hold = page.locator(".mv-dn-hold")
+    assert hold.get_attribute("aria-pressed") == "false"
+    hold.click()
+    talk.answer()
+    assert hold.get_attribute("aria-pressed") == "true"
+    assert page.locator("select.mv-score").input_value() == "opened image"
+    page.locator(".mv-k").fill("2")
+    page.keyboard.press("Enter")
+    talk.answer()
+    assert len(talk.controller.session.units) == 2
+
+
 def test_without_neighbours_and_held_out_images_the_rest_stands(open_page: Any) -> None:
     table = PlantedTable()
     table.nearest_ratio = None

@@ -9,19 +9,15 @@ import numpy as np
 import torch
 
 from memviz.checks import quoted
-from memviz.engine.sets import others_left, random_units
-from memviz.study import Study
-from memviz.units import UnitSet
-from memviz.widgets.core import Action, Message, Part, Pictures
+from memviz.widgets.core import Action, Message, Part
 from memviz.widgets.workbench import Controller
 
 from . import _messages as messages
 from ._figures import Figures, figures, held_out_groups, random_band
 from ._fits import FitsTable
-from ._reconstruction import can_reconstruct, original, reconstruction, squared_error, with_weights
+from ._held import KEY, HeldBy
+from ._reconstruction import Made, Models, can_reconstruct, original, reconstructions
 from ._table import DensityTable, Estimate, check_table
-
-_RANDOM_DRAWS = 5  # reconstructions with random units
 
 
 class DensityExplorer(Part):
@@ -47,23 +43,25 @@ class DensityExplorer(Part):
         self.table: DensityTable | None = None
         self.rate = self.epoch = 0
         self._estimates: dict[tuple[int, int], Estimate] = {}
-        self._loaded: tuple[tuple[int, int], Study] | None = None
-        self._pictures = Pictures.of(controller.session.study)
+        self.held = HeldBy(controller)
+        self._models: Models | None = None
 
     @property
     def actions(self) -> Mapping[str, Action]:
-        """Look at another learning rate or epoch."""
+        """Look at another learning rate or epoch, and rank units by the opened image."""
         return {
             "density_at": Action(
                 lambda request, _: self.look_at(request["rate"], request.get("epoch")),
                 *("rate", (int,), "the place of a learning rate"),
-            )
+            ),
+            "density_hold": Action(lambda *_: self.held.show(self.session.opened)),
         }
 
     def begin(self, table: DensityTable) -> None:
         """Show this table, at its largest learning rate and last epoch."""
         self.table = check_table(table, self.session.study)
-        self._estimates, self._loaded = {}, None
+        self._estimates = {}
+        self._models = Models(self.table, self.session.study)
         self.rate = int(np.argmax(np.asarray(table.rates, float)))
         self.epoch = len(table.epochs) - 1
         self._tell_at()
@@ -95,6 +93,11 @@ class DensityExplorer(Part):
         self.rate, self.epoch = rate, epoch
         self._tell_at()
         self._start_reconstruction()
+
+    @property
+    def worn(self) -> frozenset[str]:
+        """The score of the opened image, once it was asked for."""
+        return frozenset({KEY} if self.held.worn else ())
 
     @property
     def sentence(self) -> str:
@@ -154,12 +157,18 @@ class DensityExplorer(Part):
         if self.table is not None:
             self._worker.work("density figures", self._figure_steps(), rank=0)
             self._start_reconstruction()
+            self.held.follow(self.session.opened)
 
     def example_opened(self) -> None:
         """Show the trainings, the neighbours and the reconstruction of the opened image."""
         if self.table is not None:
             self._worker.work("density image", self._image_steps(), rank=0)
             self._start_reconstruction()
+            self.held.follow(self.session.opened)
+
+    def swept(self) -> None:
+        """Exact effects take the place of estimates."""
+        self.held.swept(self.session.opened)
 
     def ready(self) -> None:
         """Tell now what is still waiting to be told."""
@@ -200,7 +209,7 @@ class DensityExplorer(Part):
         found = table.nearest(index)
         if found is not None:
             like = original(self.session.study, index).shape
-            pixels = self._pictures.of_inputs(found.generated.reshape(-1, *like))
+            pixels = self._controller.pictures.of_inputs(found.generated.reshape(-1, *like))
             self._tell(messages.nearest_message(index, found, pixels))
         yield
 
@@ -240,68 +249,26 @@ class DensityExplorer(Part):
 
     def _reconstruction_steps(self) -> Iterator[None]:
         index, version = self.session.opened, self.session.version
+        when, models = (self.rate, self.epoch), self._models
+        if index is None or models is None:
+            return
+        rates, epochs = self._places()
+        place, replay = (rates[self.rate], epochs[self.epoch]), self.session.replay
+        study, own = models.at(*place, replay.study), models.is_own(*place)
         units, how = self.session.units, self.session.how
-        if index is None:
-            return
-        study, when = self._study_shown(), (self.rate, self.epoch)
-        image = original(study, index)
-        pictures = {"image": image, "before": reconstruction(study, index, UnitSet(), how)}
-        if units:
-            pictures["after"] = reconstruction(study, index, units, how)
-        errors = {name: squared_error(image, p) for name, p in pictures.items() if p is not image}
-        self._tell_reconstruction(index, version, when, pictures, errors, 0)
-        yield
-        layers = self.session.replay.layers
-        if not units or not others_left(layers, units):
-            return
-        drawn = []
-        for draw in range(_RANDOM_DRAWS):
-            random = reconstruction(study, index, random_units(layers, units, draw), how)
-            pictures.setdefault("random", random)
-            drawn.append(squared_error(image, random))
+        for made in reconstructions(study, index, units, how, replay.layers):
+            if made.tell and when == (self.rate, self.epoch):
+                self._tell_reconstruction(index, version, made, own)
             yield
-        errors["random"] = float(np.mean(drawn))
-        self._tell_reconstruction(index, version, when, pictures, errors, len(drawn))
-        yield
 
-    def _tell_reconstruction(
-        self,
-        index: int,
-        version: int,
-        when: tuple[int, int],
-        pictures: Mapping[str, torch.Tensor],
-        errors: Mapping[str, float],
-        draws: int,
-    ) -> None:
-        now = (self.session.opened, self.session.version, (self.rate, self.epoch))
-        if now != (index, version, when):
+    def _tell_reconstruction(self, index: int, version: int, made: Made, own: bool) -> None:
+        if (index, version) != (self.session.opened, self.session.version):
             return
         content: dict[str, Any]
         content = {"index": index, "version": version, "units": len(self.session.units)}
-        content |= {"own": self._is_own()}
-        content |= {"errors": dict(errors), "draws": draws}
-        pixels = self._pictures.of_inputs(torch.stack(list(pictures.values())))
-        self._tell(messages.reconstruction_message(content, list(pictures), pixels))
-
-    def _is_own(self) -> bool:
-        """Whether the place looked at has no weights, or is that of the study's own model."""
-        assert self.table is not None
-        rates, epochs = self._places()
-        place = rates[self.rate], epochs[self.epoch]
-        return place == self.table.of_model or self.table.weights(*place) is None
-
-    def _study_shown(self) -> Study:
-        """The study with the model of the learning rate and epoch looked at, if that was kept."""
-        assert self.table is not None
-        if self._is_own():
-            return self.session.replay.study
-        key = (self.rate, self.epoch)
-        if self._loaded is None or self._loaded[0] != key:
-            rates, epochs = self._places()
-            weights = self.table.weights(rates[self.rate], epochs[self.epoch])
-            assert weights is not None
-            self._loaded = key, with_weights(self.session.study, weights)
-        return self._loaded[1]
+        content |= {"own": own, "errors": made.errors, "draws": made.draws}
+        pixels = self._controller.pictures.of_inputs(torch.stack(list(made.pictures.values())))
+        self._tell(messages.reconstruction_message(content, list(made.pictures), pixels))
 
     def _tell_at(self) -> None:
         self._tell(Message({"type": "density_at", "rate": self.rate, "epoch": self.epoch}, []))

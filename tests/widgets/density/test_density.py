@@ -234,6 +234,39 @@ def test_groups_of_one_and_of_half_trained_images() -> None:
     assert rows["mixed"]["measure"] == "M"
 
 
+def test_units_are_ranked_by_the_opened_image(study: mv.Study) -> None:
+    controller, ear = begun(study)
+    effects = mv.sweep(study, progress=False)
+    for index in (2, 7):
+        ask(controller, ear, "open", example=index)
+        if index == 2:
+            ask(controller, ear, "density_hold")
+        told = ear.last("scores", key="opened image")
+        assert told.content["label"] == f"effect on M of image {index}"
+        assert decoded(told)["value"] == pytest.approx(
+            -effects.margin_change[:, index].numpy(), abs=1e-4
+        )
+        assert (decoded(told)["state"] == 2).all()
+    assert controller.score == "opened image"
+    assert ear.of("picks")[-1]["scores"][-1]["label"] == "effect on M of image 7"
+    ask(controller, ear, "top", k=3)
+    best = decoded(told)["value"].argsort()[::-1][:3]
+    assert controller.session.units == mv.UnitSet([effects.units[row] for row in best])
+    # Another intervention has effects of its own.
+    ask(controller, ear, "intervention", key="mean")
+    other = mv.sweep(study, how="mean", progress=False).margin_change[:, 7].numpy()
+    assert decoded(ear.last("scores", key="opened image"))["value"] == pytest.approx(
+        -other, abs=1e-4
+    )
+
+
+def test_ranking_by_no_image_is_one_clear_line(study: mv.Study) -> None:
+    controller, ear = begun(study)
+    ask(controller, ear, "open", example=None)
+    ask(controller, ear, "density_hold")
+    assert ear.of("error")[-1]["text"] == "no image is open; open one to rank the units by it."
+
+
 # Sliders, code, page, still ----------------------------------------------------------------------
 
 

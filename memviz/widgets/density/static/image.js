@@ -17,7 +17,8 @@ export function imageRegion(view) {
   const small = el("small");
   const says = el("p", { class: "mv-dn-says" });
   const note = el("p", { class: "mv-note" });
-  const head = el("div", { class: "mv-dn-top" }, el("div", { class: "mv-picbox mv-dn-big" }, picture), el("div", {}, el("h3", {}, title, " ", small), says, note));
+  const hold = el("button", { class: "mv-btn mv-dn-hold", type: "button", title: "Rank all units by what M of this image loses without them", onclick: () => store.ask({ type: "density_hold" }) }, "Find the units that hold this image");
+  const head = el("div", { class: "mv-dn-top" }, el("div", { class: "mv-picbox mv-dn-big" }, picture), el("div", {}, el("h3", {}, title, " ", small), says, note, hold));
   const chart = histograms();
   const waiting = el("p", { class: "mv-empty" }, "Reading the trainings …");
   const root = el("section", { "aria-label": "Opened image" }, waiting, head, chart.root);
@@ -40,6 +41,8 @@ export function imageRegion(view) {
     say(title, `Image ${count(i)}`);
     small.replaceChildren(...(group ? [groupMark(group), ` ${group}`] : []));
     put(picture, { "aria-label": `Image ${count(i)}${group ? `, ${group}` : ""}` });
+    hold.hidden = store.saved;
+    put(hold, { "aria-pressed": String(state.score === "opened image") });
     if (["state", "sprites", "theme", "study", "density"].some((kind) => dirty.has(kind))) view.picture(picture, i);
     chart.root.hidden = column < 0 || !values;
     if (column < 0) {
