@@ -14,6 +14,7 @@ import _thread
 import ctypes
 import random
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -162,9 +163,15 @@ def interrupt(call: Callable[[], object], seconds: float, way: str) -> bool:
     def raise_it(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGALRM, raise_it)
+    def swallowed(unraisable: sys.UnraisableHookArgs) -> None:
+        # Python itself drops an interrupt that lands in a finalizer or a weak reference's callback.
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            reported(unraisable)
+
+    before, reported = signal.signal(signal.SIGALRM, raise_it), sys.unraisablehook
     timer = threading.Timer(seconds, fire)
     try:
+        sys.unraisablehook = swallowed
         timer.start()
         call()
         timer.cancel()
@@ -174,6 +181,7 @@ def interrupt(call: Callable[[], object], seconds: float, way: str) -> bool:
         return True
     finally:
         timer.cancel()
+        sys.unraisablehook = reported
         signal.signal(signal.SIGALRM, before)
     return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import _torchvision
@@ -29,6 +30,7 @@ from memviz.engine.sweep import sweep_stream as sweep_stream
 from memviz.probes.attribution import attribute_inputs as attribute_inputs
 from memviz.probes.attribution import attribute_layers as attribute_layers
 from memviz.probes.attribution import attribute_unit as attribute_unit
+from memviz.registry import places
 from memviz.scores import Null as Null
 from memviz.scores import Scores as Scores
 from memviz.session import Session as Session
@@ -95,27 +97,19 @@ __all__ = [
     "unit_map",
     "workbench",
 ]
-_WIDGETS = {
-    "deja_vu",
-    "example_gallery",
-    "inspector",
-    "layer_list",
-    "readout_view",
-    "score_scatter",
-    "timeline",
-    "unit_map",
-    "workbench",
-}
+# Widgets are imported when asked for: a script on a cluster should not need a notebook's packages.
+_WIDGETS = {name for name in __all__ if name not in globals()}
 
 
 def __getattr__(name: str) -> Any:
-    # A script on a cluster should not need a notebook's packages.
     if name in _WIDGETS:
-        from memviz import widgets
-
-        return getattr(widgets, name)
+        return getattr(import_module("memviz.widgets"), name)
+    # The view of a paper is the function named like its folder: mv.density, of widgets/density.
+    place = None if name.startswith("_") else places("widgets").get(name)
+    if place and hasattr(module := import_module(place), name):
+        return getattr(module, name)
     raise AttributeError(f"module 'memviz' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_WIDGETS])
+    return sorted({*globals(), *__all__})

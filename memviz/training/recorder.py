@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.record import version
+from memviz.restored import buffers_kept
 from memviz.tasks.classification import Classification
 from memviz.tasks.task import Inputs
 from memviz.tensor_files import State
@@ -293,12 +293,7 @@ class _Evaluating:
         self._model = model
         self._draws = seeded_draws(0)
         self._flags = [(module, module.training) for module in model.modules()]
-        self._buffers = [
-            (module._buffers, name, buffer, version(buffer), buffer.clone())
-            for module in model.modules()
-            for name, buffer in module._buffers.items()
-            if buffer is not None
-        ]
+        self._buffers = buffers_kept(model)
 
     def __enter__(self) -> None:
         try:
@@ -315,11 +310,7 @@ class _Evaluating:
         error: BaseException | None = None,
         where: TracebackType | None = None,
     ) -> None:
-        for buffers, name, buffer, before, value in self._buffers:
-            if version(buffer) != before:
-                buffer.copy_(value)
-            buffers[name] = buffer  # the model may have assigned another tensor
+        self._buffers.put_back()
         for module, flag in self._flags:
             module.training = flag
-        self._buffers, self._flags = [], []
         self._draws.__exit__()

@@ -454,3 +454,27 @@ def test_scores_are_offered_in_their_groups(open_page, fake, part, picker):
         {"type": "score", "key": "b"},
         {"type": "axes", "keys": {"x": "b"}},
     )
+
+
+def test_a_second_answer_to_the_same_view_keeps_what_is_brushed(plot, fake):
+    drag(plot, 0, 22)
+    assert brushed(plot).startswith("6 units")
+    layers = [name for name, _ in fake.layers]
+    play(plot, study_of(fake), *fake.sprites(), fake.state(layers=layers, units=""), *grid())
+    settle(plot)
+    assert brushed(plot).startswith("6 units") and plot.locator(".mv-ablatebrushed").is_enabled()
+    play(plot, study_of(fake, name="another"), fake.state(layers=layers, units=""), *grid())
+    settle(plot)
+    assert "Drag over" in brushed(plot)
+
+
+def test_brushed_units_are_brushed_again_once_their_scores_are_back(plot):
+    drag(plot, 0, 22)
+    _, y = grid()
+    nothing = scores("entropy", np.full(320, np.nan))
+    play(plot, nothing)
+    settle(plot)
+    assert "Drag over" in brushed(plot) and plot.locator(".mv-ablatebrushed").is_disabled()
+    play(plot, y)
+    settle(plot)
+    assert brushed(plot) == "6 units: 6 of conv1."

@@ -7,7 +7,6 @@ from ._checks import floats as floats
 from ._checks import rows_to_try as rows_to_try
 from ._copies import Augment as Augment
 from ._copies import check_same_copies as check_same_copies
-from ._copies import generators_kept as generators_kept
 from ._copies import seed_generators as seed_generators
 from ._histograms import binned_mutual_information as binned_mutual_information
 from ._histograms import histogram_tiles as histogram_tiles

@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.restored import random_kept, undisturbed
 from memviz.study import Study
 from memviz.tasks.task import Inputs
 
 Augment = Callable[[Inputs, torch.Generator], Inputs]
-
-
-@contextmanager
-def generators_kept() -> Iterator[None]:
-    """Restore the global generators of torch (on the CPU), NumPy and Python.
-
-    Examples
-    --------
-    >>> before = torch.get_rng_state()
-    >>> with generators_kept():
-    ...     seed_generators(3)
-    >>> torch.equal(before, torch.get_rng_state())
-    True
-    """
-    of_python = random.getstate()
-    of_numpy = np.random.get_state()  # noqa: NPY002 - what augmentations draw from
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(of_python)
-        np.random.set_state(of_numpy)  # noqa: NPY002
 
 
 def seed_generators(seed: int) -> None:
@@ -43,7 +21,7 @@ def seed_generators(seed: int) -> None:
 
     Examples
     --------
-    >>> with generators_kept():
+    >>> with random_kept(anywhere=True):
     ...     drawn = [seed_generators(3) or (random.random(), np.random.rand()) for _ in range(2)]
     >>> drawn[0] == drawn[1]
     True
@@ -102,7 +80,8 @@ class Copies:
         """
         if self._augment is None:
             return self._study.batch(examples)
-        with torch.no_grad(), generators_kept():
+        calm, drawn_back = undisturbed(random=False), random_kept(anywhere=True)
+        with calm, calm, drawn_back, drawn_back:
             parts = [
                 {key: rows[:most] for key, rows in self._copied(example, self._augment).items()}
                 for example in examples.tolist()

@@ -261,7 +261,8 @@ class UnitActivations(Chunked):
                 for located in self._located
                 for place, site in zip(_places(located), self._sites(path, located), strict=True)
             ]
-            with self._paths.calm(path):
+            calm = self._paths.calm(path)
+            with calm, calm:
                 return run_edited(path.trace, edits, self._paths.prepare(path, inputs))
 
         return self._paths.follow(inputs, run)[1]

@@ -13,7 +13,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from memviz.engine.record import METADATA, Layout, layout, leaves, tensors_in, version
+from memviz.engine.record import METADATA, Layout, layout, leaves, tensors_in
+from memviz.restored import version
 
 _T = Tensor
 # Their output holds each value of their input exactly once, so a gradient keeps its norm.

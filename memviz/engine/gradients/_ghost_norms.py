@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from memviz.engine.record import chunk_size, trace, undisturbed
+from memviz.engine.record import chunk_size, trace
+from memviz.restored import undisturbed
 from memviz.study import Study, private
 
 from ._calls import ParameterCalls, Seen, Source, Use
@@ -47,7 +48,8 @@ class GhostNorms:
 
     def squares(self, positions: Tensor) -> Tensor:
         """Squared norms of a chunk, float64 ``[parameters, n]``."""
-        with undisturbed(random=self.random, counting=self.counting):
+        calm = undisturbed(random=self.random, counting=self.counting)
+        with calm, calm:
             calls, outputs = self._pass(positions)
             slopes = _slopes(calls, outputs, positions, self._loss)
             squares = self._ghost(calls, slopes) if calls.alike else {}
@@ -148,7 +150,8 @@ class GhostNorms:
 
         Of a random projection of the outputs, since the loss of a memorized example is nearly flat.
         """
-        with undisturbed(random=self.random, counting=self.counting):
+        calm = undisturbed(random=self.random, counting=self.counting)
+        with calm, calm:
             first, alone = self._pass(pair[:1])
             self.seen[1] = first.seen
             calls, outputs = self._pass(pair)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from memviz.checks import checked
-from memviz.engine.record import trace, undisturbed
+from memviz.engine.record import trace
 from memviz.progress import slow
+from memviz.restored import undisturbed
 from memviz.study import Study, check_examples, check_ready, private
 
 _BLOCK = 2**25  # gradient values held at once
@@ -60,7 +61,8 @@ def gradient_products(
     seen = trace(study.model, study.call(study.batch(chosen[:1])))
     blocks = chosen.split(max(1, _BLOCK // size))
     products = []
-    with undisturbed(random=seen.random, counting=seen.counting), torch.enable_grad():
+    calm = undisturbed(random=seen.random, counting=seen.counting)
+    with calm, calm, torch.enable_grad():
         for block in slow(blocks, "gradient products", progress=progress):
             held = torch.stack(list(_gradients(study, block, parameters)))
             passing = _gradients(study, others, parameters)

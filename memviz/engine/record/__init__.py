@@ -33,13 +33,10 @@ from ._runner import layers as layers
 from ._trace import METADATA as METADATA
 from ._trace import Trace as Trace
 from ._trace import Traced as Traced
-from ._trace import buffers_kept as buffers_kept
 from ._trace import trace as trace
-from ._trace import undisturbed as undisturbed
 from ._values import leaves as leaves
 from ._values import swap as swap
 from ._values import tensors_in as tensors_in
-from ._values import version as version
 from .places import NONLINEARITIES as NONLINEARITIES
 from .places import NORMALIZATIONS as NORMALIZATIONS
 from .places import Located as Located

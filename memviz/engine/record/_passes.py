@@ -228,7 +228,8 @@ class Passes(Chunked):
     def _whole(
         self, path: Path, inputs: Inputs, edits: Sequence[Edit], *, exactly: bool = False
     ) -> Any:
-        with self._paths.calm(path):
+        calm = self._paths.calm(path)
+        with calm, calm:
             forward = self._paths.prepare(path, inputs)
             return run_edited(path.trace, edits, forward, exactly=exactly)
 

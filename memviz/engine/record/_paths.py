@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from memviz.restored import undisturbed, version
 from memviz.study import Study, private
 from memviz.tasks import judged
 from memviz.tasks.task import Inputs
 
 from ._replay import DivergedError
-from ._trace import Trace, Traced, trace, undisturbed
-from ._values import memory, swap, tensors_in, version
+from ._trace import Trace, Traced, trace
+from ._values import memory, swap, tensors_in
 from .places import Located, locate
 
 R = TypeVar("R")
@@ -114,7 +115,8 @@ class Paths:
         drawn = traced.drawn()
         if not drawn:
             return
-        with torch.random.fork_rng(devices=[]):
+        calm = undisturbed(random=True)
+        with calm, calm:
             torch.rand(1)  # another state: a model that seeds itself does not mind
             again = trace(self.study.model, self.study.call(copied(inputs))).drawn()
         states: dict[str, list[bytes]] = {}

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ._trace import METADATA, Call, Trace, undisturbed
+from memviz.restored import undisturbed
+
+from ._trace import METADATA, Call, Trace
 from ._values import leaves, positional, storage_bytes, swap, tensors_in
 from .places import Site, inside
 
@@ -296,7 +298,8 @@ def run_edited(
 
 
 def _run(mode: _Mode, forward: Callable[[], Any]) -> Any:
-    with undisturbed(random=mode.trace.random, counting=mode.trace.counting):
+    calm = undisturbed(random=mode.trace.random, counting=mode.trace.counting)
+    with calm, calm:
         return _called(mode, forward)
 
 

@@ -8,9 +8,10 @@ any model, is local to the thread and leaves nothing on the model. Three passes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ._values import Key, key_of, leaves, memory, positional, storage_bytes, tensors_in, version
+from memviz.restored import Restored, hooked, undisturbed, version
+
+from ._values import Key, key_of, leaves, memory, positional, storage_bytes, tensors_in
 
 _Bytes = bytes  # a property of the trace bears that name
 
@@ -156,20 +159,29 @@ class _Draws(TorchDispatchMode):
             return func(*args, **kwargs)
 
 
-@contextmanager
-def _draws_undone() -> Iterator[_Draws]:
+class _DrawsUndone(Restored):
     """Put torch's random state back if this thread drew: other threads may be drawing too."""
-    state, draws = torch.get_rng_state(), _Draws()
-    of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    try:
-        with draws:
-            yield draws
-    finally:
-        if draws.number:
-            if not torch.equal(state, torch.get_rng_state()):
-                torch.set_rng_state(state)
-            if of_gpus:
-                torch.cuda.set_rng_state_all(of_gpus)
+
+    def __init__(self) -> None:
+        self._modes, self._state = torch._C._len_torch_dispatch_stack(), torch.get_rng_state()
+        self._of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        self.draws = _Draws()
+
+    def begin(self) -> None:
+        if torch._C._len_torch_dispatch_stack() == self._modes:
+            self.draws.__enter__()
+
+    def put_back(self) -> None:
+        while torch._C._len_torch_dispatch_stack() > self._modes:
+            with suppress(IndexError):  # an interrupt came in the middle of it before
+                self.draws.__exit__(None, None, None)
+                continue
+            torch._C._pop_torch_dispatch_stack(None)
+        if self.draws.number:
+            if not torch.equal(self._state, torch.get_rng_state()):
+                torch.set_rng_state(self._state)
+            if self._of_gpus:
+                torch.cuda.set_rng_state_all(self._of_gpus)
 
 
 class _Tracing(TorchFunctionMode):
@@ -237,52 +249,6 @@ class _Tracing(TorchFunctionMode):
                 self.seen[key] = (tensor, version(tensor))
 
 
-@contextmanager
-def undisturbed(*, random: bool, counting: nn.Module | None = None) -> Iterator[None]:
-    """Without gradients, and restoring the random state and the buffers that the model changes.
-
-    The random state belongs to the whole process, so it is left alone if the model does not draw:
-    another thread may be drawing.
-    """
-    with torch.no_grad(), buffers_kept(counting):
-        if not random:
-            yield
-            return
-        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-        with torch.random.fork_rng(devices=devices):
-            yield
-
-
-@contextmanager
-def buffers_kept(model: nn.Module | None) -> Iterator[Callable[[], bool]]:
-    """Restore what a forward pass writes into buffers, such as a counter, in place or by name.
-
-    Yields a function that says whether anything was written.
-    """
-    modules = [] if model is None else list(model.modules())
-    kept = [
-        (module._buffers, name, buffer, version(buffer), buffer.clone())
-        for module in modules
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-
-    def written() -> bool:
-        return any(
-            buffers.get(name) is not buffer or version(buffer) != before
-            for buffers, name, buffer, before, _ in kept
-        )
-
-    try:
-        yield written
-    finally:
-        with torch.no_grad():
-            for buffers, name, buffer, before, value in kept:
-                if version(buffer) != before:
-                    buffer.copy_(value)
-                buffers[name] = buffer  # the model may have assigned another tensor
-
-
 def trace(model: nn.Module, call: Callable[[], Any], *, gradients: bool = False) -> Trace:
     """Run a forward pass once and learn what it calls.
 
@@ -294,12 +260,14 @@ def trace(model: nn.Module, call: Callable[[], Any], *, gradients: bool = False)
     >>> [call.name for call in trace(model, lambda: model(inputs)).calls]
     ['linear', 'relu']
     """
-    with torch.no_grad(), _draws_undone() as draws, buffers_kept(model) as written:
-        mode, state = _Tracing(draws), torch.get_rng_state()
-        with torch.set_grad_enabled(gradients), _watched(model, mode) as modules, mode:
+    calm, undone = undisturbed(random=False, counting=model), _DrawsUndone()
+    with calm, calm, undone, undone:
+        mode, state = _Tracing(undone.draws), torch.get_rng_state()
+        watched = _Watched(model, mode)
+        with torch.set_grad_enabled(gradients), watched, watched, mode:
             raw = call()
-        random = draws.number > 0 and not torch.equal(state, torch.get_rng_state())
-        counting = model if written() else None
+        random = undone.draws.number > 0 and not torch.equal(state, torch.get_rng_state())
+        counting = model if calm.written() else None
         unseen = mode.unseen()
     parameters = {id(parameter) for parameter in model.parameters()}
     for traced in mode.calls:
@@ -315,43 +283,39 @@ def trace(model: nn.Module, call: Callable[[], Any], *, gradients: bool = False)
             for tensor in [*tensors_in(traced.output), *(traced.inputs[k] for k in traced.mutates)]
         )
     )
-    return Trace(mode.calls, volatile, raw, random, counting, modules, unseen)
+    return Trace(mode.calls, volatile, raw, random, counting, watched.finished, unseen)
 
 
-@contextmanager
-def _watched(model: nn.Module, mode: _Tracing) -> Iterator[list[ModuleCall]]:
-    """Which modules are called meanwhile; the hooks are gone afterwards."""
-    finished: list[ModuleCall] = []
-    numbers: dict[nn.Module, int] = {}
-    running: list[tuple[nn.Module, int, tuple[Key, ...]]] = []
-    handles = []
+class _Watched(hooked):
+    """Which modules are called meanwhile."""
 
-    def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
+    def __init__(self, model: nn.Module, mode: _Tracing) -> None:
+        self.finished: list[ModuleCall] = []
+        self._mode = mode
+        self._numbers: dict[nn.Module, int] = {}
+        self._running: list[tuple[nn.Module, int, tuple[Key, ...]]] = []
+        super().__init__(
+            [
+                (module, self._enter, partial(self._leave, name))
+                for name, module in model.named_modules()
+                if not isinstance(module, torch.jit.ScriptModule)
+            ]
+        )
+
+    def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         with torch._C.DisableTorchFunction():  # the hook's own look is no call of the model
             keys = tuple(key_of(tensor) for tensor in leaves(args, kwargs)[0])
-        running.append((module, len(mode.calls), keys))
+        self._running.append((module, len(self._mode.calls), keys))
 
-    def leave(name: str, module: nn.Module, output: Any) -> None:
+    def _leave(self, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        running = self._running
         while running and running[-1][0] is not module:
             running.pop()  # it was left by an exception that the model caught
         if not running:
             return
         _, first, inputs = running.pop()
-        number = numbers[module] = numbers.get(module, -1) + 1
+        number = self._numbers[module] = self._numbers.get(module, -1) + 1
         with torch._C.DisableTorchFunction():
             outputs = tuple(key_of(tensor) for tensor in tensors_in(output))
-        end = len(mode.calls)
-        finished.append(ModuleCall(name, module, number, first, end, inputs, outputs))
-
-    try:
-        for name, module in model.named_modules():
-            if isinstance(module, torch.jit.ScriptModule):
-                continue
-            handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
-            handles.append(
-                module.register_forward_hook(lambda m, _, out, name=name: leave(name, m, out))
-            )
-        yield finished
-    finally:
-        for handle in handles:
-            handle.remove()
+        end = len(self._mode.calls)
+        self.finished.append(ModuleCall(name, module, number, first, end, inputs, outputs))

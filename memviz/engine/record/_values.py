@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memviz.restored import version
+
 Key = tuple[int, int]  # (id, version): the same tensor before and after an in-place call
 
 _POSITIONS: dict[str, tuple[str, ...]] = {
@@ -133,11 +135,6 @@ def memory(tensor: Tensor) -> int:
     if tensor.layout != torch.strided or tensor.is_meta:
         return 0
     return tensor.untyped_storage().data_ptr()
-
-
-def version(tensor: Tensor) -> int:
-    """In-place changes so far; inference tensors keep no count and can't be changed here."""
-    return 0 if tensor.is_inference() else tensor._version
 
 
 def key_of(tensor: Tensor) -> Key:

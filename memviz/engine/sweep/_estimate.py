@@ -18,9 +18,9 @@ from memviz.engine.record import (
     run_edited,
     tensors_in,
     trace,
-    undisturbed,
 )
 from memviz.progress import slow
+from memviz.restored import undisturbed
 from memviz.study import Study, check_examples
 from memviz.units import Unit, UnitSet, UnitsLike
 
@@ -143,7 +143,8 @@ def _chunk(
         return Edit(edit.site, change)
 
     path = replay.trace_of(step)
-    with undisturbed(random=path.random, counting=path.counting), torch.enable_grad():
+    calm = undisturbed(random=path.random, counting=path.counting)
+    with calm, calm, torch.enable_grad():
         call = study.call(study.batch(replay.examples[positions]))
         present = replay.edits(step, ablated, how)
         # First the units already ablated, then the estimated ones on what is left.

@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from memviz.engine.record import buffers_kept
 from memviz.engine.record import layers as layers_of
+from memviz.restored import buffers_kept
 from memviz.study import Study
 from memviz.units import Layer, UnknownLayerError
 
@@ -145,7 +145,8 @@ def ready_for_captum(model: nn.Module) -> Iterator[None]:
     try:
         # Fused attention has no second derivative, which conductance takes. The switch is the
         # whole process's: of two threads at once, one would restore what the other had set.
-        with _ONE_AT_A_TIME, buffers_kept(model), warnings.catch_warnings(), sdpa_kernel(_MATH):
+        kept = buffers_kept(model)
+        with _ONE_AT_A_TIME, kept, kept, warnings.catch_warnings(), sdpa_kernel(_MATH):
             # Captum warns at each call about hooks that it removes itself.
             warnings.filterwarnings("ignore", message="Setting .*backward hooks")
             yield

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from memviz.checks import quoted
-from memviz.engine.record import buffers_kept
+from memviz.restored import undisturbed
 from memviz.study import Study
 from memviz.tasks.task import Inputs
 
@@ -41,7 +41,8 @@ class Leaf:
             first, others = inputs, []
         if self.embedding is None:
             return (first, *others)
-        with torch.no_grad(), buffers_kept(model):
+        calm = undisturbed(random=False, counting=model)
+        with calm, calm:
             values = model.get_submodule(self.embedding)(first)
         return (values, first, *others)
 
@@ -142,7 +143,8 @@ def _embedding(study: Study, examples: Tensor, ids: Tensor) -> str | None:
 
     handles = [watch(name, module) for name, module in embeddings]
     try:
-        with torch.no_grad(), buffers_kept(study.model):
+        calm = undisturbed(random=False, counting=study.model)
+        with calm, calm:
             study.call(study.batch(few))()
     finally:
         for handle in handles:

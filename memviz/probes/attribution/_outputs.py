@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.record import buffers_kept
+from memviz.restored import undisturbed
 from memviz.study import Study
 from memviz.tasks.task import Inputs
 
@@ -108,7 +108,8 @@ def output_shape(outputs: Outputs, module: nn.Module, given: Sequence[Tensor]) -
     shapes: list[torch.Size] = []
     handle = module.register_forward_hook(lambda _m, _i, output: shapes.append(output.shape))
     try:
-        with torch.no_grad(), buffers_kept(outputs.model):
+        calm = undisturbed(random=False, counting=outputs.model)
+        with calm, calm:
             outputs(*(tensor[:1] for tensor in given))
     finally:
         handle.remove()

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from memviz.engine.activations import check_repeats, differing, examined, floats
-from memviz.engine.record import tensors_in, undisturbed
+from memviz.engine.record import tensors_in
+from memviz.restored import undisturbed
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -28,7 +29,8 @@ def encoded(encoder: nn.Module, images: Tensor) -> Tensor:
     torch.Size([3, 4])
     """
     device = next((p.device for p in encoder.parameters()), images.device)
-    with undisturbed(random=False):
+    calm = undisturbed(random=False)
+    with calm, calm:
         outputs = {id(output): output for output in tensors_in(encoder(images.to(device)))}
     features = [rows for rows in outputs.values() if rows.dim() and len(rows) == len(images)]
     if len(features) > 1:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from memviz.checks import IndicesLike, checked
-from memviz.engine.record import undisturbed
 from memviz.progress import slow
+from memviz.restored import undisturbed
 from memviz.scores import Scores
 from memviz.study import Study, check_examples
 from memviz.training.checkpoints import load_checkpoint
@@ -73,7 +73,8 @@ def over_checkpoints(
     for epoch in slow(steps, about.name, progress=progress):
         at = at_checkpoint(study, model, epoch)
         # A forward pass may change the copy's buffers and torch's generator.
-        with undisturbed(random=True, counting=model), torch.enable_grad():
+        calm = undisturbed(random=True, counting=model)
+        with calm, calm, torch.enable_grad():
             rows.append(measure(at, epoch, chosen).detach().double().cpu())
     table = torch.stack(rows)
     reduce = _sum if total else _mean
@@ -140,7 +141,8 @@ def _check_labels(study: Study, examples: Tensor) -> None:
     firsts = labels.flatten(1)[:, 0] if labels.dim() > 1 else labels
     ends = examples[torch.stack([firsts.argmin(), firsts.argmax()])]
     at = replace(study, model=copy.deepcopy(study.model), checkpoints={})
-    with undisturbed(random=True):
+    calm = undisturbed(random=True)
+    with calm, calm:
         outputs = study.task.outputs(at.call(at.batch(ends))())
         study.task.margin(outputs, study.labels[ends].to(outputs.device))
 

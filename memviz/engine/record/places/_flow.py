@@ -6,8 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from memviz.restored import version
+
 from .._trace import Trace, Traced
-from .._values import Key, tensors_in, version
+from .._values import Key, tensors_in
 
 # Functions that belong to a layer's activation when they directly follow it.
 NORMALIZATIONS = frozenset(["batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"])

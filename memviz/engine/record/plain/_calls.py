@@ -5,8 +5,7 @@ A study whose plain calls disagree has no answer to measure, so it is refused, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from memviz.restored import random_kept, undisturbed
 from memviz.study import Study
 from memviz.tasks.task import Inputs
 
 from .._paths import copied
-from .._trace import buffers_kept
 from ._agree import agree, scale_of, slack
-from ._state import attributes, random_kept
+from ._state import attributes
 
 _REPEATS = 64  # more calls of a model that draws random numbers: they may rarely show
 _MOST = 256  # examples that are called again, evenly spread over the study
@@ -42,15 +41,16 @@ def check_steady(study: Study, inputs: Inputs) -> None:
     >>> check_steady(study, study.batch(torch.arange(2)))
     """
     held = attributes(study.model)
-    with torch.no_grad(), buffers_kept(study.model) as written, random_kept() as moved:
+    calm, drawn_back = undisturbed(random=False, counting=study.model), random_kept()
+    with calm, calm, drawn_back, drawn_back:
         answers = [_answer(study, inputs) for _ in range(3)]
-        drawn = moved()
+        drawn = drawn_back.moved()
         if drawn:
             answers += [_answer(study, inputs) for _ in range(_REPEATS)]
         share = slack(study.model, answers[0])
         if all(agree(other, answers[0], share) for other in answers[1:]):
             return
-        cause = _cause_of_change(study.model, drawn, written(), held)
+        cause = _cause_of_change(study.model, drawn, calm.written(), held)
     raise ValueError(f"the model answers the same examples differently from call to call: {cause}.")
 
 
@@ -78,12 +78,6 @@ def _cause_of_change(
 def _answer(study: Study, inputs: Inputs) -> Tensor:
     # A copy: the model may return a tensor that its next call changes.
     return study.task.outputs(study.call(copied(inputs))()).detach().clone()
-
-
-@contextmanager
-def _plainly(model: nn.Module) -> Iterator[None]:
-    with torch.no_grad(), buffers_kept(model), random_kept():
-        yield
 
 
 class Inert(TorchFunctionMode):
@@ -170,7 +164,8 @@ class Comparison:
         return agree(given, plain, share, scale_of(self.clean, self.inside))
 
     def _plain(self, positions: Tensor) -> Tensor:
-        with _plainly(self.study.model):
+        calm, drawn_back = undisturbed(random=False, counting=self.study.model), random_kept()
+        with calm, calm, drawn_back, drawn_back:
             return _answer(self.study, self.study.batch(self.examples[positions]))
 
     def _coupling(self, position: int, chunk: Tensor, row: int) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
+
+from memviz.restored import hooked
 
 from .._replay import Edit, returned
 from .._trace import ModuleCall, Trace
@@ -25,52 +26,40 @@ class _Place:
     change: Callable[[Tensor], Tensor]
 
 
-class Hooks:
-    """Hooks that make some edits at the ends of modules; the model is as it was afterwards."""
+class Hooks(hooked):
+    """Hooks that make some edits at the ends of modules, for one forward pass."""
 
     def __init__(self, places: Sequence[_Place]) -> None:
         self._places = places
+        self._numbers: dict[tuple[nn.Module, str], int] = {}
+        modules = dict.fromkeys(place.module for place in places)
+        super().__init__([(module, self._entering, self._leaving) for module in modules])
 
-    @contextmanager
-    def attached(self) -> Iterator[None]:
-        """Ablate for one forward pass."""
-        numbers: dict[tuple[nn.Module, str], int] = {}
+    def _at(self, module: nn.Module, end: str) -> list[_Place]:
+        number = self._numbers[module, end] = self._numbers.get((module, end), -1) + 1
+        return [
+            place
+            for place in self._places
+            if (place.module, place.at, place.number) == (module, end, number)
+        ]
 
-        def at(module: nn.Module, end: str) -> list[_Place]:
-            number = numbers[module, end] = numbers.get((module, end), -1) + 1
-            return [
-                place
-                for place in self._places
-                if (place.module, place.at, place.number) == (module, end, number)
-            ]
+    def _entering(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        new = _changed(leaves(args, kwargs)[0], self._at(module, "input"))
+        return (swap(args, new), swap(kwargs, new)) if new else None
 
-        def entering(module: nn.Module, args: Any, kwargs: Any) -> Any:
-            new = _changed(leaves(args, kwargs)[0], at(module, "input"))
-            return (swap(args, new), swap(kwargs, new)) if new else None
-
-        def leaving(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-            places = at(module, "output")
-            if not places:
-                return None
-            made = tensors_in(output)
-            given = {id(tensor) for tensor in leaves(args, kwargs)[0]}
-            new = _changed(made, places)
-            for place in places:
-                tensor = made[place.position]
-                if id(tensor) in given:
-                    # It was changed in place, and other code may hold it: it must see the edit.
-                    tensor.copy_(new.pop(id(tensor)))
-            return returned(output, new) if new else None
-
-        handles = []
-        try:
-            for module in dict.fromkeys(place.module for place in self._places):
-                handles.append(module.register_forward_pre_hook(entering, with_kwargs=True))
-                handles.append(module.register_forward_hook(leaving, with_kwargs=True))
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    def _leaving(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        places = self._at(module, "output")
+        if not places:
+            return None
+        made = tensors_in(output)
+        given = {id(tensor) for tensor in leaves(args, kwargs)[0]}
+        new = _changed(made, places)
+        for place in places:
+            tensor = made[place.position]
+            if id(tensor) in given:
+                # It was changed in place, and other code may hold it: it must see the edit.
+                tensor.copy_(new.pop(id(tensor)))
+        return returned(output, new) if new else None
 
 
 def _changed(tensors: Sequence[Tensor], places: Sequence[_Place]) -> dict[int, Tensor]:
@@ -90,7 +79,7 @@ def hooks_for(trace: Trace, edits: Sequence[Edit]) -> Hooks | None:
     >>> from memviz.engine.record import Site, trace
     >>> model, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU()).eval(), torch.ones(2, 4)
     >>> zeroed = Edit(Site(1, "output", 1), torch.zeros_like)
-    >>> with hooks_for(trace(model, lambda: model(inputs)), [zeroed]).attached():
+    >>> with hooks_for(trace(model, lambda: model(inputs)), [zeroed]):
     ...     model(inputs).abs().max().item()
     0.0
     """

@@ -60,7 +60,8 @@ class Reference:
         path = self._path
         edits = self._edits(path, self.examples, units, how)
         hooks = hooks_for(path.trace, edits)
-        with self._paths.calm(path):
+        calm = self._paths.calm(path)
+        with calm, calm:
             if hooks is None:
                 raw = run_edited(path.trace, edits, self._paths.prepare(path, self._inputs()))
                 return self.study.task.outputs(raw)
@@ -73,7 +74,7 @@ class Reference:
                     return self._hooked(hooks)
 
     def _hooked(self, hooks: Hooks) -> Tensor:
-        with hooks.attached():
+        with hooks, hooks:
             return self.study.task.outputs(self.study.call(copied(self._inputs()))())
 
     def _inputs(self) -> Tensor | dict[str, Tensor]:
@@ -97,6 +98,7 @@ class Reference:
             return Edit(site, keep)
 
         edits = [reading(name) for name in path.located]
-        with self._paths.calm(path):
+        calm = self._paths.calm(path)
+        with calm, calm:
             run_edited(path.trace, edits, self._paths.prepare(path, self._inputs()))
         self._activity = activity

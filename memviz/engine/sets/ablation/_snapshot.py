@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.engine.record import version
+from memviz.restored import version
 
 _SMALL = 2**16  # values of a tensor that is copied; of a larger one, a change is noticed
 _DEPTH = 6

@@ -15,8 +15,8 @@ from memviz.engine.record import (
     map_arguments,
     tensors_in,
     turned_by,
-    version,
 )
+from memviz.restored import version
 
 from ._watched import Watched
 

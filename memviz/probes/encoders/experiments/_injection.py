@@ -24,10 +24,10 @@ from memviz.engine.record import (
     run_edited,
     split,
     trace,
-    undisturbed,
 )
 from memviz.probes.encoders.units import unit_mem
 from memviz.progress import slow
+from memviz.restored import undisturbed
 from memviz.study import Study, check_examples, check_ready
 from memviz.units import Unit, UnitSet, UnknownLayerError
 
@@ -216,7 +216,8 @@ class _Local:
                 return value
 
             call = study.call(study.batch(images[positions]))
-            with undisturbed(random=self.pass_.random, counting=self.pass_.counting):
+            calm = undisturbed(random=self.pass_.random, counting=self.pass_.counting)
+            with calm, calm:
                 run_edited(self.pass_, [Edit(site, keep)], call)
         return torch.cat(parts)
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from memviz.checks import quoted
-from memviz.engine.activations import check_same_copies, generators_kept, seed_generators
+from memviz.engine.activations import check_same_copies, seed_generators
 from memviz.engine.record import Chunked, split
 from memviz.progress import slow
+from memviz.restored import random_kept
 from memviz.training.self_supervised import Augment
 
 from ._path import PathFeatures
@@ -48,7 +49,8 @@ def views(
     True
     """
     stacked = []
-    with generators_kept():
+    drawn_back = random_kept(anywhere=True)
+    with drawn_back, drawn_back:
         for example in examples.tolist():
             own_seed = (int(seed) * 1_000_003 + example) % 2**63
             seed_generators(own_seed)

@@ -24,8 +24,8 @@ from memviz.engine.record import (
     run_edited,
     tensors_in,
     trace,
-    undisturbed,
 )
+from memviz.restored import undisturbed
 from memviz.study import check_ready, twin
 from memviz.units import UnknownLayerError
 
@@ -266,7 +266,8 @@ class PathFeatures:
 
         edits = [reader(point) for point in self.points]
         batch = images.to(self.device)
-        with undisturbed(random=self._trace.random, counting=self._trace.counting):
+        calm = undisturbed(random=self._trace.random, counting=self._trace.counting)
+        with calm, calm:
             try:
                 output = run_edited(self._trace, edits, lambda: self.model(batch))
             except DivergedError as error:

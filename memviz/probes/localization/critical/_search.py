@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.record import Edit, Intervention, Replay, undisturbed
+from memviz.engine.record import Edit, Intervention, Replay
 from memviz.engine.sets import greedy
 from memviz.progress import slow
+from memviz.restored import undisturbed
 from memviz.statistics import generator_of
 from memviz.study import Study
 from memviz.tasks.task import Inputs
@@ -97,7 +98,7 @@ def objective_drops(
         kept: list[tuple[str, Edit, Tensor, Tensor]] = []
         edits = [*replay.edits(0, ablated, how), *_kept_at(replay, wanted, how, kept)]
         calm = undisturbed(random=replay.trace.random, counting=replay.trace.counting)
-        with calm, torch.enable_grad():
+        with calm, calm, torch.enable_grad():
             outputs = part.outputs(replay, edits)
             labels = part.labels(replay.study)
             losses = replay.study.task.loss(outputs, labels)
@@ -183,7 +184,8 @@ def random_order_counts(
         remaining = torch.arange(len(batch.examples))
         for count in range(len(order) + 1):
             part = batch.few(remaining)
-            with undisturbed(random=trace.random, counting=trace.counting):
+            calm = undisturbed(random=trace.random, counting=trace.counting)
+            with calm, calm:
                 outputs = part.outputs(replay, replay.edits(0, UnitSet(order[:count]), how))
             margins = replay.study.task.margin(outputs, part.labels(replay.study))
             flipped = margins.cpu() <= _TIE

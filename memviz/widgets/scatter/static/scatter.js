@@ -34,13 +34,12 @@ export function scatterRegion(view) {
   const xName = el("p", { class: "mv-note mv-xname" });
   const empty = el("p", { class: "mv-empty" });
   const plot = el("div", { class: "mv-plot" }, axes, canvas, openRing, ring, band, empty, card.root);
-  const side = brushPanel(view, () => brushed, brush, () => canvas.focus());
+  const side = brushPanel(view, live, brush, () => canvas.focus());
   const root = el("div", { class: "mv-scatter" }, bar, el("div", { class: "mv-scattergrid" }, el("div", {}, el("div", { class: "mv-yrow" }, yName, busy.root), plot, xName), side.root));
 
-  let brushed = new Set(); // rows
   let active = -1; // the row that the keys are on
   let layer = ""; // the one layer chosen
-  let study = null;
+  let layers = null; // the study's
   let offered = null; // scores
   let marks = null; // {x, y, live, hollow, off, brushed, radius}, px by row
   let box = { left: 46, right: 400, top: 8, bottom: 300 };
@@ -48,14 +47,18 @@ export function scatterRegion(view) {
   let byY = [];
   let anchor = null; // where the pointer went down
 
+  /** The brushed rows that are drawn; the store keeps the others for the time they are drawn again. */
+  function live() {
+    return new Set([...store.brushed].filter((row) => marks && marks.live[row]));
+  }
   function brush(rows) {
-    brushed = new Set(rows);
+    store.brushed = new Set(rows);
     paint();
   }
 
   function chooseLayer(name) {
     layer = name;
-    brushed = new Set();
+    store.brushed = new Set();
     update(new Set(["state"]));
   }
 
@@ -107,7 +110,7 @@ export function scatterRegion(view) {
     end();
     if (!start) return;
     const more = event.shiftKey || event.ctrlKey || event.metaKey;
-    if (start.moved) return brush([...(more ? brushed : []), ...inside(start.place, at(event))]);
+    if (start.moved) return brush([...(more ? store.brushed : []), ...inside(start.place, at(event))]);
     const row = nearest(...at(event));
     if (row < 0) return more ? undefined : brush([]);
     move(row, false);
@@ -118,7 +121,7 @@ export function scatterRegion(view) {
   canvas.addEventListener("pointerleave", () => !anchor && card.hide());
 
   function flip(row) {
-    if (!brushed.delete(row)) brushed.add(row);
+    if (!store.brushed.delete(row)) store.brushed.add(row);
     paint();
   }
   function open(row) {
@@ -133,7 +136,7 @@ export function scatterRegion(view) {
       if (!order.length) return;
       const before = active;
       const place = Math.max(0, Math.min(order.length - 1, order.indexOf(active) + step));
-      if (event.shiftKey) for (const row of [before, order[place]]) if (row >= 0) brushed.add(row);
+      if (event.shiftKey) for (const row of [before, order[place]]) if (row >= 0) store.brushed.add(row);
       move(order[place], true);
       paint();
     } else if (event.key === "PageDown" || event.key === "PageUp") {
@@ -144,7 +147,7 @@ export function scatterRegion(view) {
     } else if (event.key === " " && active >= 0) flip(active);
     else if (event.key === "Enter" && active >= 0) open(active);
     else if (event.key === "a" && command) brush(byX);
-    else if (event.key === "Escape" && brushed.size) brush([]);
+    else if (event.key === "Escape" && live().size) brush([]);
     else if (event.key === "Escape" && store.scatter && store.scatter.unit) askUnit(store, "");
     else return;
     event.preventDefault();
@@ -174,8 +177,8 @@ export function scatterRegion(view) {
   }
   function describe() {
     if (active < 0) return;
-    say(option, `${scatterWords(store, active).join(", ")}${brushed.has(active) ? ", brushed" : ""}`);
-    put(option, { "aria-selected": String(brushed.has(active)), "data-unit": active });
+    say(option, `${scatterWords(store, active).join(", ")}${store.brushed.has(active) ? ", brushed" : ""}`);
+    put(option, { "aria-selected": String(store.brushed.has(active)), "data-unit": active });
   }
 
   // ── drawing ──
@@ -211,7 +214,7 @@ export function scatterRegion(view) {
     const rows = valued.filter((row) => !waits(row));
     const scaleX = plotScale(rows.map((row) => x.value[row]), box.left, box.right);
     const scaleY = plotScale(rows.map((row) => y.value[row]), box.bottom, box.top);
-    marks = { x: new Float32Array(n).fill(NaN), y: new Float32Array(n).fill(NaN), live: new Uint8Array(n), hollow: new Uint8Array(n), off: store.off, brushed, radius: dotRadius(rows.length) };
+    marks = { x: new Float32Array(n).fill(NaN), y: new Float32Array(n).fill(NaN), live: new Uint8Array(n), hollow: new Uint8Array(n), off: store.off, brushed: new Set(), radius: dotRadius(rows.length) };
     const names = new Set(layer ? [layer] : store.state.layers);
     for (const row of rows) {
       marks.x[row] = scaleX.at(x.value[row]);
@@ -222,7 +225,6 @@ export function scatterRegion(view) {
     const live = rows.filter((row) => marks.live[row]);
     byX = [...live].sort((a, b) => x.value[a] - x.value[b] || a - b);
     byY = [...live].sort((a, b) => y.value[a] - y.value[b] || a - b);
-    brushed = new Set([...brushed].filter((row) => marks.live[row]));
     if (active >= 0 && !marks.live[active]) active = -1;
     plotAxes(axes, box, scaleX, scaleY);
     const title = (score) => (score ? `${score.label}${score.measure ? ` (${score.measure})` : ""}` : "not computed yet");
@@ -238,7 +240,7 @@ export function scatterRegion(view) {
 
   function paint() {
     if (!marks) return;
-    Object.assign(marks, { off: store.off, brushed });
+    Object.assign(marks, { off: store.off, brushed: live() });
     plotDots(canvas, Math.max(240, plot.clientWidth), plot.clientHeight, marks, view.palette);
     const opened = store.scatter && store.scatter.unit ? store.rowOf(store.scatter.unit) : -1;
     openRing.hidden = opened < 0 || !marks.live[opened];
@@ -252,7 +254,7 @@ export function scatterRegion(view) {
   function update(dirty) {
     busy.update();
     if (!store.study || !store.state || !store.scatter) return;
-    if (study !== store.study) [study, brushed, active] = [store.study, new Set(), -1];
+    if (layers !== store.study.layers) [layers, active] = [store.study.layers, -1];
     if (["study", "state", "scores", "scatter", "picks", "size", "theme"].some((kind) => dirty.has(kind))) {
       fillPickers();
       layout();

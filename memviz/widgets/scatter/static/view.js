@@ -8,8 +8,11 @@ import { scatterRegion } from "./scatter.js";
 registerView({
   part: "scatter",
   title: "scatter of unit scores",
-  state: () => ({ scatter: null, firing: null }),
+  state: () => ({ scatter: null, firing: null, brushed: new Set() }),
   takers: (store) => ({
+    study() {
+      store.brushed = new Set();
+    },
     scatter(msg) {
       store.scatter = { ...msg };
     },
