@@ -60,7 +60,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     try:
         _remove_orphans(path)
         # A folder, since safetensors writes a temporary file of its own beside the one it is given.
-        beside = path.with_name(f"{path.stem}{secrets.token_hex(4)}.part")
+        beside = path.with_name(f"{_beginning(path)}{secrets.token_hex(4)}.part")
         beside.mkdir()
         try:
             with open(beside / _LOCK, "xb") as held:
@@ -74,6 +74,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
             _remove(beside)
     except (OSError, SafetensorError) as error:
         raise not_written(path, error) from error
+
+
+def _beginning(path: Path) -> str:
+    """How the names of files beside a path begin: file systems take names of 255 bytes."""
+    return path.stem.encode()[:200].decode(errors="ignore")
 
 
 def _remove(folder: Path) -> None:
@@ -94,7 +99,7 @@ def _remove_orphans(path: Path) -> None:
     """Remove what was left beside ``path`` by writers that are gone."""
     if sys.platform == "win32":  # without locks an orphan looks like a file being written
         return
-    pattern = re.compile(re.escape(path.stem) + r"[a-z0-9_]{8}\.part")
+    pattern = re.compile(re.escape(_beginning(path)) + r"[a-z0-9_]{8}\.part")
     for entry in os.scandir(path.parent):
         if not pattern.fullmatch(entry.name):
             continue

@@ -178,3 +178,17 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_no
     living.communicate("go on")
     assert path.read_text() == "half of it"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.txt", "abcde1234x.part"]
+
+
+@pytest.mark.parametrize("stem", ["n" * 251, "é" * 125])
+def test_a_name_as_long_as_a_file_may_have_is_written_and_its_orphans_are_removed(
+    tmp_path: Path, stem: str
+):
+    path = tmp_path / f"{stem}.csv"
+    with atomic_write(path) as part:
+        part.write_text("a,b")
+    assert path.read_text() == "a,b"
+    (tmp_path / f"{stem.encode()[:200].decode(errors='ignore')}0123abcd.part").write_text("old")
+    with atomic_write(path) as part:
+        part.write_text("c")
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]

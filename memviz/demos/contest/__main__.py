@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from memviz.probes.contest import Contest, Entry, contest
+from memviz.tensor_files import atomic_write
 
 from ._found import known_truths, truths
 
@@ -80,12 +81,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result = contest(truths(given.seeds, given.truths), progress=False, report=report)
     show(result)
     given.folder.mkdir(parents=True, exist_ok=True)
-    result.frame.to_csv(given.folder / "contest.csv", index=False)
+    with atomic_write(given.folder / "contest.csv") as part:
+        result.frame.to_csv(part, index=False)
     figures = {"contest.png": result.plot()}
     if result.frame["recall"].notna().any():
         figures["contest-curves.png"] = result.plot_curves()
     for name, figure in figures.items():
-        figure.savefig(given.folder / name, dpi=150)
+        with atomic_write(given.folder / name) as part:
+            figure.savefig(part, dpi=150)
     print(f"\nfigures and contest.csv: {given.folder.resolve()}")
     print(f"{time.perf_counter() - start:.0f} s")
 

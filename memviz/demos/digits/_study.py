@@ -32,6 +32,7 @@ from torch import Tensor
 from memviz.data.noisy_labels import replace_labels
 from memviz.models.convnet import ConvNet
 from memviz.study import Study
+from memviz.tensor_files import atomic_write
 from memviz.training.loop import predict, train
 from memviz.training.run import TrainingRun
 
@@ -173,7 +174,8 @@ def prepare(seeds: Iterable[int] = SHIPPED_SEEDS, folder: str | Path | None = No
         "checkpoint_epochs": CHECKPOINT_EPOCHS,
     }
     text = json.dumps({"recipe": recipe, "accuracy_by_seed": facts}, indent=2)
-    (folder / "digits.json").write_text(text + "\n", encoding="utf-8")
+    with atomic_write(folder / "digits.json") as part:
+        part.write_text(text + "\n", encoding="utf-8")
     return folder
 
 

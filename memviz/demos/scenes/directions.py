@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from memviz.engine.search import embed
 from memviz.probes.deja_vu import MEASURES, DejaVu, Embedded, linear_probe, two_model_test
+from memviz.tensor_files import atomic_write
 
 from ._recipe import SIDES, Scenes, utility
 from ._trainings import DIRECTIONS, Setting, is_ready, scenes_of
@@ -161,7 +162,8 @@ def _draw_base(curves: pd.DataFrame, firsts: dict[str, pd.DataFrame], folder: Pa
 
 def _write(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, facecolor="white")
+    with atomic_write(path) as part:
+        figure.savefig(part, dpi=110, facecolor="white")
 
 
 def _table(rows: pd.DataFrame, keys: list[str]) -> None:

@@ -11,6 +11,7 @@ into language models and measure recall (INJ), or ablate the named units and mea
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -214,12 +215,19 @@ class _Judge:
         values, candidates = np.asarray(scores.values, float), set(self.candidates)
         eligible = np.array([unit in candidates for unit in units], bool)
         known = np.flatnonzero(eligible & ~np.isnan(values))
-        known = self.draw.permutation(known)  # equal scores are ranked at random
+        ties = self._ties(name)
+        known = np.array(sorted(known, key=lambda row: ties[units[row]]), int)
         ranking = tuple(units[row] for row in known[np.argsort(-values[known], kind="stable")])
         named = UnitSet(ranking[: self.truth.named])
         exact = [self.exact[units[row]] for row in known]
         agreement = spearman(values[known], np.array(exact), least=2)
         return self._made(name, ranking, self._drops(named), agreement, seconds)
+
+    def _ties(self, name: str) -> dict[Unit, int]:
+        """The order of units with equal scores: random, whatever else was judged before."""
+        draw = np.random.default_rng([self.truth.seed, zlib.crc32(name.encode())])
+        order = draw.permutation(len(self.candidates)).tolist()
+        return dict(zip(sorted(self.candidates), order, strict=True))
 
     def _made(
         self,

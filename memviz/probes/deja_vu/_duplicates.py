@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from memviz.checks import checked, quoted
+from memviz.checks import check_file, checked, quoted
 from memviz.engine.search import nearest
 
 if TYPE_CHECKING:
@@ -174,5 +174,10 @@ def _hashes(rows: Any) -> Iterator[bytes]:
         if isinstance(row, Tensor):
             content = row.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
         else:
-            content = row.read_bytes() if isinstance(row, Path) else row.encode()
+            content = _content(row) if isinstance(row, Path) else row.encode()
         yield hashlib.sha256(content).digest()
+
+
+def _content(path: Path) -> bytes:
+    check_file(path)
+    return path.read_bytes()

@@ -60,7 +60,7 @@ def study_message(
             {"name": layer.name, "kind": layer.kind, "units": layer.units, "start": start}
         )
         start += layer.units
-    group = np.full(len(study), 255, np.uint8)
+    group = np.full(len(study), 2**16 - 1, np.uint16)
     for index, mask in enumerate(study.groups.values()):
         group[mask.numpy()] = index
     labels = Labels.of(study, session.replay.clean)

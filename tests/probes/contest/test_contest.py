@@ -76,6 +76,20 @@ def test_equal_scores_are_named_at_random_and_reach_the_expected_recall() -> Non
     assert random.recall == pytest.approx(1 / 3)
 
 
+def test_the_order_of_equal_scores_depends_on_nothing_else_that_is_judged() -> None:
+    def backwards(study: mv.Study) -> mv.Scores:
+        units = tuple(mv.Unit("0", index) for index in reversed(range(6)))
+        return mv.Scores("mine", "guesses", np.zeros(6), units=units)
+
+    truth = [Truth("planted", planted(), "0:0,1", seed=3)]
+    nothing = scored([0.0] * 6)
+    rankings = set()
+    for chosen in ({"n": nothing}, {"a": nothing, "b": nothing, "n": nothing}, {"n": backwards}):
+        entries = contest(truth, chosen, progress=False).entries
+        rankings |= {entry.ranking for entry in entries if entry.localizer == "n"}
+    assert len(rankings) == 1
+
+
 def test_damage_is_that_of_exact_ablation() -> None:
     study = planted()
     localizers = {"memory": scored([1, 1, 0, 0, 0, 0]), "class": scored([0, 0, 1, 0.9, 0, 0])}

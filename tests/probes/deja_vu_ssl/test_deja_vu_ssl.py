@@ -1,5 +1,6 @@
 """Déjà vu of self-supervised models, background crops, and duplicates between the sets."""
 
+import os
 from collections import Counter
 from itertools import product
 from math import log
@@ -485,3 +486,9 @@ def test_sets_that_cannot_be_compared_are_refused(sets, words):
         duplicates(sets)
     with pytest.raises(ValueError, match="threshold is 95"):
         near_duplicates({}, 95)
+
+
+def test_a_pipe_among_the_pictures_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ValueError, match="is a pipe, not a file"):
+        duplicates({"target": [tmp_path / "pipe.png"]})

@@ -83,11 +83,11 @@ def test_study_message_says_what_the_study_holds(study: mv.Study) -> None:
     assert {name: array.dtype.name for name, array in arrays.items()} == {
         "label": "uint16",
         "truth": "uint16",
-        "group": "uint8",
+        "group": "uint16",
     }
     np.testing.assert_array_equal(arrays["label"], study.labels)
     np.testing.assert_array_equal(arrays["truth"], study.true_labels)
-    np.testing.assert_array_equal(arrays["group"][56:], 255)
+    np.testing.assert_array_equal(arrays["group"][56:], 65535)
     for index, mask in enumerate(study.groups.values()):
         np.testing.assert_array_equal(arrays["group"] == index, mask)
 
