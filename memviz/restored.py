@@ -212,7 +212,7 @@ class hooked(Restored):
         self._hooks, self._begun = hooks, False
 
     def begin(self) -> None:
-        """Put them on, once."""
+        """Put them on, once for each block."""
         if not self._begun:
             self._begun = True
             for module, entering, leaving in self._hooks:
@@ -225,6 +225,7 @@ class hooked(Restored):
             before, after = module._forward_pre_hooks, module._forward_hooks
             _taken_out(before, module._forward_pre_hooks_with_kwargs, entering)
             _taken_out(after, module._forward_hooks_with_kwargs, leaving)
+        self._begun = False  # they may be put on again
 
 
 def _taken_out(hooks: dict[int, Any], with_kwargs: dict[int, Any], hook: object) -> None:

@@ -169,12 +169,12 @@ class _DrawsUndone(Restored):
 
     def begin(self) -> None:
         if torch._C._len_torch_dispatch_stack() == self._modes:
-            self.draws.__enter__()
+            self.draws.__enter__()  # type: ignore[no-untyped-call]
 
     def put_back(self) -> None:
         while torch._C._len_torch_dispatch_stack() > self._modes:
             with suppress(IndexError):  # an interrupt came in the middle of it before
-                self.draws.__exit__(None, None, None)
+                self.draws.__exit__(None, None, None)  # type: ignore[no-untyped-call]
                 continue
             torch._C._pop_torch_dispatch_stack(None)
         if self.draws.number:

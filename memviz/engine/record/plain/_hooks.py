@@ -35,6 +35,11 @@ class Hooks(hooked):
         modules = dict.fromkeys(place.module for place in places)
         super().__init__([(module, self._entering, self._leaving) for module in modules])
 
+    def begin(self) -> None:
+        """Put them on, and count the calls of each module from 0."""
+        self._numbers.clear()
+        super().begin()
+
     def _at(self, module: nn.Module, end: str) -> list[_Place]:
         number = self._numbers[module, end] = self._numbers.get((module, end), -1) + 1
         return [
