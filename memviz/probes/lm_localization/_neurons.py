@@ -21,9 +21,9 @@ from memviz.engine.record import (
     map_arguments,
     run_edited,
     tensors_in,
-    undisturbed,
 )
 from memviz.engine.sweep import ExampleAxes
+from memviz.restored import undisturbed
 from memviz.study import Study, check_study
 from memviz.tasks import Language
 from memviz.units import Layer, Unit
@@ -165,7 +165,8 @@ class Neurons:
             if not layers or network.layer.name in layers
             for k, site in enumerate(network.sites)
         ]
-        with undisturbed(random=path.random, counting=path.counting), torch.enable_grad():
+        calm = undisturbed(random=path.random, counting=path.counting)
+        with calm, calm, torch.enable_grad():
             call = study.call(study.batch(self.examples[positions[rows]]))
             return self.task.outputs(run_edited(path, [*also, *edits], call))
 
