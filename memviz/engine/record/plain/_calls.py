@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -161,7 +162,12 @@ class Comparison:
 
     def _agree(self, given: Tensor, plain: Tensor) -> bool:
         share = slack(self.study.model, plain)
-        return agree(given, plain, share, scale_of(self.clean, self.inside))
+        return agree(given, plain, share, self._scale)
+
+    @cached_property
+    def _scale(self) -> float:
+        # Once, not for each example: logits of a language model are millions of numbers.
+        return scale_of(self.clean, self.inside)
 
     def _plain(self, positions: Tensor) -> Tensor:
         calm, drawn_back = undisturbed(random=False, counting=self.study.model), random_kept()
