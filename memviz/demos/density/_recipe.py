@@ -49,7 +49,7 @@ def examples(seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
     --------
     >>> images, groups = examples(seed=0)
     >>> {name: int(mask.sum()) for name, mask in groups.items()}
-    {'memorized': 6, 'duplicates': 15, 'clean': 600, 'test': 200}
+    {'memorized': 6, 'clean': 600, 'duplicates': 15, 'test': 200}
     """
     if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, but got {seed!r}.")
@@ -65,8 +65,8 @@ def examples(seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
     place = torch.arange(len(images))
     groups = {
         "memorized": (place >= DIGITS) & (place < DIGITS + UNIQUE),
-        "duplicates": (place >= DIGITS + UNIQUE) & (place < TRAINING),
         "clean": place < DIGITS,
+        "duplicates": (place >= DIGITS + UNIQUE) & (place < TRAINING),
         "test": place >= TRAINING,
     }
     return images, groups

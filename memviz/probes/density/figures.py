@@ -98,7 +98,7 @@ def histogram(scores: Scores, marked: Mapping[str, np.ndarray] | None = None) ->
     axes.hist(values, bins=bins, histtype="step", color=_LINES[0], lw=1.6, log=True, label="M")
     cut = float(np.quantile(values, 0.95))
     axes.axvline(cut, color=_LINES[0], ls="--", lw=1)
-    axes.annotate(".95", (cut, 0.97), xycoords=("data", "axes fraction"), fontsize=7, va="top")
+    axes.annotate(" .95", (cut, 0.97), xycoords=("data", "axes fraction"), fontsize=7, va="top")
     for place, (words, examples) in enumerate((marked or {}).items(), 1):
         chosen = scores.values[np.isin(scores.examples, examples)]
         height = np.full(len(chosen), 0.5 * 1.35**place)
