@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+import numpy as np
 import pytest
 
 import memviz as mv
@@ -216,6 +217,28 @@ def test_without_neighbours_and_held_out_images_the_rest_stands(open_page: Any) 
     talk.page.locator(".mv-dn-sort").select_option("ratio")
     settle(talk.page)
     assert "can't be" in talk.page.locator(".mv-dn-list .mv-note").inner_text()
+
+
+def test_a_single_training_epoch_and_values_without_end(open_page: Any) -> None:
+    table = PlantedTable()
+    table.rates, table.epochs, table.of_model = (1e-3,), (60,), None
+    table.noise[~table.is_in[:, 20], 20] = -np.inf
+    table.noise[:, 3] = np.nan
+    talk = Talk(open_page(), table)
+    page = talk.page
+    assert talk.order()[0] == 20
+    assert page.locator(".mv-dn-tile b").first.inner_text() == "∞"
+    page.locator(".mv-dn-sort").select_option("less")
+    settle(page)
+    page.locator(".mv-dn-tile").first.focus()
+    page.keyboard.press("End")
+    settle(page)
+    assert page.locator(".mv-dn-tile[aria-posinset='40']").get_attribute("data-example") == "3"
+    page.locator(".mv-dn-epochs").press("ArrowLeft")
+    page.locator(".mv-dn-rate").press("Home")
+    talk.answer()
+    assert talk.says().startswith("Image 20 after 60 epochs: M ∞ nats")
+    assert "NaN" not in page.locator("section.mv").inner_html()
 
 
 @pytest.mark.parametrize("width", [1040, 760, 420])

@@ -17,11 +17,13 @@ def nats(value: float) -> str:
 
     Examples
     --------
-    >>> nats(61.44), nats(-0.3), nats(-0.01), nats(float("nan"))
-    ('61.4', '−0.3', '0.0', 'unknown')
+    >>> nats(61.44), nats(-0.3), nats(-0.01), nats(float("nan")), nats(-np.inf)
+    ('61.4', '−0.3', '0.0', 'unknown', '−∞')
     """
-    if not np.isfinite(value):
+    if np.isnan(value):
         return "unknown"
+    if np.isinf(value):
+        return "∞" if value > 0 else "−∞"
     return f"{round(float(value), 1) + 0.0:.1f}".replace("-", "−")  # -0 is 0
 
 

@@ -356,6 +356,16 @@ def test_likelihoods_that_are_no_numbers_come_last(study: mv.Study) -> None:
     assert json.dumps(ear.of("density")[-1], allow_nan=False)
 
 
+def test_an_image_that_only_its_trainings_know_comes_first(study: mv.Study) -> None:
+    table = PlantedTable()
+    table.noise[~table.is_in[:, 20], 20] = -np.inf
+    controller, ear = begun(study, table)
+    assert controller.session.opened == 20
+    assert "M ∞ nats, null ∞ to ∞" in controller.part(DensityExplorer).sentence
+    assert json.dumps(ear.of("density")[-1], allow_nan=False)
+    assert ear.of("error") == []
+
+
 def test_a_study_of_another_task_is_refused() -> None:
     with pytest.raises(ValueError, match=r"the study's task is .*needs a model that returns log p"):
         density(flat_study(examples=48), PlantedTable())

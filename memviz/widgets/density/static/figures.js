@@ -80,7 +80,8 @@ export function densityRows(view) {
     const words = store.random ? store.random.words : "";
     const draws = random ? `, ${count(random.draws)}${random.draws < random.of ? ` of ${count(random.of)}` : ""} draws` : "";
     const of = store.density ? store.density.of_model : null;
-    const model = of ? `, ${count(of[1])} epochs at ${rateWords(of[0])},` : "";
+    const variant = store.state ? store.state.variant : "";
+    const model = variant ? ` (${variant})` : of ? `, ${count(of[1])} epochs at ${rateWords(of[0])},` : "";
     say(note, `M here is log p under the study's model${model} less what models trained without the image gave it.${figures.units && words ? ` ◆ ${capital(words)}${draws}.` : ""}`);
   }
   return { root, update, prompt: true };

@@ -54,8 +54,10 @@ export function imageSheet(view) {
       if (wanted && String(i) !== wanted.replace(/,/g, "") && !store.groupName(i).toLowerCase().includes(wanted)) continue;
       kept.push([measure(i), i]);
     }
-    const last = (x) => (Number.isFinite(x) ? -sign * x : Infinity); // what has no value comes last
-    order = kept.sort((a, b) => (last(a[0]) === last(b[0]) ? a[1] - b[1] : last(a[0]) - last(b[0]))).map(([, i]) => i);
+    const known = kept.filter(([x]) => !Number.isNaN(x)); // what has no value comes last
+    const none = kept.filter(([x]) => Number.isNaN(x));
+    known.sort((a, b) => (a[0] === b[0] ? a[1] - b[1] : sign * (b[0] > a[0] ? 1 : -1)));
+    order = [...known, ...none].map(([, i]) => i);
     largest = kept.reduce((most, [x]) => (Number.isFinite(x) && Math.abs(x) > most ? Math.abs(x) : most), 1e-9);
     if (anew) scroller.scrollTop = 0;
     active = anew ? 0 : Math.max(0, order.indexOf(held));
@@ -127,8 +129,8 @@ export function imageSheet(view) {
       const x = measure(i);
       const column = columnOf(store, i);
       const group = store.groupName(i);
-      say(value, Number.isFinite(x) ? chosen()[3](x) : "–");
-      bar.style.width = `${Number.isFinite(x) && chosen()[0] !== "group" && chosen()[0] !== "index" ? (100 * Math.abs(x)) / largest : 0}%`;
+      say(value, Number.isNaN(x) ? "–" : chosen()[3](x));
+      bar.style.width = `${Number.isNaN(x) || ["group", "index"].includes(chosen()[0]) ? 0 : Math.min(100, (100 * Math.abs(x)) / largest)}%`;
       bar.classList.toggle("mv-under", x < 0);
       if (marked !== group) mark.replaceChildren(group ? groupMark(group) : "");
       marked = group;

@@ -6,12 +6,13 @@ const DRAG_SETTLE = 400; // ms for which a drag outlives an older place that cro
 
 /** Nats with one decimal and a true minus sign, as Python says them. @param {any} x */
 export function nats(x) {
+  if (Math.abs(x) === Infinity) return x > 0 ? "∞" : "−∞";
   return typeof x === "number" && Number.isFinite(x) ? x.toFixed(1).replace(/^-(?=0\.0$)/, "").replace("-", "−") : "unknown";
 }
 
 /** The same for a narrow place: ".7", "−.3". @param {any} x */
 export function shortNats(x) {
-  return typeof x === "number" && Number.isFinite(x) ? nats(x).replace(/^(−?)0\./, "$1.") : "–";
+  return typeof x === "number" && !Number.isNaN(x) ? nats(x).replace(/^(−?)0\./, "$1.") : "–";
 }
 
 /** A learning rate as "10⁻³" or "3·10⁻⁴". @param {number} rate */
