@@ -11,6 +11,9 @@ not at every access; the importance samples of an example are the same in every 
 nearest-neighbour distances are minima over all images, not of a row in 256; every M comes with the
 null of in and out drawn at random, which is not 0, and can be had count-matched, where it is.
 
+Of a VAE's units, those of the decoder change the density. Those of the encoder change the proposal
+alone: log p(x) stays what it is, and its estimate falls where the encoder no longer finds x.
+
 What a view of a :class:`DensityStudy` ``study`` needs, for a learning rate ``r`` of ``study.fits``,
 an epoch ``e`` of ``study.fits[r].epochs`` and an example ``i``:
 

@@ -68,6 +68,15 @@ def test_the_command_prints_one_object_of_three_seeds(capsys: pytest.CaptureFixt
     assert "learning rate 0.003" in said and "Spearman rank correlation" in said
 
 
+def test_few_units_of_the_decoder_hold_the_noise(capsys: pytest.CaptureFixture[str]):
+    command.main(["--units", "--seeds", "0"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    margins = {row[0]: [float(cell) for cell in row[1:]] for row in rows if len(row) == 4}
+    before, after, random = margins["memorized"]
+    assert before - after > 10 * abs(before - random)
+    assert margins["clean"][1] == pytest.approx(margins["clean"][2], abs=0.5)
+
+
 def test_log_likelihoods_are_kept_in_steps_of_a_64th_nat():
     log_p = -60 * torch.rand(4, 6, 5)
     back = _recipe._unpacked(_recipe._packed(log_p), 4, 5)
