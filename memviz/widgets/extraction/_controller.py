@@ -193,8 +193,9 @@ class ExtractionController(Telling):
         how, start = intervention(session.how), time.monotonic()
         try:
             self._read_clean()
-            self._tell_passage(units, how, version)
-            if self._shown != (units, key):
+            fresh = self._shown != (units, key)
+            self._tell_passage(units, how, version, ahead=fresh and self._longest > _LONG)
+            if fresh:
                 self.now = self._read(units, how)
                 self._draws, self._shown = [], (units, key)
                 self._longest = max(self._longest, time.monotonic() - start)
@@ -230,7 +231,9 @@ class ExtractionController(Telling):
         outputs = session.toggles.outputs(units, how, stop=stop)
         return Reading.of(self.passages.task, outputs, session.study.labels)
 
-    def _tell_passage(self, units: UnitSet, how: Intervention, version: int) -> None:
+    def _tell_passage(
+        self, units: UnitSet, how: Intervention, version: int, *, ahead: bool
+    ) -> None:
         reader, asked = self.reader, self.asked
         if asked is None:
             self.before = self.after = None
@@ -238,7 +241,7 @@ class ExtractionController(Telling):
         self.before = reader.ask(asked, UnitSet(), how)
         self.after = reader.ask(asked, units, how) if units else self.before
         words = ""
-        if units and self._longest > _LONG:
+        if units and ahead:
             off = messages.ablated_words(units, len(self.scores.units))
             words = f"{off}: {self._passage_words()}; all passages are on their way."
         given = (asked, self.before, self.after, len(units), version, words)
