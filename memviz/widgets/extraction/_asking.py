@@ -37,6 +37,10 @@ class Asking:
         asked = replace(self._asked, sample=self.sample, top_k=self.top_k)
         return replace(asked, temperature=self.temperature)
 
+    def forget(self) -> None:
+        """Ask with the opened passage's own prompt again, greedily."""
+        self._asked = self.sample = None
+
     def shorten(self, row: int, length: int) -> None:
         """Prompt with the last tokens of the passage's own prompt.
 

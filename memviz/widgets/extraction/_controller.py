@@ -201,6 +201,9 @@ class ExtractionController(Telling):
                 self._longest = max(self._longest, time.monotonic() - start)
         except CancelledError:
             return  # a newer answer waits
+        except Exception:
+            self.asking.forget()  # the next click must not fail by the same prompt
+            raise
         self.tell_figures()
         self._compare(units, how, version)
         self.curves.follow(units, how, version)

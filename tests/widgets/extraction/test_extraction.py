@@ -229,6 +229,9 @@ def test_an_edited_prompt_has_no_chance_of_its_own(
     controller.receive({"type": "prompt_text", "text": "moon " * 20}, sink)
     work(controller)
     assert "context" in sink.last("error")["text"]
+    controller.receive({"type": "toggle", "units": UNITS}, sink)  # which is answered again
+    work(controller)
+    assert sink.last("passage")["units"] == 16 and not sink.last("passage")["edited"]
 
 
 def test_samples_are_drawn_anew_and_their_chances_follow_temperature_and_top_k(
