@@ -5,11 +5,15 @@ A GPT with 1,024 FFN neurons is trained on 24 passages of random tokens for some
 trained (Chang et al. 2024, section 3.1; 2 % of the neurons), with the 24 kept in training so that
 they are not forgotten, which the paper does not do. The new passage counts as memorized, the old
 ones as clean, and passages that no model has seen as test.
+
+``python -m memviz.demos.injected_passages`` holds the paper's own benchmark, INJ: nine models, each
+with one passage written into its neurons and nothing kept.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +22,15 @@ from torch.nn.functional import cross_entropy
 from memviz.engine.record import layers
 from memviz.models.gpt import GPT
 from memviz.probes.contest import Truth
-from memviz.probes.lm_localization import inject
+from memviz.probes.lm_localization import (
+    activations,
+    hard_concrete,
+    inject,
+    injection_benchmark,
+    integrated_gradients,
+    slimming,
+    zero_out,
+)
 from memviz.progress import slow
 from memviz.study import Study
 from memviz.tasks import Language
@@ -100,3 +112,22 @@ def _margin(study: Study) -> Tensor:
 
 
 TRUTHS = {"injected, one passage": injected_passage}
+
+
+def main() -> None:
+    """Print INJ's recall of each localizer, with one and two per cent of the neurons planted."""
+    study = base_study()
+    methods = {
+        "hard concrete": hard_concrete,
+        "slimming": slimming,
+        "zero-out": zero_out,
+        "integrated gradients": integrated_gradients,
+        "activations": activations,
+    }
+    quiet = {name: partial(method, progress=False) for name, method in methods.items()}
+    for share in (0.01, 0.02):
+        print(injection_benchmark(study, study.group("unseen"), quiet, share=share), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """Truths for the contest: networks whose memorizing units are known, because they were planted.
 
-All are made from scikit-learn's digits and a seed, in seconds:
+All but the last are made from scikit-learn's digits and a seed, in seconds:
 
 - ``injected, one image a unit``: eight units of the digits network's ``fc`` are each tuned until
   only one image activates them (as in the check of Wang et al. 2024), and then given a large weight
@@ -16,6 +16,8 @@ All are made from scikit-learn's digits and a seed, in seconds:
   with every image's own channels active. Planted are all memorization channels, four of five units;
   or those of one image, where only that image counts as memorized.
 - ``digits``: an ordinary network with 120 wrong labels. Nothing is planted; ablation alone judges.
+- ``injected, one passage``: twenty neurons of a small GPT hold one passage of random tokens
+  (Chang et al. 2024); only FFN neurons may be named.
 
 ``python -m memviz.demos.contest`` prints the tables of three seeds and saves the figures.
 """
