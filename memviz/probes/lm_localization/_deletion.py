@@ -176,9 +176,12 @@ class DeletionCurve:
         Neurons dropped out together.
     groups : tuple of str, ``G`` of them
     recited : float64 ``[K, G]``
+    accuracy : float64 ``[K, G]``
+        Share of the continuations' tokens that are the first choice after the true ones.
     perplexity : float64 ``[K]``
-        Of held-out passages, divided by that with nothing dropped out.
-    random_recited : float64 ``[draws, K, G]``
+        Of held-out passages, divided by that with nothing dropped out. It may fall: a model that
+        is too sure of what it has never seen loses some of that, too.
+    random_recited, random_accuracy : float64 ``[draws, K, G]``
     random_perplexity : float64 ``[draws, K]``
         With as many random units of the same layers: the null.
     """
@@ -187,8 +190,10 @@ class DeletionCurve:
     counts: tuple[int, ...]
     groups: tuple[str, ...]
     recited: np.ndarray
+    accuracy: np.ndarray
     perplexity: np.ndarray
     random_recited: np.ndarray
+    random_accuracy: np.ndarray
     random_perplexity: np.ndarray
 
     def table(self) -> pd.DataFrame:
@@ -199,6 +204,8 @@ class DeletionCurve:
         for number, group in enumerate(self.groups):
             columns[group] = self.recited[:, number]
             columns[f"{group} random"] = self.random_recited[:, :, number].mean(0)
+            columns[f"{group} accuracy"] = self.accuracy[:, number]
+            columns[f"{group} accuracy random"] = self.random_accuracy[:, :, number].mean(0)
         columns["perplexity ratio"] = self.perplexity
         columns["perplexity ratio random"] = self.random_perplexity.mean(0)
         return pd.DataFrame(columns).set_index("units")
@@ -208,9 +215,9 @@ class DeletionCurve:
 
         Examples
         --------
-        >>> none = np.zeros((1, 3, 0)), np.ones((1, 3))
-        >>> ratios = np.array([1.0, 1.05, 1.2])
-        >>> DeletionCurve("demo", (0, 4, 8), (), np.zeros((3, 0)), ratios, *none).within(0.1)
+        >>> none, ratios = np.zeros((3, 0)), np.array([1.0, 1.05, 1.2])
+        >>> null = none[None], none[None], ratios[None]
+        >>> DeletionCurve("demo", (0, 4, 8), (), none, none, ratios, *null).within(0.1)
         4
         """
         over = np.flatnonzero(~(self.perplexity <= 1 + rise))
@@ -284,18 +291,22 @@ def deletion_curve(
         for share in _shares(shares)
     ]
     names = tuple(study.groups)
-    recited, perplexity = [], []
-    null_recited = np.zeros((random_draws, len(sets), len(names)))
+    recited, accuracy, perplexity = [], [], []
+    null_recited, null_accuracy = (
+        np.zeros((random_draws, len(sets), len(names))) for _ in range(2)
+    )
     null_perplexity = np.zeros((random_draws, len(sets)))
     clean = read.of(read.replay.clean).perplexity
     for row, units in enumerate(slow(sets, "DEL curve", progress=progress)):
         reading = read.of(read.replay.outputs(units, Zero()))
         recited.append([reading.recited[study.groups[name]].mean() for name in names])
+        accuracy.append([reading.accuracy[study.groups[name]].mean() for name in names])
         perplexity.append(reading.perplexity / clean)
         for draw in range(random_draws):
             others = random_units(read.replay.layers, units, seed + draw)
             reading = read.of(read.replay.outputs(others, Zero()))
             null_recited[draw, row] = [reading.recited[study.groups[n]].mean() for n in names]
+            null_accuracy[draw, row] = [reading.accuracy[study.groups[n]].mean() for n in names]
             null_perplexity[draw, row] = reading.perplexity / clean
     counts = tuple(len(units) for units in sets)
     return DeletionCurve(
@@ -303,8 +314,10 @@ def deletion_curve(
         counts,
         names,
         np.array(recited),
+        np.array(accuracy),
         np.array(perplexity),
         null_recited,
+        null_accuracy,
         null_perplexity,
     )
 

@@ -167,6 +167,7 @@ def test_a_curve_starts_at_the_model_and_random_units_do_less(planted: Injection
     assert curve.counts == (0, NEURONS) and curve.groups == ("memorized", "clean", "held out")
     assert curve.recited[0].tolist() == [1.0, 1.0, 0.0] and curve.perplexity[0] == 1.0
     assert curve.recited[1].tolist() == [0.0, 1.0, 0.0]
+    assert curve.accuracy[0, :2].tolist() == [1.0, 1.0] and curve.accuracy[1, 0] < 0.6
     assert curve.random_recited[:, 1, 0].mean() > 0.5
     assert curve.table().loc[NEURONS, "memorized"] == 0.0
     assert curve.within(np.inf) == NEURONS
