@@ -147,8 +147,8 @@ def model_of(seed: int, size: str, epoch: int | None = None) -> GPT:
     if size not in SIZES:
         raise ValueError(f"there is no size {size!r}; choose from {', '.join(map(repr, SIZES))}.")
     epoch = EPOCHS if epoch is None else epoch
-    if epoch not in _epochs(seed, size):
-        known = ", ".join(map(str, _epochs(seed, size)))
+    if epoch not in CHECKPOINT_EPOCHS:
+        known = ", ".join(map(str, CHECKPOINT_EPOCHS))
         raise ValueError(f"there is no checkpoint of epoch {epoch}; choose from {known}.")
     model = untrained(seed, size)
     model.load_state_dict(_state(seed, size, epoch))
@@ -189,7 +189,7 @@ def prepare(seeds: Iterable[int] = SHIPPED_SEEDS, folder: str | Path | None = No
         for size in SIZES:
             states = trained(seed, size)
             for epoch in _epochs(seed, size):
-                _kept(seed, size).write(_part(epoch), states[epoch], target, half=True)
+                _kept(seed, size, epoch).write(_part(epoch), states[epoch], target, half=True)
             print(f"language, seed {seed}, {size}: written to {target}", flush=True)
     return target
 
@@ -213,11 +213,16 @@ def trained(seed: int, size: str, *, progress: bool = True) -> dict[int, weight_
 
 
 def _epochs(seed: int, size: str) -> tuple[int, ...]:
-    return _SHIPPED_EPOCHS[size] if seed in SHIPPED_SEEDS else CHECKPOINT_EPOCHS
+    """The epochs at hand: those that ship, or all that are kept when a model is trained."""
+    return _shipped_epochs(seed, size) or CHECKPOINT_EPOCHS
+
+
+def _shipped_epochs(seed: int, size: str) -> tuple[int, ...]:
+    return _SHIPPED_EPOCHS[size] if seed in SHIPPED_SEEDS else ()
 
 
 def _state(seed: int, size: str, epoch: int) -> weight_files.State:
-    kept = _kept(seed, size)
+    kept = _kept(seed, size, epoch)
     state = kept.read(_part(epoch))
     if state is not None:
         return state
@@ -234,8 +239,8 @@ def _state(seed: int, size: str, epoch: int) -> weight_files.State:
     return states[epoch]
 
 
-def _kept(seed: int, size: str) -> Kept:
-    shipped = seed in SHIPPED_SEEDS
+def _kept(seed: int, size: str, epoch: int) -> Kept:
+    shipped = epoch in _shipped_epochs(seed, size)
     facts = {"recipe": RECIPE, "seed": str(seed), "size": size}
     if not shipped:
         # Another Python may lack paragraphs, and its models are trained on what it has.

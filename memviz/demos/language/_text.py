@@ -89,3 +89,14 @@ def paragraphs(fingerprints: Iterable[int]) -> list[str | None]:
     """
     own = _own_text()
     return [own.get(known) for known in fingerprints]
+
+
+def fingerprints() -> list[int]:
+    """The fingerprints of this Python's paragraphs, in order.
+
+    Examples
+    --------
+    >>> len(fingerprints()) > 500
+    True
+    """
+    return list(_own_text())

@@ -142,5 +142,5 @@ def test_bad_input_gets_one_sentence() -> None:
             demo.load(seed)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no size 'huge'; choose from 'small', 'medium', 'large'"):
         demo.load(0, "huge")
-    with pytest.raises(ValueError, match="no checkpoint of epoch 4; choose from 6, 12"):
+    with pytest.raises(ValueError, match="no checkpoint of epoch 4; choose from 3, 6, 9, 12"):
         demo.model_of(0, "large", 4)
