@@ -1,5 +1,11 @@
 """Language models that recite: GPTs of three sizes on passages repeated 1 to 64 times."""
 
+from ._measures import Tables as Tables
+from ._measures import ablation as ablation
+from ._measures import chosen_neurons as chosen_neurons
+from ._measures import figures as figures
+from ._measures import halves as halves
+from ._measures import tables as tables
 from ._passages import COPIES as COPIES
 from ._passages import Passages as Passages
 from ._passages import passages as passages

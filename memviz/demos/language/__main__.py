@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from ._measures import SEEDS, figures, prepare_tables
 from ._recipe import SHIPPED_SEEDS, prepare
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _show(figures(given.seeds))
 
 
-def _show(found: dict[str, object]) -> None:
+def _show(found: dict[str, Any]) -> None:
     import pandas as pd
 
     print(f"share of passages recited, by copies in an epoch; mean of {found['seeds']} seeds")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -147,7 +148,7 @@ def _reading(study: Study, units: UnitSet, reported: Tensor) -> tuple[float, flo
     return float((margin > 0).double().mean()), float(loss.double().mean())
 
 
-def figures(seeds: Iterable[int] = SEEDS) -> dict[str, object]:
+def figures(seeds: Iterable[int] = SEEDS) -> dict[str, Any]:
     """The figures of the demo, means over seeds, ready for JSON.
 
     ``recited`` and ``held_out`` are of the largest size; ``precision`` and ``recall`` are of
