@@ -23,6 +23,8 @@ from memviz.tasks import Language
 from memviz.widgets.core import Message
 from memviz.widgets.extraction import ExtractionController, ExtractionView, extraction
 from memviz.widgets.extraction._passages import Passages, heads_and_neurons
+from tests.support.language_models import MODELS, build, places
+from tests.support.language_models import passages as language_tokens
 from tests.support.recited import (
     CONTINUATION,
     COPIES,
@@ -31,6 +33,7 @@ from tests.support.recited import (
     TRAINED,
     passages,
     recited_ladder,
+    recited_model,
     recited_study,
 )
 from tests.support.widgets import flat_study
@@ -296,6 +299,29 @@ def test_the_ladder_says_who_recites_a_passage_already(study: mv.Study) -> None:
         extraction(study, ladder={"new": ladder["new"].train()})
 
 
+def test_an_earlier_checkpoint_is_read_as_a_model_of_its_own() -> None:
+    early = recited_model(40)
+    study = recited_study(checkpoints={1: early.state_dict()})
+    found = ExtractionController(mv.Session(study), Passages(study), threaded=False)
+    sink, tokens = Sink(), passages()
+    found.sinks.append(sink)
+    found.hello(sink)
+    work(found)
+    found.session.open(4)
+    found.session.look_at(next(key for key in found.session.variants if key))
+    work(found)
+    plain = extract(early, tokens, PROMPT, CONTINUATION, progress=False)
+    assert sink.arrays("recited")["matchedBefore"].tolist() == plain.matched.tolist()
+    assert sink.last("passage")["saidBefore"] == study.task.words(plain.said[4].tolist())
+    found.session.ablate(UNITS)
+    work(found)
+    with mv.ablate(early, UNITS):
+        off = extract(early, tokens, PROMPT, CONTINUATION, progress=False)
+    assert sink.arrays("recited")["matchedAfter"].tolist() == off.matched.tolist()
+    assert sink.last("passage")["saidAfter"] == study.task.words(off.said[4].tolist())
+    found.close()
+
+
 def test_the_model_is_as_it_was(controller: ExtractionController, sink: Sink) -> None:
     model = controller.session.study.model
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
@@ -386,6 +412,28 @@ def test_bad_input_gets_one_sentence(study: mv.Study) -> None:
     masked = mv.Study(study.model, padded, tokens[:, PROMPT:], groups, task=task)
     with pytest.raises(ValueError, match="some passages are padded"):
         extraction(masked)
+
+
+@pytest.mark.parametrize("family", list(MODELS))
+def test_models_of_hugging_face_show_heads_and_mlp_neurons(family: str) -> None:
+    model, tokens = build(family), language_tokens(6, 10)
+    groups = {"training": torch.arange(4), "held-out": torch.arange(4, 6)}
+    task = Language(5, 5)
+    study = mv.Study(model, {"input_ids": tokens}, tokens[:, 5:], groups, task=task)
+    found = ExtractionController(mv.Session(study), Passages(study), threaded=False)
+    sink = Sink()
+    found.sinks.append(sink)
+    found.hello(sink)
+    assert [layer.name for layer in found.layers] == list(places(family))
+    found.session.ablate({found.layers[0].name: [1], found.layers[1].name: [0, 3]})
+    work(found)
+    with mv.ablate(study, found.session.units):
+        plain = extract(model, tokens, 5, 5, progress=False)
+    assert sink.arrays("recited")["matchedAfter"].tolist() == plain.matched.tolist()
+    row = sink.last("passage")["row"]
+    assert sink.last("passage")["saidAfter"] == [str(token) for token in plain.said[row].tolist()]
+    assert not [m for m in sink.got if m.content["type"] == "error"]
+    found.close()
 
 
 def test_all_layers_are_shown_where_there_are_no_heads() -> None:
