@@ -115,7 +115,7 @@ TRUTHS = {"injected, one passage": injected_passage}
 
 
 def main() -> None:
-    """Print INJ's recall of each localizer, with one and two per cent of the neurons planted."""
+    """Print INJ's recall of each localizer, with one per cent of the neurons planted."""
     study = base_study()
     methods = {
         "hard concrete": hard_concrete,
@@ -125,8 +125,7 @@ def main() -> None:
         "activations": activations,
     }
     quiet = {name: partial(method, progress=False) for name, method in methods.items()}
-    for share in (0.01, 0.02):
-        print(injection_benchmark(study, study.group("unseen"), quiet, share=share), flush=True)
+    print(injection_benchmark(study, study.group("unseen"), quiet, share=0.01))
 
 
 if __name__ == "__main__":
