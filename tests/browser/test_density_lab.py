@@ -14,9 +14,8 @@ pytestmark = pytest.mark.browser
 
 START = """\
 import memviz as mv
-from memviz.widgets.density import density
 study = mv.demo("density")
-widget = density(study)
+widget = mv.density(study)
 session, part = widget.session, widget.controller.parts["density"]
 widget"""
 

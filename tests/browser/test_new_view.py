@@ -77,7 +77,7 @@ def test_draws_itself_and_takes_its_own_messages(page, fake):
     settle(page)
     assert page.locator(".tide").inner_text() == "7 of 9"
     assert page.locator(".mv-say").inner_text().startswith("8 of 320 units ablated")
-    play(page, fake.study())  # another study: its taker empties its field
+    play(page, fake.study(name="another"))  # another study: its taker empties its field
     play(page, fake.state(version=2))
     settle(page)
     assert page.locator(".tide").inner_text() == "no tide"
