@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from memviz.checks import Count, IndicesLike, Seed, as_indices, checked
 
 _LOG_2PI = math.log(2 * math.pi)
+_MOST = 2**29  # numbers drawn at once, 2 GB
 
 
 class VAE(nn.Module):
@@ -237,6 +238,11 @@ def noise(
     True
     """
     numbers = as_numbers_of(examples)
+    if len(numbers) * samples * latent > _MOST:
+        raise ValueError(
+            f"{len(numbers):,} examples with {samples:,} samples of {latent:,} latents each are "
+            f"more than {_MOST:,} numbers; draw the noise of some examples at a time."
+        )
     drawn = np.empty((len(numbers), samples, latent), np.float32)
     for row, example in enumerate(numbers):
         # NumPy's, whose draws don't change with their number, as torch's do.

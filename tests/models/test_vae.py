@@ -134,6 +134,7 @@ def test_seeded_weights_leave_the_global_generator_alone():
         (lambda: binarized(torch.zeros(4)), r"give \[n, ...\]"),
         (lambda: binarized(torch.zeros(2, 4), [1]), "names 1 and there are 2 images"),
         (lambda: noise([0], 0, 2), "samples is 0"),
+        (lambda: noise([0], 10**9, 2), "some examples at a time"),
     ],
 )
 def test_bad_input_gets_one_sentence(call: Callable[[], object], sentence: str):

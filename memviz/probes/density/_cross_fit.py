@@ -21,7 +21,7 @@ from memviz.training.subsets import (
 )
 
 from ._fits import CrossFit
-from ._likelihoods import log_likelihoods
+from ._likelihoods import check_inputs, log_likelihoods
 
 # (inputs, indices to train on, seed) to a density, or to densities by epoch
 Fit = Callable[[Tensor, Tensor, int], Any]
@@ -103,8 +103,7 @@ def cross_fit(
 
 def pool_of(inputs: Tensor, examples: IndicesLike | None) -> Tensor:
     """The inputs that may be trained on, int64 ``[m]``, in order."""
-    if not inputs.dim() or not len(inputs):
-        raise ValueError(f"inputs has shape {tuple(inputs.shape)}; give one row each, [n, ...].")
+    check_inputs(inputs)
     if examples is None:
         return torch.arange(len(inputs))
     return as_indices("examples", examples, len(inputs), each_once=True).sort().values

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.checks import Count, CountOrZero, Seed, checked
+from memviz.checks import Count, CountOrZero, Seed, check_file, check_place, checked
 from memviz.scores import Null, Scores
 from memviz.tensor_files import read_hashed, write_hashed
 
@@ -215,6 +215,7 @@ class CrossFit:
 
     def save(self, path: str | Path) -> None:
         """Write all of it into one safetensors file."""
+        check_place(path)
         tables = {
             "examples": self.examples,
             "inside": self.inside,
@@ -234,6 +235,7 @@ class CrossFit:
         ValueError
             If the file is damaged, altered, or holds something else.
         """
+        check_file(path)
         tables, facts = read_hashed(Path(path), _KIND)
         epochs = tuple(tables["epochs"].tolist())
         log_p, folds = tables["log_p"], int(facts["folds"])

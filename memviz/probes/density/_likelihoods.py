@@ -25,21 +25,30 @@ def log_mean_exp(values: Tensor, axis: int = 0) -> Tensor:
         Log-densities; -inf where a density is 0.
     axis : int
 
+    Returns
+    -------
+    float64 ``[...]``, without the axis
+
     Raises
     ------
     ValueError
-        If the axis is empty.
+        If there is no such axis, or it is empty.
 
     Examples
     --------
     >>> log_mean_exp(torch.tensor([0.0, -torch.inf]))
-    tensor(-0.6931)
+    tensor(-0.6931, dtype=torch.float64)
     """
-    if not values.dim() or not values.shape[axis]:
+    if not -values.dim() <= axis < values.dim():
+        raise ValueError(
+            f"axis is {axis} and the log-densities have {values.dim()}; give one from 0 on."
+        )
+    if not values.shape[axis]:
         raise ValueError("there is no log-density to average; give at least one.")
-    return values.logsumexp(axis) - math.log(values.shape[axis])
+    return values.double().logsumexp(axis) - math.log(values.shape[axis])
 
 
+@checked
 def log_likelihoods(density: Any, inputs: Tensor) -> Tensor:
     """Log p(x) of each input in nats, floating-point ``[n]``.
 
@@ -64,6 +73,7 @@ def log_likelihoods(density: Any, inputs: Tensor) -> Tensor:
     >>> log_likelihoods(Normal(0.0, 1.0), torch.zeros(2))
     tensor([-0.9189, -0.9189])
     """
+    check_inputs(inputs)
     values = _given(density, inputs)
     if values.is_complex() or values.shape != (len(inputs),):
         several = values.dim() == 2 and len(values) == len(inputs)
@@ -84,7 +94,28 @@ def log_likelihoods(density: Any, inputs: Tensor) -> Tensor:
     return values.detach().cpu()
 
 
+def check_inputs(inputs: Tensor) -> None:
+    """Refuse inputs without a row, and those that hold NaN.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or one is NaN.
+    """
+    if not inputs.dim() or not len(inputs):
+        raise ValueError(f"inputs has shape {tuple(inputs.shape)}; give one row each, [n, ...].")
+    missing = inputs.isnan().reshape(len(inputs), -1).any(1)
+    if missing.any():
+        first = int(missing.nonzero()[0])
+        raise ValueError(
+            f"input {first} holds NaN, as do {int(missing.sum())} of {len(inputs)}; leave them out."
+        )
+
+
 def _given(density: Any, inputs: Tensor) -> Tensor:
+    if isinstance(density, type):
+        name = density.__name__
+        raise TypeError(f"the density is the class {name}; give an instance: {name}(...).")
     if isinstance(density, Tensor | np.ndarray):
         return torch.as_tensor(density)
     if callable(getattr(density, "log_prob", None)):

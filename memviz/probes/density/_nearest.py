@@ -106,6 +106,11 @@ def neighbours(
             f"the images have shape {tuple(images.shape[1:])} and those to search "
             f"{tuple(among.shape[1:])}; give the same."
         )
+    if skip is not None and (skip.shape != (len(images),) or skip.dtype != torch.int64):
+        raise ValueError(
+            f"skip is {skip.dtype} of shape {tuple(skip.shape)}; give the number of each image "
+            f"among those to search, int64 [{len(images)}], or -1."
+        )
     more = k if skip is None else k + 1
     if more > len(among):
         raise ValueError(f"k is {k} and there are {len(among)} images to search; give fewer.")

@@ -58,6 +58,8 @@ class TrainingFolder:
     ) -> None:
         self.folder, self.kind, self.facts, self.size = Path(folder), kind, dict(facts), size
         self._warned = False
+        if "\0" in str(folder):
+            raise ValueError(f"no folder can be called {str(folder)!r}; name another.")
         make_folder(self.folder)
 
     def find(self, trainings: int) -> dict[int, State]:
