@@ -133,7 +133,7 @@ def make_folder(folder: Path) -> None:
     """Create a folder and those above it, unless they are there; raises NotWritten."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the second of a name that no folder can have
         raise not_written(folder, error) from error
 
 

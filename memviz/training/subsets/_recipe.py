@@ -11,7 +11,7 @@ from types import FunctionType
 import torch
 from torch import Tensor, nn
 
-from memviz.checks import Count, Seed, checked
+from memviz.checks import Count, Seed, checked, described
 from memviz.tasks.task import Inputs
 from memviz.training.epochs import check_seed, seeded_draws
 from memviz.training.loop import predict, train
@@ -155,6 +155,11 @@ def second_split(
     """
     if len(inputs) < 2:
         raise ValueError(f"{len(inputs)} example can't be split; give at least two.")
+    if labels.dim() != 1 or len(labels) != len(inputs):
+        raise ValueError(
+            f"labels is {described(labels)} for {len(inputs):,} inputs; give one label for each."
+        )
+    _check_takes(recipe, inputs[:2])
     seed = check_seed(seed)
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed))
     one, other = order.chunk(2)
@@ -171,6 +176,19 @@ def second_split(
             recipe.fit(model, inputs[first], labels[first], 2 * seed + run)
             recipe.fit(model, inputs[then], labels[then], seed, epochs=epochs, on_epoch=look)
     return correct
+
+
+def _check_takes(recipe: Recipe, inputs: Tensor) -> None:
+    """Refuse inputs that the network can't be called with, before it is trained."""
+    draws = seeded_draws(0, recipe.device)
+    try:
+        with draws, draws, torch.no_grad():
+            recipe.model().to(recipe.device).eval()(inputs.to(recipe.device))
+    except Exception as error:
+        first = str(error).split("\n")[0][:200]
+        raise ValueError(
+            f"the recipe's network can't be called with {described(inputs[:1])}: {first}"
+        ) from error
 
 
 def _by_name(model: object) -> object:

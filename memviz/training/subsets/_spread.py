@@ -17,12 +17,14 @@ from joblib.parallel import get_active_backend  # type: ignore[import-untyped]
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from memviz.checks import quoted
 from memviz.tensor_files import State
 
 from ._folder import TrainingFolder
 
 # (arrays ..., indices to train on, seed) to the tables to keep; runs in another process.
 TrainOne = Callable[..., dict[str, np.ndarray]]
+_MOST_JOBS = 1_000
 _TRIES = 3  # rounds in a row that lose a worker and finish nothing
 _LONG = 600.0  # seconds of trainings that are worth a folder
 
@@ -56,7 +58,17 @@ def spread(
     jobs : int, optional
         joblib's ``n_jobs``.
     progress : bool
+
+    Raises
+    ------
+    ValueError
+        If ``jobs`` is 0 or above 1,000.
     """
+    if jobs is not None and (jobs == 0 or abs(jobs) > _MOST_JOBS):
+        raise ValueError(
+            f"jobs is {quoted(jobs)}; give a number of processes up to {_MOST_JOBS:,}, or -1 for "
+            "one per core."
+        )
     found = {} if kept is None else kept.find(len(tasks))
     yield from found.items()
     missing = [number for number in range(len(tasks)) if number not in found]

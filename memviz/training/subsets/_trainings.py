@@ -149,8 +149,8 @@ def train_subsets(
     """
     seed = check_seed(seed)
     pool = training_pool(study, examples)
-    size = round(fraction * len(pool))
-    if not 0 < fraction < 1 or not 0 < size < len(pool):
+    size = round(fraction * len(pool)) if 0 < fraction < 1 else 0
+    if not 0 < size < len(pool):
         raise ValueError(
             f"fraction is {fraction} of {len(pool)} examples; a subset must have at least one of "
             "them and lack at least one."
@@ -204,7 +204,13 @@ def _train_one(
         else torch.from_numpy(inputs)
     )
     truth = torch.from_numpy(labels)
-    predicted = torch.as_tensor(fit(given, truth, torch.from_numpy(chosen), seed)).cpu()
+    answer = fit(given, truth, torch.from_numpy(chosen), seed)
+    if not isinstance(answer, Tensor | np.ndarray | list | tuple):
+        raise ValueError(
+            f"fit returned {type(answer).__name__}; it must return the predicted class of every "
+            f"input, int64 [{len(truth)}]."
+        )
+    predicted = torch.as_tensor(answer).cpu()
     if predicted.shape != truth.shape or predicted.is_floating_point():
         raise ValueError(
             f"fit returned {predicted.dtype} of shape {list(predicted.shape)}; it must return the "
