@@ -1,0 +1,227 @@
+"""Layers of logic gate networks: thresholds, dense gates, trees of gates, sums of groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from memviz.checks import quoted
+
+from ._gates import Gates, Init
+
+
+class Thresholds(nn.Module):
+    """Bits of real inputs: whether each is above each threshold.
+
+    Parameters
+    ----------
+    thresholds : sequence of float
+        In ascending order; chosen on training data alone.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or they do not ascend.
+
+    Examples
+    --------
+    >>> Thresholds([0.25, 0.5])(torch.tensor([[0.3, 0.9]]))
+    tensor([[1., 0., 1., 1.]])
+    """
+
+    levels: Tensor
+
+    def __init__(self, thresholds: Sequence[float]) -> None:
+        super().__init__()
+        levels = torch.as_tensor(list(thresholds), dtype=torch.float32)
+        if levels.dim() != 1 or not len(levels) or not (levels.diff() > 0).all():
+            raise ValueError(
+                f"thresholds is {quoted(list(thresholds))}; give at least one, in ascending order."
+            )
+        self.register_buffer("levels", levels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[n, features · thresholds, ...]``: the thresholds of one feature stand together."""
+        levels = self.levels.view(1, 1, -1, *(1,) * (x.dim() - 2))
+        return (x.unsqueeze(2) > levels).flatten(1, 2).to(x.dtype)
+
+
+class DenseGates(nn.Module):
+    """Gates that each read two of the inputs, drawn once (Petersen et al. 2022).
+
+    A random order of twice as many wires as gates is laid over a random order of the inputs, so
+    that every input is read about equally often.
+
+    Parameters
+    ----------
+    inputs, gates : int
+        Twice the gates must be at least the inputs.
+    init : {"residual", "gaussian"}
+    seed : int
+
+    Attributes
+    ----------
+    wires : int64 ``[2, gates]``
+        Which inputs each gate reads; stored with the weights.
+    gates : Gates
+
+    Raises
+    ------
+    ValueError
+        If an input would be read by no gate.
+
+    Examples
+    --------
+    >>> layer = DenseGates(4, 3)
+    >>> layer(torch.rand(5, 4)).shape
+    torch.Size([5, 3])
+    """
+
+    wires: Tensor
+
+    def __init__(self, inputs: int, gates: int, *, init: Init = "residual", seed: int = 0) -> None:
+        super().__init__()
+        if inputs < 2 or 2 * gates < inputs:
+            raise ValueError(
+                f"{gates:,} gates of two wires can't read {inputs:,} inputs; give at least 2 "
+                "inputs and half as many gates as inputs."
+            )
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(2 * gates, generator=generator) % inputs
+        order = torch.randperm(inputs, generator=generator)[order]
+        self.register_buffer("wires", order.view(2, gates))
+        self.gates = Gates(gates, init=init, generator=generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[n, gates]`` of inputs ``[n, inputs]``."""
+        output: Tensor = self.gates(x[:, self.wires[0]], x[:, self.wires[1]])
+        return output
+
+
+class TreeConv(nn.Module):
+    """Kernels that are binary trees of gates over a window (Petersen et al. 2024, section 3).
+
+    The leaves of a tree read inputs of the window that are drawn once; its gates are the same at
+    every place. All leaves of one tree read two channels only, and kernels are split into groups
+    that read a group of channels each.
+
+    Parameters
+    ----------
+    channels, kernels : int
+    window : int
+        Side of the window.
+    depth : int
+        Of the tree: ``2 ** depth`` leaves and ``2 ** depth - 1`` gates.
+    padding : int
+        Zeros around the image.
+    groups : int
+        Groups of channels; must divide both channels and kernels.
+    init : {"residual", "gaussian"}
+    seed : int
+
+    Attributes
+    ----------
+    leaves : int64 ``[kernels, 2 ** depth]``
+        Place of each leaf in the window, ``(channel · window + row) · window + column``; stored
+        with the weights.
+    trees : nn.ModuleList of Gates
+        The gates of each level, leaves first.
+
+    Raises
+    ------
+    ValueError
+        If the groups don't divide channels and kernels.
+
+    Examples
+    --------
+    >>> layer = TreeConv(2, 8, window=3, depth=3, padding=1)
+    >>> layer(torch.rand(1, 2, 6, 6)).shape
+    torch.Size([1, 8, 6, 6])
+    """
+
+    leaves: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        kernels: int,
+        *,
+        window: int = 3,
+        depth: int = 3,
+        padding: int = 0,
+        groups: int = 1,
+        init: Init = "residual",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if channels % groups or kernels % groups:
+            raise ValueError(
+                f"{groups} groups don't divide {channels} channels and {kernels} kernels; give a "
+                "number that divides both."
+            )
+        self.window, self.depth, self.padding = window, depth, padding
+        generator = torch.Generator().manual_seed(seed)
+        self.register_buffer(
+            "leaves", _drawn_leaves(channels, kernels, window, 2**depth, groups, generator)
+        )
+        self.trees = nn.ModuleList(
+            Gates(kernels, 2**level, init=init, generator=generator)
+            for level in reversed(range(depth))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[n, kernels, rows, columns]`` of inputs ``[n, channels, height, width]``."""
+        rows, columns = (size + 2 * self.padding - self.window + 1 for size in x.shape[2:])
+        places = F.unfold(x, self.window, padding=self.padding)
+        values = places[:, self.leaves]  # [n, kernels, leaves, rows · columns]
+        for gates in self.trees:
+            values = gates(values[:, :, 0::2], values[:, :, 1::2])
+        return values.view(len(x), len(self.leaves), rows, columns)
+
+
+def _drawn_leaves(
+    channels: int, kernels: int, window: int, leaves: int, groups: int, generator: torch.Generator
+) -> Tensor:
+    """Two channels for each kernel, of its own group, then one of the two and a place a leaf."""
+    each, within = kernels // groups, channels // groups
+    two = torch.rand(kernels, within, generator=generator).argsort(1)[:, :2]
+    two = two + (torch.arange(kernels) // each * within)[:, None]
+    which = torch.randint(two.shape[1], (kernels, leaves), generator=generator)
+    place = torch.randint(window * window, (kernels, leaves), generator=generator)
+    return two.gather(1, which) * window * window + place
+
+
+class GroupSum(nn.Module):
+    """The gates' votes, summed class by class: contiguous groups of equal size, over ``tau``.
+
+    Parameters
+    ----------
+    classes : int
+    tau : float
+
+    Examples
+    --------
+    >>> GroupSum(2, tau=2.0)(torch.tensor([[1.0, 1.0, 1.0, 0.0]]))
+    tensor([[1.0000, 0.5000]])
+    """
+
+    def __init__(self, classes: int, tau: float) -> None:
+        super().__init__()
+        if classes < 2 or not tau > 0:
+            raise ValueError(
+                f"{classes} classes and tau {tau}; give at least 2 classes and tau above 0."
+            )
+        self.classes, self.tau = classes, tau
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``[n, classes]`` of votes ``[n, gates]``."""
+        if x.shape[1] % self.classes:
+            raise ValueError(
+                f"{x.shape[1]:,} gates can't vote in {self.classes} groups of equal size; give a "
+                "last layer that the number of classes divides."
+            )
+        votes: Tensor = x.unflatten(1, (self.classes, -1)).sum(2)
+        return votes / self.tau
