@@ -348,3 +348,18 @@ def test_passages_of_a_language_task_only() -> None:
     study = mv.Study(loud_gpt(), tokens, tokens[:, PROMPT:], {"all": range(4)}, task=task)
     with pytest.raises(ValueError, match="this study has only the group 'all'"):
         OURS["slimming"](study)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_padding_on_the_left_changes_nothing(name: str) -> None:
+    model, tokens = loud_gpt(), passages(2)[:, 3:]
+    groups, pads = {"memorized": [0], "clean": [1]}, torch.zeros(2, 3, dtype=torch.int64)
+    padded = {
+        "input_ids": torch.cat([pads, tokens], 1),
+        "attention_mask": torch.cat([pads, torch.ones_like(tokens)], 1),
+    }
+    labels, count = tokens[:, PROMPT - 3 :], TOKENS - PROMPT
+    plain = mv.Study(model, tokens, labels, groups, task=Language(PROMPT - 3, count))
+    longer = mv.Study(model, padded, labels, groups, task=Language(PROMPT, count))
+    expected = METHODS[name](plain, progress=False).values
+    assert METHODS[name](longer, progress=False).values == pytest.approx(expected, abs=1e-5)
