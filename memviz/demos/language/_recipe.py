@@ -126,7 +126,7 @@ def ladder(seed: int = 0, *, checkpoints: bool = False) -> dict[str, GPT]:
     Examples
     --------
     >>> {name: sum(p.numel() for p in model.parameters()) for name, model in ladder().items()}
-    {'small': 39392, 'medium': 96816, 'large': 415584}
+    {'small': 39392, 'medium': 96576, 'large': 415584}
     """
     models = {size: model_of(seed, size) for size in SIZES}
     if checkpoints:

@@ -89,7 +89,7 @@ def learn_merges(texts: Iterable[str], count: int) -> list[Pair]:
     Examples
     --------
     >>> learn_merges(["see the sea", "she sees"], 2)
-    [(115, 101), (256, 101)]
+    [(115, 101), (32, 256)]
     """
     words = Counter(word for text in texts for word in _WORDS.findall(text))
     split = {word: list(word.encode()) for word in words}

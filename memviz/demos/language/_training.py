@@ -57,8 +57,8 @@ def train_language_model(
     >>> model = GPT(vocabulary=4, width=8, blocks=1, heads=1, context=4, seed=0)
     >>> sequences = torch.tensor([[0, 1, 2, 3]]).repeat(64, 1)
     >>> _ = train_language_model(model, sequences, epochs=60, learning_rate=2e-3, progress=False)
-    >>> model(sequences[:1]).argmax(-1)
-    tensor([[1, 2, 3, 0]])
+    >>> model(sequences[:1, :3]).argmax(-1)
+    tensor([[1, 2, 3]])
     """
     matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.dim() < 2]
