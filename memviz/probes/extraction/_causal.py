@@ -24,7 +24,7 @@ class Causal:
     model : nn.Module
         Of Hugging Face, or any that is called with ``input_ids`` ``[n, tokens]`` and returns logits
         ``[n, tokens, vocabulary]``, alone, first in a tuple, or as ``.logits``. A cache is used
-        where it takes ``past_key_values``.
+        where it takes ``use_cache``, and ``past_key_values`` or ``cache``.
 
     Raises
     ------
@@ -53,6 +53,9 @@ class Causal:
         except (TypeError, ValueError):
             taken = {}  # type: ignore[assignment]
         self._takes = set(taken)
+        # Hugging Face's own name has changed.
+        names = [name for name in ("past_key_values", "cache") if name in self._takes]
+        self._cache = names[0] if names and "use_cache" in self._takes else None
         self._vocabulary = 0  # of the last logits
 
     @torch.no_grad()
@@ -66,14 +69,12 @@ class Causal:
     def greedy(self, prompts: Tensor, count: int) -> Tensor:
         """The tokens said after each prompt, the most likely one each time, int64 ``[n, count]``.
 
-        Where two logits are so close that rounding decides, the prompt is decoded again by itself
-        and without a cache: what is said never depends on the other prompts of the batch.
+        Where two logits are so close that rounding decides, the token is chosen by the prompt and
+        what follows it alone, without a cache: what is said never depends on the other prompts of
+        the batch.
         """
         prompts = prompts.to(self.device)
-        said, close = self._decode(prompts, count, cached="past_key_values" in self._takes)
-        for row in close.nonzero()[:, 0].tolist():
-            said[row] = self._decode(prompts[row : row + 1], count, cached=False)[0][0]
-        return said.cpu()
+        return self._decode(prompts, count).cpu()
 
     def check_ids(self, tokens: Tensor) -> None:
         """Refuse token ids for which the last logits have no entry.
@@ -86,26 +87,22 @@ class Causal:
         if int(tokens.max()) >= self._vocabulary:
             raise ValueError(_other_vocabulary(int(tokens.max()), self._vocabulary))
 
-    def _decode(self, prompts: Tensor, count: int, *, cached: bool) -> tuple[Tensor, Tensor]:
-        tokens, given, past = prompts, prompts, None
-        close = torch.zeros(len(prompts), dtype=torch.bool, device=self.device)
+    def _decode(self, prompts: Tensor, count: int) -> Tensor:
+        tokens, given, past, name = prompts, prompts, None, self._cache
         for step in range(count):
-            options = {"use_cache": True, "past_key_values": past} if cached else {}
+            options = {} if name is None else {"use_cache": True, name: past}
             raw = self._call(given, options, last=True)
-            logits = self._read(raw, given, last=True)[:, -1]
-            first = logits.argmax(-1, keepdim=True)
-            largest = logits.gather(1, first)[:, 0].float()
-            others = logits.scatter(1, first, -torch.inf).amax(1).float()
-            share = (
-                _ROUNDING if logits.dtype in (torch.float32, torch.float64) else _ROUNDING_16_BIT
-            )
-            close |= largest - others <= share * logits.abs().amax(1).float()
+            first, close = _chosen(self._read(raw, given, last=True)[:, -1])
+            for row in close.nonzero()[:, 0].tolist() if name or len(tokens) > 1 else ():
+                alone = tokens[row : row + 1]
+                logits = self._read(self._call(alone, {}, last=True), alone, last=True)
+                first[row] = logits[0, -1].argmax()
             tokens = torch.cat([tokens, first], 1)
-            if cached and step + 1 < count:
+            if name is not None and step + 1 < count:
                 past = _cache_of(raw)
-                cached = past is not None
-            given = first if cached else tokens
-        return tokens[:, prompts.shape[1] :], close
+                name = name if past is not None else None
+            given = tokens if name is None else first
+        return tokens[:, prompts.shape[1] :]
 
     def _call(self, tokens: Tensor, options: dict[str, Any], *, last: bool = False) -> Any:
         if last and "logits_to_keep" in self._takes:
@@ -144,6 +141,14 @@ class Causal:
         return checked
 
 
+def _chosen(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest logit's token ``[n, 1]``, and whether rounding may have decided, ``[n]``."""
+    share = _ROUNDING if logits.dtype in (torch.float32, torch.float64) else _ROUNDING_16_BIT
+    largest, first = logits.max(-1, keepdim=True)
+    size = torch.maximum(largest.abs(), logits.amin(-1, keepdim=True).abs()).float()
+    return first, (logits >= largest.float() - share * size).sum(-1) > 1
+
+
 def _other_vocabulary(token: int, size: int) -> str:
     return (
         f"the passages hold token {token:,}, and the model's vocabulary has {size:,} tokens, 0 to "
@@ -152,8 +157,8 @@ def _other_vocabulary(token: int, size: int) -> str:
 
 
 def _cache_of(raw: Any) -> Any:
-    return (
-        raw.get("past_key_values")
-        if isinstance(raw, Mapping)
-        else getattr(raw, "past_key_values", None)
-    )
+    for name in ("cache", "past_key_values"):
+        kept = raw.get(name) if isinstance(raw, Mapping) else getattr(raw, name, None)
+        if kept is not None:
+            return kept
+    return None

@@ -115,6 +115,18 @@ def test_decoding_is_that_of_a_loop_without_cache(family: str) -> None:
     assert again.scores.mean() != whole.correct.double().mean()
 
 
+@pytest.mark.parametrize("family", ["gpt2", "pythia", "llama", "qwen2", "gemma", "own"])
+def test_decoding_uses_the_cache(family: str) -> None:
+    model, read = small_gpt() if family == "own" else build(family), []
+    model.register_forward_pre_hook(
+        lambda _m, given, named: read.append(tuple((*given, named.get("input_ids"))[0].shape)),
+        with_kwargs=True,
+    )
+    extract(model, drawn(8), 5, 7, progress=False)
+    # A near tie is settled by the whole passage, alone.
+    assert [shape for shape in read if shape[0] == 8] == [(8, 5), *[(8, 1)] * 6]
+
+
 def test_decoding_is_hugging_face_generate() -> None:
     model, passages = build("llama"), drawn(12)
     theirs = model.generate(
