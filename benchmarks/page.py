@@ -109,6 +109,12 @@ Mutual information of all pairs of units, beside `np.bincount` and scikit-learn'
 Exact nearest neighbours beside FAISS's flat index and scikit-learn. A bfloat16 screen with a proven
 bound helps where neighbours stand out; in tight clusters the bound rules out little and the answer
 comes from float32. This processor multiplies bfloat16 only about twice as fast as float32.""",
+    "decode": """\
+Greedy decoding of 32 tokens after 32, of small models with random weights, beside Hugging Face's
+`generate` at the same batch; the heads and some neurons of a GPT of three blocks, one at a time,
+beside plain hooks at their best batch; and a stream of passages that is killed after a third of its
+parts and started again. What a process grows by is counted from what it held before the first
+passage.""",
     "deja_vu": """\
 1,000 captions looked up among 100,000 public embeddings, exactly, beside FAISS's flat index; and
 the whole two-model test.""",
