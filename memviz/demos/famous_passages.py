@@ -24,11 +24,15 @@ from typing import Any
 import numpy as np
 import torch
 
-import memviz as mv
-from memviz.engine.sets import random_units
+from memviz.engine.record import layers
+from memviz.engine.sets import ablate, random_units
+from memviz.engine.sweep import estimate, sweep
 from memviz.models.hugging_face import causal_lm
 from memviz.probes.extraction import Extraction, extract, teacher_forced, token_ids
 from memviz.statistics import wilson
+from memviz.study import Study
+from memviz.tasks import Language
+from memviz.units import UnitSet
 
 PROMPT, CONTINUATION = 16, 16
 PROMPTS = (1, 2, 4, 8, 16, 32)
@@ -106,12 +110,12 @@ def _carriers(model: Any, tokenizer: Any, passages: list[list[int]]) -> dict[str
     ).margins
     order = margins.argsort(descending=True)
     tokens = torch.cat([tokens[order[:1]], tokens[order[1:][margins[order[1:]] <= 0][:OTHERS]]])
-    study = mv.Study(
+    study = Study(
         model,
         {"input_ids": tokens},
         tokens[:, PROMPT:],
         {"memorized": torch.tensor([0]), "clean": torch.arange(1, len(tokens))},
-        task=mv.tasks.Language(PROMPT, CONTINUATION, tokenizer=tokenizer),
+        task=Language(PROMPT, CONTINUATION, tokenizer=tokenizer),
     )
     found: dict[str, Any] = {
         "prompt": tokenizer.decode(tokens[0, :PROMPT].tolist()),
@@ -120,28 +124,28 @@ def _carriers(model: Any, tokenizer: Any, passages: list[list[int]]) -> dict[str
         "others": len(tokens) - 1,
     }
     for kind, exactly in (("heads", None), ("neurons", NEURONS)):
-        sizes = {layer.name: layer.units for layer in mv.layers(study) if layer.kind == kind}
+        sizes = {layer.name: layer.units for layer in layers(study) if layer.kind == kind}
         if sizes:
-            every = mv.UnitSet({name: range(count) for name, count in sizes.items()})
+            every = UnitSet({name: range(count) for name, count in sizes.items()})
             found[kind] = _carried_by(study, every, exactly)
     return found
 
 
-def _carried_by(study: mv.Study, units: mv.UnitSet, exactly: int | None) -> dict[str, Any]:
+def _carried_by(study: Study, units: UnitSet, exactly: int | None) -> dict[str, Any]:
     """Units ordered by the margin that the passage loses without each alone."""
     if exactly is not None:
-        drops = mv.estimate(study, units, examples=[0]).of_example(0)
+        drops = estimate(study, units, examples=[0]).of_example(0)
         units = drops.top(min(exactly, len(units)))
-    swept = mv.sweep(study, units, examples=[0], progress=False).of_example(0)
+    swept = sweep(study, units, examples=[0], progress=False).of_example(0)
     assert swept.units is not None
     order = np.argsort(-swept.values, kind="stable")
     best = [swept.units[place] for place in order]
-    layers = [layer for layer in mv.layers(study) if layer.name in units.layers]
+    known = [layer for layer in layers(study) if layer.name in units.layers]
     clean = _judged(study)
     rows = []
     for count in (count for count in COUNTS if count <= len(best)):
-        chosen = mv.UnitSet(best[:count])
-        random = [_judged(study, random_units(layers, chosen, draw)) for draw in range(DRAWS)]
+        chosen = UnitSet(best[:count])
+        random = [_judged(study, random_units(known, chosen, draw)) for draw in range(DRAWS)]
         mine = _judged(study, chosen)
         rows.append(
             {
@@ -164,7 +168,7 @@ def _carried_by(study: mv.Study, units: mv.UnitSet, exactly: int | None) -> dict
     }
 
 
-def _margin(study: mv.Study) -> float:
+def _margin(study: Study) -> float:
     return float(
         teacher_forced(
             study.model, _tokens(study)[:1], PROMPT, CONTINUATION, progress=False
@@ -172,16 +176,16 @@ def _margin(study: mv.Study) -> float:
     )
 
 
-def _tokens(study: mv.Study) -> torch.Tensor:
+def _tokens(study: Study) -> torch.Tensor:
     inputs = study.inputs
     assert not isinstance(inputs, torch.Tensor)
     return inputs["input_ids"]
 
 
-def _judged(study: mv.Study, units: mv.UnitSet | None = None) -> dict[str, Any]:
+def _judged(study: Study, units: UnitSet | None = None) -> dict[str, Any]:
     """Tokens of the passage before its first error, and the perplexity of the others."""
     tokens = _tokens(study)
-    with mv.ablate(study, units or mv.UnitSet()):
+    with ablate(study, units or UnitSet()):
         said = extract(study.model, tokens[:1], PROMPT, CONTINUATION, progress=False)
         others = teacher_forced(study.model, tokens[1:], PROMPT, CONTINUATION, progress=False)
     return {
