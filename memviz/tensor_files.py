@@ -100,19 +100,20 @@ def _remove_orphans(path: Path) -> None:
     if sys.platform == "win32":  # without locks an orphan looks like a file being written
         return
     pattern = re.compile(re.escape(_beginning(path)) + r"[a-z0-9_]{8}\.part")
-    for entry in os.scandir(path.parent):
-        if not pattern.fullmatch(entry.name):
+    for name in os.listdir(path.parent):
+        if not pattern.fullmatch(name):
             continue
+        orphan = path.with_name(name)
         with suppress(OSError):
-            if entry.is_dir(follow_symlinks=False):
-                lock = Path(entry.path) / _LOCK
-                if not lock.exists() and time.time() - entry.stat().st_mtime < _BEGINNING:
+            if orphan.is_dir() and not orphan.is_symlink():
+                lock = orphan / _LOCK
+                if not lock.exists() and time.time() - orphan.stat().st_mtime < _BEGINNING:
                     continue
                 with suppress(FileNotFoundError), open(lock, "rb") as held:
                     _lock(held)
-                _remove(Path(entry.path))
+                _remove(orphan)
             else:  # a file of an earlier version
-                os.unlink(entry.path)
+                orphan.unlink()
 
 
 def not_written(path: Path, error: Exception) -> NotWritten:

@@ -12,6 +12,7 @@ from ._judge import Truth as Truth
 from ._judge import contest as contest
 from ._registry import BLIND as BLIND
 from ._registry import LOCALIZERS as LOCALIZERS
+from ._registry import fits as fits
 from ._table import Contest as Contest
 from ._table import Entry as Entry
 from ._table import random_interval as random_interval

@@ -27,7 +27,7 @@ from memviz.statistics import spearman
 from memviz.study import Study, default_groups
 from memviz.units import Unit, UnitSet, UnitsLike
 
-from ._registry import LOCALIZERS, Localizer
+from ._registry import LOCALIZERS, Localizer, fits
 from ._table import PLANTED, RANDOM
 from ._table import Contest as Contest
 from ._table import Entry as Entry
@@ -103,7 +103,8 @@ def contest(
     localizers : mapping of name to function ``Study -> Scores``, optional
         By default :data:`memviz.probes.contest.LOCALIZERS`; add your own with
         ``{**LOCALIZERS, "mine": function}``. If one raises ValueError, it does not fit that
-        truth, and its message is kept in ``refused``.
+        truth, and its message is kept in ``refused``; those for studies of another kind are
+        passed over.
     how : str or Intervention
         How the named units are ablated.
     random_draws : int
@@ -147,7 +148,12 @@ def contest(
         judge = _Judge(truth, intervention(how))
         for entry in judge.references(random_draws):
             keep(entry)
-        for name, localizer in slow(list(chosen.items()), truth.name, progress=progress):
+        fitting = [
+            (name, localizer)
+            for name, localizer in chosen.items()
+            if LOCALIZERS.get(name) is not localizer or fits(name, truth.study)
+        ]
+        for name, localizer in slow(fitting, truth.name, progress=progress):
             start = judge.clock()
             try:
                 scores = localizer(truth.study)

@@ -5,8 +5,8 @@ units, highest for the units that hold the first group (the memorized examples) 
 second (the clean ones). All of them look at the same examples, at most 120 of each group.
 
 Such a file holds ``LOCALIZERS``, functions by name, and may hold ``BLIND``, the names of those that
-are not told the groups, and ``LOOKS_AT``, which sorts a name under effects, gradients or
-activations.
+are not told the groups, ``LOOKS_AT``, which sorts a name under effects, gradients or activations,
+and ``FITS``, a function that says whether its localizers can read a study at all.
 """
 
 from __future__ import annotations
@@ -77,6 +77,25 @@ def _by_name() -> dict[str, Localizer]:
         return _ORDER.index(what) if what in _ORDER else len(_ORDER)
 
     return {name: by_name[name] for name in sorted(by_name, key=place)}
+
+
+def fits(name: str, study: Study) -> bool:
+    """Whether a localizer is made for such a study: not if it reads passages and these are images.
+
+    Examples
+    --------
+    >>> import torch
+    >>> study = Study(torch.nn.Linear(2, 2).eval(), torch.eye(2), [0, 1], {"test": range(2)})
+    >>> fits("slimming", study), fits("exact ablation", study)
+    (False, True)
+    """
+    judges = [
+        judge
+        for module in _modules()
+        if name in getattr(module, "LOCALIZERS", {})
+        and (judge := getattr(module, "FITS", None)) is not None
+    ]
+    return all(judge(study) for judge in judges[:1])
 
 
 def _blind() -> frozenset[str]:

@@ -9,6 +9,7 @@ import torch
 
 from memviz.scores import Scores
 from memviz.study import Study, sides
+from memviz.tasks import Language
 
 from ._activations import activations, zero_out
 from ._hard_concrete import hard_concrete
@@ -50,3 +51,8 @@ LOOKS_AT = {
     "hard concrete": "gradients",
     "activation × ‖v‖": "activations",
 }
+
+
+def FITS(study: Study) -> bool:
+    """Only studies of passages."""
+    return isinstance(study.task, Language)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from memviz.checks import Count, Seed, checked, described
 from memviz.tasks.task import Inputs
 from memviz.training.epochs import check_seed, seeded_draws
+from memviz.training.loaders import labels_for
 from memviz.training.loop import predict, train
 
 
@@ -155,10 +156,7 @@ def second_split(
     """
     if len(inputs) < 2:
         raise ValueError(f"{len(inputs)} example can't be split; give at least two.")
-    if labels.dim() != 1 or len(labels) != len(inputs):
-        raise ValueError(
-            f"labels is {described(labels)} for {len(inputs):,} inputs; give one label for each."
-        )
+    labels = labels_for(inputs, labels)
     _check_takes(recipe, inputs[:2])
     seed = check_seed(seed)
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed))

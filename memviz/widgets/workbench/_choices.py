@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from memviz.probes.contest import LOCALIZERS
+from memviz.probes.contest import LOCALIZERS, fits
 from memviz.scores import Scores
 from memviz.study import Study, has_classes
 from memviz.widgets.core import Choices
@@ -36,7 +36,7 @@ def scores(study: Study, own: Mapping[str, Scores]) -> Choices:
     if _has_gradients(study):
         picks.append(_pick("conductance", "Captum conductance", "other", "localizers"))
     for name in LOCALIZERS:
-        if name not in _THE_SAME:
+        if name not in _THE_SAME and fits(name, study):
             picks.append(_pick(f"{LOCALIZER}{name}", name, "other", "localizers"))
     for key, given in own.items():
         estimated = given.exact is not None and not given.exact.any()

@@ -305,7 +305,7 @@ def test_half_precision_spares_what_is_small():
 def test_the_weights_are_small():
     sizes = [path.stat().st_size for path in digits.SHIPPED.glob("digits*")]
     everything = sum(path.stat().st_size for path in digits.SHIPPED.iterdir())
-    assert sum(sizes) < 3_000_000 and everything < 8_000_000
+    assert sum(sizes) < 3_000_000 and everything < 9_500_000
     assert max(sizes) < 1_400_000
 
 
@@ -330,5 +330,5 @@ def test_two_demos_hold_a_pair_of_models():
 
 
 def test_an_unknown_demo_gets_the_names_there_are():
-    with pytest.raises(ValueError, match="There is no demo 'cifar'; choose from: 'digits'"):
+    with pytest.raises(ValueError, match="There is no demo 'cifar'; choose from: .*'digits'"):
         demo("cifar")

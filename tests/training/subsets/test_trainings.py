@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 import memviz as mv
 from memviz.models.mlp import MLP
-from memviz.tensor_files import NotWritten
 from memviz.training.subsets import (
     Recipe,
     SubsetTrainings,
@@ -310,7 +309,7 @@ def test_second_split_asks_each_half_while_the_other_is_trained_on(study: mv.Stu
     assert torch.equal(correct, second_split(recipe, study.inputs[:30], labels, epochs=30))
     with pytest.raises(ValueError, match="1 example can't be split"):
         second_split(recipe, study.inputs[:1], labels[:1], epochs=2)
-    with pytest.raises(ValueError, match=r"labels is torch.int64 of shape \(29,\) for 30 inputs"):
+    with pytest.raises(ValueError, match=r"got torch.int64 of shape \[29\] for 30 inputs"):
         second_split(recipe, study.inputs[:30], labels[:29], epochs=2)
     with pytest.raises(ValueError, match="network can't be called with torch.float64"):
         second_split(recipe, study.inputs[:30].double(), labels, epochs=2)
@@ -326,14 +325,14 @@ def test_second_split_asks_each_half_while_the_other_is_trained_on(study: mv.Stu
         ({"jobs": 0}, "jobs is 0; give a number of processes"),
         ({"jobs": 10**7}, "up to 1,000"),
         ({"fit": lambda *_: None}, "fit returned NoneType"),
-        ({"folder": "a\0b"}, "embedded null byte"),
+        ({"folder": "a\0b"}, "no folder can be called"),
         ({"trainings": 1}, "make at least 2"),
         ({"examples": torch.tensor([1, 1, 2])}, "names an example twice"),
         ({"examples": torch.tensor([1, 99])}, "examples names 99"),
     ],
 )
 def test_bad_settings_get_one_sentence(study: mv.Study, changed: dict, words: str) -> None:
-    with pytest.raises((ValueError, NotWritten), match=words):
+    with pytest.raises(ValueError, match=words):
         train_subsets(study, **{"fit": counted, "progress": False, **changed})
 
 

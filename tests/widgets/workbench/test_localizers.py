@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import memviz as mv
-from memviz.probes.contest import LOCALIZERS
+from memviz.probes.contest import LOCALIZERS, fits
 from memviz.widgets.scatter import Scatter
 from memviz.widgets.workbench import Controller, _choices, _localizers
 from tests.support.widgets import Ear, ask, decoded, flat_study, listening, small_study
@@ -74,8 +74,11 @@ def test_every_localizer_is_offered_once(study: mv.Study) -> None:
     assert [pick["group"] for pick in picks] == ["exact"] + ["localizers"] * (len(picks) - 1)
     labels = [pick["label"] for pick in picks[3:]]
     assert labels == [
-        n for n in LOCALIZERS if n not in {"exact ablation", "estimate", "conductance"}
+        name
+        for name in LOCALIZERS
+        if name not in {"exact ablation", "estimate", "conductance"} and fits(name, study)
     ]
+    assert "ClassMem" in labels and "slimming" not in labels  # which reads passages
     assert len({pick["key"] for pick in picks}) == len(picks)
 
 
