@@ -191,7 +191,7 @@ def stream(count: int) -> dict[str, Any]:
         while len(list(killed.glob("part-*"))) < max(1, parts // 3) and process.poll() is None:
             time.sleep(0.01)
         process.kill()
-        process.wait()
+        process.communicate()
         kept = len(list(killed.glob("part-*.safetensors")))
         resumed = _run(file, killed, count)
         whole = _run(file, Path(home) / "whole", count)
