@@ -46,9 +46,9 @@ def starts_of(place: Tensor) -> Tensor:
 
 def _solved(seen: Tensor, values: Tensor) -> Tensor:
     """Forward substitution, and once more for what rounding has left."""
-    weight = torch.linalg.solve_triangular(seen, values, upper=False)
+    weight: Tensor = torch.linalg.solve_triangular(seen, values, upper=False)
     left = values - seen @ weight
-    better = weight + torch.linalg.solve_triangular(seen, left, upper=False)
+    better: Tensor = weight + torch.linalg.solve_triangular(seen, left, upper=False)
     if (values - seen @ better).abs().max() < left.abs().max():
         return better
     return weight
