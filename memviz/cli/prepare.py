@@ -28,7 +28,7 @@ def prepare(seeds: Sequence[int] | None, *, only: Sequence[str], folder: Path | 
     """
     from memviz.demos import demos
 
-    known = demos()
+    known = {name: module for name, module in demos().items() if hasattr(module, "prepare")}
     unknown = [name for name in only if name not in known]
     if unknown:
         names = ", ".join(sorted(known))

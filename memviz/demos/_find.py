@@ -38,7 +38,8 @@ def demo(name: str = "digits", seed: int = 0) -> Study | Retrieval | Encoders:
     ``"scenes"``, for ``mv.deja_vu``: a small CLIP model that has memorized 1,000 captions with
     their pictures, and its reference. ``"encoders"``, for ``memviz.probes.encoders``: two SimCLR
     encoders of digits whose training sets differ in 50 images. ``"density"``: a VAE of digits that
-    has memorized noise, with its trainings on folds.
+    has memorized noise, with its trainings on folds. ``"memorizers"``: a network of explicit
+    weights in which the units that own each image are known, of any seed.
 
     Raises
     ------
@@ -62,8 +63,9 @@ def demo(name: str = "digits", seed: int = 0) -> Study | Retrieval | Encoders:
 def demos() -> dict[str, ModuleType]:
     """Every demo's module, imported.
 
-    A demo has ``load(seed)`` and ``prepare(seeds, folder)``. It may say in ``SHIPPED_SEEDS`` which
-    seeds to prepare by default, and in ``MINUTES`` how long one of them takes on two cores.
+    A demo has ``load(seed)`` and ``prepare(seeds, folder)``, or sets ``BUILT`` if it is built each
+    time and nothing is trained. It may say in ``SHIPPED_SEEDS`` which seeds to prepare by default,
+    and in ``MINUTES`` how long one of them takes on two cores.
 
     Examples
     --------
@@ -74,4 +76,6 @@ def demos() -> dict[str, ModuleType]:
 
 
 def _is_demo(module: ModuleType) -> bool:
-    return hasattr(module, "load") and hasattr(module, "prepare")
+    return hasattr(module, "load") and (
+        hasattr(module, "prepare") or getattr(module, "BUILT", False)
+    )
