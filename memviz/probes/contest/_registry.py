@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from types import ModuleType
 
 from memviz import registry
+from memviz.checks import checked
 from memviz.scores import Scores
 from memviz.study import Study
 
@@ -79,6 +80,7 @@ def _by_name() -> dict[str, Localizer]:
     return {name: by_name[name] for name in sorted(by_name, key=place)}
 
 
+@checked
 def fits(name: str, study: Study) -> bool:
     """Whether a localizer is made for such a study: not if it reads passages and these are images.
 
