@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -23,15 +24,15 @@ def version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-class Restored:
+class Restored(ABC):
     """A block at whose end something is put back; made just before the block is entered."""
 
-    def begin(self) -> None:
+    def begin(self) -> None:  # noqa: B027 - most blocks have nothing to begin
         """What holds inside the block, if anything."""
 
+    @abstractmethod
     def put_back(self) -> None:
         """Put back what was found when the object was made; it may be called again."""
-        raise AssertionError("a subclass must define put_back()")
 
     def __enter__(self) -> Any:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -17,7 +18,7 @@ _LOG_2PI = math.log(2 * math.pi)
 _MOST = 2**29  # numbers drawn at once, 2 GB
 
 
-class VAE(nn.Module):
+class VAE(nn.Module, ABC):
     """An encoder q(z|x), a Bernoulli decoder p(x|z) and the prior N(0, I).
 
     Called with images and noise it returns log p(x), estimated with the encoder as the proposal
@@ -36,13 +37,13 @@ class VAE(nn.Module):
 
     latent: int
 
+    @abstractmethod
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(z|x), ``[n, latent]`` each."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, z: Tensor) -> Tensor:
         """Logits of the pixels, ``[n, samples, pixels]``, of latents ``[n, samples, latent]``."""
-        raise NotImplementedError
 
     def log_likelihood(self, images: Tensor, z: Tensor) -> Tensor:
         """Log p(x|z) in nats, ``[n, samples]``, of latents ``[n, samples, latent]``."""

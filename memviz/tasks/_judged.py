@@ -66,6 +66,29 @@ def at_least_single(outputs: Tensor) -> Tensor:
     return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
 
+def finite_labels(labels: Tensor, what: str, needs: str) -> Tensor:
+    """Labels that are numbers, in float32 where that holds them exactly, otherwise in float64.
+
+    Raises
+    ------
+    ValueError
+        If one is NaN or infinite; the message says what the task ``needs``.
+
+    Examples
+    --------
+    >>> finite_labels(torch.tensor([1, 2]), "labels", "the task needs finite labels")
+    tensor([1., 2.])
+    """
+    if not labels.is_floating_point():
+        labels = labels.double()
+    labels = at_least_single(labels).cpu()
+    if not labels.isfinite().all():
+        value = labels[~labels.isfinite()][0].item()
+        raise ValueError(f"{what} holds {value}; {needs}: leave the examples without one out.")
+    single = labels.float()
+    return single if torch.equal(single.to(labels.dtype), labels) else labels
+
+
 def right_is_positive(margin: Tensor, right: Tensor) -> Tensor:
     """Margins of which exactly the right ones are above 0: a tie may be right or wrong.
 

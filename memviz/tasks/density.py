@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ._judged import Judged, at_least_single, check_judged
+from ._judged import Judged, at_least_single, check_judged, finite_labels
 
 
 class Density(Judged):
@@ -31,6 +30,7 @@ class Density(Judged):
 
     Examples
     --------
+    >>> import torch
     >>> task = Density()
     >>> outputs = task.outputs(torch.tensor([-20.0, -25.0]))
     >>> task.margin(outputs, torch.tensor([-53.0, -24.0])), task.loss(outputs, torch.zeros(2))
@@ -104,23 +104,14 @@ class Density(Judged):
                 f"{what} has shape {tuple(labels.shape)}; mv.tasks.Density needs the held-out "
                 "log-likelihood of each example, [n]."
             )
-        if not labels.is_floating_point():
-            labels = labels.double()
-        labels = at_least_single(labels).cpu()
-        if not labels.isfinite().all():
-            value = labels[~labels.isfinite()][0].item()
-            raise ValueError(
-                f"{what} holds {value}; mv.tasks.Density needs finite held-out log-likelihoods: "
-                "leave the examples without one out."
-            )
-        single = labels.float()
-        return single if torch.equal(single.to(labels.dtype), labels) else labels
+        return finite_labels(labels, what, "mv.tasks.Density needs finite held-out log-likelihoods")
 
     def label_words(self, labels: Tensor, class_name: Callable[[int], str]) -> list[str]:
         """The held-out log-likelihood of each example.
 
         Examples
         --------
+        >>> import torch
         >>> Density().label_words(torch.tensor([-53.04]), str)
         ['-53.0 nats held out']
         """

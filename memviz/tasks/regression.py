@@ -7,12 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from memviz.checks import quoted
 
-from ._judged import Judged, at_least_single, check_judged
+from ._judged import Judged, at_least_single, check_judged, finite_labels
 from ._pick import Which
 
 
@@ -39,6 +38,7 @@ class Regression(Judged):
 
     Examples
     --------
+    >>> import torch
     >>> task, outputs = Regression(0.5), torch.tensor([[3.25], [7.0]])
     >>> task.margin(task.outputs(outputs), torch.tensor([3.0, 6.0]))
     tensor([ 0.2500, -0.5000])
@@ -111,23 +111,14 @@ class Regression(Judged):
                 f"{what} has shape {tuple(labels.shape)}; mv.tasks.Regression needs targets, [n] "
                 "or [n, targets]."
             )
-        if not labels.is_floating_point():
-            labels = labels.double()
-        labels = at_least_single(labels).cpu()
-        if not labels.isfinite().all():
-            value = labels[~labels.isfinite()][0].item()
-            raise ValueError(
-                f"{what} holds {value}; mv.tasks.Regression needs finite targets: leave the "
-                "examples without one out."
-            )
-        single = labels.float()
-        return single if torch.equal(single.to(labels.dtype), labels) else labels
+        return finite_labels(labels, what, "mv.tasks.Regression needs finite targets")
 
     def label_words(self, labels: Tensor, class_name: Callable[[int], str]) -> list[str]:
         """Each example's target and the tolerance.
 
         Examples
         --------
+        >>> import torch
         >>> Regression(0.5).label_words(torch.tensor([3.25, 1 / 3]), str)
         ['3.25 ± 0.5', '0.333 ± 0.5']
         """
