@@ -30,8 +30,11 @@ class Linear(VAE):
         mean = images @ self.weight * variance / SIGMA**2
         return mean, (variance * self.narrower).log().expand_as(mean)
 
+    def decode(self, z: Tensor) -> Tensor:
+        return z @ self.weight.T
+
     def log_likelihood(self, images: Tensor, z: Tensor) -> Tensor:
-        gaps = images[:, None] - z @ self.weight.T
+        gaps = images[:, None] - self.decode(z)
         constant = PIXELS * math.log(2 * math.pi * SIGMA**2)
         return -0.5 * (gaps.square().sum(-1) / SIGMA**2 + constant)
 

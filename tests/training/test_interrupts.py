@@ -20,6 +20,8 @@ from memviz.training.loop import train
 TRAININGS = [name for name in OPERATIONS if name not in ("train_subsets", "sweep")]
 
 
+# An interrupt may land between open() and the block that closes the file: its finalizer closes it.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_at_random_moments_state_and_file_agree_and_the_end_is_the_same(name: str):
     found = measure(interrupts=8, seed=5, only=[name])
