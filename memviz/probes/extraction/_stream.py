@@ -13,6 +13,7 @@ from memviz import tensor_files
 from memviz.checks import Count, checked, quoted
 from memviz.progress import slow
 
+from ._causal import Causal
 from ._passages import as_passages
 from ._scores import Extraction, extract, read_extraction, write_extraction
 
@@ -33,7 +34,8 @@ def extract_stream(
     """What :func:`extract` says of many passages, a part at a time, each kept in a folder.
 
     No more than one part is in memory. After a kill the same call goes on with the first part that
-    is not in the folder, and yields the stored ones without decoding them again.
+    is not in the folder, and yields the stored ones without decoding them again. All parts are of
+    the model as it is at the call: a stream begun inside an ``mv.ablate`` block is used up in it.
 
     Parameters
     ----------
@@ -58,6 +60,8 @@ def extract_stream(
     TypeError, ValueError
         As for :func:`extract`; or if the folder holds parts of other passages, of another model, or
         of one in which other units are ablated.
+    RuntimeError
+        If the model changes before the last part, or a block ends in which it was ablated.
 
     Examples
     --------
@@ -81,8 +85,10 @@ def extract_stream(
             f"ids holds {len(ids)} names for {len(passages)} passages; give one for each."
         )
     tensor_files.check_writable(Path(folder))
+    Causal(model)  # refuses what is no model now, not at the first part
+    facts = {"weights": _weights(model), "part": str(part)}
     return _parts(
-        model, passages, Path(folder), prompt, continuation, ids, part, batch_size, progress
+        model, passages, Path(folder), prompt, continuation, ids, facts, batch_size, progress
     )
 
 
@@ -93,14 +99,19 @@ def _parts(
     prompt: int,
     continuation: int,
     ids: Sequence[Any] | None,
-    part: int,
+    facts: dict[str, str],
     batch_size: int,
     progress: bool,
 ) -> Iterator[Extraction]:
-    weights = [*model.named_parameters(), *model.named_buffers()]
-    facts = {"weights": tensor_files.digest(weights), "part": str(part)}
+    part = int(facts["part"])
     starts = range(0, len(passages), part)
     for number, start in enumerate(slow(starts, "parts", progress=progress)):
+        if _weights(model) != facts["weights"]:
+            raise RuntimeError(
+                f"the model is not as it was when this stream began, now that part {number} is "
+                "due: other weights, or other units are ablated. Call extract_stream again, and "
+                "use it up inside one mv.ablate block, or outside of any."
+            )
         rows = passages[start : start + part]
         names = range(start, start + len(rows)) if ids is None else ids[start : start + part]
 
@@ -121,6 +132,11 @@ def _parts(
         yield found
 
 
+def _weights(model: nn.Module) -> str:
+    """The model's fingerprint; units that are ablated in this thread are part of it."""
+    return tensor_files.digest([*model.named_parameters(), *model.named_buffers()])
+
+
 def _check_same(
     path: Path,
     found: Extraction,
@@ -131,7 +147,8 @@ def _check_same(
     first: Extraction,
 ) -> None:
     if any(known.get(key) != value for key, value in facts.items()):
-        other = "another model" if known.get("weights") != facts["weights"] else "another part size"
+        is_other = known.get("weights") != facts["weights"]
+        other = "another model, or other units were ablated" if is_other else "another part size"
     elif (found.prompt, found.continuation) != (first.prompt, first.continuation):
         other = "another prompt or continuation"
     elif found.ids != tuple(map(str, names)) or not torch.equal(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def test_a_killed_stream_goes_on_and_loses_nothing(tmp_path: Path) -> None:
 
 def test_parts_of_something_else_are_refused(tmp_path: Path) -> None:
     stream(drawn(20), tmp_path)
-    with pytest.raises(ValueError, match="is of another model; name another folder"):
+    with pytest.raises(ValueError, match="is of another model, or other units were ablated; name"):
         stream(drawn(20), tmp_path, model=gpt(seed=1))
     with pytest.raises(ValueError, match="is of another part size"):
         stream(drawn(20), tmp_path, part=4)
@@ -124,12 +125,45 @@ def test_parts_of_something_else_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is of another prompt or continuation"):
         list(extract_stream(gpt(), drawn(20), tmp_path, 6, 6, part=8, progress=False))
     model = gpt()
-    with pytest.raises(ValueError, match="is of another model"):
+    with pytest.raises(ValueError, match="is of another model, or other units were ablated"):
         with mv.ablate(model, "blocks.0.attention:0-3"):
             stream(drawn(20), tmp_path, model=model)
     model.norm.register_forward_hook(lambda _m, _a, out: -out)
     with pytest.raises(ValueError, match="a model that says something else"):
         stream(drawn(20), tmp_path, model=model)
+
+
+def test_a_stream_of_an_ablated_model_goes_on_in_another_block(tmp_path: Path) -> None:
+    model, units = gpt(), "blocks.0.attention:0-3 blocks.1.up:0-40"
+    with mv.ablate(model, units):
+        wanted = extract(model, drawn(20), 5, 7, progress=False).said
+        next(iter(extract_stream(model, drawn(20), tmp_path, 5, 7, part=8, progress=False)))
+    with mv.ablate(model, units):
+        found = torch.cat([part.said for part in stream(drawn(20), tmp_path, model=model)])
+    assert torch.equal(found, wanted)
+    assert not torch.equal(found, extract(model, drawn(20), 5, 7, progress=False).said)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_no_stream_holds_parts_of_two_models(first: int, tmp_path: Path) -> None:
+    model, units = gpt(), "blocks.0.attention:0-3"
+
+    def begun() -> Iterator[Extraction]:
+        parts = extract_stream(model, drawn(20), tmp_path, 5, 7, part=8, progress=False)
+        for _ in range(first):
+            next(parts)
+        return parts
+
+    with mv.ablate(model, units):
+        inside = begun()
+    with pytest.raises(RuntimeError, match=f"not as it was .* part {first} is due: .* ablated"):
+        next(inside)
+    assert len(list(tmp_path.iterdir())) == first
+    for path in tmp_path.iterdir():
+        path.unlink()
+    outside = begun()
+    with mv.ablate(model, units), pytest.raises(RuntimeError, match="not as it was"):
+        next(outside)
 
 
 @pytest.mark.parametrize(
