@@ -28,7 +28,13 @@ from memviz.engine.record import layers
 from memviz.engine.sets import ablate, random_units
 from memviz.engine.sweep import estimate, sweep
 from memviz.models.hugging_face import causal_lm
-from memviz.probes.extraction import Extraction, extract, teacher_forced, token_ids
+from memviz.probes.extraction import (
+    Extraction,
+    extract,
+    recited_by_prompt,
+    teacher_forced,
+    token_ids,
+)
 from memviz.statistics import wilson
 from memviz.study import Study
 from memviz.tasks import Language
@@ -92,15 +98,21 @@ def _recited(result: Extraction) -> dict[str, Any]:
 
 
 def _curve(model: Any, ids: list[list[int]]) -> list[dict[str, Any]]:
-    most = max(PROMPTS)
-    rows = [row[: most + CONTINUATION] for row in ids if len(row) >= most + CONTINUATION]
-    found = []
-    for prompt in PROMPTS if rows else ():
-        passages = [row[most - prompt :] for row in rows]
-        result = extract(model, passages, prompt, CONTINUATION, batch_size=16, progress=False)
-        score = float(result.scores.mean())
-        found.append({"prompt": prompt, "n": len(rows), "mean_score": score, **_recited(result)})
-    return found
+    rows = [row for row in ids if len(row) >= max(PROMPTS) + CONTINUATION]
+    if not rows:
+        return []
+    table = recited_by_prompt(model, rows, CONTINUATION, PROMPTS, batch_size=16, progress=False)
+    return [
+        {
+            "prompt": prompt,
+            "n": int(row["n"]),
+            "mean_score": float(row["score"]),
+            "on_another_passage": float(row["another_score"]),
+            "recited": int(row["recited"]),
+            "recited_95": [float(row["low"]), float(row["high"])],
+        }
+        for prompt, row in zip(PROMPTS, table.to_dict("records"), strict=True)
+    ]
 
 
 def _carriers(model: Any, tokenizer: Any, passages: list[list[int]]) -> dict[str, Any]:

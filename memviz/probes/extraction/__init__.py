@@ -7,6 +7,8 @@ the measures of its neighbours: (n, p)-discoverable extraction (Hayes et al. 202
 
 from ._counterfactual import counterfactual_influence as counterfactual_influence
 from ._counterfactual import counterfactual_memorization as counterfactual_memorization
+from ._curves import recited_by_copies as recited_by_copies
+from ._curves import recited_by_prompt as recited_by_prompt
 from ._exposure import exposure as exposure
 from ._exposure import extrapolated_exposure as extrapolated_exposure
 from ._forecast import Forecast as Forecast
@@ -15,7 +17,6 @@ from ._forecast import forecast as forecast
 from ._forecast import forecasts as forecasts
 from ._forecast import tracks as tracks
 from ._forecast import training_compute as training_compute
-from ._null import constant_rate as constant_rate
 from ._passages import token_ids as token_ids
 from ._recital import Recital as Recital
 from ._recital import matched_by_prompt as matched_by_prompt
@@ -25,6 +26,7 @@ from ._sampling import samples_needed as samples_needed
 from ._sampling import sampling_probabilities as sampling_probabilities
 from ._scores import Extraction as Extraction
 from ._scores import TeacherForced as TeacherForced
+from ._scores import constant_rate as constant_rate
 from ._scores import extract as extract
 from ._scores import teacher_forced as teacher_forced
 from ._stream import extract_stream as extract_stream

@@ -139,7 +139,7 @@ def forecast(predictor: Any, target: Any) -> Forecast:
     Forecast(precision 1.000, recall 0.500 of 2 memorized, 3 passages)
     """
     _same_passages({"predictor": predictor, "target": target})
-    s, m = _indicator("predictor", predictor), _indicator("target", target)
+    s, m = indicator("predictor", predictor), indicator("target", target)
     return Forecast(
         int((s & m).sum()), int((s & ~m).sum()), int((~s & m).sum()), int((~s & ~m).sum())
     )
@@ -252,7 +252,7 @@ def tracks(ladder: Mapping[str, Any]) -> pd.DataFrame:
     _same_passages(ladder)
     if len(ladder) < 2:
         raise ValueError("tracks need at least two checkpoints, in the order of training.")
-    sets = {name: _indicator(name, given) for name, given in ladder.items()}
+    sets = {name: indicator(name, given) for name, given in ladder.items()}
     names, last, rows = list(sets), list(sets.values())[-1], []
     for before, after in pairwise(names):
         forgotten = sets[before] & ~sets[after]
@@ -284,7 +284,7 @@ def _interval(part: int, whole: int) -> tuple[float, float]:
     return wilson(part, whole) if whole else (float("nan"), float("nan"))
 
 
-def _indicator(name: str, given: Any) -> np.ndarray:
+def indicator(name: str, given: Any) -> np.ndarray:
     if isinstance(given, Extraction):
         return given.memorized
     try:
@@ -311,10 +311,10 @@ def _same_passages(ladder: Mapping[str, Any]) -> None:
                     f"{name!r} was asked for other passages than {first!r}; forecasts compare "
                     "models on the same passages, in the same order and cut at the same place."
                 )
-        elif len(_indicator(name, given)) != len(_indicator(first, reference)):
+        elif len(indicator(name, given)) != len(indicator(first, reference)):
             raise ValueError(
-                f"{name!r} has {len(_indicator(name, given))} passages and {first!r} "
-                f"{len(_indicator(first, reference))}; they must be the same passages."
+                f"{name!r} has {len(indicator(name, given))} passages and {first!r} "
+                f"{len(indicator(first, reference))}; they must be the same passages."
             )
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import comb
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from memviz import tensor_files
-from memviz.checks import Count, check_file, check_place, checked
+from memviz.checks import Between, Count, check_file, check_place, checked
 from memviz.progress import slow
 from memviz.scores import Scores
 from memviz.tasks import Language
 
 from ._causal import Causal
-from ._null import constant_rate
 from ._passages import as_passages, check_ids
 
 if TYPE_CHECKING:
@@ -27,6 +27,38 @@ if TYPE_CHECKING:
 
 _KIND = "extraction"
 SOURCE = "Biderman et al. 2023, section 2"
+
+
+@checked
+def constant_rate(rate: float, continuation: Annotated[int, Between(1, 1000)]) -> np.ndarray:
+    """The chance of each score, 0 to ``continuation`` matches, at a constant rate per token.
+
+    Independent tokens give a binomial distribution: a score of 1 has ``rate ** continuation``.
+    The spike at 1 over this curve is what a constant rate cannot explain (Biderman et al. 2023,
+    figure 2).
+
+    Returns
+    -------
+    float64 ``[continuation + 1]``
+
+    Raises
+    ------
+    ValueError
+        If the rate is outside 0 to 1, or there is no token.
+
+    Examples
+    --------
+    >>> constant_rate(0.9, 32)[-2:].round(3)
+    array([0.122, 0.034])
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate is {rate!r}; give a probability from 0 to 1.")
+    if continuation < 1:
+        raise ValueError(f"continuation is {continuation!r}; give 1 token or more.")
+    counts = range(continuation + 1)
+    return np.array(
+        [comb(continuation, k) * rate**k * (1 - rate) ** (continuation - k) for k in counts]
+    )
 
 
 @dataclass(frozen=True, eq=False)
