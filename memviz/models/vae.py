@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memviz.checks import Count, IndicesLike, Seed, as_indices, checked
+from memviz.checks import Count, IndicesLike, Positive, Seed, as_indices, checked
 
 _LOG_2PI = math.log(2 * math.pi)
 _MOST = 2**29  # numbers drawn at once, 2 GB
+
+Proposal = tuple[Tensor, Tensor]  # Mean and log variance of q(z|x), [n, latent] each.
 
 
 class VAE(nn.Module, ABC):
@@ -51,31 +53,74 @@ class VAE(nn.Module, ABC):
         # The cross-entropy of pixels x, without a copy of x for each sample.
         return (logits * images.flatten(1)[:, None] - F.softplus(logits)).sum(-1)
 
-    def log_weights(self, images: Tensor, noise: Tensor) -> Tensor:
+    def log_weights(
+        self, images: Tensor, noise: Tensor, proposal: Proposal | None = None
+    ) -> Tensor:
         """Log of the importance weights p(x|z) p(z) / q(z|x), ``[n, samples]``.
 
         Parameters
         ----------
         images : ``[n, ...]``, from 0 to 1
         noise : standard normal ``[n, samples, latent]``
+        proposal : mean and log variance of q(z|x), ``[n, latent]`` each, optional
+            The encoder's, unless given; see :meth:`refined`.
         """
-        mean, log_variance = self.encode(images)
+        mean, log_variance = self.encode(images) if proposal is None else proposal
         deviation = (0.5 * log_variance).exp()
         z = mean[:, None] + deviation[:, None] * noise
         log_prior = -0.5 * (z.square() + _LOG_2PI).sum(-1)
         log_proposal = -0.5 * (noise.square() + _LOG_2PI + log_variance[:, None]).sum(-1)
         return self.log_likelihood(images, z) + log_prior - log_proposal
 
-    def forward(self, images: Tensor, noise: Tensor) -> Tensor:
+    def forward(self, images: Tensor, noise: Tensor, proposal: Proposal | None = None) -> Tensor:
         """Log p(x) in nats, ``[n]``; a lower bound in the mean, that closes as samples grow."""
-        return self.log_weights(images, noise).logsumexp(1) - math.log(noise.shape[1])
+        return self.log_weights(images, noise, proposal).logsumexp(1) - math.log(noise.shape[1])
 
-    def elbo(self, images: Tensor, noise: Tensor) -> Tensor:
+    def elbo(self, images: Tensor, noise: Tensor, proposal: Proposal | None = None) -> Tensor:
         """The evidence lower bound in nats, ``[n]``, its divergence from the prior exact."""
-        mean, log_variance = self.encode(images)
+        mean, log_variance = self.encode(images) if proposal is None else proposal
         z = mean[:, None] + (0.5 * log_variance).exp()[:, None] * noise
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
         return self.log_likelihood(images, z).mean(1) - divergence
+
+    @checked
+    def refined(
+        self, images: Tensor, noise: Tensor, *, steps: Count = 200, rate: Positive = 0.05
+    ) -> Proposal:
+        """A proposal fitted to each image: mean and log variance of q(z|x), ``[n, latent]`` each.
+
+        An encoder fits held-out images less well than those it was trained on, so that their log
+        p(x) is underestimated by more. Here each image starts from the encoder's q(z|x) and takes
+        ``steps`` of Adam on its own evidence lower bound; weights stay as they are, and no image
+        sees another one.
+
+        Parameters
+        ----------
+        images : ``[n, ...]``, from 0 to 1
+        noise : standard normal ``[n, samples, latent]``
+            Other draws than those of the estimate, which would be biased upwards.
+        steps : int
+        rate : float
+
+        Examples
+        --------
+        >>> model, images = MLPVAE(4, (8,), latent=2, seed=0), torch.eye(4)
+        >>> q = model.refined(images, noise(range(4), 32, 2, seed=1))
+        >>> other = noise(range(4), 1000, 2)
+        >>> bool((model.elbo(images, other, q) > model.elbo(images, other)).all())
+        True
+        """
+        with torch.enable_grad():
+            start = (part.detach().clone() for part in self.encode(images))
+            proposal = [part.requires_grad_() for part in start]
+            optimizer = torch.optim.Adam(proposal, lr=rate)
+            for _ in range(steps):
+                bound = self.elbo(images, noise, (proposal[0], proposal[1])).sum()
+                # Of the proposal alone: the weights keep their gradients.
+                for part, slope in zip(proposal, torch.autograd.grad(bound, proposal), strict=True):
+                    part.grad = -slope
+                optimizer.step()
+        return proposal[0].detach(), proposal[1].detach()
 
     def reconstruct(self, images: Tensor, noise: Tensor) -> Tensor:
         """Mean of the decoded pixels over the samples, from 0 to 1, in the shape of the images."""

@@ -51,9 +51,9 @@ class Density(Judged):
         """
         values = self.pick(raw)
         fits = isinstance(values, Tensor) and (values.dim() == 1 or values.shape[1:] == (1,))
-        if not fits or not values.is_floating_point():
+        if not fits or not values.is_floating_point() or values.is_meta:
             given = (
-                f"{values.dtype} of shape {tuple(values.shape)}"
+                f"{values.dtype} on {values.device} of shape {tuple(values.shape)}"
                 if isinstance(values, Tensor)
                 else type(raw).__name__
             )

@@ -80,6 +80,28 @@ def test_with_another_proposal_it_grows_towards_the_truth_from_below(rows: Tenso
     assert gaps[0] == pytest.approx(-divergence, abs=0.03)
 
 
+def test_a_proposal_fitted_to_each_image_is_the_posterior(rows: Tensor):
+    model, exact = Linear(narrower=0.2), Linear()
+    fitted = model.refined(rows, noise(range(40), 64, LATENT, seed=1).double(), steps=1000)
+    variances = fitted[1].exp() / exact.encode(rows)[1].exp()
+    assert variances.mean() == pytest.approx(1, abs=0.05)  # not .2, as the encoder says
+    drawn = noise(range(40), 16, LATENT).double()
+    far, near = (model(rows, drawn, q) - model.exact(rows) for q in (None, fitted))
+    assert near.abs().mean() < 0.1 * far.abs().mean()
+
+
+def test_fitting_one_image_sees_no_other_and_no_weight():
+    model = MLPVAE(16, (8,), 2, seed=3).double().eval()
+    images, drawn = binarized(torch.rand(5, 1, 4, 4)).double(), noise(range(5), 7, 2).double()
+    together = model.refined(images, drawn, steps=30)
+    alone = model.refined(images[3:4], drawn[3:4], steps=30)
+    torch.testing.assert_close(torch.stack(alone)[:, 0], torch.stack(together)[:, 3])
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    with torch.no_grad():
+        quiet = model.refined(images, drawn, steps=30)
+    torch.testing.assert_close(torch.stack(quiet), torch.stack(together), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     "make", [lambda: MLPVAE(16, (8,), 2, seed=3), lambda: ConvVAE(4, (3, 5), 2, seed=3)]
 )

@@ -77,8 +77,9 @@ def test_readouts_estimates_and_ablation_work_as_for_any_study():
     ("call", "sentence"),
     [
         (lambda: Density().outputs(torch.zeros(2, 3)), r"not log p\(x\) of each example"),
-        (lambda: Density().outputs(torch.zeros(2).long()), "torch.int64 of shape"),
+        (lambda: Density().outputs(torch.zeros(2).long()), "torch.int64 on cpu of shape"),
         (lambda: Density().outputs("text"), "returned str"),
+        (lambda: Density().outputs(torch.zeros(2, device="meta")), "float32 on meta of shape"),
         (lambda: Density().outputs(torch.tensor([0.0, torch.nan])), "NaN for 1 of 2 examples"),
         (lambda: Density().check_labels(torch.zeros(2, 1), "labels"), r"held-out .*, \[n\]"),
         (lambda: Density().check_labels(torch.tensor([torch.nan]), "labels"), "holds nan"),

@@ -140,7 +140,7 @@ def print_samples(seed: int) -> None:
         ]
         digits = values[groups["clean"].numpy()[: len(values)]]
         print(
-            f"  {count:>4}: {', '.join(medians)}, digits {np.median(digits):.2f}, "
+            f"  {count or 'fitted':>6}: {', '.join(medians)}, digits {np.median(digits):.2f}, "
             f".95 quantile {np.quantile(digits, 0.95):.2f}, held-out log p "
             f"{trainings.held_out_log_p(count):.2f}"
         )

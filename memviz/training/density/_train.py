@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memviz.models.vae import VAE, check_images
+from memviz.models.vae import VAE, Proposal, check_images
 from memviz.training.epochs import Epochs, OnEpoch, check_seed, seeded_epoch
 
+_FITTED = 512  # images whose proposals are fitted at a time
 _ENTRIES = 2**14  # importance samples at a time; more is slower, since they leave the cache
 
 
@@ -95,7 +96,9 @@ def train_vae(
 
 
 @torch.no_grad()
-def log_likelihoods(model: VAE, images: Tensor, noise: Tensor) -> Tensor:
+def log_likelihoods(
+    model: VAE, images: Tensor, noise: Tensor, fitting_noise: Tensor | None = None
+) -> Tensor:
     """Log p(x) of each image in nats, float32 ``[n]``, a few at a time.
 
     Parameters
@@ -105,6 +108,9 @@ def log_likelihoods(model: VAE, images: Tensor, noise: Tensor) -> Tensor:
     images : ``[n, ...]``, from 0 to 1
     noise : ``[n, samples, latent]``
         See :func:`memviz.models.vae.noise`.
+    fitting_noise : ``[n, samples, latent]``, optional
+        Other draws, with which a proposal is fitted to each image (``VAE.refined``); without them
+        the encoder's is taken.
 
     Raises
     ------
@@ -118,15 +124,21 @@ def log_likelihoods(model: VAE, images: Tensor, noise: Tensor) -> Tensor:
     torch.Size([4])
     """
     check_images(images)
-    if noise.dim() != 3 or len(noise) != len(images) or noise.shape[2] != model.latent:
-        raise ValueError(
-            f"the noise has shape {tuple(noise.shape)} for {len(images)} images and "
-            f"{model.latent} latents; draw it with memviz.models.vae.noise."
-        )
-    rows = max(1, _ENTRIES // noise.shape[1] // 16)
+    for draws in (noise,) if fitting_noise is None else (noise, fitting_noise):
+        if draws.dim() != 3 or len(draws) != len(images) or draws.shape[2] != model.latent:
+            raise ValueError(
+                f"the noise has shape {tuple(draws.shape)} for {len(images)} images and "
+                f"{model.latent} latents; draw it with memviz.models.vae.noise."
+            )
     device = next((p.device for p in model.parameters()), images.device)
-    parts = [
-        model(some.to(device), drawn.to(device)).float().cpu()
-        for some, drawn in zip(images.split(rows), noise.split(rows), strict=True)
-    ]
+    fitted: list[Proposal] = []
+    if fitting_noise is not None:
+        some = zip(images.split(_FITTED), fitting_noise.split(_FITTED), strict=True)
+        fitted = [model.refined(few.to(device), draws.to(device)) for few, draws in some]
+    proposal = [torch.cat(part) for part in zip(*fitted, strict=True)]
+    rows, parts = max(1, _ENTRIES // noise.shape[1] // 16), []
+    for start in range(0, len(images), rows):
+        part = slice(start, start + rows)
+        q = (proposal[0][part], proposal[1][part]) if proposal else None
+        parts.append(model(images[part].to(device), noise[part].to(device), q).float().cpu())
     return torch.cat(parts)
