@@ -5,6 +5,7 @@ from ._curve import AblationCurve as AblationCurve
 from ._curve import ablation_curve as ablation_curve
 from ._greedy import AblationPath as AblationPath
 from ._greedy import greedy as greedy
+from ._outputs import SetOutputs as SetOutputs
 from ._readout import GroupReading as GroupReading
 from ._readout import Reading as Reading
 from ._readout import Readout as Readout

@@ -14,6 +14,7 @@ from memviz.progress import slow
 from memviz.scores import Scores
 from memviz.study import Study
 
+from ._outputs import SetOutputs
 from ._readout import check_draws, random_reading, random_units
 
 if TYPE_CHECKING:
@@ -136,15 +137,15 @@ def ablation_curve(
     check_draws(random_draws, 1)
     sets = [ranking.top(count, "units") for count in counts]
     replay, how = Replay(study), intervention(how)
-    groups = list(study.groups)
+    groups, outputs = list(study.groups), SetOutputs(replay, how)
     chosen, null = [], []
     for units in slow(sets, "curve"):
-        reading = random_reading(replay, units, how)
+        reading = random_reading(outputs, units)
         chosen.append([reading[name][0] for name in groups])
         draws = []
         for draw in range(random_draws):
             others = random_units(replay.layers, units, seed + draw)
-            reading = random_reading(replay, others, how) if units else reading
+            reading = random_reading(outputs, others) if units else reading
             draws.append([reading[name][0] for name in groups])
         null.append(draws)
     random = np.array(null, float).reshape(len(counts), random_draws, len(groups))

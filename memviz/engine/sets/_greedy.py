@@ -20,6 +20,7 @@ from memviz.study import Study, check_examples, default_groups
 from memviz.units import Unit, UnitSet, UnitsLike
 
 from ._curve import AblationCurve
+from ._outputs import SetOutputs
 from ._readout import check_draws, random_reading, random_units
 
 if TYPE_CHECKING:
@@ -275,14 +276,14 @@ class _Search:
 
 def _path(search: _Search, random_draws: int, seed: int, *, progress: bool) -> AblationPath:
     """Readings of every group along the path, at 0, near the powers of two, and at the end."""
-    replay, how = search.replay, search.how
+    replay, sets = search.replay, SetOutputs(search.replay, search.how)
     targets = [0, *(2**k for k in range(search.sizes[-1].bit_length())), search.sizes[-1]]
     steps = sorted({next(i for i, s in enumerate(search.sizes) if s >= count) for count in targets})
     counts = [search.sizes[step] for step in steps]
     groups = [name for name, mask in replay.study.groups.items() if mask[replay.examples].any()]
 
     def reading(units: UnitSet) -> list[tuple[float, float]]:
-        by_group = random_reading(replay, units, how, search.stop)
+        by_group = random_reading(sets, units, search.stop)
         return [by_group[name] for name in groups]
 
     chosen, random = [], []

@@ -19,6 +19,8 @@ from memviz.study import Study
 from memviz.tasks import are_right
 from memviz.units import Layer, UnitSet, UnitsLike
 
+from ._outputs import SetOutputs
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -190,8 +192,9 @@ def readout(
     chosen = replay.check(units)
     result = read(replay, chosen, replay.outputs(chosen, how), how)
     if random_draws and others_left(replay.layers, chosen):
+        sets = SetOutputs(replay, how)
         draws = [
-            random_reading(replay, random_units(replay.layers, chosen, seed + draw), how)
+            random_reading(sets, random_units(replay.layers, chosen, seed + draw))
             for draw in slow(range(random_draws), "random units")
         ]
         result.random = {name: np.array([draw[name] for draw in draws]) for name in result.groups}
@@ -275,14 +278,11 @@ def random_units(layers: Sequence[Layer], units: UnitSet, seed: int) -> UnitSet:
 
 
 def random_reading(
-    replay: Replay,
-    units: UnitSet,
-    how: Intervention,
-    stop: Callable[[], bool] | None = None,
+    sets: SetOutputs, units: UnitSet, stop: Callable[[], bool] | None = None
 ) -> dict[str, tuple[float, float]]:
     """Accuracy and mean margin of each group with these units ablated, as for one random draw."""
-    study = replay.study
-    outputs = replay.outputs(units, how, stop=stop)
+    replay, study = sets.replay, sets.replay.study
+    outputs = sets.of(units, stop)
     labels = study.labels[replay.examples].to(outputs.device)
     margin = study.task.margin(outputs, labels).cpu().double()
     readings = {}

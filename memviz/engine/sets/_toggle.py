@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from memviz.engine.graph import Graphs, run
 from memviz.engine.record import CancelledError, Intervention, Replay
 from memviz.units import UnitSet, UnitsLike
+
+from ._outputs import ByGraph
 
 
 class Toggle:
@@ -27,6 +28,8 @@ class Toggle:
     ----------
     settled : bool
         Whether the last answer's pass is kept; if not, ``settle`` keeps it.
+    graph : ByGraph
+        Updates of the clean record.
 
     Examples
     --------
@@ -43,8 +46,7 @@ class Toggle:
     def __init__(self, replay: Replay) -> None:
         self.replay = replay
         self.settled = True
-        self._graphs: Graphs | None = None
-        self._record: Tensor | None = None
+        self.graph = ByGraph(replay)
 
     def outputs(
         self, units: UnitsLike, how: Intervention, *, stop: Callable[[], bool] | None = None
@@ -83,21 +85,9 @@ class Toggle:
             yield self._chunk(step, units, how)
 
     def _chunk(self, step: int, units: UnitSet, how: Intervention) -> Tensor:
-        replay = self.replay
-        graph = self._for(how).get(step, units)
-        if graph is not None:
-            edits = replay.edits(step, units, how)
-            restart = replay.restart(step, edits)
-            if graph.work(edits) < graph.work_from(restart):
-                self.settled = False
-                return replay.study.task.outputs(run(graph, edits))
-        replay.confirm(step, list(units.layers), how)
-        return replay.chunk_outputs(step, units, how, keep=True)
-
-    def _for(self, how: Intervention) -> Graphs:
-        # Graphs belong to one record and one intervention.
-        known = self._graphs
-        if known is None or known.how != how or self._record is not self.replay.clean:
-            self._graphs, self._record = Graphs(self.replay, how), self.replay.clean
-        assert self._graphs is not None
-        return self._graphs
+        outputs = self.graph.chunk(step, units, how, live=True)
+        if outputs is not None:
+            self.settled = False
+            return outputs
+        self.replay.confirm(step, list(units.layers), how)
+        return self.replay.chunk_outputs(step, units, how, keep=True)

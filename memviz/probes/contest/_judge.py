@@ -19,7 +19,7 @@ import numpy as np
 
 from memviz.checks import checked, quoted
 from memviz.engine.record import Intervention, Replay, intervention
-from memviz.engine.sets import random_reading
+from memviz.engine.sets import SetOutputs, random_reading
 from memviz.engine.sweep import default_units
 from memviz.progress import slow
 from memviz.scores import Scores
@@ -193,7 +193,8 @@ class _Judge:
         memorized, clean = default_groups(truth.study, None, None)
         names = {"memorized": memorized, "clean": clean, "test": "test"}
         self.roles = {r: n for r, n in names.items() if n in truth.study.groups}
-        self.before = random_reading(self.replay, UnitSet(), how)
+        self._outputs = SetOutputs(self.replay, how)
+        self.before = random_reading(self._outputs, UnitSet())
         exact = exact_ablation(truth.study)
         assert exact.units is not None
         self.exact = dict(zip(exact.units, exact.values.tolist(), strict=True))
@@ -258,7 +259,7 @@ class _Judge:
         )
 
     def _drops(self, units: UnitSet) -> dict[str, float]:
-        after = random_reading(self.replay, units, self.how)
+        after = random_reading(self._outputs, units)
         return {role: self.before[name][0] - after[name][0] for role, name in self.roles.items()}
 
     def _checked(self, name: str, scores: object) -> tuple[Unit, ...]:

@@ -10,7 +10,14 @@ import torch
 
 from memviz.checks import quoted
 from memviz.engine.record import CancelledError, intervention
-from memviz.engine.sets import Readout, others_left, random_reading, random_units, read
+from memviz.engine.sets import (
+    Readout,
+    SetOutputs,
+    others_left,
+    random_reading,
+    random_units,
+    read,
+)
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.units import UnitSet
@@ -208,11 +215,12 @@ class Controller(Telling):
     def _random_steps(self, readout: Readout, version: int) -> Iterator[None]:
         replay, how = self.session.replay, intervention(readout.how)
         yield from self._answers.settle(readout.units, how)
+        sets = SetOutputs(replay, how, self.session.toggles.graph)
         draws: list[dict[str, tuple[float, float]]] = []
         for draw in range(RANDOM_DRAWS):
             units = random_units(replay.layers, readout.units, seed=draw)
             try:
-                reading = random_reading(replay, units, how, lambda: self.worker.answer_waits)
+                reading = random_reading(sets, units, lambda: self.worker.answer_waits)
             except CancelledError:
                 return
             draws.append(reading)
