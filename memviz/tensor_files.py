@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -263,8 +264,17 @@ def read_hashed(path: Path, kind: str) -> tuple[State, dict[str, str]]:
     return tensors, facts
 
 
+@dataclass(frozen=True)
+class Pieces:
+    """A tensor that is never whole: parts along its first axis, which are read once, for a hash."""
+
+    dtype: torch.dtype
+    shape: torch.Size
+    parts: Iterable[Tensor]
+
+
 def digest(
-    tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
+    tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor | Pieces]],
     facts: Mapping[str, str] | None = None,
 ) -> str:
     """Hash names, dtypes, shapes and values, and the facts if any are given, even empty ones.
@@ -272,7 +282,8 @@ def digest(
     Parameters
     ----------
     tensors : mapping or iterable of pairs
-        A mapping is hashed in the order of its names, pairs in the order given.
+        A mapping is hashed in the order of its names, pairs in the order given. ``Pieces`` have
+        the hash of the tensor that they make.
     facts : mapping, optional
 
     Returns
@@ -287,6 +298,8 @@ def digest(
     True
     >>> digest([("a", ones)]) == digest({"a": ones}) != digest({"a": ones}, {})
     True
+    >>> digest([("a", Pieces(ones.dtype, ones.shape, ones.split(1)))]) == digest({"a": ones})
+    True
     """
     # Saved files contain this hash: computed in any other way, it would refuse them.
     sha = hashlib.sha256()
@@ -295,6 +308,7 @@ def digest(
     pairs = sorted(tensors.items()) if isinstance(tensors, Mapping) else tensors
     for name, tensor in pairs:
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        content = tensor.detach().cpu().contiguous().flatten()
-        sha.update(content.view(torch.uint8).numpy().data)
+        for part in tensor.parts if isinstance(tensor, Pieces) else [tensor]:
+            content = part.detach().cpu().contiguous().flatten()
+            sha.update(content.view(torch.uint8).numpy().data)
     return sha.hexdigest()

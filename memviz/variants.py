@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import replace
 
+import torch
+
 from memviz.checks import listed, quoted
 from memviz.study import Study
 from memviz.training.checkpoints import load_checkpoint
@@ -35,7 +37,8 @@ def variants(study: Study) -> dict[str, str]:
         None,
     )
     if mode is not None:
-        has_ids = isinstance(study.inputs, Mapping) and "example_ids" in study.inputs
+        one = study.rows(torch.tensor([0]))
+        has_ids = isinstance(one, Mapping) and "example_ids" in one
         known[""] = _MODES[mode]
         others = {key: words for key, words in _MODES.items() if key != mode}
         known |= {key: words for key, words in others.items() if key != "own" or has_ids}

@@ -370,12 +370,8 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         lambda: {"inputs": list(torch.randn(N, 4))},
         "inputs is a list of 6 .Tensor.; stack the examples, padded to one shape: torch.stack",
     ),
-    "a loader": (lambda: {"inputs": batches()}, "inputs is DataLoader; read it once: inputs, lab"),
+    "a loader": (lambda: {"inputs": batches()}, "inputs is DataLoader; give loader.dataset"),
     "a loader of labels": (lambda: {"labels": batches()}, "labels is DataLoader; read it once"),
-    "a data set": (
-        lambda: {"inputs": batches().dataset},
-        "inputs is TensorDataset; read it once: inputs, labels = zip",
-    ),
     "a table": (
         lambda: {"inputs": pd.DataFrame(np.zeros((N, 4)))},
         "inputs is DataFrame; give its numbers as a tensor: torch.tensor.table.to_numpy",

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +190,7 @@ def _margin(study: Study) -> float:
 
 def _tokens(study: Study) -> torch.Tensor:
     inputs = study.inputs
-    assert not isinstance(inputs, torch.Tensor)
+    assert isinstance(inputs, Mapping)
     return inputs["input_ids"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import partial
 from types import CodeType, FunctionType, MethodType
@@ -14,7 +14,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from memviz import tensor_files
+from memviz.tensor_files import Pieces
 
+from ._reader import DatasetInputs
 from ._study import Study
 
 
@@ -33,13 +35,22 @@ def study_facts(study: Study) -> dict[str, str]:
     >>> study_facts(study)["task"]
     'Regression(tolerance=0.5)'
     """
-    inputs = study.inputs if isinstance(study.inputs, Mapping) else {"inputs": study.inputs}
     weights = [*study.model.named_parameters(), *study.model.named_buffers()]
     return {
         "weights": tensor_files.digest(weights),
-        "data": tensor_files.digest([*inputs.items(), ("labels", study.labels)]),
+        "data": tensor_files.digest([*_inputs(study), ("labels", study.labels)]),
         "task": _task(study.task),
     }
+
+
+def _inputs(study: Study) -> Iterator[tuple[str, Tensor | Pieces]]:
+    """The inputs by name; those in a dataset are read anew for each name, and never held."""
+    if isinstance(study.inputs, DatasetInputs):
+        yield from study.inputs.pieces()
+    elif isinstance(study.inputs, Mapping):
+        yield from study.inputs.items()
+    else:
+        yield "inputs", study.inputs
 
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")

@@ -14,6 +14,46 @@ from torch.utils.data import DataLoader, Dataset
 from memviz.checks import quoted
 from memviz.tasks import Inputs
 
+from ._from_dataset import FromDataset, is_dataset
+from ._known import check_known
+from ._reader import DatasetInputs
+
+
+def read_lazily(given: Any, model: nn.Module) -> DatasetInputs | None:
+    """The inputs in a dataset, which are read when they are needed; None if it is no dataset.
+
+    Examples
+    --------
+    >>> from torch.utils.data import TensorDataset
+    >>> read_lazily(TensorDataset(torch.eye(3)), nn.Linear(3, 2))
+    DatasetInputs(TensorDataset, 3 examples)
+    """
+    if isinstance(given, DataLoader):
+        raise TypeError(
+            "inputs is DataLoader; give loader.dataset, which memviz reads by index, or "
+            "mv.study.FromDataset(loader.dataset, collate_fn=loader.collate_fn, "
+            "num_workers=loader.num_workers)."
+        )
+    if is_dataset(given):
+        given = FromDataset(given)
+    return DatasetInputs(given, model) if isinstance(given, FromDataset) else None
+
+
+def check_length(what: str, inputs: Tensor | DatasetInputs, n: int, advice: str = "") -> None:
+    """Refuse inputs of another number of examples than there are labels.
+
+    Examples
+    --------
+    >>> check_length("inputs", torch.eye(3), 2)
+    Traceback (most recent call last):
+    ValueError: inputs holds 3 examples and labels 2; they must have the same length.
+    """
+    if len(inputs) != n:
+        raise ValueError(
+            f"{what} holds {len(inputs)} examples and labels {n}; they must have the same length"
+            f"{advice}."
+        )
+
 
 def as_inputs(given: Any, n: int, model: nn.Module) -> Inputs:
     """One tensor, or a dict of tensors, with ``n`` examples each.
@@ -131,29 +171,6 @@ def _by_name(model: nn.Module) -> str:
     )
 
 
-_AT_ONCE = 1 << 24  # values looked at together, so that a large table needs no copy
-
-
-def _check_known(what: str, tensor: Tensor, is_named: bool) -> None:
-    """Refuse NaN and infinite values; a mask that is added to attention may hold -inf."""
-    if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.numel() == 0:
-        return
-    size = max(1, _AT_ONCE // max(1, tensor[0].numel()))
-    for start in range(0, len(tensor), size):
-        rows = tensor[start : start + size].flatten(1) if tensor.dim() > 1 else tensor[:, None]
-        # Torch cannot tell whether numbers of 8 bits are finite.
-        values = rows.float() if rows.element_size() == 1 else rows
-        wrong = ~values.isfinite()
-        if is_named and not values.is_complex():
-            wrong &= values != -torch.inf
-        if wrong.any():
-            row, column = (int(place) for place in wrong.nonzero()[0])
-            raise ValueError(
-                f"{what} of example {start + row} holds {values[row, column].item()}; leave the "
-                "example out, or fill in what is unknown."
-            )
-
-
 def _check(
     what: str, tensor: Tensor, n: int, *, is_named: bool = False, others: bool = False
 ) -> None:
@@ -169,18 +186,11 @@ def _check(
         raise ValueError(
             f"{what} is a single number; give a tensor whose first axis is the examples, [n, ...]."
         )
-    if len(tensor) != n:
-        shared = (
-            " (what all examples share, for example the edges of a graph, must be built into the "
-            "model)"
-            if others
-            else ""
-        )
-        raise ValueError(
-            f"{what} holds {len(tensor)} examples and labels {n}; they must have the same length"
-            f"{shared}."
-        )
-    _check_known(what, tensor, is_named)
+    shared = (
+        " (what all examples share, for example the edges of a graph, must be built into the model)"
+    )
+    check_length(what, tensor, n, shared if others else "")
+    check_known(what, tensor, is_named)
 
 
 def _arguments(model: nn.Module) -> str:

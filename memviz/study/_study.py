@@ -14,7 +14,8 @@ from memviz.checks import as_indices, quoted
 from memviz.tasks import Classification, Inputs, Task, as_numbers, check_labels
 
 from ._groups import as_groups
-from ._inputs import advice_on_batches, as_inputs
+from ._inputs import advice_on_batches, as_inputs, check_length, read_lazily
+from ._reader import DatasetInputs
 from ._ready import check_ready
 
 _NAMES = (
@@ -31,13 +32,14 @@ class Study:
     ----------
     model : nn.Module
         In eval mode, on any device; memviz never moves it and leaves it unchanged.
-    inputs : Tensor ``[n, ...]`` or dict of Tensors
+    inputs : Tensor ``[n, ...]``, dict of Tensors, or map-style dataset
         What the model is called with; a dict becomes keyword arguments. The first axis of each
-        tensor is the examples.
+        tensor is the examples. A dataset of torch, torchvision or Hugging Face is read by index
+        when it is needed and never held; ``mv.study.FromDataset`` says how.
     labels : int64 ``[n]``
         The label each example was given, right or wrong: a class, unless the task judges something
         else (0 or 1 for each class, or numbers to predict). A list, an array or a column of a
-        table will do.
+        table will do; by default, those in the dataset.
     groups : mapping of name to bool mask ``[n]`` or to indices
         Usually ``memorized``, ``clean`` and ``test``, in this order; they must not overlap.
     true_labels : like ``labels``, optional
@@ -62,10 +64,12 @@ class Study:
     Raises
     ------
     TypeError
-        If ``model`` is not a module, ``task`` not a task, or an input not a tensor.
+        If ``model`` is not a module, ``task`` not a task, an input not a tensor, or a dataset has
+        no length.
     ValueError
         On train mode, weights that are NaN or not there, labels that the task does not judge,
-        mismatched lengths, an empty or overlapping group.
+        mismatched lengths, an empty or overlapping group. On a dataset that is random, raises,
+        gives several shapes, or has other labels than those given.
 
     Examples
     --------
@@ -79,9 +83,9 @@ class Study:
     """
 
     model: nn.Module
-    inputs: Inputs
-    labels: Tensor
-    groups: dict[str, Tensor]
+    inputs: Inputs | DatasetInputs
+    labels: Tensor = None  # type: ignore[assignment]  # only until a dataset has given them
+    groups: dict[str, Tensor] = field(default_factory=dict)
     true_labels: Tensor | None = None
     class_names: Sequence[str] | None = None
     name: str = "study"
@@ -99,8 +103,16 @@ class Study:
             )
         check_ready(self.model)
         _check_task(self.task)
-        self.labels = self._as_labels("labels", self.labels)
-        self.inputs = as_inputs(self.inputs, len(self.labels), self.model)
+        lazy = read_lazily(self.inputs, self.model)
+        given: Any = self.labels
+        if lazy is not None and given is None:
+            given = _labels_in(lazy)
+        self.labels = self._as_labels("labels", given)
+        read = lazy if lazy is not None else self.inputs
+        if isinstance(read, DatasetInputs):
+            check_length("the dataset", read, len(self.labels))
+        else:
+            self.inputs = as_inputs(self.inputs, len(self.labels), self.model)
         if self.true_labels is not None:
             self.true_labels = self._as_labels("true_labels", self.true_labels)
             if self.true_labels.shape != self.labels.shape:
@@ -112,6 +124,8 @@ class Study:
                     f"{tuple(self.labels.shape)}; they must have the same shape."
                 )
         self.groups = as_groups(self.groups, len(self.labels))
+        if lazy is not None:
+            self.inputs = lazy.told(self.labels, self.true_labels)
 
     def _as_labels(self, what: str, labels: Any) -> Tensor:
         read = advice_on_batches(labels)
@@ -138,13 +152,26 @@ class Study:
         # A tuple would pick a single value, and int64 is looked up as it is: this is called often.
         if not isinstance(examples, Tensor) or examples.dtype != torch.int64:
             examples = as_indices("examples", examples, len(self))
+        rows = self.rows(examples)
+        if isinstance(rows, Mapping):
+            return {key: value.to(self.device) for key, value in rows.items()}
+        return rows.to(self.device)
+
+    def rows(self, examples: Tensor) -> Inputs:
+        """Inputs of these examples (int64 ``[b]``) where they are held, or read from a dataset."""
         try:
             if isinstance(self.inputs, Mapping):
-                return {key: value[examples].to(self.device) for key, value in self.inputs.items()}
-            return self.inputs[examples].to(self.device)
+                return {key: value[examples] for key, value in self.inputs.items()}
+            return self.inputs[examples]
         except IndexError:
             as_indices("examples", examples, len(self))  # says which is outside
             raise
+
+    def whole_inputs(self) -> Inputs:
+        """The inputs of all examples at once, for what needs to hold them; a dataset is read."""
+        if isinstance(self.inputs, DatasetInputs):
+            return self.inputs[torch.arange(len(self))]
+        return self.inputs
 
     def call(self, inputs: Inputs) -> Callable[[], Any]:
         """A function that calls the model on a batch."""
@@ -170,6 +197,16 @@ class Study:
         names = self.class_names
         known = names is not None and 0 <= label < len(names)
         return str(names[label]) if names is not None and known else str(label)
+
+
+def _labels_in(lazy: DatasetInputs) -> Tensor:
+    labels = lazy.own_labels()
+    if labels is None:
+        raise ValueError(
+            "the dataset's items hold no labels, and none are given; give labels=..., a number per "
+            "example, or let the dataset return pairs (input, label)."
+        )
+    return labels
 
 
 def _check_task(task: object) -> None:

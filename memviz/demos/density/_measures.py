@@ -108,7 +108,7 @@ def nearest_ratios(study: DensityStudy, seed: int = 0) -> Tensor:
 
     Against the test digits, and as many images that the study's model generates.
     """
-    assert not isinstance(study.inputs, Tensor)
+    assert isinstance(study.inputs, Mapping)
     images, test = study.inputs["images"], study.group("test")
     chances = study.model.generate(len(test), seed=seed)  # type: ignore[operator]
     generated = binarized(chances, seed=seed).view(len(test), *images.shape[1:])

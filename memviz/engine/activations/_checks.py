@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from memviz.study import DatasetInputs
 from memviz.tasks.task import Inputs
 
 Key = TypeVar("Key", bound=Hashable)
@@ -155,14 +156,14 @@ def rows_to_try(recorded: int) -> int:
     return max(3, min(_EXAMINED, _TRIED_BYTES // max(recorded, 1)))
 
 
-def examined(inputs: Inputs, examples: Tensor) -> Tensor:
+def examined(inputs: Inputs | DatasetInputs, examples: Tensor) -> Tensor:
     """A few examples to try a model on, spread over all; the second is unlike the first.
 
     Equal examples would hide what couples them, and a quiet one what is random.
 
     Parameters
     ----------
-    inputs : Tensor or dict of Tensors, ``[study, ...]``
+    inputs : Tensor or dict of Tensors, ``[study, ...]``, or what reads them from a dataset
     examples : int64 ``[n]``
 
     Returns
@@ -177,10 +178,13 @@ def examined(inputs: Inputs, examples: Tensor) -> Tensor:
     """
     ordered = examples.sort().values
     first = ordered[:_COMPARED]
-    parts = inputs.values() if isinstance(inputs, Mapping) else [inputs]
+    if isinstance(inputs, Mapping):
+        given: Inputs = {key: part[first] for key, part in inputs.items()}
+    else:
+        given = inputs[first]
     unlike = torch.zeros(len(first), dtype=torch.bool)
-    for part in parts:
-        rows = part[first].cpu().reshape(len(first), -1)
+    for part in given.values() if isinstance(given, Mapping) else [given]:
+        rows = part.cpu().reshape(len(first), -1)
         unlike |= (rows != rows[0]).any(1)
     second = int(unlike.nonzero()[0]) if bool(unlike.any()) else min(1, len(first) - 1)
     spread = torch.linspace(0, len(ordered) - 1, min(_EXAMINED, len(ordered))).long()

@@ -87,13 +87,13 @@ class Copies:
                 for example in examples.tolist()
             ]
         device = self._study.device
-        if isinstance(self._study.inputs, Mapping):
+        if "" not in parts[0]:
             return {key: torch.cat([part[key] for part in parts]).to(device) for key in parts[0]}
         return torch.cat([part[""] for part in parts]).to(device)
 
     def _copied(self, example: int, augment: Augment) -> Mapping[str, Tensor]:
         """The augmented copies of one example, by name; a single input's name is empty."""
-        copies = _repeated(self._study.inputs, example, self.number)
+        copies = _repeated(self._study.rows(torch.tensor([example])), self.number)
         seed = int(self._seeds[example])
         seed_generators(seed)
         augmented = augment(copies, torch.Generator().manual_seed(seed))
@@ -133,10 +133,9 @@ def check_same_copies(first: Mapping[str, Tensor], second: Mapping[str, Tensor],
         )
 
 
-def _repeated(inputs: Inputs, example: int, copies: int) -> Inputs:
+def _repeated(inputs: Inputs, copies: int) -> Inputs:
     if isinstance(inputs, Mapping):
         return {
-            key: value[example].expand(copies, *value.shape[1:]).clone()
-            for key, value in inputs.items()
+            key: value.expand(copies, *value.shape[1:]).clone() for key, value in inputs.items()
         }
-    return inputs[example].expand(copies, *inputs.shape[1:]).clone()
+    return inputs.expand(copies, *inputs.shape[1:]).clone()

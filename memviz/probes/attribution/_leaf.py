@@ -88,13 +88,14 @@ def leaf_of(study: Study, examples: Tensor, of: str | None = None) -> Leaf:
     >>> leaf_of(study, torch.tensor([0]))
     Leaf(key=None, others=(), embedding='0')
     """
-    inputs = study.inputs
+    few = examples[:2]
+    inputs = study.rows(few)
     if not isinstance(inputs, Mapping):
         if of is not None:
             raise ValueError(f"this study has a single input; leave out of={quoted(of)}.")
         if inputs.is_floating_point():
             return Leaf(None)
-        embedding = _embedding(study, examples, inputs)
+        embedding = _embedding(study, few, inputs)
         if embedding is None:
             raise ValueError(
                 f"the inputs are {inputs.dtype}, and no nn.Embedding of the model looks them up; "
@@ -113,7 +114,7 @@ def leaf_of(study: Study, examples: Tensor, of: str | None = None) -> Leaf:
         others = tuple(name for name in inputs if name != key)
         if inputs[key].is_floating_point():
             return Leaf(key, others)
-        embedding = _embedding(study, examples, inputs[key])
+        embedding = _embedding(study, few, inputs[key])
         if embedding is not None:
             return Leaf(key, others, embedding)
     raise ValueError(
@@ -122,7 +123,7 @@ def leaf_of(study: Study, examples: Tensor, of: str | None = None) -> Leaf:
     )
 
 
-def _embedding(study: Study, examples: Tensor, ids: Tensor) -> str | None:
+def _embedding(study: Study, few: Tensor, ids: Tensor) -> str | None:
     """The first embedding that looks up exactly these token indices."""
     embeddings = [
         (name, module)
@@ -131,8 +132,7 @@ def _embedding(study: Study, examples: Tensor, ids: Tensor) -> str | None:
     ]
     if not embeddings:
         return None
-    few = examples[:2]
-    wanted, names = ids[few].to(study.device), []
+    wanted, names = ids.to(study.device), []
 
     def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def seen(_: nn.Module, args: tuple[Tensor, ...]) -> None:

@@ -181,10 +181,11 @@ def run_tasks(
         facts = {"data": study_facts(study)["data"], "recipe": fingerprint(fit), "draw": draw}
         kept = TrainingFolder(folder, _KIND_OF_ONE, facts, size=4096 + len(study) // 4)
     # Arrays, since joblib shares large ones among processes; copied only where they are written.
+    given = study.whole_inputs()
     inputs = (
-        {key: value.cpu().numpy() for key, value in study.inputs.items()}
-        if isinstance(study.inputs, Mapping)
-        else study.inputs.cpu().numpy()
+        {key: value.cpu().numpy() for key, value in given.items()}
+        if isinstance(given, Mapping)
+        else given.cpu().numpy()
     )
     train_one = partial(_train_one, fit)
     arrays = (inputs, study.labels.numpy())

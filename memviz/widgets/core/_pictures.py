@@ -53,7 +53,7 @@ class Pictures:
         ends = self.low, self.high
         if self.study.images is not None:  # whose levels need not be those of the inputs
             sample = torch.arange(min(_SAMPLE, len(self.study)))
-            ends = _range(_as_images(_first(self.study)[sample]))
+            ends = _range(_as_images(_first(self.study, sample)))
         return _grey(_as_images(inputs), *ends)
 
     @property
@@ -92,12 +92,12 @@ def _raw(study: Study, examples: Tensor) -> np.ndarray:
     if study.images is not None:
         images = np.asarray(np.asarray(study.images)[examples.numpy()])
         return images[..., None] if images.ndim == 3 else images
-    return _as_images(_first(study)[examples])
+    return _as_images(_first(study, examples))
 
 
-def _first(study: Study) -> Tensor:
+def _first(study: Study, examples: Tensor) -> Tensor:
     """The inputs, or the first of several."""
-    inputs = study.inputs
+    inputs = study.rows(examples)
     return inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
 
 

@@ -127,7 +127,7 @@ class FitsTable:
 
     @cached_property
     def _images(self) -> Tensor:
-        given = self._study.inputs
+        given = self._study.whole_inputs()
         images = next(iter(given.values())) if isinstance(given, Mapping) else given
         return images.float().cpu()
 

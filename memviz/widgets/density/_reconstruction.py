@@ -26,9 +26,9 @@ def can_reconstruct(study: Study) -> bool:
 
 def original(study: Study, example: int) -> Tensor:
     """The image of an example: its input, or the first of several; on the CPU."""
-    given = study.inputs
+    given = study.rows(torch.tensor([example]))
     tensor = next(iter(given.values())) if isinstance(given, Mapping) else given
-    return tensor[example].cpu()
+    return tensor[0].cpu()
 
 
 class Models:

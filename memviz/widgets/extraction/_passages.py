@@ -187,7 +187,7 @@ def heads_and_neurons(layers: Sequence[Layer]) -> list[Layer]:
 
 
 def _tokens(study: Study, task: Language) -> Tensor:
-    inputs, needed = study.inputs, task.prompt + task.continuation
+    inputs, needed = study.whole_inputs(), task.prompt + task.continuation
     if isinstance(inputs, Mapping):
         mask = inputs.get("attention_mask")
         if mask is not None and not bool((mask[:, :needed] != 0).all()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from memviz.probes.contest import LOCALIZERS, fits
@@ -55,11 +56,13 @@ def _pick(key: str, label: str, kind: str, group: str) -> dict[str, str]:
 
 def methods(study: Study) -> Choices:
     """Attributions for the opened example; none unless the inputs are images."""
-    images = isinstance(study.inputs, Tensor) and study.inputs.dim() == 4
+    one = study.rows(torch.tensor([0]))
+    images = isinstance(one, Tensor) and one.dim() == 4
     return _METHODS if images and _has_gradients(study) else []
 
 
 def _has_gradients(study: Study) -> bool:
     # Attribution explains the logit of a class.
-    floats = isinstance(study.inputs, Tensor) and study.inputs.is_floating_point()
+    one = study.rows(torch.tensor([0]))
+    floats = isinstance(one, Tensor) and one.is_floating_point()
     return floats and has_classes(study)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -16,7 +16,6 @@ from memviz.progress import slow
 from memviz.restored import undisturbed
 from memviz.statistics import generator_of
 from memviz.study import Study
-from memviz.tasks.task import Inputs
 from memviz.units import Unit, UnitSet
 
 from ._noise import NoisyBatch
@@ -133,13 +132,9 @@ def exact_search(
     """
     is_example = torch.arange(len(examples)) == 0
     groups = {"example": is_example, "reference": ~is_example}
-    if isinstance(study.inputs, Mapping):
-        inputs: Inputs = {key: value[examples] for key, value in study.inputs.items()}
-    else:
-        inputs = study.inputs[examples]
     few = replace(
-        study, inputs=inputs, labels=study.labels[examples], groups=groups, true_labels=None,
-        images=None, checkpoints={},
+        study, inputs=study.rows(examples), labels=study.labels[examples], groups=groups,
+        true_labels=None, images=None, checkpoints={},
     )  # fmt: skip
     alone = Replay(few, torch.tensor([0]))
     if _has_flipped(_margins(alone, alone.clean)[0]):
