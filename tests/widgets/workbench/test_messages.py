@@ -13,7 +13,7 @@ from torch import nn
 
 import memviz as mv
 from memviz.engine.record import Replay, intervention
-from memviz.engine.sets import random_reading, random_units, read
+from memviz.engine.sets import SetOutputs, random_reading, random_units, read
 from memviz.engine.sweep import Effects, default_units, estimate_effects, new_effects, sweep_steps
 from memviz.widgets.core import COLUMNS, SHEET, Pictures
 from memviz.widgets.core import _messages as core_messages
@@ -145,9 +145,8 @@ def test_the_random_units_are_those_of_the_plain_function(study: mv.Study) -> No
     fresh = mv.readout(study, SOME, random_draws=5)
     replay, kind = Replay(study), intervention("zero")
     chosen = replay.check(SOME)
-    draws = [
-        random_reading(replay, random_units(replay.layers, chosen, seed), kind) for seed in range(5)
-    ]
+    sets = SetOutputs(replay, kind)
+    draws = [random_reading(sets, random_units(replay.layers, chosen, seed)) for seed in range(5)]
     content = messages.random_message(draws, version=7, units=2, of=20).content
     assert (content["version"], content["draws"], content["of"]) == (7, 5, 20)
     assert content["words"] == "2 random units of the same layers"
