@@ -177,6 +177,13 @@ def test_order_repeats_and_the_generator_do_not_matter(method: str) -> None:
         ({"method": "yu", "values": torch.tensor([0.5, 1, -1, 1])}, "values must be -1 or 1"),
         ({"method": "yu", "values": torch.ones(4)}, "needs points of both signs"),
         ({"method": "yun4"}, "give classes from 0, integers [n]"),
+        ({"method": "yun4", "values": torch.tensor([0, 1, 2, 10**12])}, "at most 10,000 of them"),
+        ({"inputs": torch.arange(4.0)}, "give one row per point, [n, ...]"),
+        ({"inputs": torch.zeros(4, 0)}, "give one row per point, [n, ...]"),
+        ({"inputs": "points"}, "inputs is 'points', not numbers; give a tensor"),
+        ({"widths": (10**9, 10**9)}, "GB of weights, and 2 GB is the most"),
+        ({"widths": (2, "2")}, "widths is (2, '2'); give"),
+        ({"seed": -1}, "seed is -1; give a whole number"),
         ({"method": "yun4", "values": torch.tensor([-1, 0, 1, 2])}, "give classes from 0"),
         (
             {"method": "bubeck", "inputs": torch.tensor([[0.0, 1], [0, 2], [0, 3], [0, 4]])},
@@ -203,3 +210,10 @@ def test_a_network_that_grows_too_large_says_its_size_before() -> None:
     points, values = signs(4000, 2, 0)
     with pytest.raises(ValueError, match=r"hidden units, .* GB of weights, and 2 GB is the most"):
         construct_memorizer(points, values, method="yu")
+
+
+@pytest.mark.parametrize("method", ["zhang", "narrow"])
+def test_so_does_one_whose_system_of_equations_does(method: str) -> None:
+    points = torch.linspace(0, 1, 20_000, dtype=torch.float64)[:, None]
+    with pytest.raises(ValueError, match="GB of weights, and 2 GB is the most"):
+        construct_memorizer(points, torch.ones(20_000), method=method)

@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         units.append(wide.units)
     mean, of_two = _mean(tables), _mean(pairs)
     if given.json:
-        ten = {name: mean[name].to_dict() for name in ("train", "test")}
+        columns = ("train", "test", "random_train", "random_test")
+        ten = {name: mean[name].to_dict() for name in columns}
         two = {name: {"yu": float(of_two[name]["yu"])} for name in ("train", "test")}
         print(
             json.dumps(
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                     "yun_units_2500": float(np.mean(units)),
                     "train": ten["train"] | two["train"],
                     "test": ten["test"] | two["test"],
+                    "random_train": ten["random_train"],
+                    "random_test": ten["random_test"],
                     "trained_on_the_pair": float(of_two["test"]["trained"]),
                     "certificates_checked": checked,
                     "certificates_broken": broken,

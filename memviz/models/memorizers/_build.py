@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from memviz.checks import quoted
+from memviz.checks import Seed, checked, quoted
 
 from ._narrow import narrow
 from ._pairs import yu
@@ -19,9 +19,11 @@ from ._zhang import zhang
 
 Activation = Literal["hardtanh", "relu"]
 Method = Literal["yun", "yun4", "zhang", "bubeck", "yu", "narrow"]
+_MOST_CLASSES = 10_000
 METHODS: tuple[str, ...] = get_args(Method)
 
 
+@checked
 def construct_memorizer(
     inputs: Tensor,
     values: Tensor,
@@ -29,7 +31,7 @@ def construct_memorizer(
     *,
     method: Method = "yun",
     activation: Activation = "relu",
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Memorizer:
     """Build a network with given values at n points.
 
@@ -115,4 +117,8 @@ def _codes(values: Tensor) -> tuple[Tensor, int]:
             '[n], for method "yun4".'
         )
     classes = max(2, int(given.max()) + 1)
+    if classes > _MOST_CLASSES:
+        raise ValueError(
+            f"values holds {classes - 1}; give classes from 0, at most {_MOST_CLASSES:,} of them."
+        )
     return class_codes(classes)[given.long()], classes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._points import Points, filled, network
+from ._points import Points, check_size, filled, network
 from ._report import Memorizer
 from ._zhang import starts_of
 
@@ -16,6 +16,8 @@ def narrow(points: Points, seed: int) -> Memorizer:
     Each layer holds the place on the line, the part of it behind the layer's kink, and what was
     summed up so far, lifted so that no ReLU cuts it off.
     """
+    size = len(points.distinct) ** 2 * points.values.shape[1]
+    check_size(size, f"{len(points.distinct):,} points, a layer each, make")
     line = points.line(seed)
     place = points.distinct @ line
     order = place.argsort()

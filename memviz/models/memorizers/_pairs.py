@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ._points import Points, network
+from ._points import Points, check_size, network
 from ._report import Memorizer
 
-_MOST_BYTES = 2 * 2**30
 _BLOCK = 2**24
 
 
@@ -34,13 +33,11 @@ def yu(points: Points) -> Memorizer:
     if not len(up) or not len(down):
         raise ValueError('method "yu" needs points of both signs.')
     hidden = 2 * len(up) * len(down)
-    size = 8 * (hidden * (d + 1) + n * (hidden + 1))
-    if size > _MOST_BYTES:
-        raise ValueError(
-            f"{len(up):,} and {len(down):,} points of opposite signs make {hidden:,} + {n:,} "
-            f"hidden units, {size / 2**30:.1f} GB of weights, and {_MOST_BYTES / 2**30:.0f} GB is "
-            "the most; give fewer points."
-        )
+    check_size(
+        hidden * (d + 1) + n * (hidden + 1),
+        f"{len(up):,} and {len(down):,} points of opposite signs make {hidden:,} + {n:,} hidden "
+        "units,",
+    )
     model = network("relu", (d, hidden, n, 1))
     own = torch.cat([up.repeat_interleave(len(down)), down.repeat_interleave(len(up))])
     other = torch.cat([down.repeat(len(up)), up.repeat(len(down))])

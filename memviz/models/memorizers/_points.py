@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from memviz.checks import quoted
+from memviz.checks import described, quoted
 
 _DIRECTIONS = 200
+_MOST_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,10 @@ def checked_points(inputs: Tensor, values: Tensor) -> Points:
     ValueError
         If shapes don't fit, something is not finite, or a point has two values.
     """
-    points = torch.as_tensor(inputs).detach().flatten(1).double()
+    given = torch.as_tensor(inputs).detach()
+    if given.dim() < 2 or not given.numel():
+        raise ValueError(f"inputs is {described(given)}; give one row per point, [n, ...].")
+    points = given.flatten(1).double()
     targets = torch.as_tensor(values).detach().double()
     if targets.dim() not in (1, 2) or len(targets) != len(points) or not targets.numel():
         raise ValueError(
@@ -94,6 +98,28 @@ def checked_points(inputs: Tensor, values: Tensor) -> Points:
             f"{last}; no network can tell them apart, so leave one out."
         )
     return Points(points, rows, distinct, value, which, targets.dim() == 1)
+
+
+def check_size(numbers: int, words: str) -> None:
+    """Refuse a network, or what is needed to build it, that takes more than memory holds.
+
+    Parameters
+    ----------
+    numbers : int
+        Of float64.
+    words : str
+        What takes them, with its verb.
+
+    Raises
+    ------
+    ValueError
+        Naming the size.
+    """
+    if 8 * numbers > _MOST_BYTES:
+        raise ValueError(
+            f"{words} {8 * numbers / 2**30:,.1f} GB of weights, and {_MOST_BYTES / 2**30:.0f} GB "
+            "is the most; give fewer points."
+        )
 
 
 def network(activations: str, sizes: Sequence[int]) -> nn.Sequential:

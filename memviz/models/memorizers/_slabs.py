@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._points import Points, filled, network
+from ._points import Points, check_size, filled, network
 from ._report import Memorizer
 
 
@@ -22,6 +22,8 @@ def bubeck(points: Points) -> Memorizer:
     """
     x, values = points.distinct, points.values
     (n, d), outputs = x.shape, values.shape[1]
+    hidden = 4 * -(-n // d) * outputs
+    check_size(hidden * (d + outputs), f"{n:,} points and {outputs:,} outputs make")
     groups = torch.arange(n).split(d)
     first, bias, last = [], [], []
     for number, group in enumerate(groups):
@@ -45,7 +47,6 @@ def bubeck(points: Points) -> Memorizer:
         (torch.stack(first), torch.tensor(bias, dtype=torch.float64)),
         (torch.cat(last, 1), torch.zeros(outputs, dtype=torch.float64)),
     ]
-    hidden = 4 * len(groups) * outputs
     owner = torch.arange(n) // d
     return Memorizer(
         filled(network("relu", (d, hidden, outputs)), layers),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._points import Points, filled, network
+from ._points import Points, check_size, filled, network
 from ._report import Memorizer
 
 
@@ -22,6 +22,8 @@ def yun(
     """
     distinct, outputs = points.distinct, points.values.shape[1]
     d1, d2 = _widths(len(distinct), widths)
+    size = 4 * d1 * d2 * outputs + 2 * d1 * distinct.shape[1] + (2 * d2 * outputs) * outputs
+    check_size(size, f"widths {d1:,} and {d2:,} make")
     # Project the points onto a line, sort them, and cut the line into d1 groups of d2 neighbours.
     line = points.line(seed)
     place = distinct @ line

@@ -5,15 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._points import Points, filled, network
+from ._points import Points, check_size, filled, network
 from ._report import Memorizer
 
 
 def zhang(points: Points, seed: int) -> Memorizer:
     """A hidden unit for each point, which is 0 at all points before it on the line."""
+    n = len(points.distinct)
+    check_size(n * (n + points.distinct.shape[1]), f"the triangular system of {n:,} points makes")
     line = points.line(seed)
     order = (points.distinct @ line).argsort()
-    place, n = (points.distinct @ line)[order], len(order)
+    place = (points.distinct @ line)[order]
     starts = starts_of(place)
     seen = (place[:, None] - starts).clamp_min(0)
     weight = _solved(seen, points.values[order])

@@ -9,6 +9,7 @@ beside trained ones. Each line says whether it is a theorem, our own derivation,
 from ._balls import Certificates as Certificates
 from ._balls import certificates as certificates
 from ._balls import covered as covered
+from ._clusters import cluster_curve as cluster_curve
 from ._clusters import coupon_bound as coupon_bound
 from ._clusters import planted_clusters as planted_clusters
 from ._compare import compare_memorizers as compare_memorizers
@@ -17,4 +18,5 @@ from ._counts import hidden_units as hidden_units
 from ._counts import necessary as necessary
 from ._counts import units_by_points as units_by_points
 from ._trained import trained_networks as trained_networks
+from ._trained import units_by_training as units_by_training
 from ._trained import width_test as width_test

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil, log
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from memviz.checks import Count, Positive, Seed, checked
+from memviz.checks import Count, Positive, Seed, checked, quoted
+from memviz.models.memorizers import construct_memorizer
+from memviz.progress import slow
+
+from ._balls import covered
+from ._checks import checked_size
+from ._compare import compare_memorizers
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TRIES = 10_000
 
@@ -39,6 +50,8 @@ def planted_clusters(
     (torch.Size([10, 6]), [-1.0, 1.0])
     """
     draw = torch.Generator().manual_seed(centres)
+    checked_size(n, features)
+    checked_size(clusters, features)
     places: list[Tensor] = []
     for _ in range(_TRIES):
         place = (torch.rand(features, generator=draw, dtype=torch.float64) * 2 - 1) * apart
@@ -75,3 +88,61 @@ def coupon_bound(clusters: Count, eps: Positive, delta: Positive) -> int:
     if eps >= 1 or delta >= 1:
         raise ValueError(f"eps is {eps} and delta {delta}; give shares below 1.")
     return ceil(clusters / eps * log(clusters / delta))
+
+
+@checked
+def cluster_curve(
+    points: Sequence[Count] = (10, 20, 30, 50, 80, 120),
+    test: Count = 1000,
+    *,
+    features: Count = 6,
+    clusters: Count = 24,
+    seed: Seed = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """What the certified memorizer says of unseen examples of planted clusters.
+
+    Parameters
+    ----------
+    points : sequence of int
+        Numbers of training examples.
+    test : int
+        Unseen examples.
+    features, clusters : int
+        Of :func:`planted_clusters`.
+    seed : int
+        Of the examples; the clusters stay.
+    progress : bool
+
+    Returns
+    -------
+    pandas.DataFrame
+        By number: ``train``, ``test``, ``covered``, the share of unseen examples in certified
+        balls, and the null's ``random_train`` and ``random_test``.
+
+    Raises
+    ------
+    ValueError
+        If there is no number of points, one comes twice, or all examples are of one sign.
+
+    Examples
+    --------
+    >>> table = cluster_curve([10, 60], 200, progress=False)
+    >>> table.train.tolist(), bool((table.covered <= table.test).all())
+    ([1.0, 1.0], True)
+    """
+    import pandas as pd
+
+    if not len(points) or len(set(points)) < len(points):
+        raise ValueError(f"points is {quoted(list(points))}; give at least one, and each once.")
+    kind = {"features": features, "clusters": clusters}
+    seen, true = planted_clusters(test, **kind, seed=seed + 1)
+    rows = {}
+    for number in slow(list(points), "points", progress=progress):
+        x, signs = planted_clusters(number, **kind, seed=seed)
+        labels, of_seen = (signs > 0).long(), (true > 0).long()
+        row = compare_memorizers(x, labels, seen, of_seen, methods=["yu"], seed=seed).loc["yu"]
+        rows[number] = row[["train", "test", "random_train", "random_test"]].to_dict()
+        memorizer = construct_memorizer(x, signs, method="yu")
+        rows[number]["covered"] = covered(memorizer, seen, true)
+    return pd.DataFrame(rows).T.rename_axis("points")

@@ -81,15 +81,15 @@ def necessary(points: Count) -> int:
 
 
 @checked
-def units_by_points(points: Sequence[int], features: Count, outputs: Count = 1) -> pd.DataFrame:
+def units_by_points(points: Sequence[Count], features: Count, outputs: Count = 1) -> pd.DataFrame:
     """Hidden units of every construction against the number of points.
 
     Returns
     -------
     pandas.DataFrame
         A row for each method and number: ``method``, ``points``, ``units``, ``label``, which is
-        a theorem's, a derivation's or both; the last method, "none", is what no network of two
-        hidden layers can do without.
+        a theorem's, a derivation's or both. "yun hardtanh" is "yun" with hard-tanh units; the last,
+        "none", is what no network of two hidden layers can do without.
 
     Examples
     --------
@@ -104,5 +104,8 @@ def units_by_points(points: Sequence[int], features: Count, outputs: Count = 1) 
         for method, label in _LABELS.items()
         for number in points
     ]
+    for number in points:
+        tanh = hidden_units("yun", number, features, outputs, hardtanh=True)
+        rows.append(("yun hardtanh", number, tanh, _LABELS["yun"]))
     rows += [("none", number, necessary(number), "derivation, necessary") for number in points]
     return pd.DataFrame(rows, columns=["method", "points", "units", "label"])

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memviz.checks import Count, Seed, checked
+from memviz.checks import Count, Seed, Share, checked, quoted
 from memviz.models.mlp import MLP
 from memviz.progress import slow
+
+from ._checks import checked_classes, checked_examples, checked_size, checked_widths
+from ._counts import necessary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +33,7 @@ def trained(
     seed: int = 0,
 ) -> nn.Module:
     """An MLP by Adam, float64 as the constructions are; the global generator is left alone."""
-    x = inputs.flatten(1).double()
+    x = inputs
     model = MLP((x.shape[1], *widths, max(2, classes)), seed=seed).double()
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     draw = torch.Generator().manual_seed(seed)
@@ -50,7 +53,7 @@ def trained(
 def trained_networks(
     inputs: Tensor,
     labels: Tensor,
-    widths: Sequence[int],
+    widths: Sequence[Count],
     *,
     epochs: Count = 300,
     seed: Seed = 0,
@@ -58,10 +61,26 @@ def trained_networks(
 ) -> pd.DataFrame:
     """Training accuracy of two hidden layers of equal width, trained by Adam.
 
+    Parameters
+    ----------
+    inputs : float ``[n, ...]``
+    labels : int64 ``[n]``
+        Classes from 0.
+    widths : sequence of int
+    epochs : int
+    seed : int
+        Of the initial weights and the order of the examples.
+    progress : bool
+
     Returns
     -------
     pandas.DataFrame
         By width: ``units``, both layers, and ``train``.
+
+    Raises
+    ------
+    ValueError
+        If inputs, labels or widths are no such numbers, or all labels are the same.
 
     Examples
     --------
@@ -71,18 +90,87 @@ def trained_networks(
     """
     import pandas as pd
 
-    classes = int(labels.max()) + 1
-    rows = {}
-    for width in slow(list(widths), "widths", progress=progress):
-        model = trained(inputs, labels, [width, width], classes, epochs=epochs, seed=seed)
-        rows[width] = {"units": 2 * width, "train": _accuracy(model, inputs, labels)}
+    x, y = checked_examples(inputs, labels)
+    classes, rows = checked_classes(y), {}
+    for width in slow(checked_widths(widths, x.shape[1]), "widths", progress=progress):
+        model = trained(x, y, [width, width], classes, epochs=epochs, seed=seed)
+        rows[width] = {"units": 2 * width, "train": _accuracy(model, x, y)}
     return pd.DataFrame(rows).T.rename_axis("width").astype({"units": int})
+
+
+@checked
+def units_by_training(
+    points: Sequence[Count],
+    features: Count = 20,
+    *,
+    reach: Share = 1.0,
+    widest: Count = 256,
+    epochs: Count = 300,
+    seed: Seed = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Units with which Adam fits Gaussian points of random labels: two layers of growing width.
+
+    Widths grow by a fourth each, from half of what no network can do without.
+
+    Parameters
+    ----------
+    points : sequence of int
+        Numbers of points.
+    features : int
+    reach : float
+        Training accuracy that counts as a fit.
+    widest : int
+        Where to give up.
+    epochs : int
+        Of each training.
+    seed : int
+        Of the points, their labels and the trainings.
+    progress : bool
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each number: ``points``, ``units`` of both layers, ``train``, ``reached``, and
+        ``label``, which is "measured"; where no width reached it, the widest.
+
+    Raises
+    ------
+    ValueError
+        If there is no number of points, one comes twice, or a network would be too large.
+
+    Examples
+    --------
+    >>> table = units_by_training([5, 20], 5, epochs=100, progress=False)
+    >>> table.reached.tolist(), bool((table.units >= 2).all())
+    ([True, True], True)
+    """
+    import pandas as pd
+
+    if not len(points) or len(set(points)) < len(points):
+        raise ValueError(f"points is {quoted(list(points))}; give at least one, and each once.")
+    checked_widths([widest], features)
+    for number in points:
+        checked_size(number, features)
+    rows = []
+    for number in slow(list(points), "points", progress=progress):
+        draw = torch.Generator().manual_seed(seed)
+        x = torch.randn(number, features, generator=draw, dtype=torch.float64)
+        y = torch.randint(2, (number,), generator=draw)
+        width, accuracy = min(widest, max(1, necessary(number) // 2)), 0.0
+        while True:
+            accuracy = _accuracy(trained(x, y, [width, width], 2, epochs=epochs, seed=seed), x, y)
+            if accuracy >= reach or width == widest:
+                break
+            width = min(widest, max(width + 1, round(width * 1.25)))
+        rows.append((number, 2 * width, accuracy, accuracy >= reach, "measured"))
+    return pd.DataFrame(rows, columns=["points", "units", "train", "reached", "label"])
 
 
 @checked
 def width_test(
     features: Count = 4,
-    widths: Sequence[int] = (1, 2, 3, 4, 5, 6),
+    widths: Sequence[Count] = (1, 2, 3, 4, 5, 6),
     *,
     examples: Count = 1000,
     epochs: Count = 300,
@@ -101,6 +189,11 @@ def width_test(
     pandas.DataFrame
         By width of the first layer: ``train`` and ``test`` accuracy; two layers of 64 follow.
 
+    Raises
+    ------
+    ValueError
+        If a width is none, comes twice, or there are too many examples.
+
     Examples
     --------
     >>> table = width_test(2, [1], examples=300, epochs=100, progress=False)
@@ -109,9 +202,11 @@ def width_test(
     """
     import pandas as pd
 
+    listed = checked_widths(widths, features + 64, 1)
+    checked_size(2 * examples, features)
     x, y = _ring(2 * examples, features, seed)
     rows = {}
-    for width in slow(list(widths), "widths", progress=progress):
+    for width in slow(listed, "widths", progress=progress):
         model = trained(x[:examples], y[:examples], [width, 64, 64], 2, epochs=epochs, seed=seed)
         rows[width] = {
             "train": _accuracy(model, x[:examples], y[:examples]),
@@ -133,4 +228,4 @@ def _ring(n: int, features: int, seed: int) -> tuple[Tensor, Tensor]:
 
 def _accuracy(model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
     with torch.no_grad():
-        return float((model(inputs.flatten(1).double()).argmax(1) == labels).double().mean())
+        return float((model(inputs).argmax(1) == labels).double().mean())

@@ -14,6 +14,7 @@ from torch import Tensor
 from memviz.models.memorizers import METHODS, construct_memorizer
 from memviz.probes.capacity import (
     certificates,
+    cluster_curve,
     compare_memorizers,
     coupon_bound,
     covered,
@@ -23,6 +24,7 @@ from memviz.probes.capacity import (
     precision,
     trained_networks,
     units_by_points,
+    units_by_training,
     width_test,
 )
 
@@ -63,12 +65,12 @@ def test_the_least_is_the_least_of_all_widths(n: int):
 
 def test_the_table_of_counts_has_a_label_for_every_line():
     table = units_by_points([16, 100, 2500], 50)
-    assert set(table.method) == {*METHODS, "none"} and len(table) == 21
+    assert set(table.method) == {*METHODS, "yun hardtanh", "none"} and len(table) == 24
     kinds = table.label.str.contains("theorem|derivation")
     assert kinds.all()
     by = table.set_index(["method", "points"]).units
     assert by["zhang", 2500] == 2500 and by["yun", 2500] == 200 and by["bubeck", 2500] == 200
-    assert by["none", 2500] < by["yun", 2500]
+    assert by["none", 2500] < by["yun hardtanh", 2500] == by["yun", 2500] / 2
 
 
 def test_every_certificate_holds_and_a_broken_network_breaks_them():
@@ -134,6 +136,51 @@ def test_all_fit_and_the_certified_one_alone_says_anything_of_others():
     assert (table.undecided[["yun", "zhang", "bubeck"]] == 0).all()
 
 
+def test_labels_dealt_out_anew_are_memorized_as_well_and_tested_at_chance():
+    x, signs = planted_clusters(120)
+    seen, true = planted_clusters(600, seed=1)
+    given = x, (signs > 0).long(), seen, (true > 0).long()
+    table = compare_memorizers(*given, methods=["yun", "zhang", "bubeck", "yu", "trained"])
+    assert (table.random_train.drop("trained") == 1).all() and table.random_train["trained"] > 0.9
+    assert (table.random_test - 0.5).abs().max() < 0.15
+    assert table.test["yu"] > 0.95 and table.test["trained"] > 0.9
+    alone = compare_memorizers(*given, methods=["zhang"], null=False)
+    assert "random_test" not in alone and alone.test["zhang"] == table.test["zhang"]
+
+
+def test_the_null_is_of_the_examples_not_of_their_order():
+    x, signs = planted_clusters(60)
+    seen, true = planted_clusters(100, seed=1)
+    labels, of_seen = (signs > 0).long(), (true > 0).long()
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(1))
+    one = compare_memorizers(x, labels, seen, of_seen, methods=["yu"])
+    other = compare_memorizers(x[order], labels[order], seen, of_seen, methods=["yu"])
+    assert one.equals(other)
+    twice = torch.cat([x, x[:5]])  # equal inputs keep one label, or no network could fit them
+    again = compare_memorizers(
+        twice, torch.cat([labels, labels[:5]]), seen, of_seen, methods=["yu"]
+    )
+    assert again.random_train["yu"] == 1
+
+
+def test_the_curve_of_clusters_is_that_of_its_parts():
+    table = cluster_curve([10, 120], 300, progress=False)
+    assert (table.train == 1).all() and (table.random_train == 1).all()
+    assert (table.covered <= table.test).all() and table.test[120] > 0.97 > table.test[10]
+    memorizer = construct_memorizer(*planted_clusters(10), method="yu")
+    assert table.covered[10] == covered(memorizer, *planted_clusters(300, seed=1))
+
+
+def test_trained_networks_need_no_fewer_units_than_there_have_to_be():
+    table = units_by_training([10, 40], 6, epochs=100, progress=False)
+    assert table.reached.all() and set(table.label) == {"measured"}
+    assert all(
+        units >= necessary(n) / 2 for n, units in zip(table.points, table.units, strict=True)
+    )
+    given_up = units_by_training([80], 6, epochs=2, widest=5, progress=False)
+    assert given_up.units.tolist() == [10] and not given_up.reached.any()
+
+
 def test_float32_is_coarser_the_more_points_there_are():
     table = precision([16, 400], 10)
     assert (table.float64 < 1e-7).all() and (table.float32 > 100 * table.float64).all()
@@ -168,6 +215,34 @@ def test_a_first_layer_narrower_than_the_data_can_not_tell_ring_from_ball():
             lambda x, y: covered(construct_memorizer(x, y * 2 - 1, method="yu"), x, y),
             "labels must be -1 or 1",
         ),
+        (lambda x, y: compare_memorizers(x, y[:5], x, y), "labels has 5 entries for 8 inputs"),
+        (lambda x, y: compare_memorizers(x, y, x, y[:5]), "test_labels has 5 entries for 8"),
+        (lambda x, y: compare_memorizers(x, y, x[:, :2], y), "has 2 features and inputs 3"),
+        (lambda x, y: compare_memorizers(x, y, x, y, methods=[]), "give at least one, and each"),
+        (lambda x, y: compare_memorizers(x, y, x, y, noise=-1), "give a standard deviation"),
+        (lambda x, y: compare_memorizers(x * torch.nan, y, x, y), "not finite, in row 0"),
+        (lambda x, y: compare_memorizers(x[:0], y[:0], x, y), "at least one row"),
+        (lambda x, y: compare_memorizers(x, y * 0, x, y), "all 8 labels are 0"),
+        (lambda x, y: trained_networks(x, y * 0 + 1, [2]), "all 8 labels are 1"),
+        (lambda x, y: trained_networks(x, y - 1, [2]), "labels holds -1; give classes from 0"),
+        (lambda x, y: trained_networks(x, y * 0.5, [2]), "labels holds 0.5, which is not a class"),
+        (lambda x, y: trained_networks(x, y * torch.nan, [2]), "labels holds nan"),
+        (lambda x, y: trained_networks(x, y[None], [2]), "give one class per row, [n]"),
+        (lambda x, y: trained_networks(x, y, []), "widths is []; give at least one"),
+        (lambda x, y: trained_networks(x, y, [-2]), "widths is [-2]; give"),
+        (lambda x, y: trained_networks(x, y, [10**6]), "GB to train, and 2 GB is the most"),
+        (lambda x, y: width_test(2, []), "give at least one, and each once"),
+        (lambda x, y: width_test(2, [2, 2]), "give at least one, and each once"),
+        (lambda x, y: width_test(2, [10**8]), "GB to train, and 2 GB is the most"),
+        (lambda x, y: precision(["many"]), "points is ['many']; give"),
+        (lambda x, y: precision([]), "points is []; give at least one"),
+        (lambda x, y: precision([10**8]), "100,000,000 points of 20 features take"),
+        (lambda x, y: precision([10], -1), "features is -1; give a whole number"),
+        (lambda x, y: precision([10], method="baum"), "method is 'baum'; use yun"),
+        (lambda x, y: units_by_points([0], 3), "points is [0]; give"),
+        (lambda x, y: units_by_training([5, 5]), "give at least one, and each once"),
+        (lambda x, y: cluster_curve([]), "points is []; give at least one"),
+        (lambda x, y: planted_clusters(10**9), "take"),
     ],
 )
 def test_bad_input_gets_one_sentence(call, sentence: str):
