@@ -17,6 +17,7 @@ from ._compare import precision as precision
 from ._counts import hidden_units as hidden_units
 from ._counts import necessary as necessary
 from ._counts import units_by_points as units_by_points
+from ._trained import trained as trained
 from ._trained import trained_networks as trained_networks
 from ._trained import units_by_training as units_by_training
 from ._trained import width_test as width_test

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memviz.checks import Count, Seed, Share, checked, quoted
+from memviz.checks import Count, Positive, Seed, Share, checked, quoted
 from memviz.models.mlp import MLP
 from memviz.progress import slow
 
@@ -22,17 +22,46 @@ if TYPE_CHECKING:
 _BATCH = 128
 
 
+@checked
 def trained(
     inputs: Tensor,
     labels: Tensor,
-    widths: Sequence[int],
-    classes: int,
+    widths: Sequence[Count],
+    classes: Count,
     *,
-    epochs: int = 300,
-    learning_rate: float = 3e-3,
-    seed: int = 0,
+    epochs: Count = 300,
+    learning_rate: Positive = 3e-3,
+    seed: Seed = 0,
 ) -> nn.Module:
-    """An MLP by Adam, float64 as the constructions are; the global generator is left alone."""
+    """An MLP by Adam, float64 as the constructions are; the global generator is left alone.
+
+    Parameters
+    ----------
+    inputs : float64 ``[n, d]``
+    labels : int64 ``[n]``
+        Classes from 0.
+    widths : sequence of int
+        Of the hidden layers.
+    classes : int
+        Logits, at least two.
+    epochs : int
+    learning_rate : float
+        Falls to 0 in a straight line.
+    seed : int
+        Of the initial weights and the order of the examples.
+
+    Examples
+    --------
+    >>> x = torch.linspace(-1, 1, 8, dtype=torch.float64)[:, None]
+    >>> model = trained(x, (x[:, 0] > 0).long(), [8], 2, epochs=100)
+    >>> bool((model(x).argmax(1) == (x[:, 0] > 0)).all())
+    True
+    """
+    inputs, labels = checked_examples(inputs, labels)
+    if int(labels.max()) >= classes:
+        raise ValueError(
+            f"labels holds {int(labels.max())} and classes is {classes}; give classes from 0."
+        )
     x = inputs
     model = MLP((x.shape[1], *widths, max(2, classes)), seed=seed).double()
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)

@@ -94,9 +94,10 @@ def precision_lost(table: pd.DataFrame) -> Figure:
     axes.plot(table.index, table.largest_weight, "--", color=NULL, label="largest weight")
     axes.axhline(1, color=NULL, lw=0.8)
     axes.annotate("1: a sign may flip", (table.index[0], 1), fontsize=7, va="bottom", color="0.4")
-    for number, share in table.signs[table.signs < 1].items():
-        place = (number, table.float32[number])
-        axes.annotate(f"{share:.3f} right", place, fontsize=7, va="top", ha="right")
+    for number, error, share in zip(table.index, table.float32, table.signs, strict=True):
+        if share < 1:
+            words = f"{share:.3f} right"
+            axes.annotate(words, (number, error), fontsize=7, va="top", ha="right")
     axes.set(xscale="log", yscale="log")
     _named(axes, "points", "measured")
     style.legend(axes)
@@ -201,9 +202,9 @@ def clusters_met(table: pd.DataFrame, bound: int | None = None) -> Figure:
         axes.plot(table.index, table.random_test, "D", color=NULL, ms=4, label=words)
     if bound is not None:
         axes.axvline(bound, color=NULL, ls="--", lw=1)
-        words = "bound (derivation) "
-        place = {"xycoords": ("data", "axes fraction"), "fontsize": 7, "ha": "right"}
-        axes.annotate(words, (bound, 0.02), **place)
+        axes.set_title(
+            "dashed: enough for the share asked for (derivation)", loc="left", fontsize=8
+        )
     axes.set(xscale="log", ylim=(-0.02, 1.04))
     _named(axes, "examples", "share")
     style.legend(axes)
