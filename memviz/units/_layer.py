@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from memviz.checks import quoted
 
@@ -23,7 +23,7 @@ class Layer:
     kind : {"conv", "linear", "heads", "neurons", "experts", "recurrent"}
         ``"neurons"`` are the hidden features of a gated MLP, ``act(gate) * up``, and ``"experts"``
         those of an expert, at the positions routed to it; ``"recurrent"`` is a layer of an LSTM,
-        GRU or RNN.
+        GRU or RNN. Modules that declare their units name a kind of their own.
     units : int
         Channels, features, attention heads (of grouped-query attention, the query heads), neurons,
         or the features a recurrent layer emits at each step, both directions.
@@ -31,6 +31,10 @@ class Layer:
         Where a unit's activation is read and replaced, e.g. ``"conv2d > batch_norm > relu"``.
     is_output : bool
         Whether the layer's activation is the model's output itself.
+    interventions : tuple of str
+        The only ones that the module's declaration allows; empty if it leaves them open.
+    dead : frozenset of int
+        Units that nothing reads: whatever replaces them, no output changes.
 
     Examples
     --------
@@ -43,6 +47,8 @@ class Layer:
     units: int
     site: str
     is_output: bool = False
+    interventions: tuple[str, ...] = ()
+    dead: frozenset[int] = field(default=frozenset(), repr=False)
 
     @property
     def is_plain(self) -> bool:

@@ -140,7 +140,7 @@ class Graph:
                 release[place].append(key)
         # A call whose output is edited is not made again, so it need not work by row.
         inner = [node for node in nodes if starts.get(node.index) != "output"]
-        by_row = all(self._is_by_row(node) for node in inner)
+        by_row = "inside" not in starts.values() and all(map(self._is_by_row, inner))
         return Plan(nodes, release, by_row, bool(changed & self.returned))
 
     @staticmethod

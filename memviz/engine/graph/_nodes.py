@@ -52,7 +52,7 @@ BENT = frozenset(["add", "linear", "layer_norm"])
 # Calls that treat each row alone, whatever the number of rows.
 BY_ROW = frozenset(
     {*names_of_unary(), *ARITHMETIC, *POOLS, *RESHAPES, "amax", "amin", "mean", "relu"}
-    | {"batch_norm", "group_norm", "layer_norm", "linear", "conv2d"}
+    | {"batch_norm", "group_norm", "layer_norm", "linear", "conv2d", "units_of"}
 )
 # Their result may share memory with their input.
 VIEWS = frozenset([*RESHAPES, *MOVES])

@@ -10,8 +10,10 @@ from ._edits import filter_reference as filter_reference
 from ._edits import take as take
 from ._interventions import Constant as Constant
 from ._interventions import Filter as Filter
+from ._interventions import Input as Input
 from ._interventions import Intervention as Intervention
 from ._interventions import Mean as Mean
+from ._interventions import Negation as Negation
 from ._interventions import Resample as Resample
 from ._interventions import Scale as Scale
 from ._interventions import Zero as Zero
@@ -48,4 +50,5 @@ from .places import is_copy as is_copy
 from .places import is_own_map as is_own_map
 from .places import locate as locate
 from .places import map_arguments as map_arguments
+from .places import refusal as refusal
 from .places import turned_by as turned_by

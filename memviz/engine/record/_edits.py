@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -24,6 +25,11 @@ def edit(site: Site, units: Sequence[int], how: Intervention, reference: Tensor 
             return value.index_fill(axis, chosen, 0)
         return value.index_copy(axis, chosen, part(value.index_select(axis, chosen), chosen, None))
 
+    def passed_on(value: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+        axis, chosen = site.axis % value.dim(), torch.tensor(features, device=value.device)
+        entered = given[str(getattr(how, "argument", ""))].index_select(axis, chosen)
+        return value.index_copy(axis, chosen, how.replace(value, entered).to(value.dtype))
+
     def part(value: Tensor, chosen: Tensor, rows: Tensor | None) -> Tensor:
         replacement = None
         if reference is not None:
@@ -34,7 +40,10 @@ def edit(site: Site, units: Sequence[int], how: Intervention, reference: Tensor 
             replacement = take(known, site.axis % value.dim(), chosen, by_row)
         return how.replace(value, replacement).to(value.dtype)
 
-    return Edit(site, change, (tuple(units), how), features, part)
+    key = (tuple(units), how)
+    if how.needs == "input":
+        return Edit(replace(site, at="inside"), passed_on, key, features)
+    return Edit(site, change, key, features, part)
 
 
 def filter_reference(located: Located, site: Site, trace: Trace) -> Tensor | None:

@@ -21,12 +21,14 @@ class Intervention:
 
     ``at`` says where: ``"unit"`` is the activation after the normalization and non-linearity that
     directly follow the layer, ``"filter"`` the layer's own output before them. ``needs`` says what
-    the replacement takes from the reference examples.
+    the replacement takes from the reference examples, or that it takes an input of the module. Only
+    units whose module's declaration names it take an intervention that is ``declared_only``.
     """
 
     at: ClassVar[Literal["unit", "filter"]] = "unit"
-    needs: ClassVar[Literal["nothing", "mean", "donor"]] = "nothing"
+    needs: ClassVar[Literal["nothing", "mean", "donor", "input"]] = "nothing"
     name: ClassVar[str] = ""
+    declared_only: ClassVar[bool] = False
 
     def replace(self, activation: Tensor, reference: Tensor | None) -> Tensor:
         """New values, in the activation's shape."""
@@ -65,7 +67,7 @@ class Mean(Intervention):
     """
 
     name: ClassVar[str] = "mean"
-    needs: ClassVar[Literal["nothing", "mean", "donor"]] = "mean"
+    needs: ClassVar[Literal["nothing", "mean", "donor", "input"]] = "mean"
 
     def replace(self, activation: Tensor, reference: Tensor | None) -> Tensor:
         """The mean, expanded to the activation's shape."""
@@ -153,7 +155,7 @@ class Resample(Intervention):
 
     seed: int = 0
     name: ClassVar[str] = "resample"
-    needs: ClassVar[Literal["nothing", "mean", "donor"]] = "donor"
+    needs: ClassVar[Literal["nothing", "mean", "donor", "input"]] = "donor"
 
     def __post_init__(self) -> None:
         try:
@@ -202,9 +204,72 @@ class Filter(Intervention):
         return reference.expand_as(activation).clone()
 
 
+@dataclass(frozen=True)
+class Negation(Intervention):
+    """The other bit: one minus the activation.
+
+    For units that are bits, such as logic gates; their module's declaration says so.
+
+    Examples
+    --------
+    >>> Negation().replace(torch.tensor([0.0, 1.0]), None)
+    tensor([1., 0.])
+    """
+
+    name: ClassVar[str] = "negation"
+    declared_only: ClassVar[bool] = True
+
+    def replace(self, activation: Tensor, reference: Tensor | None) -> Tensor:
+        """One minus the activation."""
+        return 1 - activation
+
+
+@dataclass(frozen=True)
+class Input(Intervention):
+    """The activation becomes an input of the module, in the unit's place: a wire past it.
+
+    Parameters
+    ----------
+    argument : str
+        Its name in the module's ``forward``.
+
+    Raises
+    ------
+    ValueError
+        If it is no name.
+
+    Examples
+    --------
+    >>> str(Input("a"))
+    'input a'
+    """
+
+    argument: str
+    name: ClassVar[str] = "input"
+    needs: ClassVar[Literal["nothing", "mean", "donor", "input"]] = "input"
+    declared_only: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.argument, str) or not self.argument.isidentifier():
+            raise ValueError(
+                f"the argument of an input is {quoted(self.argument)}; give the name of an "
+                "argument of the module's forward, for example 'a'."
+            )
+
+    def replace(self, activation: Tensor, reference: Tensor | None) -> Tensor:
+        """The input."""
+        assert reference is not None
+        return reference
+
+    def __str__(self) -> str:
+        return f"input {self.argument}"
+
+
 _BY_NAME: dict[str, type[Intervention]] = {
-    kind.name: kind for kind in (Zero, Mean, Constant, Scale, Resample, Filter)
+    kind.name: kind for kind in (Zero, Mean, Constant, Scale, Resample, Filter, Negation, Input)
 }
+# What each may be given.
+_TAKES = {Constant: (1,), Scale: (1,), Resample: (0, 1), Input: (1,)}
 
 
 def _finite(what: str, given: Any) -> float:
@@ -242,14 +307,16 @@ def intervention(given: str | Intervention) -> Intervention:
         return given
     name, *numbers = given.split() if isinstance(given, str) and given.split() else [""]
     kind = _BY_NAME.get(name)
+    values: list[Any] = []
     try:
-        values = [int(n) if kind is Resample else float(n) for n in numbers]
+        read = str if kind is Input else int if kind is Resample else float
+        values = [read(n) for n in numbers]
     except ValueError:
-        kind, values = None, []
-    takes = (1,) if kind in (Constant, Scale) else (0, 1) if kind is Resample else (0,)
-    if kind is None or len(values) not in takes:
+        kind = None
+    if kind is None or len(values) not in _TAKES.get(kind, (0,)):
         raise ValueError(
             f"{quoted(given)} is not an intervention; use 'zero', 'mean', 'filter', 'resample', "
-            "'constant 0.5' or 'scale 0.5'."
+            "'constant 0.5' or 'scale 0.5', or, of units whose module allows them, 'negation' or "
+            "'input a'."
         )
     return kind(*values)

@@ -23,7 +23,7 @@ from ._paths import Path, Paths
 from ._replacements import Replacements
 from ._replay import ANOTHER_PATH, DivergedError, Edit, PathError, Tape, record, run_edited
 from ._trace import Trace
-from .places import Located, Site
+from .places import Located, Site, check_allowed
 
 
 class Passes(Chunked):
@@ -132,6 +132,7 @@ class Passes(Chunked):
             located = path.located.get(name)
             if located is None:
                 continue  # these examples do not reach the layer
+            check_allowed(located, indices, how)
             sites = located.filter_sites if how.at == "filter" else located.unit_sites
             for k, site in enumerate(sites):
                 value = self._values.value(path, name, k, how, examples)

@@ -39,10 +39,11 @@ class Edit:
 
     Edits with the same site and ``key`` make the same change; one without a key equals no other.
     ``part(value, features, rows)`` makes the same change, but of the ``chosen`` features alone.
+    Inside the call that shows declared units, ``change`` is also given the module's arguments.
     """
 
     site: Site
-    change: Callable[[Tensor], Tensor]
+    change: Callable[..., Tensor]
     key: tuple[Any, ...] = ()
     chosen: tuple[int, ...] = ()
     part: Callable[[Tensor, Tensor, Tensor | None], Tensor] = _whole_only
@@ -304,7 +305,8 @@ def _run(mode: _Mode, forward: Callable[[], Any]) -> Any:
 
 
 def _called(mode: _Mode, forward: Callable[[], Any]) -> Any:
-    with mode:
+    marked = mode.trace.marked
+    with marked, marked, mode:
         raw = forward()
     if mode.next <= mode.last_edit:
         raise DivergedError  # it ended before the last edit's call

@@ -188,7 +188,7 @@ class Replay(Passes):
         """
         rows, reference = self._reference(step)
         share = slack(self.study.model, self.clean)
-        for units in reference.units(layers):
+        for units in reference.units(layers, how):
             try:
                 plain, given = reference.outputs(units, how), answer(units)
             except PathError:

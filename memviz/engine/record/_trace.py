@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from memviz.restored import Restored, hooked, undisturbed, version
+from memviz.units import Marked
 
 from ._values import Key, key_of, leaves, memory, positional, storage_bytes, tensors_in
 
@@ -104,7 +105,7 @@ class Trace:
     ``volatile`` calls touch memory that is changed through an alias, such as a view; they really
     run each time, so what depends on them is right without a cache. ``counting`` is the model
     if its forward pass writes into its own buffers. ``modules`` are the modules called, in the
-    order in which they return.
+    order in which they return. While ``marked`` lasts, declared units are seen.
     """
 
     calls: list[Traced]
@@ -115,6 +116,7 @@ class Trace:
     modules: list[ModuleCall] = field(default_factory=list)
     # Why the pass can't be run again from its record; empty if it can.
     unseen: str = ""
+    marked: Marked = field(default_factory=lambda: Marked(nn.Module()))
 
     @property
     def bytes(self) -> int:
@@ -263,8 +265,8 @@ def trace(model: nn.Module, call: Callable[[], Any], *, gradients: bool = False)
     calm, undone = undisturbed(random=False, counting=model), _DrawsUndone()
     with calm, calm, undone, undone:
         mode, state = _Tracing(undone.draws), torch.get_rng_state()
-        watched = _Watched(model, mode)
-        with torch.set_grad_enabled(gradients), watched, watched, mode:
+        watched, marked = _Watched(model, mode), Marked(model)
+        with torch.set_grad_enabled(gradients), watched, watched, marked, marked, mode:
             raw = call()
         random = undone.draws.number > 0 and not torch.equal(state, torch.get_rng_state())
         counting = model if calm.written() else None
@@ -283,7 +285,7 @@ def trace(model: nn.Module, call: Callable[[], Any], *, gradients: bool = False)
             for tensor in [*tensors_in(traced.output), *(traced.inputs[k] for k in traced.mutates)]
         )
     )
-    return Trace(mode.calls, volatile, raw, random, counting, watched.finished, unseen)
+    return Trace(mode.calls, volatile, raw, random, counting, watched.finished, unseen, marked)
 
 
 class _Watched(hooked):

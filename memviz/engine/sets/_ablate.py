@@ -10,10 +10,24 @@ import torch
 from torch import Tensor, nn
 
 from memviz.checks import checked, quoted
-from memviz.engine.record import Intervention, Replay, has_inner_layers, intervention, tensors_in
+from memviz.engine.record import (
+    Intervention,
+    Replay,
+    has_inner_layers,
+    intervention,
+    refusal,
+    tensors_in,
+)
 from memviz.study import Study, check_ready
 from memviz.tasks.task import Inputs
-from memviz.units import Layer, UnitSet, UnitsLike, UnknownLayerError, check_units
+from memviz.units import (
+    Layer,
+    UnitSet,
+    UnitsLike,
+    UnknownLayerError,
+    check_units,
+    declared_units,
+)
 
 from .ablation import Block, in_force, is_layer, plain, unit_axis
 
@@ -69,7 +83,7 @@ def ablate(
     module = model.model if isinstance(model, Study) else model
     how, chosen = intervention(how), UnitSet.of(units)
     check_ready(module)
-    _check(module, chosen)
+    _check(module, chosen, how)
     source = _source(module, study, reference, how)
     origin = None if source is None else reference if reference is not None else study
     if not chosen:
@@ -79,7 +93,7 @@ def ablate(
         yield module
 
 
-def _check(model: nn.Module, units: UnitSet) -> None:
+def _check(model: nn.Module, units: UnitSet, how: Intervention) -> None:
     names = dict(model.named_modules())
     for name, indices in units.layers.items():
         if name not in names:
@@ -98,14 +112,31 @@ def _check(model: nn.Module, units: UnitSet) -> None:
                 f"layer {quoted(name)} is part of a scripted module, whose units memviz cannot "
                 "ablate; give the model before it was scripted."
             )
-        if is_layer(module):
+        declared = declared_units(module)
+        if declared is not None:
+            check_units({name: indices}, [Layer(name, declared.kind, declared.count, "")])
+            refused = refusal(name, declared.kind, declared, indices, how)
+            if refused or how.at == "filter":
+                raise ValueError(refused or _NO_FILTER.format(name=quoted(name)))
+        elif is_layer(module):
             layer = Layer(name, "linear", unit_axis(module)[1], "")
             check_units({name: indices}, [layer])
+            refused = refusal(name, kind, None, indices, how)
+            if refused:
+                raise ValueError(refused)
         elif next(module.parameters(), None) is None:
             raise ValueError(
                 f"layer {quoted(name)} ({kind}) has no units of its own; name a conv, linear or "
-                "attention layer."
+                "attention layer, or let the module declare its units."
             )
+        elif how.declared_only:
+            raise ValueError(refusal(name, kind, None, indices, how))
+
+
+_NO_FILTER = (
+    "layer {name} declares its units, so what filter ablation would leave of one can't be told; "
+    "choose another intervention, such as 'zero' or 'mean'."
+)
 
 
 class _Anything:
@@ -127,7 +158,7 @@ class _Anything:
 def _source(
     module: nn.Module, study: Study | None, reference: Inputs | None, how: Intervention
 ) -> Replay | None:
-    if how.needs == "nothing":
+    if how.needs not in ("mean", "donor"):
         return None
     if reference is None and study is None:
         raise ValueError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -133,8 +135,8 @@ def _chunk(
     steps: dict[Edit, Tensor] = {}
 
     def keep(edit: Edit) -> Edit:
-        def change(value: Tensor) -> Tensor:
-            step = edit.change(value) - value
+        def change(value: Tensor, *given: Any) -> Tensor:
+            step = edit.change(value, *given) - value
             steps[edit] = step.detach()
             value = value + share * step if share else value
             passed[edit] = value if value.requires_grad else value.detach().requires_grad_()

@@ -1,5 +1,7 @@
 """Which layers a model has, and where in its forward pass their units are."""
 
+from ._declared import check_allowed as check_allowed
+from ._declared import refusal as refusal
 from ._flow import NONLINEARITIES as NONLINEARITIES
 from ._flow import NORMALIZATIONS as NORMALIZATIONS
 from ._flow import is_copy as is_copy

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from memviz.units import units_of
+
 from ._site import Site
 
 _ATTENTION = inspect.signature(F.multi_head_attention_forward)
@@ -25,7 +27,7 @@ class Change(Protocol):
         ...
 
     @property
-    def change(self) -> Callable[[Tensor], Tensor]:
+    def change(self) -> Callable[..., Tensor]:
         """What becomes of the value."""
         ...
 
@@ -36,7 +38,12 @@ def inside(
     kwargs: Mapping[str, Any],
     edits: Sequence[Change],
 ) -> Any:
-    """A fused call with edits inside: torch's attention, a recurrent stack or cell, experts."""
+    """A call with edits inside: torch's attention, a recurrent stack or cell, experts.
+
+    Also the call that shows declared units, for edits that read the module's arguments.
+    """
+    if function is units_of:
+        return _declared(args, edits)
     if function is F.multi_head_attention_forward:
         return _attention(function, args, kwargs, edits)
     name = str(getattr(function, "__name__", function))
@@ -45,6 +52,14 @@ def inside(
     if "grouped_mm" in name:
         return _experts(function, args, kwargs, edits)
     return _stack(function, Stack.of(args), edits)
+
+
+def _declared(args: tuple[Any, ...], edits: Sequence[Change]) -> Tensor:
+    entering, _, _, names, *given = args
+    value: Tensor = entering.clone()
+    for edit in edits:
+        value = edit.change(value, dict(zip(names, given, strict=True)))
+    return value
 
 
 def _attention(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from torch import nn
 
 from .._trace import Trace
+from ._declared import declared_layers
 from ._flow import Flow
 from ._heads import head_layers
 from ._neurons import expert_layers, gated_layers
@@ -35,6 +36,7 @@ def locate(model: nn.Module, trace: Trace) -> dict[str, Located]:
             if name not in by_name:
                 by_name[name] = replace(place, layer=replace(place.layer, name=name))
     by_name |= {**recurrent_layers(flow), **expert_layers(flow)}
+    by_name |= declared_layers(flow, by_name.values())
 
     def order(item: tuple[str, Located]) -> tuple[int, int]:
         first = item[1].unit_sites[0]

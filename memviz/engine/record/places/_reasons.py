@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from memviz.units import UnitSet, UnitsLike, check_units
+from memviz.units import UnitSet, UnitsLike, check_units, declared_units
 
 from .._trace import Trace
 from ._flow import Flow
@@ -45,6 +45,8 @@ def has_inner_layers(module: nn.Module) -> bool:
 
 def _why(model: nn.Module, trace: Trace, located: Mapping[str, Located], name: str) -> str:
     module = model.get_submodule(name)
+    if declared_units(module) is not None:
+        return "declares units and is never reached in the forward pass"
     inner = [n for n, p in located.items() if p.layer.kind in ("recurrent", "experts")]
     inner = [n for n in inner if n.rpartition(".")[0] == name]
     if inner:
@@ -72,4 +74,7 @@ def _why(model: nn.Module, trace: Trace, located: Mapping[str, Located], name: s
             "has no heads that lie side by side before an output projection; name a conv or linear "
             "layer inside it"
         )
-    return "has no units of its own; name a conv, linear, attention or recurrent layer"
+    return (
+        "has no units of its own; name a conv, linear, attention or recurrent layer, or let the "
+        "module declare its units (memviz.units.DeclaredUnits)"
+    )

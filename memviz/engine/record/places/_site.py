@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from memviz.units import Layer
+from memviz.units import DeclaredUnits, Layer
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Located:
     ``unfiltered`` says why filter ablation is not possible; empty if it is. ``by_example`` is False
     where a value's positions can't be told apart by example, as in a packed sequence. ``read_by``
     are the calls that project heads or neurons; there are none for other layers. ``biases`` are
-    those of the calls at the filter sites.
+    those of the calls at the filter sites. ``declared`` is the module's own declaration, if the
+    units come from one.
     """
 
     layer: Layer
@@ -44,6 +45,7 @@ class Located:
     by_example: bool = True
     read_by: tuple[int, ...] = ()
     biases: tuple[Tensor | None, ...] = ()
+    declared: DeclaredUnits | None = None
 
     def and_again(self, later: Located) -> Located:
         """The same layer, reached once more."""
@@ -55,4 +57,5 @@ class Located:
             self.by_example and later.by_example,
             (*self.read_by, *later.read_by),
             (*self.biases, *later.biases),
+            self.declared,
         )

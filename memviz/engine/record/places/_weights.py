@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from memviz.units import Layer
+from memviz.units import Layer, declared_units
 
 from .._trace import ModuleCall, Traced
 from .._values import Key
@@ -28,7 +28,9 @@ _TRANSPOSED = [Tensor.T.__get__, Tensor.mT.__get__]  # type: ignore[attr-defined
 
 
 def is_layer(module: nn.Module) -> bool:
-    """Whether a module is a convolution or a linear layer."""
+    """Whether a module is a convolution or a linear layer, and declares no units of its own."""
+    if declared_units(module) is not None:
+        return False
     # Hugging Face's Conv1D is a linear layer with its weight transposed.
     return isinstance(module, nn.modules.conv._ConvNd | nn.Linear) or (
         type(module).__name__ == "Conv1D" and hasattr(module, "nf")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from memviz.restored import hooked
+from memviz.units import Declarer, declared_units, units_of
 
 from .._replay import Edit, returned
 from .._trace import ModuleCall, Trace
@@ -17,13 +18,16 @@ from .._values import Key, key_of, leaves, swap, tensors_in
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """One end of one call of a module, and which of the tensors there is changed."""
+    """One end of one call of a module, and which of the tensors there is changed.
+
+    ``change`` is given the tensor, and the arguments of the module's call.
+    """
 
     module: nn.Module
     number: int
     at: Literal["input", "output"]
     position: int
-    change: Callable[[Tensor], Tensor]
+    change: Callable[[Tensor, Any, Any], Tensor]
 
 
 class Hooks(hooked):
@@ -49,7 +53,7 @@ class Hooks(hooked):
         ]
 
     def _entering(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        new = _changed(leaves(args, kwargs)[0], self._at(module, "input"))
+        new = _changed(leaves(args, kwargs)[0], self._at(module, "input"), args, kwargs)
         return (swap(args, new), swap(kwargs, new)) if new else None
 
     def _leaving(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
@@ -58,7 +62,7 @@ class Hooks(hooked):
             return None
         made = tensors_in(output)
         given = {id(tensor) for tensor in leaves(args, kwargs)[0]}
-        new = _changed(made, places)
+        new = _changed(made, places, args, kwargs)
         for place in places:
             tensor = made[place.position]
             if id(tensor) in given:
@@ -67,11 +71,13 @@ class Hooks(hooked):
         return returned(output, new) if new else None
 
 
-def _changed(tensors: Sequence[Tensor], places: Sequence[_Place]) -> dict[int, Tensor]:
+def _changed(
+    tensors: Sequence[Tensor], places: Sequence[_Place], args: Any, kwargs: Any
+) -> dict[int, Tensor]:
     new: dict[int, Tensor] = {}
     for place in places:
         tensor = tensors[place.position]
-        new[id(tensor)] = place.change(new.get(id(tensor), tensor))
+        new[id(tensor)] = place.change(new.get(id(tensor), tensor), args, kwargs)
     return new
 
 
@@ -90,7 +96,12 @@ def hooks_for(trace: Trace, edits: Sequence[Edit]) -> Hooks | None:
     """
     readers = _readers(trace)
     returned = {key_of(tensor) for tensor in tensors_in(trace.raw)}
-    places = [_place(trace, edit, readers, returned) for edit in edits]
+    places = [
+        _declared_place(trace, edit)
+        if trace.calls[edit.site.call].function is units_of
+        else _place(trace, edit, readers, returned)
+        for edit in edits
+    ]
     if any(place is None for place in places):
         return None
     return Hooks([place for place in places if place is not None])
@@ -102,6 +113,32 @@ def _readers(trace: Trace) -> dict[Key, list[int]]:
         for key in call.input_keys:
             readers.setdefault(key, []).append(index)
     return readers
+
+
+def _declared_place(trace: Trace, edit: Edit) -> _Place | None:
+    """The module that declares the units, if it was called as one."""
+    name = trace.calls[edit.site.call].args[1]
+    for module in trace.modules:  # the innermost comes first
+        if module.first <= edit.site.call < module.end:
+            break
+    else:
+        return None
+    units = declared_units(module.module)
+    if units is None or module.name != name:
+        return None
+    declarer = Declarer(name, module.module, units)
+
+    def change(output: Tensor, args: Any, kwargs: Any) -> Tensor:
+        flat, _ = declarer.flattened(output)
+        given = declarer.inputs(args, kwargs, output) if edit.site.at == "inside" else None
+        changed = edit.change(flat) if given is None else edit.change(flat, given)
+        return declarer.restored(changed, output)
+
+    return _Place(module.module, module.number, "output", 0, change)
+
+
+def _alone(edit: Edit) -> Callable[[Tensor, Any, Any], Tensor]:
+    return lambda value, _args, _kwargs: edit.change(value)
 
 
 def _place(
@@ -122,7 +159,7 @@ def _place(
             if any(reader in inside for reader in readers.get(key, [])):
                 return None
             position = module.outputs.index(key)
-            return _Place(module.module, module.number, "output", position, edit.change)
+            return _Place(module.module, module.number, "output", position, _alone(edit))
     after = [reader for reader in readers.get(key, []) if reader > site.call]
     return _entered(trace.modules, key, edit, readers, after, returned=key in returned)
 
@@ -145,5 +182,5 @@ def _entered(
         within = [r for r in readers.get(key, []) if module.first <= r < module.end]
         if within == wanted:
             position = module.inputs.index(key)
-            return _Place(module.module, module.number, "input", position, edit.change)
+            return _Place(module.module, module.number, "input", position, _alone(edit))
     return None

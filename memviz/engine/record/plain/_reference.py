@@ -13,6 +13,7 @@ from memviz.units import UnitSet
 from .._interventions import Intervention
 from .._paths import Path, Paths, copied
 from .._replay import Edit, run_edited
+from ..places import refusal
 from ._calls import Inert
 from ._hooks import Hooks, hooks_for
 
@@ -41,19 +42,38 @@ class Reference:
         self._activity: dict[str, Tensor] = {}
         self._path, _ = paths.follow(self._inputs(), self._measure)
 
-    def units(self, layers: Sequence[str]) -> list[UnitSet]:
+    def units(self, layers: Sequence[str], how: Intervention) -> list[UnitSet]:
         """The busiest unit of each layer that is reached, the quietest, and the first.
 
-        Of several layers together only the busiest, since each alone has been compared before.
-        They do not depend on which units were asked for.
+        Of those that take the intervention. Of several layers together only the busiest, since
+        each alone has been compared before. They do not depend on which units were asked for.
         """
-        known = [name for name in layers if name in self._activity]
+        taking = {name: self._taking(name, how) for name in layers if name in self._activity}
         picks: list[Callable[[Tensor], Any]] = [torch.argmax, torch.argmin, lambda _: 0]
         chosen = [
-            UnitSet({name: [int(pick(self._activity[name]))] for name in known})
+            UnitSet(
+                {
+                    name: [int(ids[int(pick(self._activity[name][ids]))])]
+                    for name, ids in taking.items()
+                    if len(ids)
+                }
+            )
             for pick in (picks if len(layers) == 1 else picks[:1])
         ]
         return list(dict.fromkeys(units for units in chosen if units))
+
+    def _taking(self, name: str, how: Intervention) -> Tensor:
+        """The units of a layer that take an intervention, int64."""
+        located = self._path.located[name]
+        if located.declared is None or located.declared.allowed is None:
+            return torch.arange(located.layer.units)
+        layer, declared = located.layer, located.declared
+        taking = [
+            unit
+            for unit in range(layer.units)
+            if not refusal(layer.name, layer.kind, declared, [unit], how)
+        ]
+        return torch.tensor(taking, dtype=torch.long)
 
     def outputs(self, units: UnitSet, how: Intervention) -> Tensor:
         """Outputs of the examples with the units ablated, ``[k, ...]``."""

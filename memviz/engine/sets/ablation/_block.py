@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from memviz.engine.record import Intervention, Replay, Site
-from memviz.units import UnitSet
+from memviz.units import UnitSet, declared_units
 
 from ._thread import no_modes
 from ._weights import is_layer
@@ -139,7 +139,8 @@ class Block:
     root : nn.Module
         The model.
     modules : dict of name to nn.Module
-        Those that have the units; ``others`` are those among them that are no conv or linear layer.
+        Those that have the units; ``others`` are those among them that are no conv or linear layer
+        and do not declare their units; ``plain`` says whether any is a conv or linear layer.
     groups : dict of the id of a module to Group
     path : list of nn.Module
         Those, and every module that contains one.
@@ -162,7 +163,12 @@ class Block:
         self.root = root
         modules = dict(root.named_modules())
         self.modules = {name: modules[name] for name in units.layers}
-        self.others = {n: module for n, module in self.modules.items() if not is_layer(module)}
+        self.plain = any(map(is_layer, self.modules.values()))
+        self.others = {
+            n: module
+            for n, module in self.modules.items()
+            if not is_layer(module) and declared_units(module) is None
+        }
         self.groups = {
             id(modules[name]): Group(name, indices, how, root, source, origin)
             for name, indices in units.layers.items()

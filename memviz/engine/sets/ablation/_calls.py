@@ -12,6 +12,7 @@ from torch import nn
 
 from memviz.engine.record import leaves, swap
 from memviz.study import PRIVATE
+from memviz.units import Declarer, declared_units
 
 from ._activations import Conflict
 from ._block import Pass, batch_of
@@ -139,6 +140,11 @@ def _outermost(mode: Ablating, forward: Forward, args: Any, kwargs: Any) -> Any:
 
 def _inside(mode: Ablating, forward: Forward, args: Any, kwargs: Any) -> Any:
     module = forward.module
+    declared = declared_units(module)
+    if declared is not None:
+        output = mode.released(forward.original(*args, **kwargs), ended=False)
+        declarer = Declarer(mode.name(module), module, declared)
+        return mode.declared(declarer, output, args, kwargs) if mode.groups(module) else output
     if not is_layer(module):
         if mode.groups(module):
             mode.passes[-1].ran.add(id(module))
@@ -172,7 +178,7 @@ def _check_met(mode: Ablating, outermost: Pass) -> None:
 def _supposes(mode: Ablating) -> bool:
     """Whether some activation may end elsewhere than its first reader says."""
     return any(
-        group.how.at == "unit" and len(block.others) < len(block.modules)
+        group.how.at == "unit" and block.plain
         for block in mode.blocks
         for group in block.groups.values()
     )

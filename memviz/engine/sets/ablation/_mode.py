@@ -25,6 +25,7 @@ from memviz.engine.record import (
     swap,
     tensors_in,
 )
+from memviz.units import Declarer
 
 from ._activations import Activation, Activations
 from ._block import Block, Group, Pass
@@ -214,6 +215,27 @@ class Ablating(TorchFunctionMode):
             return output if new is tensor else swap(output, {id(tensor): new})
         raise RuntimeError(_NOT_RETURNED.format(name=self.name(layer), kind=type(layer).__name__))
 
+    def declared(self, declarer: Declarer, output: Any, args: Any, kwargs: Any) -> Tensor:
+        """What a module that declares its units returns, with those of the blocks ablated.
+
+        Raises
+        ------
+        RuntimeError
+            If that is the activation of an ablated layer inside it.
+        """
+        module = declarer.module
+        if self.activations.known(tensors_in(output)):
+            raise RuntimeError(_TWICE.format(name=declarer.name))
+        follow_checkpoint(self._remember)
+        use = self._count(module)
+        with self.sleeping():
+            value, axis = declarer.flattened(output)
+            for group in self.groups(module):
+                reads = group.how.needs == "input"
+                given = (declarer.inputs(args, kwargs, output),) if reads else ()
+                value = self._edited(group, Site(0, "output", axis), use, "", value, *given)
+            return declarer.restored(value, output)
+
     def _used(self, layer: nn.Module, name: str, output: Tensor, *, ended: bool = False) -> Tensor:
         """A layer's activation, followed or, if it has ended, changed."""
         if not has_units(layer, output):
@@ -243,10 +265,12 @@ class Ablating(TorchFunctionMode):
             value = self._edited(group, site, activation.use, words, value)
         return value
 
-    def _edited(self, group: Group, site: Site, use: int, words: str, value: Tensor) -> Tensor:
+    def _edited(
+        self, group: Group, site: Site, use: int, words: str, value: Tensor, *given: Any
+    ) -> Tensor:
         with self.sleeping():
             reference = group.reference(value, site, use, words, self.passes)
-        return edit(site, group.units, group.how, reference).change(value)
+        return edit(site, group.units, group.how, reference).change(value, *given)
 
     def groups(self, module: nn.Module) -> list[Group]:
         """What the blocks in force do to a layer, one entry per intervention."""

@@ -17,6 +17,7 @@ from memviz.engine.record import (
     turned_by,
 )
 from memviz.restored import version
+from memviz.units import declared_units
 
 from ._watched import Watched
 
@@ -43,6 +44,8 @@ _OTHER_USE = (
 
 def is_layer(module: nn.Module) -> bool:
     """Whether units are features of the module's own weight: a convolution or a linear layer."""
+    if declared_units(module) is not None:
+        return False
     return isinstance(module, nn.modules.conv._ConvNd | nn.Linear) or (
         type(module).__name__ == "Conv1D" and hasattr(module, "nf")
     )

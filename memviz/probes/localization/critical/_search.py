@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -202,8 +202,8 @@ def _kept_at(
     edits: list[Edit] = []
 
     def keep(name: str, edit: Edit) -> Edit:
-        def change(value: Tensor) -> Tensor:
-            step = (edit.change(value) - value).detach()
+        def change(value: Tensor, *given: Any) -> Tensor:
+            step = (edit.change(value, *given) - value).detach()
             passed = value if value.requires_grad else value.detach().requires_grad_()
             kept.append((name, edit, passed, step))
             return passed.clone()  # a later in-place call must not change the recorded one
