@@ -238,7 +238,7 @@ def _now_true(study: Study, examples: Tensor, outputs: Tensor) -> Tensor:
 
 
 def others_left(layers: Sequence[Layer], units: UnitSet) -> bool:
-    """Whether the layers of these units have other units to draw; if not, there is no null.
+    """Whether the layers of these units have other live units to draw; if not, there is no null.
 
     Examples
     --------
@@ -246,8 +246,11 @@ def others_left(layers: Sequence[Layer], units: UnitSet) -> bool:
     >>> [others_left([layer], UnitSet.parse(units)) for units in ("fc:1,2", "fc:0-2", "")]
     [True, False, False]
     """
-    sizes = {layer.name: layer.units for layer in layers}
-    return any(len(indices) < sizes[name] for name, indices in units.layers.items())
+    by_name = {layer.name: layer for layer in layers}
+    return any(
+        len(by_name[name].dead.union(indices)) < by_name[name].units
+        for name, indices in units.layers.items()
+    )
 
 
 def check_draws(random_draws: int, least: int) -> None:
@@ -260,6 +263,7 @@ def random_units(layers: Sequence[Layer], units: UnitSet, seed: int) -> UnitSet:
     """The same number of units per layer, drawn at random.
 
     A layer's draw depends on the seed and the layer alone, and a smaller one is part of a larger.
+    Units that nothing reads are drawn only where there are no others left.
 
     Examples
     --------
@@ -267,14 +271,14 @@ def random_units(layers: Sequence[Layer], units: UnitSet, seed: int) -> UnitSet:
     >>> len(random_units([layer], UnitSet.parse("fc:1,2"), seed=0))
     2
     """
-    sizes = {layer.name: layer.units for layer in layers}
+    by_name = {layer.name: layer for layer in layers}
 
-    def order(name: str) -> Tensor:
-        return torch.randperm(sizes[name], generator=generator_of(seed, crc32(name.encode())))
+    def order(name: str) -> list[int]:
+        layer, generator = by_name[name], generator_of(seed, crc32(name.encode()))
+        drawn: list[int] = torch.randperm(layer.units, generator=generator).tolist()
+        return sorted(drawn, key=layer.dead.__contains__) if layer.dead else drawn
 
-    return UnitSet(
-        {name: order(name)[: len(indices)].tolist() for name, indices in units.layers.items()}
-    )
+    return UnitSet({name: order(name)[: len(indices)] for name, indices in units.layers.items()})
 
 
 def random_reading(

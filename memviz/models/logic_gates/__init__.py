@@ -9,8 +9,10 @@ the four-coefficient form; which sizes and numbers are the papers', :func:`logic
 
 from ._gates import COEFFICIENTS as COEFFICIENTS
 from ._gates import GATES as GATES
+from ._gates import INTERVENTIONS as INTERVENTIONS
 from ._gates import TRUTH as TRUTH
 from ._gates import Gates as Gates
+from ._gates import live_gates as live_gates
 from ._layers import DenseGates as DenseGates
 from ._layers import GroupSum as GroupSum
 from ._layers import Thresholds as Thresholds

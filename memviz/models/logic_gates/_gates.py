@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from memviz.units import DeclaredUnits
 
 Init = Literal["residual", "gaussian"]
 
@@ -41,6 +44,8 @@ COEFFICIENTS = torch.stack(
 )
 _PASS_A = 3
 _RESIDUAL = 5.0  # softmax gives gate A a share of .908
+# What may stand in for a gate in a circuit of bits.
+INTERVENTIONS = ("zero", "constant 1", "input a", "input b", "negation")
 
 
 class Gates(nn.Module):
@@ -86,9 +91,30 @@ class Gates(nn.Module):
         self.logits = nn.Parameter(logits)
         self.register_buffer("coefficients_of_gates", COEFFICIENTS.float(), persistent=False)
 
+    @property
+    def declared_units(self) -> DeclaredUnits:
+        """A gate is a unit; along several axes they are counted as if they were one."""
+        axes = tuple(range(1, self.logits.dim()))
+        count = self.logits[..., 0].numel()
+        return DeclaredUnits(
+            count, axes, kind="gates", interventions=INTERVENTIONS, live=live_gates
+        )
+
     def chosen(self) -> Tensor:
         """The most probable gate of each, int64 ``[*shape]``; of equal ones the first."""
         return self.logits.argmax(-1)
+
+    def reads(self, same: Tensor | None = None) -> Tensor:
+        """Whether the chosen gates depend on each input, bool ``[2, *shape]``.
+
+        ``same``, bool ``[*shape]``, says where both inputs are one.
+        """
+        truth = TRUTH.bool().to(self.logits.device)[self.chosen()]
+        first, second, third, fourth = truth.unbind(-1)
+        reads = torch.stack(
+            [(first ^ third) | (second ^ fourth), (first ^ second) | (third ^ fourth)]
+        )
+        return reads if same is None else torch.where(same, first ^ fourth, reads)
 
     def coefficients(self) -> Tensor:
         """``[*shape, 4]``: of the mixtures in training, of the chosen gates in evaluation."""
@@ -104,3 +130,79 @@ class Gates(nn.Module):
         more = (1,) * (a.dim() - four.dim())
         c, ca, cb, cab = (part.view(*part.shape, *more) for part in four.unbind(-1))
         return c + ca * a + b * (cb + cab * a)
+
+
+def live_gates(model: nn.Module) -> dict[str, Tensor]:
+    """The gates of a hard network that something reads, by layer.
+
+    Back from the votes, through the inputs that each gate really uses: a gate "A" reads nothing of
+    its second input, and "A xor B" nothing at all where both are one wire. A gate of a tree is live
+    if it is read at any place. Whatever replaces a dead gate, no vote changes; a live one may still
+    change none, where a circuit says the same in two ways. All gates count as live before a layer
+    that is not known, and in a model that is no ``nn.Sequential``.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In evaluation mode.
+
+    Returns
+    -------
+    dict of str to bool ``[units]``
+        By the name of the layer, such as ``"2.gates"``, in the order of its units.
+
+    Raises
+    ------
+    ValueError
+        If gates of the model are in training mode, or it has none.
+
+    Examples
+    --------
+    >>> from memviz.models.logic_gates import logic_dense_net
+    >>> model = logic_dense_net(4, [8, 6], 3).eval()
+    >>> {name: int(live.sum()) for name, live in live_gates(model).items()}
+    {'2.gates': 5, '3.gates': 6}
+    """
+    names = {module: name for name, module in model.named_modules() if isinstance(module, Gates)}
+    if not names:
+        raise ValueError(f"{type(model).__name__} has no gates; give a logic gate network.")
+    check_hard(model)
+    found: dict[nn.Module, Tensor] = {}
+    read: Tensor | None = None  # which outputs of a layer are read; None for all
+    for layer in reversed(list(_in_order(model))):
+        walk = getattr(layer, "walk_back", None)
+        if walk is not None:
+            live, read = walk(read)
+            for gates, known in live.items():
+                found[gates] = found[gates] | known if gates in found else known
+        elif not isinstance(layer, nn.Flatten | nn.MaxPool2d):
+            read = None
+    return {
+        name: found.get(gates, torch.ones(gates.logits.shape[:-1], dtype=torch.bool)).flatten()
+        for gates, name in names.items()
+    }
+
+
+def check_hard(model: nn.Module) -> None:
+    """Refuse a network some gates of which are mixtures.
+
+    Raises
+    ------
+    ValueError
+        Naming the layer.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, Gates) and module.training:
+            raise ValueError(
+                f"the gates of layer {name!r} are in training mode, in which each is a mixture "
+                "of all sixteen; call model.eval()."
+            )
+
+
+def _in_order(model: nn.Module) -> Iterator[nn.Module]:
+    """The layers of a sequence, and of sequences inside it."""
+    if not isinstance(model, nn.Sequential) or type(model).forward is not nn.Sequential.forward:
+        yield model
+        return
+    for layer in model:
+        yield from _in_order(layer)

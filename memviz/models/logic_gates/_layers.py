@@ -92,6 +92,7 @@ class DenseGates(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(2 * gates, generator=generator) % inputs
         order = torch.randperm(inputs, generator=generator)[order]
+        self.inputs = inputs
         self.register_buffer("wires", order.view(2, gates))
         self.gates = Gates(gates, init=init, generator=generator)
 
@@ -99,6 +100,17 @@ class DenseGates(nn.Module):
         """``[n, gates]`` of inputs ``[n, inputs]``."""
         output: Tensor = self.gates(x[:, self.wires[0]], x[:, self.wires[1]])
         return output
+
+    def walk_back(self, read: Tensor | None) -> tuple[dict[nn.Module, Tensor], Tensor]:
+        """Of the outputs that are read, None for all: which gates that makes live, which inputs."""
+        wires = self.wires.cpu()
+        known = read is not None and len(read) == wires.shape[1]
+        live = read if known else None
+        live = torch.ones(wires.shape[1], dtype=torch.bool) if live is None else live
+        used = self.gates.reads(self.wires[0] == self.wires[1]).cpu() & live
+        inputs = torch.zeros(self.inputs, dtype=torch.bool)
+        inputs[wires[used]] = True
+        return {self.gates: live}, inputs
 
 
 class TreeConv(nn.Module):
@@ -162,7 +174,7 @@ class TreeConv(nn.Module):
                 f"{groups} groups don't divide {channels} channels and {kernels} kernels; give a "
                 "number that divides both."
             )
-        self.window, self.depth, self.padding = window, depth, padding
+        self.channels, self.window, self.depth, self.padding = channels, window, depth, padding
         generator = torch.Generator().manual_seed(seed)
         self.register_buffer(
             "leaves", _drawn_leaves(channels, kernels, window, 2**depth, groups, generator)
@@ -180,6 +192,27 @@ class TreeConv(nn.Module):
         for gates in self.trees:
             values = gates(values[:, :, 0::2], values[:, :, 1::2])
         return values.view(len(x), len(self.leaves), rows, columns)
+
+    def walk_back(self, read: Tensor | None) -> tuple[dict[nn.Module, Tensor], Tensor]:
+        """Of the outputs that are read, None for all: which gates that makes live, which channels.
+
+        ``read`` is by channel or by channel and place, ``[kernels · places]``.
+        """
+        kernels = len(self.leaves)
+        known = read is not None and len(read) % kernels == 0
+        live = read.view(kernels, -1).any(1) if read is not None and known else None
+        live = torch.ones(kernels, dtype=torch.bool) if live is None else live
+        live, found = live[:, None], dict[nn.Module, Tensor]()
+        for gates in reversed(self.trees):
+            assert isinstance(gates, Gates)
+            found[gates] = live
+            pairs = self.leaves.view(kernels, -1, 2)
+            same = pairs[..., 0] == pairs[..., 1] if gates is self.trees[0] else None
+            used = gates.reads(same).cpu() & live
+            live = torch.stack([*used], -1).flatten(1)
+        channels = torch.zeros(self.channels, dtype=torch.bool)
+        channels[(self.leaves.cpu() // self.window**2)[live]] = True
+        return found, channels
 
 
 def _drawn_leaves(
