@@ -14,7 +14,7 @@ from memviz.models.convnet import ConvNet
 from memviz.widgets.core import Message, Part
 from memviz.widgets.workbench import Controller
 
-DTYPES = {"uint8", "uint16", "uint32", "float32"}
+DTYPES = {"uint8", "uint16", "uint32", "int8", "int16", "float32", "float64"}
 GROUPS = {"memorized": range(12), "clean": range(12, 44), "test": range(44, 56)}
 
 

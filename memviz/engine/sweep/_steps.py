@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from memviz.engine.record import Intervention, Replay
 from memviz.units import Layer, Unit, UnitsLike
@@ -66,12 +67,14 @@ def sweep_steps(
     how: Intervention,
     order: Sequence[int] | None = None,
     fast: OneAtATime | None = None,
+    see: Callable[[list[int], Tensor, Tensor], None] | None = None,
 ) -> Iterator[float]:
     """Fill effects step by step; yields how many units' worth of work is done.
 
     If all passes are recorded, units are finished one after the other, in ``order``. If they do
     not fit in memory, each chunk of examples is recorded once and all units are run on it.
     ``fast`` may be passed from one call to the next, so that its layers are checked only once.
+    ``see(rows, positions, outputs)`` is called with all outputs as they are made.
     """
     rows = list(range(len(effects.units)) if order is None else order)
     fast = OneAtATime(replay, how) if fast is None else fast
@@ -82,7 +85,7 @@ def sweep_steps(
             few = rows[start : start + at_once.units]
             for step in range(replay.steps):
                 with at_once.timed(len(few)):
-                    _put(replay, effects, fast, step, few)
+                    _put(replay, effects, fast, step, few, see)
                 effects.engine, effects.why = fast.engine, fast.why
                 effects.done[few] = step == replay.steps - 1
                 yield start + len(few) * (step + 1) / replay.steps
@@ -94,7 +97,7 @@ def sweep_steps(
             while start < len(rows):
                 few = rows[start : start + at_once.units]
                 with at_once.timed(len(few)):
-                    _put(replay, effects, fast, step, few)
+                    _put(replay, effects, fast, step, few, see)
                 start += len(few)
                 effects.done[few] = step == replay.steps - 1
                 yield (step * len(rows) + start) / replay.steps
@@ -102,9 +105,18 @@ def sweep_steps(
     effects.engine, effects.why = fast.engine, fast.why
 
 
-def _put(replay: Replay, effects: Effects, fast: OneAtATime, step: int, rows: list[int]) -> None:
+def _put(
+    replay: Replay,
+    effects: Effects,
+    fast: OneAtATime,
+    step: int,
+    rows: list[int],
+    see: Callable[[list[int], Tensor, Tensor], None] | None,
+) -> None:
     outputs = fast.outputs(step, [effects.units[row] for row in rows])
     effects.put(rows, replay.chunk(step), outputs)
+    if see is not None:
+        see(rows, replay.chunk(step), outputs)
 
 
 _MOST = 64

@@ -5,6 +5,7 @@ from ._assets import script as script
 from ._assets import style as style
 from ._controller import TELL_EVERY as TELL_EVERY
 from ._controller import Telling as Telling
+from ._labels import UNKNOWN as UNKNOWN
 from ._labels import Labels as Labels
 from ._messages import NO_RANDOM as NO_RANDOM
 from ._messages import ROUNDING as ROUNDING

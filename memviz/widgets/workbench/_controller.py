@@ -44,6 +44,7 @@ from ._messages import (
 )
 from ._opened import opened_example
 from ._scores import ShownScores
+from ._singles import SingleTables
 
 RANDOM_DRAWS = 20
 P = TypeVar("P", bound=Part)
@@ -68,7 +69,9 @@ class Controller(Telling):
         self.pictures = Pictures.of(session.study)
         self._answers = Answers(session)
         self._labels = Labels.of(session.study, session.replay.clean)
-        self.scores = ShownScores(session, self.worker, self, self._swept)
+        singles = SingleTables(session, self._labels, self.tell_and_keep)
+        self._singles = singles
+        self.scores = ShownScores(session, self.worker, self, self._swept, singles=singles)
         self.effects, self.estimates = self.scores.effects, self.scores.estimates
         self.parts: dict[str, Part] = {}
         methods = choices.methods(session.study)
@@ -189,13 +192,16 @@ class Controller(Telling):
         session = self.session
         version, units, key = session.version, session.units, self.key
         how = intervention(session.how)
+
+        def tell(part: Readout) -> None:
+            self.broadcast(ahead_message(part, version, key))
+
+        def stop() -> bool:
+            return self.worker.answer_waits
+
+        is_shown = self._singles.answers(key, units)
         try:
-            outputs = self._answers.outputs(
-                units,
-                how,
-                lambda: self.worker.answer_waits,
-                lambda part: self.broadcast(ahead_message(part, version)),
-            )
+            outputs = self._answers.outputs(units, how, stop, None if is_shown else tell)
         except CancelledError:
             return  # a newer answer waits
         self._outputs, self._read_key = outputs, key
@@ -205,7 +211,9 @@ class Controller(Telling):
         self.readout = readout
         self._latest.pop("random", None)
         self.worker.drop("random")
-        self.broadcast(self._keep(readout_message(readout, version, self._labels)))
+        message = readout_message(readout, version, self._labels, self._read_key)
+        self._singles.check(readout, self._read_key)
+        self.broadcast(self._keep(message))
         if others_left(self.session.replay.layers, readout.units):
             self.worker.work("random", self._random_steps(readout, version), rank=1)
         elif readout.units:

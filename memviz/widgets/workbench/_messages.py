@@ -23,16 +23,21 @@ def sprite_messages(pictures: Pictures) -> Iterator[Message]:
         yield pack(content, png=np.frombuffer(png, np.uint8))
 
 
-def readout_message(readout: Readout, version: int, labels: Labels | None = None) -> Message:
+def readout_message(
+    readout: Readout, version: int, labels: Labels | None = None, key: str = ""
+) -> Message:
     """The figures of the readout column, the live sentence and each example's prediction.
 
-    ``labels`` number the predictions; without them, they are classes.
+    ``labels`` number the predictions; without them, they are classes. ``key`` says under which
+    intervention and variant.
     """
     content = {
         "type": "readout",
         "version": version,
         "sentence": readout.sentence,
-        "intervention_words": _WORDS.get(readout.how, readout.how),
+        "ablated": str(readout.units),
+        "key": key,
+        "intervention_words": how_words(readout.how),
         "units": len(readout.units),
         "of": readout.of,
         "groups": [_group(name, group) for name, group in readout.groups.items()],
@@ -57,13 +62,12 @@ def predicted(
     return [labels.said(rows, said[rows], right[rows]) for said, right in sides]
 
 
-def ahead_message(readout: Readout, version: int) -> Message:
+def ahead_message(readout: Readout, version: int, key: str = "") -> Message:
     """The figures of the first group, sent while the readout of all is computed."""
     groups = [_group(name, group) for name, group in readout.groups.items()]
     sentence = f"{readout.sentence.removesuffix('.')}; the rest is on its way."
-    return Message(
-        {"type": "ahead", "version": version, "sentence": sentence, "groups": groups}, []
-    )
+    content = {"type": "ahead", "version": version, "sentence": sentence, "groups": groups}
+    return Message({**content, "ablated": str(readout.units), "key": key}, [])
 
 
 _WORDS = {
@@ -73,19 +77,25 @@ _WORDS = {
 }
 
 
+def how_words(how: str) -> str:
+    """What an intervention does."""
+    return _WORDS.get(how, how)
+
+
 def _group(name: str, group: GroupReading) -> dict[str, Any]:
     return {
         "name": name,
         "n": group.before.n,
-        "before": _reading(group.before),
-        "after": _reading(group.after),
+        "before": reading_fields(group.before),
+        "after": reading_fields(group.after),
         "right_to_wrong": group.right_to_wrong,
         "wrong_to_right": group.wrong_to_right,
         "now_true": group.now_true,
     }
 
 
-def _reading(reading: Reading) -> dict[str, float | None]:
+def reading_fields(reading: Reading) -> dict[str, float | None]:
+    """The figures of one group on one side."""
     return {
         "accuracy": reading.accuracy,
         "correct": reading.correct,

@@ -22,6 +22,7 @@ from . import _choices as choices
 from ._conductance import conductance
 from ._localizers import LOCALIZER, LocalizerScores, Onlookers
 from ._messages import effects_message, group_effect
+from ._singles import SingleTables
 
 _SWEPT = {"effect", "estimate"}
 # Effects of this many interventions and variants are kept, of fewer where they are large.
@@ -47,6 +48,8 @@ class ShownScores:
         Called when a sweep has ended.
     layers : sequence of Layer, optional
         Those whose units are scored; all of the session by default.
+    singles : SingleTables, optional
+        Filled by every sweep.
 
     Attributes
     ----------
@@ -65,7 +68,9 @@ class ShownScores:
         audience: Audience,
         swept: Callable[[], None],
         layers: Sequence[Layer] | None = None,
+        singles: SingleTables | None = None,
     ) -> None:
+        self.singles = singles
         self.session, self._worker, self._audience, self._ended = session, worker, audience, swept
         self.units = default_units(session.known if layers is None else layers)
         self.extra: dict[str, Scores] = {}
@@ -210,21 +215,25 @@ class ShownScores:
         ranked = np.argsort(-group_effect(self.estimates[key]), kind="stable")
         order = ranked[~effects.done.numpy()[ranked]].tolist()  # what an earlier sweep left
         told = time.monotonic()
-        for done in sweep_steps(replay, effects, kind, order) if order else ():
+        table = None if self.singles is None else self.singles.of(key, effects)
+        see = None if table is None else table.see
+        for done in sweep_steps(replay, effects, kind, order, see=see) if order else ():
             if time.monotonic() - told > 4 * TELL_EVERY:
                 self.tell_effects(key)
                 told = time.monotonic()
             exact = total - len(order) + int(done)
             self._audience.tell_progress("sweep", "exact for", exact, total)
             yield
-        self.tell_effects(key)
+        self.tell_effects(key, swept=True)
         self._ended()
         self._audience.tell_progress("sweep", "", 0, 0)
 
-    def tell_effects(self, key: str) -> None:
+    def tell_effects(self, key: str, *, swept: bool = False) -> None:
         """Send exact effects and estimates as they stand, if the session still shows this key."""
         if key != self.key:
             return
+        if self.singles is not None:
+            self.singles.tell(key, whole=swept)
         self._told = key
         names = list(self.session.study.groups)
         against = f" against {names[1]}" if len(names) > 1 else ""

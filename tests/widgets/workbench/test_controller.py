@@ -727,7 +727,7 @@ def test_an_error_inside_the_model_is_one_line_and_the_widget_goes_on(
 def test_a_sweep_that_fails_is_not_begun_at_every_click(
     study: mv.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: Any) -> Iterator[float]:
+    def broken(*_: Any, **__: Any) -> Iterator[float]:
         yield 0.5
         raise RuntimeError("no memory")
 

@@ -2,7 +2,7 @@
 /** What all views of one model share: messages decoded, the newest state, and what is asked of Python. */
 import { views } from "./views.js";
 
-const TYPES = { uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, float32: Float32Array };
+const TYPES = { uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, int8: Int8Array, int16: Int16Array, float32: Float32Array, float64: Float64Array };
 export const UNKNOWN = 65535; // a label or prediction that is not there
 const SETTLE = 400; // ms for which a click outlives an older state that crosses it on the way
 
@@ -88,14 +88,16 @@ export function createStore(send, saved = false) {
   let wanted = null; // {k, when} of the last top-k asked for
   let truth = null; // the newest state, as Python sent it
   let told = ""; // the study, as Python sent it
+  let answered = null; // sentence and examples of the newest readout, as Python sent them
   /** @type {Store} */
   const store = {
     saved,
     study: null, label: null, truth: null, group: null, layerOf: null,
     sheets: [], state: null, off: null, preview: null, sentence: "",
-    readout: null, ahead: null, random: null, before: null, after: null, change: null,
+    readout: null, ahead: null, random: null, frame: null, before: null, after: null, change: null,
     scores: new Map(), lost: null, lostState: null, most: null,
     examples: new Map(), progress: null, code: null, error: "", note: "",
+    foresee: () => null,
 
     subscribe(fn) {
       listeners.add(fn);
@@ -169,7 +171,7 @@ export function createStore(send, saved = false) {
       }
       if (store.state) store.state.top = null;
       send({ type: "toggle", units: formatUnits(rows, store.study.layers) });
-      store.emit("state");
+      store.emit("state", ...reframed());
     },
     top(k) {
       const score = store.score();
@@ -180,26 +182,26 @@ export function createStore(send, saved = false) {
       store.off = topRows(score, k);
       store.state.top = k;
       send({ type: "top", k });
-      store.emit("state", "preview");
+      store.emit("state", "preview", ...reframed());
     },
     peek(k) {
       const score = store.score();
       store.preview = k === null || !score ? null : topRows(score, k);
-      store.emit("preview");
+      store.emit("preview", ...reframed());
     },
     choose(key, value) {
       if (!store.state) return;
       const field = { layers: "names", open: "example" }[key] || "key";
       Object.assign(store.state, { [key === "open" ? "opened" : key]: value });
       store.ask({ type: key, [field]: value });
-      store.emit("state");
+      store.emit("state", ...reframed());
     },
 
     receive(msg, buffers = []) {
       const arrays = decode(msg, buffers);
       const takes = tables.filter((table) => Object.hasOwn(table, msg.type));
       // The store's own comes first: what it finds out of date reaches no view.
-      if (takes.length && takes.every((table) => table[msg.type](msg, arrays) !== false)) store.emit(msg.type);
+      if (takes.length && takes.every((table) => table[msg.type](msg, arrays) !== false)) store.emit(msg.type, ...reframed());
     },
   };
 
@@ -230,7 +232,29 @@ export function createStore(send, saved = false) {
       if (off[row] === want || performance.now() - when > SETTLE) pending.delete(row);
       else store.off[row] = want;
     }
-    if (pending.size || wanted) settle = setTimeout(() => (readUnits(), store.emit("state")), SETTLE);
+    if (pending.size || wanted) settle = setTimeout(() => (readUnits(), store.emit("state", ...reframed())), SETTLE);
+  }
+
+  /** What the kernel says of a set of units, as marks of the units it is about. */
+  function about(msg) {
+    if (msg.ablated === undefined) return msg;
+    const off = new Uint8Array(store.study.units);
+    for (const row of parseUnits(msg.ablated, store.study.layers)) off[row] = 1;
+    return { ...msg, off };
+  }
+
+  /** Show what the tables say where the kernel has not answered yet; the kinds to draw anew. */
+  function reframed() {
+    if (!store.state || !store.readout || !store.readout.off) return [];
+    const key = `${store.state.intervention} ${store.state.variant || ""}`.trim();
+    const off = store.preview || store.off;
+    const isHere = (said) => Boolean(said) && said.key === key && said.off.every((value, row) => value === off[row]);
+    if (store.ahead && store.ahead.off && !isHere(store.ahead)) store.ahead = null;
+    const frame = isHere(store.readout) ? null : store.foresee(key, off, store.ahead);
+    if (!frame && !store.frame) return [];
+    store.frame = frame;
+    Object.assign(store, answered, frame ? { ...frame.examples, sentence: frame.sentence, error: "", note: "" } : {});
+    return ["readout"];
   }
 
   /** @type {Record<string, Taker>} */
@@ -241,7 +265,7 @@ export function createStore(send, saved = false) {
       if (store.study && words === told) return ((store.study.scores = msg.scores), false);
       [told, truth] = [words, null];
       Object.assign(store, { study: msg, sheets: [], scores: new Map(), examples: new Map(), ...arrays });
-      Object.assign(store, { state: null, off: new Uint8Array(msg.units), sentence: "", readout: null, ahead: null, random: null, before: null, after: null, change: null, lost: null, most: null });
+      Object.assign(store, { state: null, off: new Uint8Array(msg.units), sentence: "", readout: null, ahead: null, random: null, frame: null, before: null, after: null, change: null, lost: null, most: null });
       store.layerOf = new Uint16Array(msg.units);
       msg.layers.forEach((layer, i) => store.layerOf.fill(i, layer.start, layer.start + layer.units));
       forget();
@@ -266,13 +290,15 @@ export function createStore(send, saved = false) {
     },
     readout(msg, arrays) {
       if (!store.study || (store.readout && msg.version < store.readout.version)) return false;
-      Object.assign(store, { readout: msg, ahead: null, sentence: msg.sentence, error: "", note: "", ...arrays });
+      answered = { sentence: msg.sentence, ...arrays };
+      Object.assign(store, { readout: about(msg), ahead: null, error: "", note: "", ...answered });
       if (store.random && store.random.version !== msg.version) store.random = null;
     },
     /** One group's figures, sent before all of them where those take long. */
     ahead(msg) {
       if (!store.readout || msg.version <= store.readout.version) return false;
-      Object.assign(store, { ahead: msg, sentence: msg.sentence, random: null });
+      answered.sentence = msg.sentence;
+      Object.assign(store, { ahead: about(msg), sentence: msg.sentence, random: null });
     },
     random(msg) {
       if (!store.readout || msg.version !== store.readout.version) return false;

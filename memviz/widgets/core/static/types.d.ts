@@ -25,7 +25,9 @@ interface Score {
 }
 
 interface Sheet { tile: [number, number]; columns: number; first: number; count: number; bitmap: ImageBitmap }
-interface Readout { version: number; sentence: string; intervention_words: string; units: number; of: number; groups: any[] }
+interface Readout { version: number; ablated?: string; key?: string; off?: Uint8Array; sentence: string; intervention_words: string; units: number; of: number; groups: any[] }
+/** What is known of the units that are off before the kernel has answered. */
+interface Frame { guess: boolean; units: number; of: number; intervention_words: string; groups: any[]; examples: { before: Uint16Array; after: Uint16Array; change: Float32Array } | null; sentence: string }
 interface RandomUnits { version: number; units: number; draws: number; of: number; words: string; groups: any[] }
 interface Example { index: number; version: number; method: string; words: string; target: any; arrays: any[]; prob_before: Float32Array; prob_after?: Float32Array; [array: string]: any }
 interface Progress { job: string; words: string; done: number; total: number }
@@ -35,7 +37,7 @@ type Taker = (msg: any, arrays: Record<string, any>) => boolean | void;
 
 interface Store {
   saved: boolean; study: Study; state: State; group: Uint16Array; label: Uint16Array; truth: Uint16Array; layerOf: Uint16Array;
-  sheets: Sheet[]; off: Uint8Array; preview: Uint8Array; sentence: string; readout: Readout; ahead: Readout; random: RandomUnits;
+  sheets: Sheet[]; off: Uint8Array; preview: Uint8Array; sentence: string; readout: Readout; ahead: Readout; random: RandomUnits; frame: Frame | null;
   before: Uint16Array; after: Uint16Array; change: Float32Array; scores: Map<string, Score>;
   lost: Uint16Array; lostState: Uint8Array; most: Uint32Array; examples: Map<string, Example>;
   progress: Progress; code: string; error: string; note: string;
@@ -58,6 +60,8 @@ interface Store {
   peek(k: number | null): void;
   choose(key: "score" | "intervention" | "variant" | "method" | "layers" | "open", value: any): void;
   receive(msg: any, buffers?: any[]): void;
+  /** What a view knows before the kernel answers; null where it knows nothing. */
+  foresee(key: string, off: Uint8Array, ahead: Readout | null): Frame | null;
 }
 
 interface Palette {

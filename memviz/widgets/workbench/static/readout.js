@@ -35,7 +35,8 @@ function groupRow(name) {
     const { before, after } = group;
     say(n, `${count(after.correct)} of ${count(group.n)}`);
     say(was, share(before.accuracy));
-    say(now, share(after.accuracy));
+    say(now, `${group.guess ? "≈ " : ""}${share(after.accuracy)}`);
+    node.classList.toggle("mv-guess", Boolean(group.guess));
     const a = onAxis(before.accuracy);
     const b = onAxis(after.accuracy);
     put(travel, { d: `M${a} 11H${b}` });
@@ -47,8 +48,8 @@ function groupRow(name) {
     const c = known ? onAxis(chance.accuracy) : 0;
     put(nullMark, { d: known ? `M${c} 20.5l4.5 4.5-4.5 4.5-4.5-4.5z` : "M0 0" });
     put(nullBand, { d: known && real(chance.low) ? `M${onAxis(chance.low)} 25H${onAxis(chance.high)}` : "M0 0" });
-    put(chart, { "aria-label": `${name} accuracy ${share(before.accuracy)} to ${share(after.accuracy)}${known ? `, random units ${share(chance.accuracy)}` : ""}` });
-    say(margin, real(after.margin) ? `margin ${figure(before.margin)} → ${figure(after.margin)}${real(after.margin_low) ? ` (${figure(after.margin_low)} to ${figure(after.margin_high)})` : ""}` : "");
+    put(chart, { "aria-label": `${name} accuracy ${share(before.accuracy)} to ${group.guess ? "about " : ""}${share(after.accuracy)}${known ? `, random units ${share(chance.accuracy)}` : ""}` });
+    say(margin, real(after.margin) ? `margin ${figure(before.margin)} → ${group.guess ? "≈ " : ""}${figure(after.margin)}${real(after.margin_low) ? ` (${figure(after.margin_low)} to ${figure(after.margin_high)})` : ""}` : "");
   }
   return { node, show };
 }
@@ -85,25 +86,29 @@ export function readoutColumn(view) {
 
   /** @param {Set<string>} dirty */
   function update(dirty) {
-    const r = store.readout;
+    const frame = store.frame;
+    const r = frame || store.readout;
     waiting.hidden = Boolean(r);
     rows.hidden = flips.hidden = !r;
     if (!r || !["study", "readout", "ahead", "random"].some((kind) => dirty.has(kind))) return;
     const names = r.groups.map((g) => g.name).join("\n");
     if (known !== names) build(r.groups);
     known = names;
-    const random = store.random;
+    const random = frame ? null : store.random;
     r.groups.forEach((whole, i) => {
       const ahead = store.ahead && store.ahead.groups.find((g) => g.name === whole.name);
       const group = ahead || whole;
       // What is not answered yet still shows the set before: dimmed, so that nobody reads it as new.
-      parts[i].node.classList.toggle("mv-stale", Boolean(store.ahead && !ahead));
-      parts[i].row.classList.toggle("mv-stale", Boolean(store.ahead && !ahead));
+      const stale = Boolean(!frame && store.ahead && !ahead);
+      parts[i].node.classList.toggle("mv-stale", stale);
+      parts[i].row.classList.toggle("mv-stale", stale);
       parts[i].show(group, random && random.groups.find((g) => g.name === group.name), random ? (random.draws ? random.units : 0) : r.units);
-      say(parts[i].cells[0], count(group.right_to_wrong));
-      say(parts[i].cells[1], count(group.wrong_to_right));
+      const about = group.guess ? "≈ " : "";
+      say(parts[i].cells[0], `${about}${count(group.right_to_wrong)}`);
+      say(parts[i].cells[1], `${about}${count(group.wrong_to_right)}`);
     });
-    say(how, r.units ? `${count(r.units)} of ${count(r.of)} units off: ${r.intervention_words}.` : "All units are on.");
+    const added = frame && frame.guess ? "≈ single effects added up: an estimate until the exact figures are here." : "";
+    say(how, added || (r.units ? `${count(r.units)} of ${count(r.of)} units off: ${r.intervention_words}.` : "All units are on."));
     chance.hidden = !r.units;
     say(chanceWords, random ? sentence(random.words || `${count(random.units)} random units of the same layers`, random) : "random units of the same layers: drawing …");
     const now = r.groups.filter((g) => g.now_true > 0 && g.right_to_wrong > 0);

@@ -6,6 +6,7 @@ import { topSlider } from "../../core/static/top.js";
 import { unitMaps } from "../../core/static/units.js";
 import { registerView } from "../../core/static/views.js";
 import { examples } from "./examples.js";
+import { frames } from "./frame.js";
 import { layerList, marksLegend } from "./layers.js";
 import { readoutColumn } from "./readout.js";
 
@@ -24,6 +25,7 @@ registerView({
   part: "workbench",
   title: "workbench",
   main: true,
+  ...frames,
   build(view) {
     const [head, live, bar, layers] = [toolbar(view), liveLine(view), controls(view), layerList(view)];
     const maps = mapsColumn(view, false);
