@@ -44,7 +44,6 @@ EVERYTHING = {
     for command in COMMANDS
     for name, arguments in SETTINGS.get(command, {command: []}).items()
 }
-PRINTS_JSON_ANYWAY = ("click",)
 
 
 def run_all(folder: Path, only: Sequence[str] = tuple(EVERYTHING)) -> list[str]:
@@ -52,10 +51,8 @@ def run_all(folder: Path, only: Sequence[str] = tuple(EVERYTHING)) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     failed = []
     for name in only:
-        arguments = list(EVERYTHING[name])
+        arguments = [*EVERYTHING[name], "--json"]
         print(f"{name} ...", flush=True)
-        if arguments[0] not in PRINTS_JSON_ANYWAY:
-            arguments.append("--json")
         command = [sys.executable, "-m", "benchmarks", *arguments]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode != 0:
@@ -70,10 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if argv is None else argv)
     if given and given[0] in COMMANDS:
         module = importlib.import_module(f"benchmarks.{given[0]}")
-        if given[0] == "click":
-            module.main()
-        else:
-            module.main(given[1:])
+        module.main(given[1:])
         return
     words = argparse.RawDescriptionHelpFormatter
     arguments = argparse.ArgumentParser(

@@ -119,8 +119,10 @@ passage.""",
 1,000 captions looked up among 100,000 public embeddings, exactly, beside FAISS's flat index; and
 the whole two-model test.""",
     "click": """\
-From a click to the changed sentence in JupyterLab on this machine, browser and kernel together,
-with two threads. The empty round trip is a message to the kernel and back.""",
+From a click to the changed figures in JupyterLab on this machine, browser and kernel together, with
+two threads: of a single unit, which the page knows from the sweep, and of a set of two, first
+group and all groups, which the kernel computes. The empty round trip is a message to the kernel
+and back.""",
 }
 
 Results = dict[str, dict[str, Any]]

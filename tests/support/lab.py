@@ -25,8 +25,10 @@ def click_unit(notebook: Notebook, layer: str, unit: int, **options: Any) -> Non
 
 
 def says(notebook: Notebook, words: str) -> None:
+    """Wait until the live sentence says this, and no estimate stands in for the figures."""
     notebook.page.wait_for_function(
-        "(words) => document.querySelector('.mv-say')?.textContent.includes(words)",
+        "(words) => document.querySelector('.mv-say')?.textContent.includes(words)"
+        " && !document.querySelector('.mv-guess')",
         arg=words,
         timeout=20_000,
     )
