@@ -13,6 +13,8 @@ from memviz.engine.graph import Graph, Graphs, changed_rows, run
 from memviz.engine.record import Edit, Intervention, Replay
 from memviz.units import Unit, UnitSet
 
+from ._packed import Packed
+
 Engine = Literal["auto", "graph", "replay", "hook"]
 ENGINES = ("auto", "graph", "replay", "hook")
 
@@ -33,6 +35,11 @@ class OneAtATime:
     how : Intervention
     engine : {"auto", "graph", "replay", "hook"}
         ``"auto"`` uses the graph where it fits.
+
+    Attributes
+    ----------
+    packed : Packed or None
+        For a hard network of logic gates, what is faster than one unit at a time.
     """
 
     def __init__(self, replay: Replay, how: Intervention, engine: Engine = "auto") -> None:
@@ -42,6 +49,7 @@ class OneAtATime:
             )
         self.replay, self.how = replay, how
         self._graphs = Graphs(replay, how)
+        self.packed = Packed.of(replay, how) if engine == "auto" else None
         if engine in ("replay", "hook"):
             self.refused[""] = f"{engine} was chosen"
         if engine == "hook":
@@ -74,6 +82,10 @@ class OneAtATime:
         told = [reason for reason in reasons if "was chosen" not in reason]
         left = len(told) - _TOLD
         return "; ".join(told[:_TOLD]) + (f"; and {left} more" if left > 0 else "")
+
+    def give_up_packed(self, why: str) -> None:
+        """Run by the other engines, and say why."""
+        self.packed, self.refused[""] = None, why
 
     def forget(self) -> None:
         """Drop the graphs, which hold the chunks' records."""

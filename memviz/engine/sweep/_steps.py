@@ -14,6 +14,7 @@ from memviz.units import Layer, Unit, UnitsLike
 
 from ._effects import Effects
 from ._one_at_a_time import OneAtATime
+from ._packed import Packed
 
 
 def default_units(layers: Sequence[Layer]) -> list[Unit]:
@@ -74,11 +75,18 @@ def sweep_steps(
     If all passes are recorded, units are finished one after the other, in ``order``. If they do
     not fit in memory, each chunk of examples is recorded once and all units are run on it.
     ``fast`` may be passed from one call to the next, so that its layers are checked only once.
+    Hard networks of logic gates run on packed bits, as many examples at once as memory allows.
     ``see(rows, positions, outputs)`` is called with all outputs as they are made.
     """
     rows = list(range(len(effects.units)) if order is None else order)
     fast = OneAtATime(replay, how) if fast is None else fast
     at_once = _AtOnce()
+    if fast.packed is not None:
+        why = fast.packed.disagreement(effects.units[row].layer for row in rows)
+        if not why:
+            yield from _packed_steps(fast.packed, effects, rows, at_once, see)
+            return
+        fast.give_up_packed(why)
     if replay.engine == "replay":
         start = 0
         while start < len(rows):
@@ -103,6 +111,29 @@ def sweep_steps(
                 yield (step * len(rows) + start) / replay.steps
             fast.forget()  # or two chunks' records would be in memory
     effects.engine, effects.why = fast.engine, fast.why
+
+
+def _packed_steps(
+    packed: Packed,
+    effects: Effects,
+    rows: Sequence[int],
+    at_once: _AtOnce,
+    see: Callable[[list[int], Tensor, Tensor], None] | None,
+) -> Iterator[float]:
+    effects.engine, effects.why = "packed", ""
+    chunks = packed.chunks()
+    for step, positions in enumerate(chunks):
+        start = 0
+        while start < len(rows):
+            few = list(rows[start : start + at_once.units])
+            with at_once.timed(len(few)):
+                outputs = packed.outputs(positions, [effects.units[row] for row in few])
+                effects.put(few, positions, outputs)
+            if see is not None:
+                see(few, positions, outputs)
+            start += len(few)
+            effects.done[few] = step == len(chunks) - 1
+            yield (step * len(rows) + start) / len(chunks)
 
 
 def _put(

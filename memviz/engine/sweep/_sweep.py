@@ -198,9 +198,9 @@ def sweep(
     memory : int, optional
         Bytes of recorded passes to keep.
     engine : {"auto", "graph", "replay", "hook"}
-        By default the fastest that agrees with plain module hooks: the graph, equal to float
-        rounding, else replay, bitwise identical to a hook, else a hook loop. ``effects.engine``
-        and ``effects.why`` say which answered and why.
+        By default the fastest that agrees with plain module hooks: packed bits for a hard network
+        of logic gates, the graph, equal to float rounding, else replay, bitwise identical to a
+        hook, else a hook loop. ``effects.engine`` and ``effects.why`` say which answered and why.
     progress : bool
     stop : callable, optional
         Called between steps; returning True raises CancelledError.

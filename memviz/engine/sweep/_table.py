@@ -26,7 +26,7 @@ class EffectTable:
     how : str
         The intervention.
     engine : str
-        ``"graph"``, ``"replay"`` or ``"hook"`` (all exact), or ``"estimate"``.
+        ``"packed"``, ``"graph"``, ``"replay"`` or ``"hook"`` (all exact), or ``"estimate"``.
     why : str
         Why a slower engine answers, and for which layers; empty where the fastest one does.
     margin, loss : float32 ``[n]``

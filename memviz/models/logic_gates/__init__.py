@@ -7,6 +7,7 @@ The wiring is drawn once and stored with the weights. Written anew from the pape
 the four-coefficient form; which sizes and numbers are the papers', :func:`logic_tree_net` says.
 """
 
+from ._circuit import Circuit as Circuit
 from ._gates import COEFFICIENTS as COEFFICIENTS
 from ._gates import GATES as GATES
 from ._gates import INTERVENTIONS as INTERVENTIONS
@@ -21,3 +22,4 @@ from ._networks import SIZES as SIZES
 from ._networks import logic_dense_net as logic_dense_net
 from ._networks import logic_tree_net as logic_tree_net
 from ._packed import PackedNetwork as PackedNetwork
+from ._sweep import PackedSweep as PackedSweep

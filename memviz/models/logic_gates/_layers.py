@@ -230,6 +230,9 @@ def _drawn_leaves(
 class GroupSum(nn.Module):
     """The gates' votes, summed class by class: contiguous groups of equal size, over ``tau``.
 
+    In a hard network a logit is a whole number of votes over tau, and so is a margin; ``votes``
+    gives the number back.
+
     Parameters
     ----------
     classes : int
@@ -258,3 +261,13 @@ class GroupSum(nn.Module):
             )
         votes: Tensor = x.unflatten(1, (self.classes, -1)).sum(2)
         return votes / self.tau
+
+    def votes(self, logits: Tensor) -> Tensor:
+        """Votes of a hard network's logits, or of their differences, such as margins: int64.
+
+        Examples
+        --------
+        >>> GroupSum(2, tau=3.0).votes(torch.tensor([11 / 3, -7 / 3]))
+        tensor([11, -7])
+        """
+        return (logits.double() * self.tau).round().long()
