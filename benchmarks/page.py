@@ -115,6 +115,11 @@ Greedy decoding of 32 tokens after 32, of small models with random weights, besi
 beside plain hooks at their best batch; and a stream of passages that is killed after a third of its
 parts and started again. What a process grows by is counted from what it held before the first
 passage.""",
+    "gates": """\
+Hard networks of logic gates for digits, with gates drawn at random: inference on packed bits beside
+the float network, and the sweep, every gate at 0 on every example and from end to end, beside a
+hook loop at the same batch (six gates of each layer, multiplied up). Answers are the same, bit by
+bit. The summary is the smaller ratio of the two networks.""",
     "deja_vu": """\
 1,000 captions looked up among 100,000 public embeddings, exactly, beside FAISS's flat index; and
 the whole two-model test.""",
