@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from memviz.units import DeclaredUnits
 
@@ -127,8 +128,10 @@ class Gates(nn.Module):
     def forward(self, a: Tensor, b: Tensor, coefficients: Tensor | None = None) -> Tensor:
         """Each gate's value of two inputs ``[n, *shape, ...]``, of the same shape."""
         four = self.coefficients() if coefficients is None else coefficients
-        more = (1,) * (a.dim() - four.dim())
-        c, ca, cb, cab = (part.view(*part.shape, *more) for part in four.unbind(-1))
+        if self.training:
+            output: Tensor = _Polynomial.apply(a, b, four)  # type: ignore[no-untyped-call]
+            return output
+        c, ca, cb, cab = _along(four, a)
         return c + ca * a + b * (cb + cab * a)
 
 
@@ -206,3 +209,30 @@ def _in_order(model: nn.Module) -> Iterator[nn.Module]:
         return
     for layer in model:
         yield from _in_order(layer)
+
+
+class _Polynomial(torch.autograd.Function):
+    """The gates' bilinear form; with its derivatives written out it takes half the time."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, four: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b, four)
+        c, ca, cb, cab = _along(four, a)
+        return (cab * a).add_(cb).mul_(b).add_(ca * a).add_(c)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        a, b, four = ctx.saved_tensors
+        _, ca, cb, cab = _along(four, a)
+        # All axes but the gates' own.
+        over = [0, *range(four.dim(), a.dim())]
+        product = g * a
+        sums = [g.sum(over), product.sum(over), (g * b).sum(over), product.mul_(b).sum(over)]
+        return (cab * b).add_(ca).mul_(g), (cab * a).add_(cb).mul_(g), torch.stack(sums, -1)
+
+
+def _along(four: Tensor, values: Tensor) -> tuple[Tensor, ...]:
+    """The coefficients of ``[*shape, 4]``, each broadcast to values ``[n, *shape, ...]``."""
+    more = (1,) * (values.dim() - four.dim())
+    return tuple(part.reshape(*part.shape, *more) for part in four.unbind(-1))
