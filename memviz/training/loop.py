@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from memviz.checks import quoted
 from memviz.training.epochs import Epochs, OnEpoch, advice, check_seed, seeded_epoch
 from memviz.training.example_tied_dropout import example_ids, ids_put_back
 from memviz.training.loaders import labels_for
@@ -29,6 +31,8 @@ def train(
     batch_size: int = 128,
     learning_rate: float = 0.1,
     weight_decay: float = 5e-4,
+    optimizer: Literal["sgd", "adamw"] = "sgd",
+    schedule: Literal["cosine", "constant"] = "cosine",
     seed: int = 0,
     loss: Loss | None = None,
     checkpoint_epochs: Collection[int] = (),
@@ -36,7 +40,7 @@ def train(
     folder: str | Path | None = None,
     progress: bool = True,
 ) -> TrainingRun:
-    """Train a classifier in place with SGD (momentum 0.9) and a cosine learning rate.
+    """Train a classifier in place, with SGD (momentum 0.9) and a cosine learning rate unless told.
 
     No augmentation: every example is seen unchanged, once per epoch. Shuffling has a generator of
     its own, and what the model itself draws, as dropout does, is seeded in every epoch: the same
@@ -55,6 +59,8 @@ def train(
     loss : called as ``loss(logits, labels, indices)`` with the dataset's indices of the batch;
         cross-entropy unless given. The state of an ``nn.Module`` is kept in ``folder`` with the
         model's.
+    optimizer : "sgd", with momentum 0.9, or "adamw".
+    schedule : of the learning rate: "cosine" to zero over all steps, or "constant".
     seed : from 0 to 2**63 - 1.
     checkpoint_epochs : epochs to keep, from 0 (before training) to ``epochs``.
     on_epoch : called as ``on_epoch(epoch, model)`` after each epoch, counted from 1.
@@ -83,22 +89,20 @@ def train(
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
         "seed": seed,
+        "optimizer": f"{optimizer}, {schedule}",
     }
     _check(inputs, labels, epochs, batch_size, learning_rate, weight_decay, checkpoint_epochs)
     chosen = _chosen(examples, len(inputs))
     recorder = Recorder(inputs, labels, checkpoint_epochs=checkpoint_epochs, folder=folder)
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=learning_rate, momentum=0.9, weight_decay=weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimizer, T_max=epochs * -(-len(chosen) // batch_size)
-    )
+    steps = epochs * -(-len(chosen) // batch_size)
+    optimizing = _optimizer(optimizer, model, learning_rate, weight_decay)
+    scheduling = _schedule(schedule, optimizing, steps)
     criterion = _cross_entropy if loss is None else loss
     learning_loss = {"loss": criterion} if isinstance(criterion, nn.Module) else {}
     kept = Progress(
         {"model": model, **learning_loss},
-        optimizer,
-        schedule,
+        optimizing,
+        scheduling,
         torch.Generator().manual_seed(seed),
         lambda: recorder.run.tables,
         recorder.go_on_from,
@@ -124,7 +128,7 @@ def train(
         if frame.done == 0:
             recorder.start(model)
         for epoch in frame:
-            rate = float(optimizer.param_groups[0]["lr"])
+            rate = float(optimizing.param_groups[0]["lr"])
             draws = seeded_epoch(seed, epoch)
             with draws, draws:  # twice, as an interrupt can miss one exit
                 mean = _epoch(kept, recorder, criterion, inputs, labels, chosen, batch_size)
@@ -166,6 +170,24 @@ def predict(model: nn.Module, inputs: Tensor) -> Tensor:
     """Predicted classes ``[n]``; leaves the model in evaluation mode."""
     model.eval()
     return torch.cat([model(part).argmax(dim=1) for part in torch.split(inputs, EVALUATION_BATCH)])
+
+
+def _optimizer(name: str, model: nn.Module, rate: float, decay: float) -> torch.optim.Optimizer:
+    if name == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=decay)
+    if name == "adamw":
+        return torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay)
+    raise ValueError(f'optimizer is "sgd" or "adamw", but got {quoted(name)}.')
+
+
+def _schedule(
+    name: str, optimizer: torch.optim.Optimizer, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler | None:
+    if name == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    if name == "constant":
+        return None
+    raise ValueError(f'schedule is "cosine" or "constant", but got {quoted(name)}.')
 
 
 # Its name is a fact of every training's file that was kept with the usual loss.

@@ -16,6 +16,8 @@ from memviz.training.checkpoints import StoredCheckpoints, check_architecture, l
 
 KIND = "a training's state"
 FILE = "training.safetensors"
+# Of files from before there was a choice.
+_FORMER = {"optimizer": json.dumps("sgd, cosine")}
 _DATA = {"inputs", "labels", "examples", "images", "tokens", "heldout_images", "heldout_tokens"}
 
 
@@ -177,7 +179,7 @@ class TrainingFile:
         # The call may be repeated with the very model that the first one trained.
         left = [digest(state, {}) for state in states]
         for name, value in self.facts.items():
-            there = stored.get(name, "none")
+            there = stored.get(name, _FORMER.get(name, "none"))
             if there != value and not (name == "start" and value in left):
                 raise ValueError(_difference(name, there, value))
 

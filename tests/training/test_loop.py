@@ -259,3 +259,44 @@ def test_with_dropout_a_resumed_run_ends_like_an_uninterrupted_one(data, tmp_pat
     assert same(model.state_dict(), whole.state_dict())
     for name, table in expected.tables.items():
         assert torch.equal(getattr(run, name), table)
+
+
+def test_adamw_at_a_constant_rate_equals_the_loop_written_out(data):
+    inputs, labels = data
+    trained, model = small_model(), small_model()
+    run = train(trained, inputs, labels, optimizer="adamw", schedule="constant", **SETTINGS)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05, weight_decay=1e-3)
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(6):
+        for batch in torch.randperm(50, generator=generator).split(16):
+            model.train()
+            optimizer.zero_grad()
+            cross_entropy(model(inputs[batch]), labels[batch]).backward()
+            optimizer.step()
+    assert same(trained.state_dict(), model.state_dict())
+    assert run.learning_rates.tolist() == [0.05] * 6
+
+
+def test_unknown_optimizers_and_schedules_are_refused(data):
+    for wrong in ({"optimizer": "adam"}, {"schedule": "linear"}):
+        (name, value) = next(iter(wrong.items()))
+        with pytest.raises(ValueError, match=f"{name} is .* but got '{value}'"):
+            train(small_model(), *data, **wrong)
+
+
+def test_a_training_with_adamw_goes_on(data, tmp_path):
+    def stop(epoch, model):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    settings = SETTINGS | {"optimizer": "adamw", "schedule": "constant"}
+    model, whole = small_model(), small_model()
+    train(whole, *data, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, *data, folder=tmp_path, on_epoch=stop, **settings)
+    train(model, *data, folder=tmp_path, **settings)
+    assert same(model.state_dict(), whole.state_dict())
+    with pytest.raises(ValueError, match="it has optimizer .adamw, constant., not .adamw, cosine."):
+        train(small_model(), *data, folder=tmp_path, **settings | {"schedule": "cosine"})
+    with pytest.raises(ValueError, match="it has optimizer"):
+        train(small_model(), *data, folder=tmp_path, **SETTINGS)

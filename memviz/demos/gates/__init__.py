@@ -1,0 +1,1 @@
+"""Networks of logic gates: a LogicTreeNet on CIFAR-10."""
