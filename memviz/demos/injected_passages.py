@@ -12,6 +12,7 @@ with one passage written into its neurons and nothing kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -23,6 +24,7 @@ from memviz.engine.record import layers
 from memviz.models.gpt import GPT
 from memviz.probes.contest import Truth
 from memviz.probes.lm_localization import (
+    NeuronTable,
     activations,
     hard_concrete,
     inject,
@@ -117,7 +119,7 @@ TRUTHS = {"injected, one passage": injected_passage}
 def main() -> None:
     """Print INJ's recall of each localizer, with one per cent of the neurons planted."""
     study = base_study()
-    methods = {
+    methods: dict[str, Callable[..., NeuronTable]] = {
         "hard concrete": hard_concrete,
         "slimming": slimming,
         "zero-out": zero_out,

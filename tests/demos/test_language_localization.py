@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from memviz.demos.language.localization import METHODS, curves, verdict
+from memviz.demos.language.localization import HEAD_SHARES, HEADS, METHODS, curves, verdict
 from memviz.probes.lm_localization import DeletionCurve, activations
 from memviz.study import Study
 from tests.support.passages import PROMPT, TOKENS, loud_gpt, passages
@@ -26,6 +26,10 @@ def test_curves_score_a_few_passages_and_read_all() -> None:
     ((curve, seconds),) = curves(study, 2, 1, {"activations": activations}, (0, 0.1))
     assert curve.counts == (0, 5) and curve.groups == ("recited", "held out") and seconds > 0
     assert curve.perplexity[0] == 1.0 and curve.random_recited.shape == (1, 2, 2)
+    assert curve.name == "activations" and curve.distance is None
+    ((curve, _),) = curves(study, 2, 0, HEADS, HEAD_SHARES[:1], distances=True)
+    assert curve.name == "zero-out of heads" and curve.distance is not None
+    assert curve.distance.shape == (1, 2)
 
 
 def test_the_verdict_names_the_last_count_within_ten_per_cent() -> None:
@@ -35,4 +39,4 @@ def test_the_verdict_names_the_last_count_within_ten_per_cent() -> None:
         "demo", (0, 4, 8), ("recited",), recited, recited, ratio, recited[None], recited[None],
         ratio[None],
     )  # fmt: skip
-    assert verdict(curve).startswith("demo: 4 neurons, recited 0.60 (random 0.60), held-out")
+    assert verdict(curve).startswith("demo: 4 units, recited 0.60 (random 0.60), held-out")

@@ -20,6 +20,7 @@ from ._forecast import training_compute as training_compute
 from ._passages import token_ids as token_ids
 from ._recital import Recital as Recital
 from ._recital import matched_by_prompt as matched_by_prompt
+from ._recital import predicted_by_prompt as predicted_by_prompt
 from ._recital import recite as recite
 from ._sampling import discoverable as discoverable
 from ._sampling import samples_needed as samples_needed

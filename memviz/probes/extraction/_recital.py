@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from memviz.checks import Count, Seed, checked
+from memviz.models.causal import Causal
 from memviz.statistics import generator_of
 
-from ._causal import Causal
 from ._passages import as_passages
 from ._sampling import sampled_from
 
@@ -147,18 +147,18 @@ def _sampled(
 
 
 @checked
-def matched_by_prompt(
+def predicted_by_prompt(
     model: nn.Module,
     passage: Any,
     prompt: Count,
     continuation: Count,
     lengths: Sequence[int] | None = None,
-) -> np.ndarray:
-    """Tokens recited before the first wrong one, from prompts of different lengths.
+) -> Tensor:
+    """The first choice for each token of a continuation, after prompts of different lengths.
 
     The continuation stays the same, and the prompt is what stands right before it: ever more of the
-    passage is given (Carlini et al. 2023, section 4.3). One pass per length decides, since up to
-    the first error greedy decoding reads what a pass over the true passage reads.
+    passage is given (Carlini et al. 2023, section 4.3). Each choice is made after the true tokens,
+    in one pass per length; up to the first wrong one, it is what greedy decoding says.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def matched_by_prompt(
 
     Returns
     -------
-    int64 ``[lengths]``
+    int64 ``[lengths, continuation]``
 
     Raises
     ------
@@ -183,21 +183,59 @@ def matched_by_prompt(
     Examples
     --------
     >>> successor = nn.Embedding.from_pretrained(torch.eye(5).roll(1, 1)).eval()
-    >>> matched_by_prompt(successor, [4, 0, 1, 2, 4], 2, 3)
-    array([2, 2])
+    >>> predicted_by_prompt(successor, [4, 0, 1, 2, 4], 2, 3)
+    tensor([[1, 2, 3],
+            [1, 2, 3]])
     """
     causal = Causal(model)
     tokens = as_passages([_ids(passage)], prompt, continuation)
     wanted = range(1, prompt + 1) if lengths is None else list(lengths)
     outside = [length for length in wanted if not 1 <= length <= prompt]
-    if outside:
-        raise ValueError(f"lengths holds {outside[0]}; give lengths of 1 to {prompt} tokens.")
-    true, found = tokens[0, prompt:], []
+    if outside or not len(wanted):
+        given = outside[0] if outside else "empty"
+        raise ValueError(f"lengths holds {given}; give lengths of 1 to {prompt} tokens.")
+    found = []
     for length in wanted:
         logits = causal.logits(tokens[:, prompt - length : -1])[0, length - 1 :]
-        right = logits.argmax(-1).cpu() == true
-        found.append(int(right.long().cumprod(0).sum()))
-    return np.array(found, dtype=np.int64)
+        found.append(logits.argmax(-1).cpu())
+    return torch.stack(found)
+
+
+@checked
+def matched_by_prompt(
+    model: nn.Module,
+    passage: Any,
+    prompt: Count,
+    continuation: Count,
+    lengths: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Tokens recited before the first wrong one, from prompts of different lengths.
+
+    One pass per length decides, as in :func:`predicted_by_prompt`.
+
+    Parameters
+    ----------
+    model, passage, prompt, continuation, lengths
+        As for :func:`predicted_by_prompt`.
+
+    Returns
+    -------
+    int64 ``[lengths]``
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`predicted_by_prompt`.
+
+    Examples
+    --------
+    >>> successor = nn.Embedding.from_pretrained(torch.eye(5).roll(1, 1)).eval()
+    >>> matched_by_prompt(successor, [4, 0, 1, 2, 4], 2, 3)
+    array([2, 2])
+    """
+    predicted = predicted_by_prompt(model, passage, prompt, continuation, lengths)
+    right = predicted == torch.as_tensor(_ids(passage)[prompt : prompt + continuation])
+    return right.long().cumprod(1).sum(1).numpy()
 
 
 def _ids(tokens: Any) -> list[Any]:

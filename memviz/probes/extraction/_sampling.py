@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from memviz.checks import Count, checked
+from memviz.models.causal import Causal
 from memviz.progress import slow
 from memviz.tasks import Language
 
-from ._causal import Causal
 from ._passages import as_passages
 
 

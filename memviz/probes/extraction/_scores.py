@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from memviz import tensor_files
 from memviz.checks import Between, Count, check_file, check_place, checked
+from memviz.models.causal import Causal
 from memviz.progress import slow
 from memviz.scores import Scores
 from memviz.tasks import Language
 
-from ._causal import Causal
 from ._passages import as_passages, check_ids
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from torch import nn
 
 from memviz import tensor_files
 from memviz.checks import Count, checked, quoted
+from memviz.models.causal import Causal
 from memviz.progress import slow
 
-from ._causal import Causal
 from ._passages import as_passages
 from ._scores import Extraction, extract, read_extraction, write_extraction
 

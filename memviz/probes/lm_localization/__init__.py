@@ -6,6 +6,7 @@ Where we depart from the paper, the functions say so.
 """
 
 from ._activations import activations as activations
+from ._activations import attention_heads as attention_heads
 from ._activations import zero_out as zero_out
 from ._deletion import Deletion as Deletion
 from ._deletion import DeletionCurve as DeletionCurve
@@ -17,6 +18,7 @@ from ._injection import InjectionTable as InjectionTable
 from ._injection import inject as inject
 from ._injection import injection_benchmark as injection_benchmark
 from ._integrated_gradients import integrated_gradients as integrated_gradients
+from ._reading import edit_distance as edit_distance
 from ._slimming import slimming as slimming
 from ._table import NeuronTable as NeuronTable
 from ._table import top_per_layer as top_per_layer

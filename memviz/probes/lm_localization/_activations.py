@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from memviz.checks import IndicesLike, checked
-from memviz.engine.record import CancelledError, Zero
+from memviz.engine.record import CancelledError, Zero, layers
 from memviz.engine.sweep import sweep
 from memviz.progress import slow
 from memviz.study import Study, check_examples
-from memviz.units import UnitSet
+from memviz.units import UnitSet, UnitsLike
 
-from ._neurons import FeedForward, Neurons
+from ._neurons import FeedForward, Neurons, language
 from ._table import SOURCE, NeuronTable
 
 
@@ -23,6 +23,7 @@ from ._table import SOURCE, NeuronTable
 def zero_out(
     study: Study,
     examples: IndicesLike | None = None,
+    units: UnitsLike | None = None,
     *,
     progress: bool = True,
     stop: Callable[[], bool] | None = None,
@@ -35,6 +36,8 @@ def zero_out(
         With the task :class:`~memviz.tasks.Language`.
     examples : int64 ``[n]``, optional
         All by default, each once.
+    units : UnitSet or text, optional
+        Other units than all neurons, such as :func:`attention_heads`.
     progress : bool
     stop : callable, optional
         Called between steps; returning True raises CancelledError.
@@ -60,15 +63,44 @@ def zero_out(
     >>> zero_out(study, progress=False)
     NeuronTable(zero-out, 3 passages × 64)
     """
-    passages = check_examples(study, examples, each_once=True)
-    neurons = Neurons(study, passages)
-    _check_zero(neurons)
-    effects = sweep(study, UnitSet(neurons.units), passages, progress=progress, stop=stop)
+    task, passages = language(study), check_examples(study, examples, each_once=True)
+    if units is None:
+        neurons = Neurons(study, passages)
+        _check_zero(neurons)
+        scored, what = neurons.units, "neuron"
+    else:
+        scored, what = tuple(UnitSet.of(units)), "unit"
+    effects = sweep(study, UnitSet(scored), passages, progress=progress, stop=stop)
     rows = {unit: row for row, unit in enumerate(effects.units)}
-    order = [rows[unit] for unit in neurons.units]
-    values = effects.loss_change[order].T.double().numpy()
-    measure = f"{neurons.task.loss_unit} gained with the neuron at zero"
-    return NeuronTable(study, "zero-out", measure, neurons.units, passages, values)
+    values = effects.loss_change[[rows[unit] for unit in scored]].T.double().numpy()
+    measure = f"{task.loss_unit} gained with the {what} at zero"
+    return NeuronTable(study, "zero-out", measure, scored, passages, values)
+
+
+@checked
+def attention_heads(study: Study) -> UnitSet:
+    """All attention heads of a language model, to be scored or dropped out beside its neurons.
+
+    Raises
+    ------
+    ValueError
+        If the task is another, or the model has no attention heads.
+
+    Examples
+    --------
+    >>> from memviz.models.gpt import GPT
+    >>> from memviz.tasks import Language
+    >>> passages = torch.randint(9, (3, 6), generator=torch.Generator().manual_seed(0))
+    >>> model = GPT(vocabulary=9, width=8, blocks=2, heads=2, context=8, seed=0).eval()
+    >>> groups, task = {"memorized": [0], "clean": [1, 2]}, Language(prompt=3, continuation=3)
+    >>> attention_heads(Study(model, passages, passages[:, 3:], groups, task=task))
+    UnitSet.parse('blocks.0.attention:0,1 blocks.1.attention:0,1')
+    """
+    language(study)
+    heads = {layer.name: range(layer.units) for layer in layers(study) if layer.kind == "heads"}
+    if not heads:
+        raise ValueError(f"{type(study.model).__name__} has no attention heads.")
+    return UnitSet(heads)
 
 
 @torch.no_grad()

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from memviz.checks import Count, CountOrZero, Seed, checked, quoted
-from memviz.engine.record import Replay, Zero
 from memviz.engine.sets import random_units
 from memviz.progress import slow
 from memviz.scores import Scores
-from memviz.study import Study, default_groups
+from memviz.study import Study
 from memviz.units import UnitSet
 
-from ._neurons import language
+from ._reading import Reader
 from ._table import NeuronTable, top_per_layer
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MEASURES = ("accuracy", "recited", "others", "perplexity")
+DISTANCES = ("distance", "others distance")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +39,9 @@ class Deletion:
     before : dict of measure to float64 ``[n]``
         With nothing dropped out. ``accuracy`` is the share of a passage's continuation tokens that
         are the first choice after the true ones, ``recited`` whether all are, ``others`` the mean
-        accuracy of the group's other passages, ``perplexity`` that of held-out passages.
+        accuracy of the group's other passages, ``perplexity`` that of held-out passages. If asked
+        for, ``distance`` is the edit distance between what greedy decoding says and the passage,
+        in characters (in tokens without a tokenizer), ``others distance`` its mean over the others.
     after : dict of measure to float64 ``[n, K]``
     random : dict of measure to float64 ``[n, K]``
         Mean over draws of as many random neurons of the same layers: the null.
@@ -63,7 +64,7 @@ class Deletion:
         rows = []
         for column, share in enumerate(self.shares):
             row: dict[str, float] = {"share": share}
-            for name in MEASURES:
+            for name in self.before:
                 for kind, values in (("", self.after), (" random", self.random)):
                     before, after = self.before[name], values[name][:, column]
                     ratio = name == "perplexity"
@@ -87,6 +88,7 @@ def deletion(
     group: str | None = None,
     held_out: str | None = None,
     without: Sequence[str] = (),
+    distances: bool = False,
     random_draws: Count = 3,
     seed: Seed = 0,
     progress: bool = True,
@@ -109,6 +111,8 @@ def deletion(
         The study's last group by default.
     without : sequence of str
         Layers to leave alone; the paper leaves out the lowest.
+    distances : bool
+        Decode the passages too, and read edit distances. This takes most of the time.
     random_draws, seed : int
         Of the null.
     progress : bool
@@ -125,6 +129,7 @@ def deletion(
 
     Examples
     --------
+    >>> import torch
     >>> from memviz.models.gpt import GPT
     >>> from memviz.probes.lm_localization import activations
     >>> from memviz.tasks import Language
@@ -135,7 +140,7 @@ def deletion(
     >>> deletion(activations(study), [0.1]).after["accuracy"].shape
     (2, 1)
     """
-    read = _Reader(table.study, group, held_out)
+    read = Reader(table.study, group, held_out)
     shares = _shares(shares)
     _check_layers(table, without)
     examples = table.examples[table.study.groups[read.group][table.examples]].sort().values
@@ -144,23 +149,27 @@ def deletion(
             f"none of the passages of this table is in {quoted(read.group)}; score some, or name "
             "another group."
         )
-    clean = read.of(read.replay.clean)
-    after = {name: np.zeros((len(examples), len(shares))) for name in MEASURES}
-    random = {name: np.zeros((len(examples), len(shares))) for name in MEASURES}
+    names = (*MEASURES, *(DISTANCES if distances else ()))
+    before = {name: np.zeros(len(examples)) for name in names}
+    after = {name: np.zeros((len(examples), len(shares))) for name in names}
+    random = {name: np.zeros((len(examples), len(shares))) for name in names}
+
+    def measured(units: UnitSet, example: int) -> dict[str, float]:
+        return _measures(read, units, example, distances=distances)
+
     for row, example in enumerate(slow(examples.tolist(), "DEL", progress=progress)):
+        for name, value in measured(UnitSet(), example).items():
+            before[name][row] = value
         scores = table.of_example(example)
         for column, share in enumerate(shares):
-            units = _left(top_per_layer(scores, share), without)
-            for name, value in _measures(read, units, example).items():
+            named = top_per_layer(scores, share)
+            units = UnitSet(unit for unit in named if unit.layer not in without)
+            for name, value in measured(units, example).items():
                 after[name][row, column] = value
             for draw in range(random_draws):
                 others = random_units(read.replay.layers, units, seed + draw)
-                for name, value in _measures(read, others, example).items():
+                for name, value in measured(others, example).items():
                     random[name][row, column] += value / random_draws
-    before = {
-        name: np.array([read.of_passage(clean, example)[name] for example in examples.tolist()])
-        for name in MEASURES
-    }
     return Deletion(table.method, shares, examples, before, after, random)
 
 
@@ -184,6 +193,9 @@ class DeletionCurve:
     random_recited, random_accuracy : float64 ``[draws, K, G]``
     random_perplexity : float64 ``[draws, K]``
         With as many random units of the same layers: the null.
+    distance, random_distance : float64 ``[K, G]`` and ``[draws, K, G]``, or None
+        Mean edit distance between what greedy decoding says and the passages, in characters (in
+        tokens without a tokenizer), if asked for.
     """
 
     name: str
@@ -195,6 +207,8 @@ class DeletionCurve:
     random_recited: np.ndarray
     random_accuracy: np.ndarray
     random_perplexity: np.ndarray
+    distance: np.ndarray | None = None
+    random_distance: np.ndarray | None = None
 
     def table(self) -> pd.DataFrame:
         """One row per count, each measure beside its mean over random draws."""
@@ -206,6 +220,9 @@ class DeletionCurve:
             columns[f"{group} random"] = self.random_recited[:, :, number].mean(0)
             columns[f"{group} accuracy"] = self.accuracy[:, number]
             columns[f"{group} accuracy random"] = self.random_accuracy[:, :, number].mean(0)
+            if self.distance is not None and self.random_distance is not None:
+                columns[f"{group} distance"] = self.distance[:, number]
+                columns[f"{group} distance random"] = self.random_distance[:, :, number].mean(0)
         columns["perplexity ratio"] = self.perplexity
         columns["perplexity ratio random"] = self.random_perplexity.mean(0)
         return pd.DataFrame(columns).set_index("units")
@@ -238,6 +255,7 @@ def deletion_curve(
     *,
     held_out: str | None = None,
     per_layer: bool = True,
+    distances: bool = False,
     random_draws: CountOrZero = 10,
     seed: Seed = 0,
     progress: bool = True,
@@ -256,6 +274,8 @@ def deletion_curve(
         Whose perplexity is read; the study's last group by default.
     per_layer : bool
         The same share of each layer, as the paper; else the highest of all layers together.
+    distances : bool
+        Decode the passages too, and read edit distances. This takes most of the time.
     random_draws, seed : int
         Of the null.
     progress : bool
@@ -271,6 +291,7 @@ def deletion_curve(
 
     Examples
     --------
+    >>> import torch
     >>> from memviz.models.gpt import GPT
     >>> from memviz.probes.lm_localization import activations
     >>> from memviz.tasks import Language
@@ -283,99 +304,77 @@ def deletion_curve(
     """
     if ranking.units is None:
         raise ValueError("these scores are over examples; give scores over units.")
-    read = _Reader(study, None, held_out, every=True)
+    read = Reader(study, None, held_out, every=True)
     sets = [
         top_per_layer(ranking, share)
         if per_layer
         else ranking.top(round(share * len(ranking)), "units")
         for share in _shares(shares)
     ]
-    names = tuple(study.groups)
-    recited, accuracy, perplexity = [], [], []
-    null_recited, null_accuracy = (
-        np.zeros((random_draws, len(sets), len(names))) for _ in range(2)
-    )
-    null_perplexity = np.zeros((random_draws, len(sets)))
-    clean = read.of(read.replay.clean).perplexity
-    for row, units in enumerate(slow(sets, "DEL curve", progress=progress)):
-        reading = read.of(read.replay.outputs(units, Zero()))
-        recited.append([reading.recited[study.groups[name]].mean() for name in names])
-        accuracy.append([reading.accuracy[study.groups[name]].mean() for name in names])
-        perplexity.append(reading.perplexity / clean)
-        for draw in range(random_draws):
-            others = random_units(read.replay.layers, units, seed + draw)
-            reading = read.of(read.replay.outputs(others, Zero()))
-            null_recited[draw, row] = [reading.recited[study.groups[n]].mean() for n in names]
-            null_accuracy[draw, row] = [reading.accuracy[study.groups[n]].mean() for n in names]
-            null_perplexity[draw, row] = reading.perplexity / clean
-    counts = tuple(len(units) for units in sets)
+    clean = read.without(UnitSet()).perplexity
+    found, drawn = list[_Point](), list[list[_Point]]()
+    for units in slow(sets, "DEL curve", progress=progress):
+        found.append(_point(read, units, clean, distances=distances))
+        others = (random_units(read.replay.layers, units, seed + k) for k in range(random_draws))
+        drawn.append([_point(read, each, clean, distances=distances) for each in others])
+    n = len(study.groups)
+
+    def null(of: Callable[[_Point], Any], *shape: int) -> np.ndarray:
+        values = np.array([[of(point) for point in points] for points in drawn], dtype=float)
+        return values.reshape(len(sets), random_draws, *shape).swapaxes(0, 1)
+
     return DeletionCurve(
         ranking.name,
-        counts,
-        names,
-        np.array(recited),
-        np.array(accuracy),
-        np.array(perplexity),
-        null_recited,
-        null_accuracy,
-        null_perplexity,
+        tuple(len(units) for units in sets),
+        tuple(study.groups),
+        np.array([point.recited for point in found]),
+        np.array([point.accuracy for point in found]),
+        np.array([point.perplexity for point in found]),
+        null(lambda point: point.recited, n),
+        null(lambda point: point.accuracy, n),
+        null(lambda point: point.perplexity),
+        np.array([point.distance for point in found]) if distances else None,
+        null(lambda point: point.distance, n) if distances else None,
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Reading:
-    """Accuracy and recitation of the examples read ``[n]``, NaN elsewhere; held-out perplexity."""
+@dataclass(frozen=True)
+class _Point:
+    """Means over each group's passages, and the perplexity over that of the whole model."""
 
-    accuracy: np.ndarray
-    recited: np.ndarray
+    recited: list[float]
+    accuracy: list[float]
     perplexity: float
+    distance: list[float]
 
 
-class _Reader:
-    """Reads outputs of a group's passages and of held-out ones."""
-
-    def __init__(
-        self, study: Study, group: str | None, held_out: str | None, *, every: bool = False
-    ) -> None:
-        language(study)
-        self.study, self.group = study, default_groups(study, group, None)[0]
-        self.held_out = [*study.groups][-1] if held_out is None else held_out
-        members = study.group(self.group)
-        if self.held_out == self.group and not every:
-            raise ValueError(
-                f"held-out passages and memorized ones are both {quoted(self.group)}; name another "
-                "group with held_out=."
-            )
-        examples = torch.cat([members, study.group(self.held_out)]).unique()
-        self.replay = Replay(study, None if every else examples)
-
-    def of(self, outputs: Tensor) -> _Reading:
-        """What is read of these outputs, of the replay's examples."""
-        task, examples = self.study.task, self.replay.examples
-        labels = self.study.labels[examples].to(outputs.device)
-        right = (task.predictions(outputs) == labels).double().mean(1).cpu().numpy()
-        accuracy, recited = (np.full(len(self.study), np.nan) for _ in range(2))
-        accuracy[examples.numpy()] = right
-        recited[examples.numpy()] = (task.margin(outputs, labels) > 0).double().cpu().numpy()
-        losses = task.loss(outputs, labels).double().cpu()
-        mean = losses[self.study.groups[self.held_out][examples]].mean()
-        return _Reading(accuracy, recited, float(mean.exp()))
-
-    def of_passage(self, reading: _Reading, example: int) -> dict[str, float]:
-        """The measures of one passage; ``others`` is NaN if it is alone in its group."""
-        others = self.study.groups[self.group].clone()
-        others[example] = False
-        return {
-            "accuracy": float(reading.accuracy[example]),
-            "recited": float(reading.recited[example]),
-            "others": float(reading.accuracy[others].mean()) if others.any() else np.nan,
-            "perplexity": reading.perplexity,
-        }
+def _point(read: Reader, units: UnitSet, clean: float, *, distances: bool) -> _Point:
+    reading, groups = read.without(units), read.study.groups.values()
+    far = read.distances(units) if distances else None
+    return _Point(
+        [float(reading.recited[mask].mean()) for mask in groups],
+        [float(reading.accuracy[mask].mean()) for mask in groups],
+        reading.perplexity / clean,
+        [] if far is None else [float(far[mask].mean()) for mask in groups],
+    )
 
 
-def _measures(read: _Reader, units: UnitSet, example: int) -> dict[str, float]:
-    """The measures of one passage without these units."""
-    return read.of_passage(read.of(read.replay.outputs(units, Zero())), example)
+def _measures(read: Reader, units: UnitSet, example: int, *, distances: bool) -> dict[str, float]:
+    """The measures of one passage without these units; of others NaN if it is alone."""
+    others = read.study.groups[read.group].clone().numpy()
+    others[example] = False
+    reading = read.without(units)
+    found = {
+        "accuracy": float(reading.accuracy[example]),
+        "recited": float(reading.recited[example]),
+        "others": float(reading.accuracy[others].mean()) if others.any() else np.nan,
+        "perplexity": reading.perplexity,
+    }
+    if distances:
+        far = read.distances(units)
+        found["distance"] = float(far[example])
+        found["others distance"] = float(far[others].mean()) if others.any() else np.nan
+    return found
 
 
 def _shares(shares: Sequence[float]) -> tuple[float, ...]:
@@ -391,7 +390,3 @@ def _check_layers(table: NeuronTable, without: Sequence[str]) -> None:
     wrong = [name for name in without if name not in known]
     if wrong:
         raise ValueError(f"there is no layer {quoted(wrong[0])}; choose from {', '.join(known)}.")
-
-
-def _left(units: UnitSet, without: Sequence[str]) -> UnitSet:
-    return UnitSet(unit for unit in units if unit.layer not in without)

@@ -18,14 +18,14 @@ SOURCE = "Chang et al. 2024 (arXiv:2311.09060), section 4"
 
 @dataclass(frozen=True, eq=False)
 class NeuronTable:
-    """How much each FFN neuron holds each passage, by one method.
+    """How much each FFN neuron, or each of other units, holds each passage, by one method.
 
     Attributes
     ----------
     study : Study
     method, measure, source : str
     units : tuple of Unit, ``U`` of them
-        The neurons, layer by layer.
+        Neurons layer by layer, or the units that were asked for.
     examples : int64 ``[n]``
     values : float64 ``[n, U]``
         Each passage's own attribution: it depends on no other passage.

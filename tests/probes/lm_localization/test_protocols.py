@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchmetrics.functional.text import edit_distance as edit_distance_of_torchmetrics
 
 import memviz as mv
 from memviz.demos.contest import known_truths
@@ -15,8 +16,10 @@ from memviz.probes.lm_localization import (
     Injection,
     NeuronTable,
     activations,
+    attention_heads,
     deletion,
     deletion_curve,
+    edit_distance,
     hard_concrete,
     inject,
     injection_benchmark,
@@ -25,6 +28,7 @@ from memviz.probes.lm_localization import (
     top_per_layer,
     zero_out,
 )
+from memviz.tasks import Language
 from tests.support.passages import (
     KNOWN,
     NEURONS,
@@ -171,6 +175,82 @@ def test_a_curve_starts_at_the_model_and_random_units_do_less(planted: Injection
     assert curve.random_recited[:, 1, 0].mean() > 0.5
     assert curve.table().loc[NEURONS, "memorized"] == 0.0
     assert curve.within(np.inf) == NEURONS
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_edit_distance_is_torchmetrics(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    one, other = ("".join(draw.choice(list("abc "), draw.integers(0, 30))) for _ in range(2))
+    theirs = edit_distance_of_torchmetrics([one], [other], reduction="none")
+    assert edit_distance(one, other) == edit_distance(list(one), list(other)) == int(theirs[0])
+
+
+class Numbers:
+    """A tokenizer of numbers with spaces between them."""
+
+    def encode(self, text: str) -> list[int]:
+        return [int(word) for word in text.split()]
+
+    def decode(self, ids: list[int]) -> str:
+        return " ".join(map(str, ids))
+
+
+@pytest.mark.parametrize("tokenizer", [None, Numbers()])
+def test_del_reads_distances_of_what_is_said_freely(
+    planted: Injection, tokenizer: Numbers | None
+) -> None:
+    given = planted.study
+    groups = {"memorized": range(NEW + 1), "held out": range(NEW + 1, NEW + 5)}
+    task = Language(PROMPT, TOKENS - PROMPT, tokenizer=tokenizer)
+    study = mv.Study(given.model, given.inputs, given.labels, groups, task=task)
+    tokens = study.inputs
+    assert isinstance(tokens, Tensor)
+    table = zero_out(study, [NEW], progress=False)
+    found = deletion(table, [SHARE], distances=True, random_draws=1, progress=False)
+    assert found.before["distance"].tolist() == [0.0]
+    units, said = top_per_layer(table.of_example(NEW), SHARE), tokens[:, :PROMPT]
+    with mv.ablate(study, units), torch.no_grad():
+        for _ in range(TOKENS - PROMPT):
+            said = torch.cat([said, study.model(said)[:, -1:].argmax(-1)], 1)
+    words = task.text if tokenizer is not None else list
+    far = [
+        edit_distance(words(said[row, PROMPT:].tolist()), words(tokens[row, PROMPT:].tolist()))
+        for row in range(NEW + 1)
+    ]
+    assert found.after["distance"].tolist() == [[far[NEW]]] and far[NEW] > 0
+    assert found.after["others distance"][0, 0] == pytest.approx(np.mean(far[:NEW]))
+    assert "others distance random" in found.table().columns
+    curve = deletion_curve(
+        study, table.of_example(NEW), [0, SHARE], distances=True, random_draws=2, progress=False
+    )
+    assert curve.distance is not None and curve.random_distance is not None
+    assert curve.distance[0, 0] == 0 and curve.random_distance.shape == (2, 2, 2)
+    assert curve.distance[1, 0] == pytest.approx(np.mean(far))
+    assert curve.table().loc[NEURONS, "memorized distance"] == curve.distance[1, 0]
+    plain = deletion_curve(study, table.of_example(NEW), [0, SHARE], progress=False)
+    assert plain.distance is None and "memorized distance" not in plain.table().columns
+
+
+def test_heads_are_scored_and_dropped_out_as_neurons_are() -> None:
+    study = study_of(loud_gpt())
+    heads = attention_heads(study)
+    assert str(heads) == "blocks.0.attention:0,1 blocks.1.attention:0,1"
+    table = zero_out(study, [0, 2], heads, progress=False)
+    for row, example in enumerate((0, 2)):
+        for column, unit in enumerate(table.units):
+            batch = study.batch(torch.tensor([example]))
+            with torch.no_grad(), mv.ablate(study, mv.UnitSet([unit])):
+                outputs = study.task.outputs(study.call(batch)())
+            plain = study.task.outputs(study.call(batch)().detach())
+            labels = study.labels[[example]]
+            gained = study.task.loss(outputs, labels) - study.task.loss(plain, labels)
+            assert table.values[row, column] == pytest.approx(float(gained), abs=1e-5)
+    curve = deletion_curve(
+        study, table.of_example(0), [0, 0.5, 1.0], per_layer=False, random_draws=0, progress=False
+    )
+    assert curve.counts == (0, 2, 4)
+    found = deletion(table, [0.5], group="memorized", random_draws=1, progress=False)
+    assert found.after["accuracy"].shape == (2, 1)
 
 
 def test_top_per_layer_names_a_share_of_each_layer() -> None:
