@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from memviz.engine.record import CancelledError, Intervention, Replay
 from memviz.units import UnitSet, UnitsLike
 
 from ._outputs import ByGraph
+
+R = TypeVar("R")
 
 
 class Toggle:
@@ -58,12 +61,47 @@ class Toggle:
         CancelledError
             If ``stop()`` returns True between two chunks.
         """
-        replay, chosen = self.replay, self.replay.check(units)
-        replay.refresh()
+        if not self._begun(units):
+            return self.replay.clean
+        return torch.cat(self.read(units, how, lambda found, _: found, stop=stop))
+
+    def read(
+        self,
+        units: UnitsLike,
+        how: Intervention,
+        of: Callable[[Tensor, Tensor], R],
+        *,
+        stop: Callable[[], bool] | None = None,
+    ) -> list[R]:
+        """What ``of(outputs, positions)`` makes of each chunk of examples in turn.
+
+        Logits of a large vocabulary take much memory; of all examples, only what is read is kept.
+
+        Parameters
+        ----------
+        units, how, stop
+            As for :meth:`outputs`.
+        of : callable
+            From the outputs of a chunk ``[b, ...]`` and its places among the replay's examples,
+            int64 ``[b]``.
+        """
+        replay, chosen = self.replay, self._begun(units)
+
+        def run() -> list[R]:
+            places = map(replay.chunk, range(replay.steps))
+            if not chosen:
+                return [of(replay.clean[rows], rows) for rows in places]
+            return [
+                of(o, at) for o, at in zip(self._chunks(chosen, how, stop), places, strict=True)
+            ]
+
+        return replay.guard(run)
+
+    def _begun(self, units: UnitsLike) -> UnitSet:
+        chosen = self.replay.check(units)
+        self.replay.refresh()
         self.settled = True
-        if not chosen:
-            return replay.clean
-        return replay.guard(lambda: torch.cat(list(self._chunks(chosen, how, stop))))
+        return chosen
 
     def settle(self, units: UnitsLike, how: Intervention) -> Iterator[None]:
         """Keep the pass of an answer that the graph gave, so that the next can restart from it.

@@ -346,6 +346,17 @@ def test_a_toggle_is_stopped_between_chunks(convs: mv.Study) -> None:
     assert torch.equal(toggle.outputs("", mv.Zero()), toggle.replay.clean)
 
 
+@pytest.mark.parametrize("units", ["", "a:1"])
+def test_a_toggle_is_read_chunk_by_chunk(units: str) -> None:
+    study = seeded(lambda: study_of(Convs(), torch.randn(9, 3, 8, 8)))
+    toggle = Toggle(mv.Replay(study, memory=150_000))
+    assert toggle.replay.steps > 1
+    parts = toggle.read(units, mv.Zero(), lambda outputs, rows: (outputs.clone(), rows))
+    assert len(parts) == toggle.replay.steps
+    assert torch.cat([rows for _, rows in parts]).tolist() == list(range(9))
+    assert torch.equal(torch.cat([o for o, _ in parts]), toggle.outputs(units, mv.Zero()))
+
+
 def test_changed_weights_are_seen_by_a_toggle() -> None:
     study = seeded(lambda: study_of(Convs(), torch.randn(5, 3, 8, 8)))
     toggle = Toggle(mv.Replay(study))
