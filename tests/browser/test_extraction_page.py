@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import base64
 
+import numpy as np
 import pytest
 
 import memviz as mv
+from memviz.probes.extraction import predicted_by_prompt
 from memviz.widgets.extraction import ExtractionController
 from memviz.widgets.extraction._passages import Passages
 from tests.support.page import EVIL, play, sent, settle
-from tests.support.recited import COPIES, recited_ladder, recited_study
+from tests.support.recited import (
+    CONTINUATION,
+    COPIES,
+    PROMPT,
+    WORDS,
+    passages,
+    recited_ladder,
+    recited_study,
+)
 
 pytestmark = pytest.mark.browser
 UNITS = "blocks.0.up:0-14 blocks.1.attention:1"
@@ -41,13 +51,13 @@ class Kernel:
         settle(page)
         self.answer()
 
-    def answer(self) -> None:
+    def answer(self, steps: int = 60) -> None:
         """Carry out all requests so far, and let the page draw what came of them."""
         asked = sent(self.page)
         for message in asked[self.heard :]:
             self.controller.receive(message, self.recorder)
         self.heard = len(asked)
-        for _ in range(60):
+        for _ in range(steps):
             self.controller.worker._step()
             self.controller.worker.drop("sweep")
         play(self.page, *self.recorder.take())
@@ -180,6 +190,15 @@ def test_the_length_of_the_prompt_is_dragged_and_moved_by_keys(page, kernel):
     # The line and the prompt's text follow at once; nothing is asked before the hand rests.
     assert slider.get_attribute("aria-valuenow") == "1"
     assert page.locator(".mv-ex-left").inner_text().split() == ["from", "in", "to", "was", "you"]
+    # So do the tokens up to the first wrong one, from the cached passes; later ones wait.
+    predicted = predicted_by_prompt(
+        kernel.controller.session.study.model, passages()[0].tolist(), PROMPT, CONTINUATION, [1]
+    )[0]
+    matched = int((predicted == passages()[0, PROMPT:]).long().cumprod(0).sum())
+    marks = page.locator(".mv-ex-t s").all_inner_texts()
+    assert marks == ["✓"] * matched + ["✕"] + [""] * (CONTINUATION - matched - 1)
+    assert page.locator(".mv-ex-first u").inner_text() == WORDS[int(predicted[matched])]
+    assert sent(page, "prompt_length") == []
     page.mouse.up()
     assert sent(page, "prompt_length")[-1] == {"type": "prompt_length", "length": 1}
     kernel.answer()
@@ -192,6 +211,58 @@ def test_the_length_of_the_prompt_is_dragged_and_moved_by_keys(page, kernel):
     assert page.locator(".mv-ex-no").count() == 0
     page.keyboard.press("ArrowLeft")
     page.wait_for_function("model.sent.at(-1).length === 5")
+
+
+def test_with_units_off_the_tokens_of_a_dragged_length_are_those_without_them(page, kernel):
+    ablate(kernel)
+    slider = page.locator(".mv-ex-slider")
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    told = kernel.controller._latest["prompt_curve"]
+    after = int(
+        np.frombuffer(
+            told.buffers[[a["name"] for a in told.content["arrays"]].index("after")], np.float32
+        )[4]
+    )
+    assert page.locator(".mv-ex-t s").all_inner_texts().index("✕") == after
+    assert page.locator(".mv-ex-first u").inner_text() == told.content["wrongAfter"][4].strip()
+    page.wait_for_function("model.sent.at(-1).length === 5")
+    kernel.answer()
+    assert page.locator(".mv-ex-t s").all_inner_texts().index("✕") == after
+    assert page.locator(".mv-ex-wait").count() == 0
+
+
+def test_the_units_that_hold_a_passage_are_found_and_ablated(page, kernel):
+    hold = page.get_by_role("button", name="Find the units that hold this passage")
+    top = page.get_by_role("button", name="Ablate the top 8")
+    assert hold.get_attribute("aria-pressed") == "false" and not top.is_visible()
+    hold.click()
+    assert sent(page, "score")[-1] == {"type": "score", "key": "opened passage"}
+    kernel.answer(600)
+    assert hold.get_attribute("aria-pressed") == "true"
+    shown = kernel.controller.scores.shown("opened passage")
+    assert shown.exact.all() and np.isfinite(shown.values).all()
+    best = {str(shown.units[place]) for place in np.argsort(-shown.values, kind="stable")[:8]}
+    top.click()
+    kernel.answer()
+    assert {str(unit) for unit in kernel.controller.session.units} == best
+    assert "this passage now breaks at token" in page.locator(".mv-say").inner_text()
+
+
+def test_copied_code_opens_the_view_that_was_open(page, kernel):
+    ablate(kernel)
+    slider = page.locator(".mv-ex-slider")
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("model.sent.at(-1).length === 5")
+    kernel.answer()
+    page.get_by_role("button", name="Copy code").click()
+    kernel.answer()
+    code = page.locator(".mv-codebox pre").inner_text()
+    assert "copies = [16] * 6 + [4] * 3 + [1] * 3 + [0] * 6" in code
+    assert "ladder = {'new': ..., 'moons': {'40': ..., '80': ..., '150': ...}}" in code
+    assert "view = mv.extraction(session, copies=copies, ladder=ladder)" in code
+    assert "view.controller.ask(5)" in code
 
 
 def test_the_prompt_is_edited(page, kernel):

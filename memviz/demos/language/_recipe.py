@@ -114,7 +114,13 @@ def load(seed: int = 0, size: str = LARGEST) -> Study:
     )
 
 
-def ladder(seed: int = 0, *, checkpoints: bool = False) -> dict[str, GPT]:
+class Ladder(dict[str, GPT]):
+    """Models by name, smallest first; ``origin`` is the line of Python that gives them."""
+
+    origin: str
+
+
+def ladder(seed: int = 0, *, checkpoints: bool = False) -> Ladder:
     """The models of a seed by name, smallest first: the input of forecasts.
 
     Parameters
@@ -128,7 +134,9 @@ def ladder(seed: int = 0, *, checkpoints: bool = False) -> dict[str, GPT]:
     >>> {name: sum(p.numel() for p in model.parameters()) for name, model in ladder().items()}
     {'small': 39392, 'medium': 96576, 'large': 415584}
     """
-    models = {size: model_of(seed, size) for size in SIZES}
+    models = Ladder({size: model_of(seed, size) for size in SIZES})
+    given = f"{seed}, checkpoints=True" if checkpoints else str(seed)
+    models.origin = f"mv.demos.language.ladder({given})"
     if checkpoints:
         largest = models.pop(LARGEST)
         for epoch in _epochs(seed, LARGEST)[:-1]:

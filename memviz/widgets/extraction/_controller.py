@@ -7,23 +7,25 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from memviz.checks import quoted
 from memviz.engine.record import CancelledError, Intervention, intervention
 from memviz.engine.sets import others_left, random_units
 from memviz.probes.extraction import Recital
+from memviz.scores import Scores
 from memviz.session import Session
 from memviz.units import UnitSet
 from memviz.widgets.core import NO_RANDOM, Action, Message, Telling
 from memviz.widgets.workbench import ShownScores
 
 from . import _messages as messages
-from ._asking import Asking
 from ._code import code
 from ._curves import Curves
 from ._figures import Reading, figures, null_figures
+from ._held import KEY, HeldBy
 from ._ladder import Ladder, Rungs
-from ._opened import Answered, Asked, Reader, candidates
+from ._opened import Answered, Asked, Asking, Reader, candidates
 from ._passages import LISTED, Passages, heads_and_neurons
 
 RANDOM_DRAWS = 20
@@ -62,7 +64,8 @@ class ExtractionController(Telling):
         self.find, self.most = "", LISTED
         self.asking = Asking(passages)
         self.curves = Curves(self)
-        self.rungs = Rungs(ladder, passages)
+        self.rungs, self.ladder = Rungs(ladder, passages), ladder
+        self.held = HeldBy(self)
         self.before: Answered | None = None
         self.after: Answered | None = None
         self.clean: Reading | None = None
@@ -158,7 +161,10 @@ class ExtractionController(Telling):
         """Show another score on the unit maps."""
         self.scores.check(key)
         self._wear(key)
-        self.scores.show(key)
+        if key == KEY:
+            self.held.show()
+        else:
+            self.scores.show(key)
 
     def ablate_top(self, k: int) -> None:
         """Ablate the k units that the chosen score ranks highest."""
@@ -170,11 +176,46 @@ class ExtractionController(Telling):
     def cancel(self) -> None:
         """Stop the background work and keep its results so far."""
         self.scores.cancel()
+        self.held.cancel()
         self._cancel("null", "curve", "curve null", "ladder")
+
+    def ask(
+        self,
+        prompt: int | str = "",
+        *,
+        sample: int | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+    ) -> None:
+        """Ask something else of the opened passage.
+
+        Parameters
+        ----------
+        prompt : int or str
+            So many of the last tokens of its own prompt, or another text; its own by default.
+        sample : int, optional
+            The number of a sample; greedy without one.
+        temperature, top_k
+            Of samples.
+
+        Raises
+        ------
+        ValueError
+            If no passage is open, or the prompt can't be read.
+        """
+        self._ask(self.asking.shorten if isinstance(prompt, int) else self.asking.edit, prompt)
+        self.asking.draw(sample, temperature, top_k)
+        self.worker.answer(self._answer)
+
+    @property
+    def own_scores(self) -> dict[str, Scores]:
+        """Scores that the user gave, over units and over passages."""
+        over_units = {key: given for key, given in self.scores.extra.items() if key != KEY}
+        return over_units | self.passages.scores
 
     def code(self) -> str:
         """Python lines that compute these figures with the plain functions, and open this view."""
-        return code(self.session, self.asked)
+        return code(self)
 
     # What changes ------------------------------------------------------------------------------
 
@@ -184,6 +225,7 @@ class ExtractionController(Telling):
             return  # the answer that opens a passage goes on with it
         if what == "state":
             self.scores.state_changed()
+        self.held.follow()
         self.worker.answer(self._answer)
 
     def _answer(self) -> None:
@@ -229,10 +271,13 @@ class ExtractionController(Telling):
                 self._opening = False
 
     def _read(self, units: UnitSet, how: Intervention) -> Reading:
-        session = self.session
+        task, labels = self.passages.task, self.session.study.labels
         stop = (lambda: self.worker.answer_waits) if units else None
-        outputs = session.toggles.outputs(units, how, stop=stop)
-        return Reading.of(self.passages.task, outputs, session.study.labels)
+
+        def read(outputs: Tensor, rows: Tensor) -> Reading:
+            return Reading.of(task, outputs, labels[rows])
+
+        return Reading.joined(self.session.toggles.read(units, how, read, stop=stop))
 
     def _tell_passage(
         self, units: UnitSet, how: Intervention, version: int, *, ahead: bool

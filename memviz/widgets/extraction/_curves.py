@@ -54,13 +54,14 @@ class Curves:
 
     def __init__(self, controller: Host) -> None:
         self._controller = controller
-        self._known: dict[tuple[int, str, str], np.ndarray] = {}  # by row, units and key
+        # First choices ``[lengths, continuation]`` by row, units and key.
+        self._known: dict[tuple[int, str, str], np.ndarray] = {}
         self._told: tuple[int, str, str, int] | None = None
 
     def starts(self, row: int) -> int | None:
         """The length from which on every prompt recites the passage whole; None if none does."""
         curve = self._known.get((row, "", self._controller.session.variant))
-        return None if curve is None else self._starts(curve)
+        return None if curve is None else self._starts(self._matched(row, curve))
 
     def follow(self, units: UnitSet, how: Intervention, version: int) -> None:
         """Compute the curves of the opened passage, unless they are there."""
@@ -81,8 +82,7 @@ class Curves:
         asked = Asked(row, tuple(passages.prompt(row)), tuple(passages.true(row)))
         nothing = np.full(passages.task.prompt, np.nan)
         before = yield from self._curve(asked, UnitSet(), how, session.variant)
-        after = before if not units else nothing
-        self._tell(row, version, units, before, after, nothing)
+        self._tell(row, version, units, before, None if units else before, nothing)
         if not units:
             controller.tell_figures()  # now the sentence knows from which prompt on
             return
@@ -103,7 +103,8 @@ class Curves:
         controller, drawn = self._controller, list[np.ndarray]()
         for draw in range(DRAWS):
             random = random_units(controller.session.replay.layers, units, seed=draw)
-            drawn.append((yield from self._curve(asked, random, how, controller.key)))
+            found = yield from self._curve(asked, random, how, controller.key)
+            drawn.append(self._matched(asked.row, found))
         self._tell(asked.row, version, units, *known, np.mean(drawn, axis=0))
 
     def _curve(
@@ -114,7 +115,7 @@ class Curves:
             parts, longest = [], len(asked.prompt)
             for first in range(1, longest + 1, _AT_ONCE):
                 lengths = range(first, min(first + _AT_ONCE, longest + 1))
-                parts.append(self._controller.reader.matched(asked, lengths, units, how))
+                parts.append(self._controller.reader.predicted(asked, lengths, units, how))
                 yield
             for oldest in list(self._known)[: 1 - _KEPT]:
                 del self._known[oldest]
@@ -127,14 +128,34 @@ class Curves:
         version: int,
         units: UnitSet,
         before: np.ndarray,
-        after: np.ndarray,
+        after: np.ndarray | None,
         null: np.ndarray,
     ) -> None:
         controller = self._controller
-        if row == controller.session.opened:
-            starts = self._starts(before)
-            curves = {"before": before, "after": after, "null": null}
-            controller.tell_and_keep(curve_message(row, version, len(units), starts, **curves))
+        if row != controller.session.opened:
+            return
+        was = self._matched(row, before)
+        curves = {"before": was, "null": null}
+        curves["after"] = np.full(len(was), np.nan) if after is None else self._matched(row, after)
+        wrong = {"wrongBefore": self._wrong(was, before)}
+        if after is not None:
+            wrong["wrongAfter"] = self._wrong(curves["after"], after)
+        starts = self._starts(was)
+        told = curve_message(row, version, len(units), starts, wrong, **curves)
+        controller.tell_and_keep(told)
+
+    def _matched(self, row: int, predicted: np.ndarray) -> np.ndarray:
+        """Tokens before the first wrong one, for each length of the prompt."""
+        right = predicted == np.array(self._controller.passages.true(row))
+        return np.asarray(np.cumprod(right, 1).sum(1))
+
+    def _wrong(self, matched: np.ndarray, predicted: np.ndarray) -> list[str]:
+        """The first wrong token for each length; empty where none is."""
+        passages = self._controller.passages
+        return [
+            passages.words([int(said[place])])[0] if place < len(said) else ""
+            for place, said in zip(matched.tolist(), predicted, strict=True)
+        ]
 
     def _starts(self, curve: np.ndarray) -> int | None:
         short = np.flatnonzero(curve < self._controller.passages.task.continuation)

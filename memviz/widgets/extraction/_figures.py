@@ -42,6 +42,12 @@ class Reading:
             task.loss(outputs, labels).double().cpu().numpy(),
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence[Reading]) -> Reading:
+        """Passages read part by part."""
+        names = ("matched", "margin", "loss")
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
     def recited(self, rows: Tensor) -> int:
         """How many of these passages are recited whole."""
         return int((self.margin[rows.numpy()] > 0).sum())

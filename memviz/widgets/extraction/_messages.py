@@ -154,12 +154,22 @@ def figures_message(
 
 
 def curve_message(
-    row: int, version: int, units: int, starts: int | None, **curves: np.ndarray
+    row: int,
+    version: int,
+    units: int,
+    starts: int | None,
+    wrong: dict[str, list[str]],
+    **curves: np.ndarray,
 ) -> Message:
-    """Tokens recited before the first wrong one, by prompt length from 1 on; NaN where unknown."""
+    """Tokens recited before the first wrong one, by prompt length from 1 on; NaN where unknown.
+
+    ``wrong`` are the first wrong tokens themselves, so that a view can show them while the length
+    is dragged.
+    """
     content = {"type": "prompt_curve", "row": row, "version": version, "units": units}
     return pack(
-        {**content, "starts": starts}, **{k: v.astype(np.float32) for k, v in curves.items()}
+        {**content, "starts": starts, **wrong},
+        **{k: v.astype(np.float32) for k, v in curves.items()},
     )
 
 

@@ -1,27 +1,30 @@
-"""The opened passage: what the model says after its prompt, with units on and off."""
+"""The opened passage: what is asked of it, and what the model says, with units on and off."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import quoted
 from memviz.engine.record import Intervention
 from memviz.engine.sets import ablate
 from memviz.probes.extraction import (
     Recital,
-    matched_by_prompt,
+    predicted_by_prompt,
     recite,
     samples_needed,
     sampling_probabilities,
 )
 from memviz.study import Study, private
 from memviz.units import UnitSet
+
+from ._passages import Passages
 
 SHOWN = 3  # tokens whose chances are shown at each place
 WANTED = (0.5, 0.9, 0.999)
@@ -51,6 +54,124 @@ class Asked:
     sample: int | None = None
     temperature: float = 1.0
     top_k: int | None = None
+
+
+class Asking:
+    """The prompt and the decoding; opening another passage takes its own whole prompt again.
+
+    Parameters
+    ----------
+    passages : Passages
+    """
+
+    def __init__(self, passages: Passages) -> None:
+        self._passages = passages
+        self._asked: Asked | None = None
+        self._written = ""  # the text of an edited prompt
+        self.sample: int | None = None
+        self.temperature = 1.0
+        self.top_k: int | None = None
+
+    def of(self, row: int | None) -> Asked | None:
+        """What is asked of a passage."""
+        if row is None:
+            return None
+        if self._asked is None or self._asked.row != row:
+            prompt, true = self._passages.prompt(row), self._passages.true(row)
+            self._asked = Asked(row, tuple(prompt), tuple(true))
+        asked = replace(self._asked, sample=self.sample, top_k=self.top_k)
+        return replace(asked, temperature=self.temperature)
+
+    def forget(self) -> None:
+        """Ask with the opened passage's own prompt again, greedily."""
+        self._asked = self.sample = None
+
+    def shorten(self, row: int, length: int) -> None:
+        """Prompt with the last tokens of the passage's own prompt.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many.
+        """
+        own = self._passages.prompt(row)
+        if not 1 <= length <= len(own):
+            raise ValueError(f"length is {length}; this prompt has 1 to {len(own)} tokens.")
+        asked = self.of(row)
+        assert asked is not None
+        self._asked = replace(asked, prompt=tuple(own[len(own) - length :]), edited=False)
+
+    def edit(self, row: int, text: str) -> None:
+        """Prompt with another text; an empty one, or its own, restores the passage's prompt.
+
+        Raises
+        ------
+        ValueError
+            If the task has no tokenizer.
+        """
+        own = self._passages.prompt(row)
+        ids = own if not text.strip() else self._ids(text)
+        self._written = text
+        asked = self.of(row)
+        assert asked is not None
+        self._asked = replace(asked, prompt=tuple(ids), edited=ids != own)
+
+    def words(self, asked: Asked) -> str:
+        """What is asked beyond the passage's own prompt, as arguments in Python; else empty."""
+        own, given = self._passages.prompt(asked.row), []
+        if asked.edited:
+            given.append(repr(self._written))
+        elif len(asked.prompt) < len(own):
+            given.append(repr(len(asked.prompt)))
+        if asked.sample is not None:
+            given.append(f"sample={asked.sample}")
+            given.append(f"temperature={asked.temperature!r}, top_k={asked.top_k!r}")
+        return ", ".join(given)
+
+    def _ids(self, text: str) -> list[int]:
+        task = self._passages.task
+        try:
+            ids = task.encode(text)
+        except Exception as error:
+            if task.tokenizer is None:
+                raise
+            raise ValueError(f"the tokenizer can't read this text: {error}") from error
+        if not ids:
+            raise ValueError("the tokenizer makes no token of this text; give some words.")
+        return ids
+
+    def decode(self, _row: int | None, request: dict[str, Any]) -> None:
+        """Greedy or sampled, as a view asks for it; ``again`` is the next sample.
+
+        Raises
+        ------
+        ValueError
+            If it is something else.
+        """
+        key = request["key"]
+        if key not in ("greedy", "sample"):
+            raise ValueError(f"there is no decoding {quoted(key)}; choose greedy or sample.")
+        again = self.sample is not None and bool(request.get("again"))
+        sample = None if key == "greedy" else (self.sample or 0) + again
+        temperature = request.get("temperature", self.temperature)
+        self.draw(sample, temperature, request.get("topK", self.top_k))
+
+    def draw(self, sample: int | None, temperature: float, top_k: int | None) -> None:
+        """The number of a sample, None for greedy, its temperature and tokens to sample from.
+
+        Raises
+        ------
+        ValueError
+            If one is something else.
+        """
+        number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+        if not number or not 0 < temperature < math.inf:
+            raise ValueError(f"temperature is {quoted(temperature)}; give a number above 0.")
+        if top_k is not None and (type(top_k) is not int or top_k < 1):
+            raise ValueError(f"top-k is {quoted(top_k)}; give a number of tokens, 1 or more.")
+        if sample is not None and (type(sample) is not int or sample < 0):
+            raise ValueError(f"sample is {quoted(sample)}; give the number of a sample, from 0 on.")
+        self.sample, self.temperature, self.top_k = sample, float(temperature), top_k
 
 
 @dataclass(frozen=True)
@@ -88,15 +209,15 @@ class Reader:
         with ablate(self._own, units, how):
             return self._recital(asked)
 
-    def matched(
+    def predicted(
         self, asked: Asked, lengths: Sequence[int], units: UnitSet, how: Intervention
     ) -> np.ndarray:
-        """Tokens recited from prompts of these lengths of the passage's own prompt."""
+        """First choices after the true tokens, from prompts of these lengths."""
         tokens = [*asked.prompt, *asked.true]
         with ablate(self._own, units, how):
-            return matched_by_prompt(
+            return predicted_by_prompt(
                 self._own.model, tokens, len(asked.prompt), len(asked.true), lengths
-            )
+            ).numpy()
 
     def _answer(self, asked: Asked) -> Answered:
         chance = math.nan

@@ -41,6 +41,12 @@ def test_what_the_study_holds() -> None:
     assert again.name == study.name
     small = language.load(0, "small")
     assert eval(small.origin, {"memviz": mv}).name == small.name == "language (small)"
+    models = language.ladder(checkpoints=True)
+    assert (
+        list(eval(models.origin, {"mv": mv}))
+        == list(models)
+        == ["small", "medium", *(["large, epoch 6", "large"])]
+    )
     assert small.groups.keys() == study.groups.keys()
     assert all(torch.equal(small.groups[name], mask) for name, mask in study.groups.items())
 

@@ -333,20 +333,139 @@ def test_the_model_is_as_it_was(controller: ExtractionController, sink: Sink) ->
     assert all("forward" not in vars(module) for module in model.modules())
 
 
+def reopened(code: str, **names: Any) -> tuple[ExtractionController, list[Any]]:
+    """The view that some copied code opens, and what the code prints."""
+    printed: list[Any] = []
+    given = {"recited_study": recited_study, "print": printed.append, **names}
+    exec(code, given)
+    view = given["view"]
+    assert isinstance(view, ExtractionView)
+    with view:
+        view._still()  # waits for the first figures
+    return view.controller, printed
+
+
 def test_its_code_gives_the_same_figures(controller: ExtractionController, sink: Sink) -> None:
     controller.receive({"type": "set", "units": UNITS}, sink)
     controller.receive({"type": "open", "example": 2}, sink)
     work(controller)
     controller.receive({"type": "code"}, sink)
-    code, printed = sink.last("code")["text"], []
-    names = {"recited_study": recited_study, "print": printed.append}
-    code = code.replace("mv.extraction(session)", "extraction(session)")
-    exec(code, names | {"extraction": extraction})
+    again, printed = reopened(sink.last("code")["text"])
     assert (
         printed[0].groups["training"].after.correct
         == sink.last("recited")["rows"]["recited"]["counts"][1]
     )
     assert printed[1].matched == sink.last("passage")["matchedAfter"]
+    assert again.session.units == controller.session.units and again.session.opened == 2
+    assert again.passages.copies is not None and again.passages.copies.tolist() == COPIES
+
+
+class NamedLadder(dict[str, Any]):
+    origin = "recited_ladder()"
+
+
+def test_its_code_opens_the_view_as_it_was(study: mv.Study) -> None:
+    own = mv.Scores("mine", "", np.arange(18.0), examples=np.arange(18))
+    passages = Passages(study, "training", [3, 1] * 9, {"mine": own})
+    ladder = NamedLadder(recited_ladder())
+    found = ExtractionController(mv.Session(study), passages, ladder, threaded=False)
+    sink = Sink()
+    found.sinks.append(sink)
+    found.hello(sink)
+    work(found)
+    for request in (
+        {"type": "set", "units": UNITS},
+        {"type": "open", "example": 3},
+        {"type": "prompt_length", "length": 4},
+        {"type": "decode", "key": "sample", "temperature": 2.0, "topK": 7},
+        {"type": "decode", "key": "sample", "again": True},
+        {"type": "list", "sort": "score mine", "find": "moon"},
+        {"type": "score", "key": "opened passage"},
+        {"type": "code"},
+    ):
+        found.receive(request, sink)
+        work(found)
+    code = sink.last("code")["text"]
+    assert "scores = ...  # your Scores: 'mine'\n" in code
+    again, printed = reopened(
+        code.replace("scores = ...", "scores = own"),
+        own={"mine": own},
+        recited_ladder=recited_ladder,
+    )
+    assert again.asked == found.asked and again.asked.sample == 1
+    assert (again.sort, again.find, again.score) == ("score mine", "moon", "opened passage")
+    assert again.passages.group == "training" and again.passages.copies.tolist() == [3, 1] * 9
+    assert [rung.row for rung in again.rungs.rungs] == [rung.row for rung in found.rungs.rungs]
+    assert printed[1].said.tolist() == found.after.recital.said.tolist()
+    found.receive({"type": "prompt_text", "text": "moon sun"}, sink)
+    found.receive({"type": "decode", "key": "greedy"}, sink)
+    found.receive({"type": "code"}, sink)
+    assert "view.controller.ask('moon sun')\n" in sink.last("code")["text"]
+    found.ladder = recited_ladder()
+    names = "{'new': ..., 'moons': {'40': ..., '80': ..., '150': ...}}"
+    assert f"ladder = {names}  # your models\n" in found.code()
+    found.close()
+
+
+def test_what_is_asked_in_python_is_checked(controller: ExtractionController, sink: Sink) -> None:
+    controller.ask(3, sample=2, temperature=1.5, top_k=4)
+    work(controller)
+    assert sink.last("passage")["length"] == 3 and sink.last("passage")["sample"] == 2
+    with pytest.raises(ValueError, match="sample is -1; give the number of a sample"):
+        controller.ask(sample=-1)
+    with pytest.raises(ValueError, match="this prompt has 1 to 6 tokens"):
+        controller.ask(9)
+
+
+def test_the_units_that_hold_a_passage_are_those_of_a_sweep(
+    controller: ExtractionController, sink: Sink, study: mv.Study
+) -> None:
+    controller.receive({"type": "open", "example": 1}, sink)
+    controller.receive({"type": "score", "key": "opened passage"}, sink)
+    for _ in range(6):  # a few steps: estimates, marked as such
+        controller.worker._step()
+    told = [m.content for m in sink.got if m.content.get("key") == "opened passage"]
+    assert any(one["kind"] == "estimate" and one["done"] == 0 for one in told if one["total"])
+    work_long(controller)
+    scores = sink.last("scores")
+    assert (scores["key"], scores["done"], scores["total"]) == ("opened passage", 198, 198)
+    assert scores["measure"].endswith("passage 1")
+    swept = mv.sweep(study, mv.UnitSet(controller.scores.units), [1], progress=False).of_example(1)
+    wanted = dict(zip(swept.units, swept.values, strict=True))
+    shown = controller.scores.shown("opened passage")
+    for unit, value in zip(shown.units, shown.values, strict=True):
+        assert value == pytest.approx(wanted[unit], abs=1e-4)
+    controller.receive({"type": "top", "k": 8}, sink)
+    best = sorted(wanted, key=wanted.__getitem__, reverse=True)
+    least = min(wanted[unit] for unit in controller.session.units)
+    assert len(controller.session.units) == 8 and least >= wanted[best[8]] - 1e-4
+    controller.receive({"type": "open", "example": 2}, sink)  # the score follows the passage
+    work_long(controller)
+    assert sink.last("scores")["measure"].endswith("passage 2")
+    assert not np.array_equal(controller.scores.shown("opened passage").values, shown.values)
+
+
+def work_long(controller: ExtractionController) -> None:
+    """The effects on the opened passage, too."""
+    for _ in range(600):
+        controller.worker._step()
+        controller.worker.drop("sweep")
+
+
+def test_first_wrong_tokens_of_every_length_are_those_of_decoding(
+    controller: ExtractionController, sink: Sink, study: mv.Study
+) -> None:
+    controller.receive({"type": "set", "units": UNITS}, sink)
+    work(controller)
+    told, curves, tokens = sink.last("prompt_curve"), sink.arrays("prompt_curve"), passages()[0]
+    for length in range(1, PROMPT + 1):
+        prompt, true = tokens[PROMPT - length : PROMPT], tokens[PROMPT:]
+        for side, units in (("Before", ""), ("After", UNITS)):
+            with mv.ablate(study, units):
+                said = recite(study.model, prompt, true)
+            assert curves[side.lower()][length - 1] == said.matched
+            word = "" if said.whole else study.task.words(said.said.tolist())[said.matched]
+            assert told[f"wrong{side}"][length - 1].strip() == word.strip()
 
 
 def test_scores_rank_heads_and_neurons_alone(controller: ExtractionController) -> None:

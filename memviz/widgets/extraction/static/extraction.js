@@ -14,7 +14,7 @@ const REDRAWN = ["study", "state", "passages", "passage", "recited", "recited_nu
 export function extractionRegion(view) {
   const { store } = view;
   const [list, head, grid, strips, read] = [passageList(view), passagePrompt(view), tokenGrid(view), breaks(view), readColumn(view)];
-  const lengths = lengthCurve(view, head.at);
+  const lengths = lengthCurve(view, (length) => (head.at(length), grid.at(length)));
   const waiting = el("p", { class: "mv-empty" }, "Reading the passages …");
   const under = el("div", { class: "mv-ex-under" }, strips.root, grid.card);
   const middle = el("div", { class: "mv-ex-main" }, waiting, head.root, grid.root, under, lengths.root);

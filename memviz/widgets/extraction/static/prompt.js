@@ -2,6 +2,8 @@
 /** The opened passage's heading and prompt, which may be shortened or edited, and how it is decoded. */
 import { count, el, put, say, segment } from "../../core/static/dom.js";
 
+const HELD = "opened passage"; // the score of the opened passage on the unit maps
+
 /** @param {View} view */
 export function passagePrompt(view) {
   const { store } = view;
@@ -12,6 +14,9 @@ export function passagePrompt(view) {
   const top = el("input", { class: "mv-ex-num", type: "number", min: 1, step: 1, placeholder: "all", "aria-label": "sample from this many tokens", onchange: sampling });
   const again = el("button", { class: "mv-btn", type: "button", onclick: () => ask({ key: "sample", again: true }) }, "Again");
   const how = el("span", { class: "mv-field mv-ex-how" }, "temperature", warmth, "top", top, again);
+  const hold = el("button", { class: "mv-btn mv-ex-hold", type: "button", title: "Rank all units by what the margin of this passage loses without them", onclick: () => store.choose("score", HELD) }, "Find the units that hold this passage");
+  const top8 = el("button", { class: "mv-btn", type: "button", title: "Those with the largest exact effect on this passage", onclick: () => store.top(8) }, "Ablate the top 8");
+  const tools = el("div", { class: "mv-ex-hold-row" }, hold, top8);
   const [left, prompt] = [el("span", { class: "mv-ex-left" }), el("span")];
   const edit = el("button", { class: "mv-btn mv-ex-edit", type: "button", onclick: begin }, "Edit");
   const restore = el("button", { class: "mv-btn", type: "button", onclick: () => put_("") }, "Original prompt");
@@ -19,7 +24,7 @@ export function passagePrompt(view) {
   const text = el("p", { class: "mv-ex-prompt" }, label, left, prompt);
   const box = el("textarea", { rows: 2, maxlength: 4000, "aria-label": "Prompt", onkeydown: keys });
   const form = el("div", { class: "mv-ex-form", hidden: true }, box, el("button", { class: "mv-btn", type: "button", onclick: () => put_(box.value) }, "Run"));
-  const root = el("div", {}, el("div", { class: "mv-ex-title" }, el("h3", {}, name, " ", about), el("span", { class: "mv-ex-tools" }, edit, restore, how, decode.root)), text, form);
+  const root = el("div", {}, el("div", { class: "mv-ex-title" }, el("h3", {}, name, " ", about), el("span", { class: "mv-ex-tools" }, edit, restore, how, decode.root)), text, form, tools);
   let preview = null;
 
   function ask(request) {
@@ -73,7 +78,10 @@ export function passagePrompt(view) {
       input.disabled = store.saved;
     }
     again.hidden = store.saved;
-    edit.hidden = store.saved;
+    edit.hidden = tools.hidden = store.saved;
+    const holds = store.state.score === HELD;
+    put(hold, { "aria-pressed": String(holds) });
+    top8.hidden = !holds;
     put(edit, { title: store.study.writes ? "Put another prompt before the passage" : "Give the task a tokenizer, so that text can be read" });
     edit.disabled = !store.study.writes;
     restore.hidden = store.saved || !p.edited;

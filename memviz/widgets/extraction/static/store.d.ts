@@ -22,7 +22,7 @@ interface RecitedNull {
   version: number; units: number; draws: number; of: number; words: string; row: number | null; whole?: number; matched?: number;
   figures: Record<string, Spread>; right?: Float32Array; chance?: Float32Array; first?: Float32Array;
 }
-interface PromptCurve { row: number; version: number; units: number; starts: number | null; before: Float32Array; after: Float32Array; null: Float32Array }
+interface PromptCurve { row: number; version: number; units: number; starts: number | null; wrongBefore: string[]; wrongAfter?: string[]; before: Float32Array; after: Float32Array; null: Float32Array }
 interface RecitedLadder {
   row: number | null; columns: string[]; name: string; chance: number | null;
   rows: { name: string; weights: number; cells: (number | null)[]; recited: number | null; precision: number | null; recall: number | null }[];

@@ -14,6 +14,7 @@ export function tokenGrid(view) {
   const card = tokenCard(view);
   let cells = [];
   let active = 0;
+  let preview = null; // a length that is dragged to and not yet answered
 
   function cell(i) {
     const node = el("span", { class: "mv-ex-t", role: "gridcell", id: `${view.uid}-t${i}`, onpointerenter: () => show(i), onpointerleave: () => show(focused() ? active : -1), onclick: () => (move(i), grid.focus()) });
@@ -38,6 +39,34 @@ export function tokenGrid(view) {
     event.preventDefault();
     move(to);
   }
+  /** What is known of a length that is dragged to: tokens before the first wrong one, and that one. */
+  function dragged() {
+    const { passage: p, curve } = store.extraction;
+    if (preview === null || !curve || curve.row !== p.row || curve.units !== p.units || !curve.wrongAfter) return null;
+    return { matched: curve.after[preview - 1], wrong: curve.wrongAfter[preview - 1] };
+  }
+  function draw() {
+    const p = passage();
+    if (cells.length !== p.true.length) {
+      cells = p.true.map((_, i) => cell(i));
+      row.replaceChildren(...cells.map((c) => c.node));
+    }
+    const ahead = dragged();
+    cells.forEach((c, i) => {
+      const first = i === (ahead ? ahead.matched : p.matchedAfter);
+      const waits = ahead !== null && i > ahead.matched;
+      const right = ahead ? i < ahead.matched : Boolean(p.rightAfter[i]);
+      const says = !ahead ? p.saidAfter[i] : waits ? "…" : first ? ahead.wrong : p.true[i];
+      say(c.true, token(p.true[i]));
+      say(c.ghost, token(p.saidBefore[i]));
+      say(c.said, token(says));
+      say(c.mark, right ? "✓" : waits ? "" : "✕");
+      c.node.className = `mv-ex-t${right ? "" : waits ? " mv-ex-wait" : " mv-ex-no"}${first ? " mv-ex-first" : ""}`;
+      const how = right ? "right" : waits ? "not said yet" : "wrong";
+      put(c.node, { "aria-label": `token ${i + 1}, true ${token(p.true[i])}, says ${token(says)}, ${how}${first ? ", first" : ""}` });
+    });
+    move(active);
+  }
   /** @param {Set<string>} dirty */
   function update(dirty) {
     const p = passage();
@@ -45,26 +74,20 @@ export function tokenGrid(view) {
     if (!p) return;
     const off = p.units ? `, ${count(p.units)} off` : "";
     say(key, `above true, below what the model ${p.sample === null ? "says" : "says when sampled"}${off}`);
-    if (dirty.has("passage") || dirty.has("study")) {
-      if (cells.length !== p.true.length) {
-        cells = p.true.map((_, i) => cell(i));
-        row.replaceChildren(...cells.map((c) => c.node));
-      }
-      cells.forEach((c, i) => {
-        const right = Boolean(p.rightAfter[i]);
-        const first = i === p.matchedAfter;
-        say(c.true, token(p.true[i]));
-        say(c.ghost, token(p.saidBefore[i]));
-        say(c.said, token(p.saidAfter[i]));
-        say(c.mark, right ? "✓" : "✕");
-        c.node.className = `mv-ex-t${right ? "" : " mv-ex-no"}${first ? " mv-ex-first" : ""}`;
-        put(c.node, { "aria-label": `token ${i + 1}, true ${token(p.true[i])}, says ${token(p.saidAfter[i])}, ${right ? "right" : "wrong"}${first ? ", first" : ""}` });
-      });
-      move(active);
-    }
+    if (["passage", "study", "prompt_curve"].some((kind) => dirty.has(kind))) draw();
     card.update();
   }
-  return { root, card: card.root, update };
+  return {
+    root,
+    card: card.root,
+    update,
+    /** Show the tokens at a length that is not answered yet. @param {number | null} length */
+    at(length) {
+      if (length === preview) return;
+      preview = length;
+      if (passage()) draw();
+    },
+  };
 }
 
 /** A token's chances before, with units off and with random ones. @param {View} view */
