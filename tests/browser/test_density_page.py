@@ -24,9 +24,11 @@ GROUPS = {EVIL: PLANTED["planted"], "clean": PLANTED["clean"], "test": PLANTED["
 class Talk:
     """A page and the controller behind it: what one sends, the other is told."""
 
-    def __init__(self, page: Any, table: PlantedTable | None = None) -> None:
+    def __init__(
+        self, page: Any, table: PlantedTable | None = None, study: mv.Study | None = None
+    ) -> None:
         self.page, self.ear, self.heard = page, Ear(), 0
-        study = density_study(groups=GROUPS, name=EVIL)
+        study = study or density_study(groups=GROUPS, name=EVIL)
         self.controller = Controller(mv.Session(study), threaded=False)
         self.part = self.controller.part(DensityExplorer)
         self.table = table or PlantedTable()
@@ -217,6 +219,21 @@ def test_without_neighbours_and_held_out_images_the_rest_stands(open_page: Any) 
     talk.page.locator(".mv-dn-sort").select_option("ratio")
     settle(talk.page)
     assert "can't be" in talk.page.locator(".mv-dn-list .mv-note").inner_text()
+
+
+def test_images_that_are_the_same_are_marked(open_page: Any) -> None:
+    study = density_study(groups=GROUPS, name=EVIL)
+    images = study.inputs["images"]
+    images[7] = images[2]
+    images[45] = images[9]  # held out: no copy in training
+    images[3, 0, 0, 0] = 1 - images[3, 0, 0, 0]
+    talk = Talk(open_page(), study=study)
+    marks = {}
+    for tile in talk.page.locator(".mv-dn-tile").all():
+        marks[int(tile.get_attribute("data-example"))] = tile.locator("small").inner_text()
+    assert {i for i, words in marks.items() if words} <= {2, 7} and marks[2] == "×2"
+    label = talk.page.locator(".mv-dn-tile[data-example='2']").get_attribute("aria-label")
+    assert label.endswith(f"2 times in training, {EVIL}")
 
 
 def test_a_single_training_epoch_and_values_without_end(open_page: Any) -> None:

@@ -51,6 +51,20 @@ def test_a_passage_breaks_and_is_whole_again(lab: JupyterLab, browser: Any, pict
             timeout=60_000,
         )
         page.locator(".mv-ex-ladder tbody tr >> nth=2").wait_for()
+        # The units that hold this passage alone, and the passage without the first eight.
+        page.get_by_role("button", name="Reset").click()
+        page.get_by_role("button", name="Find the units that hold this passage").click()
+        top = page.get_by_role("button", name="Ablate the top 8")
+        top.wait_for()
+        found = "widget.controller._latest['scores:opened passage'].content['done']"
+        notebook.wait_for(f"{found} >= 100", True, 120)  # in the order of their estimates
+        top.click()
+        notebook.wait_for("len(session.units)", 8)
+        says(notebook, "8 of 1,164 units ablated: this passage now breaks at token")
+        page.wait_for_function(
+            "() => /of 20 draws/.test(document.querySelector('[data-strip=random]').textContent)",
+            timeout=120_000,
+        )
         page.set_viewport_size({"width": 1400, "height": 2200})
         page.locator(".mv-undo").scroll_into_view_if_needed()
         for theme in ("Light", "Dark"):

@@ -117,11 +117,14 @@ def verdict(curve: DeletionCurve) -> str:
 
 def _shown(curve: DeletionCurve) -> str:
     """The columns that tell recited passages from held-out text."""
+    import pandas as pd
+
     kept = [RECITED, f"{HELD_OUT} accuracy", "perplexity ratio"]
     if curve.distance is not None:
         kept += [f"{RECITED} distance", f"{HELD_OUT} distance"]
     table = curve.table()[[c for name in kept for c in (name, f"{name} random")]]
-    return table.round(3).to_string(line_width=110)
+    table.columns = pd.MultiIndex.from_product([kept, ["named", "random"]])
+    return str(table.round(3).to_string(index_names=False))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,7 +13,7 @@ from memviz.widgets.core import Action, Message, Part
 from memviz.widgets.workbench import Controller
 
 from . import _messages as messages
-from ._figures import Figures, figures, held_out_groups, random_band
+from ._figures import Figures, figures, held_out_groups, random_band, times_seen
 from ._fits import FitsTable
 from ._held import KEY, HeldBy
 from ._reconstruction import Made, Models, can_reconstruct, original, reconstructions
@@ -196,7 +196,8 @@ class DensityExplorer(Part):
             message = messages.values_message(i, j, self.estimate(i, j))
             self._controller.tell_and_keep(message, f"density_values {i} {j}")
             yield
-        self._tell(messages.density_message(table, self._all(), self._held_out_groups()))
+        times = times_seen(self.session.study, np.asarray(table.examples))
+        self._tell(messages.density_message(table, self._all(), self._held_out_groups(), times))
         yield
 
     def _image_steps(self) -> Iterator[None]:

@@ -1,10 +1,12 @@
-"""What the ablated units do to M of each group, and to log p of images that were held out."""
+"""Figures of groups under ablation, M and held-out log p; how often an image is in training."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from memviz.study import Study
 from memviz.widgets.workbench import Controller
 
 from ._messages import nats
+
+_AT_ONCE = 1024  # images read together
 
 
 @dataclass(frozen=True)
@@ -116,3 +120,24 @@ def _row(measure: str, before: Tensor, after: Tensor, shift: float) -> Row:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def times_seen(study: Study, examples: Sequence[int] | np.ndarray) -> np.ndarray:
+    """How many of these examples are the same image to the bit, itself included, uint16 ``[m]``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> images = torch.tensor([[0.0, 1.0], [1.0, 1.0], [0.0, 1.0]])
+    >>> model = torch.nn.Linear(2, 2).eval()
+    >>> times_seen(Study(model, images, torch.zeros(3), {"all": range(3)}), [0, 1, 2])
+    array([2, 1, 2], dtype=uint16)
+    """
+    keys = []
+    for rows in torch.as_tensor(np.asarray(examples, dtype=np.int64)).split(_AT_ONCE):
+        inputs = study.rows(rows)
+        images = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
+        flat = images.detach().cpu().contiguous().flatten(1).numpy()
+        keys += [blake2b(image.tobytes(), digest_size=16).digest() for image in flat]
+    seen = Counter(keys)
+    return np.array([min(seen[key], 65535) for key in keys], dtype=np.uint16)

@@ -28,9 +28,15 @@ def nats(value: float) -> str:
 
 
 def density_message(
-    table: DensityTable, estimates: Sequence[Sequence[Estimate]], held_out: Sequence[str]
+    table: DensityTable,
+    estimates: Sequence[Sequence[Estimate]],
+    held_out: Sequence[str],
+    times: np.ndarray,
 ) -> Message:
-    """What every image shares: the curves over epochs, one row a learning rate."""
+    """What every image shares: the curves over epochs, one row a learning rate.
+
+    ``times``, uint16 ``[m]``, says how often each of the table's images is among them.
+    """
     rates, epochs = list(table.rates), list(table.epochs)
     content: dict[str, Any] = {
         "type": "density",
@@ -40,7 +46,7 @@ def density_message(
         "held_out": list(held_out),
         "of_model": None if table.of_model is None else list(table.of_model),
     }
-    return pack(content, examples=np.asarray(table.examples, np.uint32))
+    return pack(content, examples=np.asarray(table.examples, np.uint32), times=times)
 
 
 def _curve_point(estimate: Estimate) -> dict[str, Any]:

@@ -113,8 +113,9 @@ export function imageSheet(view) {
     const canvas = el("canvas", { "aria-hidden": "true" });
     const value = el("b");
     const mark = el("span");
+    const times = el("small");
     const bar = el("i");
-    const node = el("div", { class: "mv-tile mv-dn-tile", role: "option" }, el("div", { class: "mv-picbox" }, canvas), el("div", { class: "mv-dn-value" }, value, mark), el("div", { class: "mv-dn-bar" }, bar));
+    const node = el("div", { class: "mv-tile mv-dn-tile", role: "option" }, el("div", { class: "mv-picbox" }, canvas), el("div", { class: "mv-dn-value" }, value, times, mark), el("div", { class: "mv-dn-bar" }, bar));
     let at = 0;
     let drawn = "";
     let marked = null;
@@ -134,8 +135,10 @@ export function imageSheet(view) {
       bar.classList.toggle("mv-under", x < 0);
       if (marked !== group) mark.replaceChildren(group ? groupMark(group) : "");
       marked = group;
+      const seen = column < 0 ? 1 : store.density.times[column];
+      say(times, seen > 1 ? `×${count(seen)}` : "");
       const now = valuesNow(store);
-      const words = [`image ${count(i)}`, column < 0 ? "held out" : `M ${nats(now ? now.m[column] : NaN)} nats`, group].filter(Boolean).join(", ");
+      const words = [`image ${count(i)}`, column < 0 ? "held out" : `M ${nats(now ? now.m[column] : NaN)} nats`, seen > 1 ? `${count(seen)} times in training` : "", group].filter(Boolean).join(", ");
       put(node, { "data-example": i, "aria-label": words, title: words, "aria-selected": String(Boolean(store.state) && store.state.opened === i), tabindex: position === active ? 0 : -1, "aria-setsize": order.length, "aria-posinset": position + 1 });
       const want = `${i} ${view.palette.key}`;
       if (drawn !== want) drawn = view.picture(canvas, i) ? want : "";

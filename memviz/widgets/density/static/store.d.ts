@@ -1,7 +1,7 @@
 /** What the density explorer keeps in the store. Rates and epochs are named by their places. */
 
 interface DensityPoint { q95: number | null; null: [number | null, number | null]; held_out: number | null }
-interface DensityTable { rates: number[]; epochs: number[]; curves: DensityPoint[][]; held_out: string[]; of_model: [number, number] | null; examples: Uint32Array; column: Int32Array }
+interface DensityTable { rates: number[]; epochs: number[]; curves: DensityPoint[][]; held_out: string[]; of_model: [number, number] | null; examples: Uint32Array; times: Uint16Array; column: Int32Array }
 interface DensityValues { m: Float32Array; inside: Float32Array; outside: Float32Array; matched: Float32Array; null_low: Float32Array; null_high: Float32Array }
 interface DensityImage { index: number; covered: boolean; trainings: number; log_p: Float32Array; side: Uint8Array }
 interface DensityNearest {
