@@ -15,3 +15,4 @@ from ._reader import UnreadableError as UnreadableError
 from ._ready import check_ready as check_ready
 from ._study import Study as Study
 from ._study import check_study as check_study
+from ._suspects import Suspicion as Suspicion

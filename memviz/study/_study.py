@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.checks import as_indices, quoted
+from memviz.checks import Count, Share, as_indices, checked, quoted
+from memviz.scores import Scores
 from memviz.tasks import Classification, Inputs, Task, as_numbers, check_labels
 
 from ._groups import as_groups
 from ._inputs import advice_on_batches, as_inputs, check_length, read_lazily
 from ._reader import DatasetInputs
 from ._ready import check_ready
+from ._suspects import Rest, Suspicion, suspicion
 
 _NAMES = (
     "number them, for example with class_names, labels = numpy.unique(labels, return_inverse=True)"
@@ -60,6 +62,8 @@ class Study:
         per example, ``Regression(tolerance)`` for numbers.
     origin : str
         The line of code that made the study, for "copy code".
+    suspicion : Suspicion, optional
+        Where groups came from that were taken from scores; see :meth:`suspects`.
 
     Raises
     ------
@@ -95,6 +99,7 @@ class Study:
     reference_model: nn.Module | None = None
     task: Task = field(default_factory=Classification)
     origin: str = ""
+    suspicion: Suspicion | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):
@@ -124,6 +129,8 @@ class Study:
                     f"{tuple(self.labels.shape)}; they must have the same shape."
                 )
         self.groups = as_groups(self.groups, len(self.labels))
+        if self.suspicion is not None and not self.suspicion.is_of(self.groups):
+            self.suspicion = None  # the groups have been replaced
         if lazy is not None:
             self.inputs = lazy.told(self.labels, self.true_labels)
 
@@ -140,7 +147,10 @@ class Study:
     def __repr__(self) -> str:
         groups = ", ".join(f"{int(mask.sum()):,} {name}" for name, mask in self.groups.items())
         kind = type(self.model).__name__
-        return f"Study({self.name!r}: {kind}, {len(self):,} examples: {groups})"
+        line = f"Study({self.name!r}: {kind}, {len(self):,} examples: {groups})"
+        if self.suspicion is None:
+            return line
+        return f"{line}\n  {self.suspicion.words}\n  {self.suspicion.unsaid}"
 
     @property
     def device(self) -> torch.device:
@@ -191,6 +201,50 @@ class Study:
             known = ", ".join(self.groups)
             raise ValueError(f"there is no group {quoted(name)}; this study has {known}.")
         return self.groups[name].nonzero()[:, 0]
+
+    @checked
+    def suspects(
+        self,
+        scores: Scores,
+        *,
+        k: Count | None = None,
+        share: Share | None = None,
+        clean: Rest = "rest",
+    ) -> Study:
+        """The same study with groups taken from scores, where no truth is known.
+
+        ``memorized`` are the examples with the highest scores and ``clean`` the others; ``test``
+        stays as it is, and none of it is suspected. The new study keeps where its groups came
+        from, and prints it with what such a choice can't say.
+
+        Parameters
+        ----------
+        scores : Scores
+            Over examples; those without a known score belong to no group.
+        k, share : int or float
+            How many to suspect, or which share of those that have a score; one of the two.
+        clean : {"rest", "lowest"}
+            All others that have a score, or as many with the lowest.
+
+        Raises
+        ------
+        ValueError
+            If the scores are over units or of another study, or no example would be left to
+            compare with.
+
+        Examples
+        --------
+        >>> study = Study(nn.Linear(4, 3).eval(), torch.randn(6, 4), [0] * 6, {"all": range(6)})
+        >>> scores = Scores("loss", "nats", [0.1, 2.0, 0.2, 0.3, 0.1, 0.2], examples=range(6))
+        >>> print(study.suspects(scores, k=1))
+        Study('study': Linear, 6 examples: 1 memorized, 5 clean)
+          memorized: the 1 of 6 with the highest loss (down to 2); clean: the others
+          These are suspects, not findings: ...
+        """
+        found = suspicion(scores, self.groups, len(self), k, share, clean)
+        summary = " · ".join([self.summary] * bool(self.summary) + [found.words, "suspects only"])
+        origin = f"...  # {self.origin or 'your Study'}, then .suspects(...): {found.words}"
+        return replace(self, groups=found.groups, suspicion=found, summary=summary, origin=origin)
 
     def class_name(self, label: int) -> str:
         """Name of a class, or its number."""

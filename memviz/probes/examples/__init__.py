@@ -20,6 +20,7 @@ from ._dynamics import second_split_forgetting as second_split_forgetting
 from ._dynamics import shuffled_null as shuffled_null
 from ._feldman import split_half as split_half
 from ._gradients import el2n as el2n
+from ._gradients import final_loss as final_loss
 from ._gradients import grand as grand
 from ._gradients import tracin as tracin
 from ._gradients import tracin_influence as tracin_influence
@@ -29,6 +30,7 @@ from ._memorization import influential_pairs as influential_pairs
 from ._memorization import leave_one_out as leave_one_out
 from ._memorization import subsampled_memorization as subsampled_memorization
 from ._of_run import scores_of_checkpoints as scores_of_checkpoints
+from ._of_run import scores_of_model as scores_of_model
 from ._of_run import scores_of_run as scores_of_run
 from ._table import example_table as example_table
 from ._table import rank_correlations as rank_correlations

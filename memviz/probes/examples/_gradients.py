@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -73,6 +74,48 @@ def el2n(
     early = early_epochs(study) if epochs is None else epochs
     null = Null(null_draws, seed)
     return over_checkpoints(study, examples, early, measure, about, null, progress=progress)
+
+
+@checked
+def final_loss(
+    study: Study,
+    examples: IndicesLike | None = None,
+    *,
+    null_draws: CountOrZero = 20,
+    seed: Seed = 0,
+    progress: bool = True,
+) -> Scores:
+    """The loss of the model as it is.
+
+    A memorized example has a low loss by definition, if a higher one than the others that were
+    fitted; a high loss is of an example that was not learned. It is the baseline of other scores.
+
+    Parameters
+    ----------
+    study, examples, null_draws, seed, progress
+        As for :func:`el2n`.
+
+    Examples
+    --------
+    >>> model = nn.Linear(4, 3).eval()
+    >>> study = Study(model, torch.randn(6, 4), torch.zeros(6), {"test": range(6)})
+    >>> final_loss(study).values.shape
+    (6,)
+    """
+
+    @torch.no_grad()
+    def measure(at: Study, epoch: int | None, chosen: Tensor) -> Tensor:
+        losses = []
+        for rows in chosen.split(_BATCH):
+            outputs = at.task.outputs(at.call(at.batch(rows))())
+            losses.append(at.task.loss(outputs, at.labels[rows].to(outputs.device)).cpu())
+        return torch.cat(losses)
+
+    unit = getattr(study.task, "loss_unit", "") or "nats"
+    about = About("final loss", unit, "the task's loss at the end of training")
+    null = Null(null_draws, seed)
+    own = replace(study, checkpoints={})
+    return over_checkpoints(own, examples, None, measure, about, null, progress=progress)
 
 
 @checked

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from torch import Tensor
+
 from memviz.checks import IndicesLike, checked
 from memviz.scores import Scores
-from memviz.study import Study, check_classes, check_examples
+from memviz.study import Study, check_classes, check_examples, has_classes
 from memviz.training.run import TrainingRun
 from memviz.training.subsets import training_pool
 
 from . import _dynamics as training_dynamics
 from ._depth import prediction_depth
-from ._gradients import LearningRates, el2n, grand, tracin
+from ._gradients import LearningRates, el2n, final_loss, grand, tracin
 from ._input_gradients import loss_curvature, loss_sensitivity
+
+_NEIGHBOURS = 30  # of the prediction depth, as in its paper
 
 
 @checked
@@ -35,6 +41,55 @@ def scores_of_run(run: TrainingRun, examples: IndicesLike | None = None) -> list
         training_dynamics.learning_time(run.correct, examples),
         training_dynamics.forgetting_events(seen, examples),
     ]
+
+
+@checked
+def scores_of_model(
+    study: Study, examples: IndicesLike | None = None, *, progress: bool = True
+) -> list[Scores]:
+    """What one trained model can tell of its examples, without checkpoints or other models.
+
+    Its loss, the gradients of that loss with respect to inputs and weights, and how deep in the
+    network an example is decided. All of it is of the end of training, where the loss of an
+    example that was fitted says least: scores over a training, or of models trained without the
+    example, are better where they can be had. Checkpoints of the study are not read.
+
+    Parameters
+    ----------
+    study : Study
+    examples : int64 ``[n]``, optional
+        By default all except the group ``test``.
+    progress : bool
+
+    Returns
+    -------
+    list of Scores
+        Final loss, gradient norm and, where the task and the inputs allow it, EL2N, prediction
+        depth, loss curvature and loss sensitivity.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    >>> study = Study(model.eval(), torch.randn(40, 4), [0, 1] * 20, {"train": range(40)})
+    >>> [scores.name for scores in scores_of_model(study, progress=False)][:3]
+    ['final loss', 'GraNd', 'input-loss curvature']
+    """
+    as_it_is = replace(study, checkpoints={})
+    given = None if examples is None else check_examples(study, examples)
+    chosen = training_pool(study, given)
+    found = [final_loss(as_it_is, chosen, progress=progress)]
+    found.append(grand(as_it_is, chosen, progress=progress))
+    one = study.rows(chosen[:1])
+    if isinstance(one, Tensor) and one.is_floating_point():
+        found.append(loss_curvature(as_it_is, chosen, progress=progress))
+        found.append(loss_sensitivity(as_it_is, chosen, progress=progress))
+    if has_classes(study):
+        found.append(el2n(as_it_is, chosen, progress=progress))
+        voters = sum(int(m.sum()) for name, m in study.groups.items() if name != "test")
+        if voters > _NEIGHBOURS:
+            found.append(prediction_depth(as_it_is, chosen, k=_NEIGHBOURS, progress=progress))
+    return found
 
 
 @checked
