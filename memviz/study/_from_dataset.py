@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -165,6 +166,40 @@ def parted(batch: Any, names: frozenset[str] | None) -> Batch:
             "collate_fn"
         )
     return _inputs(rest, names), labels
+
+
+def untransformed(dataset: Any) -> Any:
+    """The same dataset without its transform, for its own pictures; None where that is not known.
+
+    Examples
+    --------
+    >>> untransformed([1, 2]) is None
+    True
+    """
+    if isinstance(dataset, Subset):
+        inner = untransformed(dataset.dataset)
+        return None if inner is None else Subset(inner, dataset.indices)
+    if hasattr(dataset, "column_names") and hasattr(dataset, "with_format"):
+        return dataset.with_format(None)
+    if not hasattr(dataset, "transform"):
+        return None
+    plain = copy.copy(dataset)
+    plain.transform = None
+    if hasattr(plain, "transforms"):  # torchvision's, which some of its datasets call instead
+        plain.transforms = None
+    return plain
+
+
+def picture_in(item: Any) -> Any:
+    """The first picture of PIL in an item; None if there is none."""
+    if isinstance(item, Mapping):
+        item = tuple(item.values())
+    parts = item if isinstance(item, tuple | list) else (item,)
+    return next((part for part in parts if _is_picture(part)), None)
+
+
+def _is_picture(value: Any) -> bool:
+    return any(kind.__module__.startswith("PIL.") for kind in type(value).__mro__)
 
 
 def known_labels(dataset: Any) -> Tensor | None:

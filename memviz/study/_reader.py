@@ -18,7 +18,17 @@ from memviz.restored import random_kept
 from memviz.tasks import Inputs
 from memviz.tensor_files import Pieces
 
-from ._from_dataset import Batch, FromDataset, arguments, fetched, known_labels, length_of, parted
+from ._from_dataset import (
+    Batch,
+    FromDataset,
+    arguments,
+    fetched,
+    known_labels,
+    length_of,
+    parted,
+    picture_in,
+    untransformed,
+)
 from ._known import check_known
 
 _AT_ONCE = 256  # items in a batch: a large request is not held twice
@@ -136,6 +146,19 @@ class DatasetInputs:
         known = None if self.source.collate_fn else known_labels(self.source.dataset)
         is_same = known is not None and _first_unlike(of_few, known[few]) is None
         return known if is_same else None
+
+    def pictures(self, examples: Tensor) -> list[Any] | None:
+        """The dataset's own pictures, of PIL, before any transform; None if it has none."""
+        plain = untransformed(self.source.dataset)
+        if plain is None:
+            return None
+        drawn_back = random_kept()
+        with self._lock, drawn_back, drawn_back:
+            try:
+                found = [picture_in(plain[example]) for example in examples.tolist()]
+            except Exception:  # it may need its transform
+                return None
+        return None if any(picture is None for picture in found) else found
 
     def pieces(self) -> Iterator[tuple[str, Pieces]]:
         """All examples of each input, read part by part: for a hash."""

@@ -70,6 +70,10 @@ class Telling(ABC):
     def picture_messages(self) -> Sequence[Message]:
         """The pictures that every view needs."""
 
+    def first_pictures(self) -> Sequence[Message]:
+        """The pictures that a new view is sent unasked; usually all."""
+        return self.picture_messages()
+
     @abstractmethod
     def _answer(self) -> None:
         """Compute the figures of the current state and send them."""
@@ -145,7 +149,7 @@ class Telling(ABC):
 
     def hello(self, sink: Sink) -> None:
         """Send a new view everything."""
-        for message in self._everything():
+        for message in self._everything(self.first_pictures()):
             self._send(sink, message)
         if not self.answered:
             self.worker.answer(self._answer)
@@ -175,10 +179,10 @@ class Telling(ABC):
     def snapshot(self) -> list[Message]:
         """All messages that a new view needs: the latest of each kind."""
         self.ready()
-        return self._everything()
+        return self._everything(self.picture_messages())
 
-    def _everything(self) -> list[Message]:
-        first = [self.study_message(), self.state_message(), *self.picture_messages()]
+    def _everything(self, pictures: Sequence[Message]) -> list[Message]:
+        first = [self.study_message(), self.state_message(), *pictures]
         return [*first, *(m for k, m in list(self._latest.items()) if k not in ("study", "state"))]
 
     def _ablate_ranked(self, units: UnitSet) -> None:

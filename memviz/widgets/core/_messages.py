@@ -65,6 +65,7 @@ def study_message(
         group[mask.numpy()] = index
     labels = Labels.of(study, session.replay.clean)
     height, width, channels = pictures.shape
+    image = {"height": height, "width": width, "channels": channels, "ink": pictures.ink}
     content = {
         "type": "study",
         "name": study.name,
@@ -76,7 +77,7 @@ def study_message(
         "of_words": f"{start:,} units",
         "scores": list(scores),
         "interventions": list(interventions),
-        "image": {"height": height, "width": width, "channels": channels, "ink": pictures.ink},
+        "image": {**image, "asked": pictures.on_demand},
         "examples": len(study),
         "methods": list(methods),
         "variants": [{"key": key, "label": words} for key, words in session.variants.items()],

@@ -20,6 +20,7 @@ from memviz.engine.sets import (
 )
 from memviz.scores import Scores
 from memviz.session import Session
+from memviz.study import check_examples
 from memviz.units import UnitSet
 from memviz.widgets.core import (
     Action,
@@ -40,11 +41,11 @@ from ._messages import (
     no_random_message,
     random_message,
     readout_message,
-    sprite_messages,
 )
 from ._opened import opened_example
 from ._scores import ShownScores
 from ._singles import SingleTables
+from ._thumbnails import Thumbnails
 
 RANDOM_DRAWS = 20
 P = TypeVar("P", bound=Part)
@@ -67,6 +68,7 @@ class Controller(Telling):
     ) -> None:
         super().__init__(session, "workbench", threaded=threaded)
         self.pictures = Pictures.of(session.study)
+        self._thumbnails = Thumbnails(self.pictures)
         self._answers = Answers(session)
         self._labels = Labels.of(session.study, session.replay.clean)
         singles = SingleTables(session, self._labels, self.tell_and_keep)
@@ -137,6 +139,10 @@ class Controller(Telling):
     def actions(self) -> dict[str, Action]:
         """What is done for each type of request: the common actions and those of every part."""
         actions = super().actions
+        actions["pictures"] = Action(
+            lambda request, sink: self._show_pictures(request["examples"], sink),
+            *("examples", (list,), "a list of whole numbers"),
+        )
         actions["method"] = Action(lambda request, _: self.choose_method(request["key"]), "key")
         for part in self.parts.values():
             actions |= part.actions
@@ -270,8 +276,16 @@ class Controller(Telling):
         return self._keep(study_message(self.session, self.pictures, *picks))
 
     def picture_messages(self) -> Sequence[Message]:
-        """The sprite sheets of all examples."""
-        return list(sprite_messages(self.pictures))
+        """The sprite sheets for a page that shows this without a kernel."""
+        return self._thumbnails.for_page()
+
+    def first_pictures(self) -> Sequence[Message]:
+        """The sprite sheets that a new view is sent; it asks for those of a large study."""
+        return self._thumbnails.at_once()
+
+    def _show_pictures(self, examples: list[Any], sink: Sink) -> None:
+        self._thumbnails.ask(sink, check_examples(self.session.study, examples))
+        self.worker.work("pictures", self._thumbnails.steps(self._send), rank=0)
 
     def _more_state(self) -> dict[str, Any]:
         return {"method": self.method}

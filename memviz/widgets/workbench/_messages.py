@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,7 @@ import torch
 
 from memviz.engine.sets import GroupReading, Reading, Readout
 from memviz.engine.sweep import Effects, contrast
-from memviz.widgets.core import COLUMNS, NO_RANDOM, ROUNDING, Labels, Message, Pictures, pack
-
-
-def sprite_messages(pictures: Pictures) -> Iterator[Message]:
-    """The thumbnails, one sheet per message."""
-    sheets = -(-len(pictures.study) // pictures.per_sheet)
-    for index, (first, count, png) in enumerate(pictures.sheets()):
-        content = {"type": "sprites", "tile": list(pictures.tile), "columns": COLUMNS}
-        content |= {"first": first, "count": count, "index": index, "of": sheets}
-        yield pack(content, png=np.frombuffer(png, np.uint8))
+from memviz.widgets.core import NO_RANDOM, ROUNDING, Labels, Message, pack
 
 
 def readout_message(

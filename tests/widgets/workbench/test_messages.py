@@ -18,6 +18,7 @@ from memviz.engine.sweep import Effects, default_units, estimate_effects, new_ef
 from memviz.widgets.core import COLUMNS, SHEET, Pictures
 from memviz.widgets.core import _messages as core_messages
 from memviz.widgets.workbench import _messages as messages
+from memviz.widgets.workbench._thumbnails import Thumbnails
 from tests.support.widgets import decoded, flat_study, pair_study, size, small_study
 
 LIMIT = 4_000_000  # bytes a message
@@ -37,7 +38,7 @@ def swept(study: mv.Study) -> Effects:
 def tiles(study: mv.Study) -> np.ndarray:
     """Every thumbnail, cut out of the PNGs as the front end does it."""
     found = []
-    for message in messages.sprite_messages(Pictures.of(study)):
+    for message in Thumbnails(Pictures.of(study)).at_once():
         assert message.content["count"] <= SHEET == 512
         sheet = np.asarray(Image.open(io.BytesIO(decoded(message)["png"].tobytes())))
         h, w = message.content["tile"]
@@ -79,7 +80,8 @@ def test_study_message_says_what_the_study_holds(study: mv.Study) -> None:
         {"name": "test", "count": 12},
     ]
     assert content["examples"] == 60 and content["units"] == 20
-    assert content["image"] == {"height": 8, "width": 8, "channels": 1, "ink": True}
+    image = {"height": 8, "width": 8, "channels": 1, "ink": True, "asked": False}
+    assert content["image"] == image
     assert {name: array.dtype.name for name, array in arrays.items()} == {
         "label": "uint16",
         "truth": "uint16",
@@ -326,17 +328,38 @@ def test_50_000_examples_fit_in_small_messages() -> None:
     assert size(core_messages.study_message(mv.Session(study), pictures, [], [], [])) < LIMIT / 4
     found = read(replay, replay.check("1:1"), replay.outputs("1:1"), intervention("zero"))
     assert size(messages.readout_message(found, 1)) < LIMIT / 4
-    sheets = list(messages.sprite_messages(pictures))
-    assert [m.content["first"] for m in sheets] == list(range(0, 50_000, 512))
-    assert sum(m.content["count"] for m in sheets) == 50_000
-    assert {m.content["of"] for m in sheets} == {len(sheets)} == {98}
-    assert max(map(size, sheets)) < LIMIT
-    assert {m.content["columns"] for m in sheets} == {COLUMNS}
+    thumbnails, got = Thumbnails(pictures), []
+    assert list(thumbnails.at_once()) == []  # a view asks for those that it shows
+    view = object()
+    wanted = torch.arange(49_999, 0, -421)
+    thumbnails.ask(view, wanted)
+    list(thumbnails.steps(lambda sink, message: got.append((sink, message))))
+    assert {id(sink) for sink, _ in got} == {id(view)} and len(got) == 2
+    shown = {}
+    for _, message in got:
+        assert size(message) < LIMIT and message.content["columns"] == COLUMNS
+        arrays = decoded(message)
+        sheet = np.asarray(Image.open(io.BytesIO(arrays["png"].tobytes())))
+        for j, example in enumerate(arrays["examples"].tolist()):
+            y, x = j // COLUMNS * 12, j % COLUMNS * 12
+            shown[example] = sheet[y : y + 12, x : x + 12]
+    assert sorted(shown) == sorted(wanted.tolist())
+    for example, tile in shown.items():
+        assert np.array_equal(tile, pictures.full(torch.tensor([example]))[0, ..., 0])
+    assert len(thumbnails.for_page()) == 2  # a page shows what was seen
+
+
+def test_old_requests_are_dropped_and_the_newest_comes_first() -> None:
+    thumbnails, got = Thumbnails(Pictures.of(wide_study(6000))), []
+    for first in range(40):
+        thumbnails.ask(object(), torch.tensor([first]))
+    list(thumbnails.steps(lambda _, message: got.append(decoded(message)["examples"].tolist())))
+    assert got == [[first] for first in range(39, 23, -1)]
 
 
 def test_the_largest_tiles_fit_too() -> None:
     study = photographs(600, 64, 64)
-    sheets = list(messages.sprite_messages(Pictures.of(study)))
+    sheets = Thumbnails(Pictures.of(study)).at_once()
     assert max(map(size, sheets)) < LIMIT
     assert tiles(study).shape == (600, 64, 64, 3)
 
@@ -348,3 +371,46 @@ def wide_study(n: int) -> mv.Study:
     given: dict[str, Any] = {"groups": {"memorized": range(100), "clean": range(100, n)}}
     images = torch.rand(n, 1, 12, 12, generator=generator)
     return mv.Study(model, images, torch.arange(n) % 2, **given)
+
+
+class Photos(torch.utils.data.Dataset):
+    """Pictures of several sizes, which a transform crops and standardizes."""
+
+    def __init__(self) -> None:
+        self.transform: Any = lambda photo: (
+            torch.tensor(np.array(photo.resize((8, 8)))).permute(2, 0, 1) / 99.0 - 1
+        )
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> Any:
+        photo = Image.new("RGB", (40 + 4 * index, 40), (12 * index, 0, 200))
+        return (photo if self.transform is None else self.transform(photo)), index % 2
+
+
+def test_a_dataset_is_shown_by_its_own_pictures() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    dataset = Photos()
+    study = mv.Study(model, dataset, groups={"memorized": range(4), "clean": range(4, 20)})
+    pictures = Pictures.of(study)
+    assert pictures.own and pictures.on_demand and pictures.shape == (40, 40, 3)
+    assert pictures.full(torch.tensor([0]))[0, 0, 0].tolist() == [0, 0, 200]
+    assert pictures.full(torch.tensor([9]))[0, 20, 20].tolist() == [108, 0, 200]
+    assert pictures.full(torch.tensor([9]))[0, 0, 0].tolist() == [0, 0, 0]  # whole, with a margin
+    assert dataset.transform is not None  # a copy without it was read
+    page = Thumbnails(pictures).for_page()
+    assert [message.content["count"] for message in page] == [20]
+    part = torch.utils.data.Subset(dataset, [5, 3])
+    of_part = mv.Study(model, part, groups={"test": range(2)})
+    assert Pictures.of(of_part).full(torch.tensor([1]))[0, 20, 20].tolist() == [36, 0, 200]
+
+
+def test_a_dataset_without_pictures_is_shown_by_its_inputs() -> None:
+    images = torch.rand(30, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    data = torch.utils.data.TensorDataset(images, torch.arange(30) % 2)
+    lazy = Pictures.of(mv.Study(model, data, groups={"test": range(30)}))
+    whole = Pictures.of(mv.Study(model, images, torch.arange(30) % 2, {"test": range(30)}))
+    some = torch.tensor([7, 29])
+    assert not lazy.own and np.array_equal(lazy.full(some), whole.full(some))
