@@ -2,4 +2,4 @@
 
 from ._session import HISTORY as HISTORY
 from ._session import Session as Session
-from ._session import State as State
+from ._state import State as State

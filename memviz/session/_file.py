@@ -20,9 +20,9 @@ T = TypeVar("T")
 
 _FORMAT = 1
 _LARGEST = 1 << 26  # bytes; a million selected examples take 10 MB
-# Version 0.1.0 wrote no hash, and at first no variant, examples or opened example.
+# Version 0.1.0 wrote no hash, no marks, and at first no variant, examples or opened example.
 _NEEDED = {"format", "weights", "layers", "units", "how"}
-_KNOWN = _NEEDED | {"study", "variant", "examples", "opened", "sha256"}
+_KNOWN = _NEEDED | {"study", "variant", "examples", "opened", "sha256", "confirmed", "rejected"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Saved:
     variant: str
     examples: tuple[int, ...]
     opened: int | None
+    confirmed: tuple[int, ...] = ()
+    rejected: tuple[int, ...] = ()
 
 
 def write(path: str | Path, saved: Saved) -> None:
@@ -71,6 +73,8 @@ def read(path: str | Path) -> Saved:
             variant=_is(str, content.get("variant", "")),
             examples=_all(int, content.get("examples", [])),
             opened=None if content.get("opened") is None else _is(int, content["opened"]),
+            confirmed=_all(int, content.get("confirmed", [])),
+            rejected=_all(int, content.get("rejected", [])),
         )
     except _Refused:
         raise

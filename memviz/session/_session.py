@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,11 @@ from memviz.tensor_files import digest
 from memviz.units import Layer, UnitSet, UnitsLike, UnknownLayerError
 from memviz.variants import check_variant, variant, variants
 
+from ._code import code_of
 from ._file import Saved, is_of, read, write
+from ._state import State
 
 HISTORY = 500  # steps that undo goes back at most; a long session must not grow without end
-
-
-@dataclass(frozen=True)
-class State:
-    """One moment of a session; undo and redo move between these."""
-
-    layers: tuple[str, ...]
-    units: UnitSet = UnitSet()
-    how: str = "zero"
-    variant: str = ""
 
 
 class _Engine:
@@ -114,6 +106,11 @@ class Session:
     def variant(self) -> str:
         """The variant of the model shown; ``""`` is the study's own model."""
         return self._state.variant
+
+    @property
+    def marks(self) -> dict[int, str]:
+        """Examples that somebody has looked at: ``"confirmed"`` as memorized, or ``"rejected"``."""
+        return self._state.marks
 
     @property
     def replay(self) -> Replay:
@@ -231,6 +228,37 @@ class Session:
             self.opened = example
         self._tell("examples")
 
+    def mark(self, examples: Any, as_what: str) -> None:
+        """Confirm examples as memorized, or reject them; an empty text takes a mark away.
+
+        Marks are saved with the session, and a step that undo takes back.
+
+        Parameters
+        ----------
+        examples : indices or bool mask
+        as_what : {"confirmed", "rejected", ""}
+
+        Raises
+        ------
+        ValueError
+            If the mark is another one, or an example is not in the study.
+
+        Examples
+        --------
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 3)).eval()
+        >>> session = Session(Study(model, torch.randn(6, 4), torch.zeros(6), {"test": range(6)}))
+        >>> session.mark([4, 2], "confirmed")
+        >>> session.marks
+        {2: 'confirmed', 4: 'confirmed'}
+        """
+        chosen = frozenset(check_examples(self.study, examples).tolist())
+        self._move(lambda state: state.marked(chosen, as_what))
+
+    def reviewed(self) -> Study:
+        """The study with the groups that the marks leave: see :meth:`memviz.Study.reviewed`."""
+        return self.study.reviewed(sorted(self._state.confirmed), sorted(self._state.rejected))
+
     def undo(self) -> None:
         """Go back one step, if there is one; the last 500 are kept."""
         self._travel(self._past, self._future)
@@ -240,26 +268,14 @@ class Session:
         self._travel(self._future, self._past)
 
     def reset(self) -> None:
-        """Show every layer and ablate nothing; can be undone."""
-        self._move(lambda _: self._start)
+        """Show every layer and ablate nothing; can be undone. Marks stay."""
+        self._move(
+            lambda state: replace(self._start, confirmed=state.confirmed, rejected=state.rejected)
+        )
 
     def to_code(self) -> str:
         """A few lines of Python that rebuild this state."""
-        origin = self.study.origin or "...  # your Study"
-        lines = ["import memviz as mv", "", f"study = {origin}", "session = mv.Session(study)"]
-        if self.layers != self._start.layers:
-            lines.append(f"session.show_layers({list(self.layers)!r})")
-        if self.variant:
-            lines.append(f"session.look_at({self.variant!r})")
-        if self.units or self.how != self._start.how:
-            lines.append(f"session.ablate({str(self.units)!r}, how={self.how!r})")
-        if self.examples:
-            lines.append(f"session.select({list(self.examples)!r})")
-        if self.opened is not None:
-            lines.append(f"session.open({self.opened})")
-        shown = "session.replay.study" if self.variant else "study"
-        lines.append(f"print(mv.readout({shown}, {str(self.units)!r}, {self.how!r}))")
-        return "\n".join(lines) + "\n"
+        return code_of(self.study, self._start, self._state, self.examples, self.opened)
 
     def save(self, path: str | Path) -> None:
         """Write the state as JSON, atomically, with hashes of the weights and of the file itself.
@@ -281,6 +297,8 @@ class Session:
                     variant=self.variant,
                     examples=self.examples,
                     opened=self.opened,
+                    confirmed=tuple(sorted(self._state.confirmed)),
+                    rejected=tuple(sorted(self._state.rejected)),
                 ),
             )
 
@@ -309,10 +327,12 @@ class Session:
                 f"does not have; it has {listed(map(quoted, self.variants))}."
             )
         units, how = self._own.replay.check(saved.units), str(intervention(saved.how))
-        for example in [*saved.examples, *([] if saved.opened is None else [saved.opened])]:
+        opened = [] if saved.opened is None else [saved.opened]
+        for example in [*saved.examples, *opened, *saved.confirmed, *saved.rejected]:
             self._check_example(example)
+        marks = frozenset(saved.confirmed), frozenset(saved.rejected)
         shown = tuple(layer.name for layer in self.known if layer.name in saved.layers)
-        self._move(lambda _: State(shown, units, how, saved.variant))
+        self._move(lambda _: State(shown, units, how, saved.variant, *marks))
         with self._lock:
             self.examples, self.opened = saved.examples, saved.opened
         self._tell("examples")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.checks import Count, Share, as_indices, checked, quoted
+from memviz.checks import Count, IndicesLike, Share, as_indices, checked, quoted
 from memviz.scores import Scores
 from memviz.tasks import Classification, Inputs, Task, as_numbers, check_labels
 
@@ -18,7 +18,7 @@ from ._groups import as_groups
 from ._inputs import advice_on_batches, as_inputs, check_length, read_lazily
 from ._reader import DatasetInputs
 from ._ready import check_ready
-from ._suspects import Rest, Suspicion, suspicion
+from ._suspects import Rest, Suspicion, after_review, suspicion
 
 _NAMES = (
     "number them, for example with class_names, labels = numpy.unique(labels, return_inverse=True)"
@@ -245,6 +245,44 @@ class Study:
         summary = " · ".join([self.summary] * bool(self.summary) + [found.words, "suspects only"])
         origin = f"...  # {self.origin or 'your Study'}, then .suspects(...): {found.words}"
         return replace(self, groups=found.groups, suspicion=found, summary=summary, origin=origin)
+
+    def reviewed(self, confirmed: IndicesLike = (), rejected: IndicesLike = ()) -> Study:
+        """The same study once some examples were confirmed as memorized and others rejected.
+
+        Confirmed examples move to the first group, rejected ones to the second; those of the
+        group ``test`` stay where they are.
+
+        Parameters
+        ----------
+        confirmed, rejected : int64 ``[m]`` or bool mask ``[n]``
+            ``session.marks`` holds what was chosen in a view; ``session.reviewed()`` is this.
+
+        Raises
+        ------
+        ValueError
+            If an example is in both or not in the study, or no memorized one is left.
+
+        Examples
+        --------
+        >>> groups = {"memorized": [0, 1], "clean": range(2, 6)}
+        >>> study = Study(nn.Linear(4, 3).eval(), torch.randn(6, 4), [0] * 6, groups)
+        >>> print(study.reviewed(confirmed=[5], rejected=[1]))
+        Study('study': Linear, 6 examples: 2 memorized, 4 clean)
+          1 confirmed and 1 rejected by eye
+          These are suspects, not findings: ...
+        """
+        chosen = [
+            as_indices(what, given, len(self), each_once=True) if len(given) else torch.arange(0)
+            for what, given in (("confirmed", confirmed), ("rejected", rejected))
+        ]
+        both = set(chosen[0].tolist()) & set(chosen[1].tolist())
+        if both:
+            raise ValueError(f"example {min(both)} is confirmed and rejected; choose one.")
+        found = after_review(self.groups, *chosen, self.suspicion)
+        first = next(name for name in self.groups if name != "test")
+        if first not in found.groups:
+            raise ValueError(f"all of {quoted(first)} are rejected; nothing is left to look at.")
+        return replace(self, groups=found.groups, suspicion=found)
 
     def class_name(self, label: int) -> str:
         """Name of a class, or its number."""

@@ -117,6 +117,43 @@ def suspicion(
     return Suspicion(groups, _words(scores, rows, k, clean))
 
 
+def after_review(
+    groups: Mapping[str, Tensor],
+    confirmed: Tensor,
+    rejected: Tensor,
+    before: Suspicion | None,
+) -> Suspicion:
+    """The groups once some examples were confirmed and others rejected by eye.
+
+    Confirmed examples move to the first group and rejected ones to the second, if there is one;
+    those of ``test`` stay where they are.
+
+    Examples
+    --------
+    >>> groups = {"memorized": torch.tensor([True, True, False]), "clean": torch.tensor([0, 0, 1])}
+    >>> after_review(groups, torch.tensor([2]), torch.tensor([0]), None).groups
+    {'memorized': tensor([1, 2]), 'clean': tensor([0])}
+    """
+    masks = {name: mask.bool().clone() for name, mask in groups.items()}
+    names = list(masks)
+    fixed = masks.get(_TEST, torch.zeros_like(masks[names[0]]))
+    others = [name for name in names if name != _TEST]
+    if not others:
+        raise ValueError("the study has no group but test; there is nothing to confirm or reject.")
+    for chosen, target in ((confirmed, others[0]), (rejected, (others[1:2] or [""])[0])):
+        moved = torch.zeros_like(fixed)
+        moved[chosen] = True
+        moved &= ~fixed
+        for name in others:
+            masks[name] &= ~moved
+        if target:
+            masks[target] |= moved
+    words = f"{len(confirmed):,} confirmed and {len(rejected):,} rejected by eye"
+    words = words if before is None else f"{before.words}; {words}"
+    kept = {name: mask.nonzero()[:, 0] for name, mask in masks.items() if bool(mask.any())}
+    return Suspicion(kept, words)
+
+
 def _words(scores: Scores, rows: np.ndarray, k: int, clean: Rest) -> str:
     last = scores.values[rows[k - 1]]
     left_out = int((scores.values[rows[k:]] == last).sum())

@@ -143,6 +143,10 @@ class Controller(Telling):
             lambda request, sink: self._show_pictures(request["examples"], sink),
             *("examples", (list,), "a list of whole numbers"),
         )
+        actions["mark"] = Action(
+            lambda request, _: self.session.mark(request["examples"], request.get("key", "")),
+            *("examples", (list,), "a list of whole numbers"),
+        )
         actions["method"] = Action(lambda request, _: self.choose_method(request["key"]), "key")
         for part in self.parts.values():
             actions |= part.actions
@@ -288,4 +292,7 @@ class Controller(Telling):
         self.worker.work("pictures", self._thumbnails.steps(self._send), rank=0)
 
     def _more_state(self) -> dict[str, Any]:
-        return {"method": self.method}
+        words = {"confirmed": [], "rejected": []}
+        for example, mark in self.session.marks.items():
+            words[mark].append(example)
+        return {"method": self.method, **words}

@@ -16,7 +16,7 @@ export function gallery(view) {
   const space = el("div", { class: "mv-space", role: "listbox", "aria-label": "Examples" });
   const scroller = el("div", { class: "mv-tiles", onscroll: () => fillRows(), onkeydown: keys }, space);
   const empty = el("p", { class: "mv-empty", hidden: true }, "No example in this group.");
-  const foot = el("p", { class: "mv-note mv-foot" }, "✓ ✕ prediction agrees with the given label or not · folded corner: just flipped · ", el("u", {}, "underlined"), ": now predicts the true label");
+  const foot = el("p", { class: "mv-note mv-foot" }, "✓ ✕ prediction agrees with the given label or not · folded corner: just flipped · ", el("u", {}, "underlined"), ": now predicts the true label · ⚑ ⊘ confirmed as memorized or rejected: c, r");
   const root = el("div", { class: "mv-gallery" }, scroller, empty, foot);
   const bar = el("div", { class: "mv-galbar" }, el("h3", {}, "Examples"), chips, el("span", { class: "mv-pick mv-quiet" }, sort));
   const tiles = new Map(); // position in `order` → tile
@@ -27,11 +27,13 @@ export function gallery(view) {
   let columns = 1;
   let rowHeight = 110;
   let study = null;
+  let counted = null; // the marks that the filters have counted
 
   const says = (i) => (store.after ? store.after[i] : UNKNOWN);
   const tests = {
     all: () => true,
     flipped: (i) => store.flipped(i),
+    marked: (i) => store.marks.has(i),
     wrong: (i) => store.after !== null && says(i) !== store.label[i],
   };
 
@@ -39,7 +41,7 @@ export function gallery(view) {
     study = store.study;
     study.groups.forEach((g, k) => (tests[`group ${k}`] = (i) => store.group[i] === k));
     const corner = svg("svg", { width: 8, height: 8, "aria-hidden": "true" }, svg("path", { d: "M0 0h8v8z", fill: "currentColor" }));
-    const list = [["all", "All"], ["flipped", "Just flipped", corner], ...study.groups.map((g, k) => [`group ${k}`, capital(g.name), groupMark(g.name)]), ["wrong", "Wrong", "✕"]];
+    const list = [["all", "All"], ["flipped", "Just flipped", corner], ...study.groups.map((g, k) => [`group ${k}`, capital(g.name), groupMark(g.name)]), ["wrong", "Wrong", "✕"], ["marked", "Marked", "⚑"]];
     filters = list.map(([key, words, mark]) => {
       const n = el("span");
       const button = el("button", { class: "mv-filter", type: "button", "data-filter": key, onclick: () => choose(key) }, mark, el("span", { class: "mv-cut", title: words }, words), n);
@@ -60,6 +62,7 @@ export function gallery(view) {
   }
 
   function rearrange() {
+    counted = store.marks;
     const kept = [];
     const counts = filters.map(() => 0);
     for (let i = 0; i < study.examples; i++) {
@@ -125,8 +128,9 @@ export function gallery(view) {
     const was = el("span", { class: "mv-cut mv-was" });
     const now = el("b", { class: "mv-cut" });
     const arrow = el("span", { class: "mv-arr" }, "→");
+    const flag = el("span", { class: "mv-flag", "aria-hidden": "true" });
     const agrees = el("span", { class: "mv-agrees", "aria-hidden": "true" });
-    const node = el("div", { class: "mv-tile", role: "option" }, el("div", { class: "mv-picbox" }, canvas),
+    const node = el("div", { class: "mv-tile", role: "option" }, el("div", { class: "mv-picbox" }, canvas, flag),
       el("div", { class: "mv-given" }, mark, given), el("div", { class: "mv-said" }, was, arrow, now, agrees));
     let at = 0;
     let drawn = "";
@@ -159,7 +163,9 @@ export function gallery(view) {
       now.classList.toggle("mv-same", !moved);
       const flipped = store.flipped(i);
       node.classList.toggle("mv-flip", flipped);
-      const words = [`example ${i}`, group, `given ${label}`, known ? (moved ? `predicted ${store.className(before)}, now ${store.className(after)}` : `predicted ${store.className(after)}`) : "",
+      const judged = store.marks.get(i) || "";
+      say(flag, { confirmed: "⚑", rejected: "⊘", "": "" }[judged]);
+      const words = [`example ${i}`, group, { confirmed: "confirmed as memorized", rejected: "rejected", "": "" }[judged], `given ${label}`, known ? (moved ? `predicted ${store.className(before)}, now ${store.className(after)}` : `predicted ${store.className(after)}`) : "",
         truly ? "its true label" : "", flipped ? "just flipped" : ""].filter(Boolean).join(", ");
       put(node, { "data-example": i, "aria-label": words, title: words, "aria-selected": String(Boolean(store.state) && store.state.opened === i), tabindex: position === active ? 0 : -1, "aria-setsize": order.length, "aria-posinset": position + 1 });
       const want = `${i} ${view.palette.key}`;
@@ -186,6 +192,7 @@ export function gallery(view) {
       if (tile) tile.node.focus({ preventScroll: true });
     } else if ((event.key === "Enter" || event.key === " ") && order.length) open(order[active]);
     else if (event.key === "Escape" && store.state && store.state.opened !== null) open(null);
+    else if ((event.key === "c" || event.key === "r") && !event.metaKey && !event.ctrlKey && !event.altKey && order.length) store.mark(order[active], event.key === "c" ? "confirmed" : "rejected");
     else return;
     event.preventDefault();
   }
@@ -194,7 +201,7 @@ export function gallery(view) {
   function update(dirty) {
     if (!store.study || !store.label) return;
     if (study !== store.study) build();
-    if (dirty.has("study") || dirty.has("readout")) rearrange();
+    if (dirty.has("study") || dirty.has("readout") || store.marks !== counted) rearrange();
     else if (dirty.has("size")) measure();
     else if (["sprites", "state", "theme"].some((kind) => dirty.has(kind))) fillRows();
   }

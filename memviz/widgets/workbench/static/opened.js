@@ -14,6 +14,10 @@ export function openedExample(view, closed) {
   const name = el("b");
   const about = el("small");
   const close = el("button", { class: "mv-close", type: "button", "aria-label": "Close this example", title: "Close (Esc)", onclick: shut }, icon("close"));
+  /** @param {"confirmed" | "rejected"} key */
+  const judge = (key, words, letter) => el("button", { class: "mv-filter", type: "button", "data-mark": key, title: `${words} (${letter} in the gallery)`, onclick: () => store.mark(store.state.opened, key) }, words);
+  const verdicts = { confirmed: judge("confirmed", "Memorized", "c"), rejected: judge("rejected", "Not memorized", "r") };
+  const verdict = el("div", { class: "mv-chips mv-verdict", role: "group", "aria-label": "Is this example memorized?" }, verdicts.confirmed, verdicts.rejected);
   const frame = (words) => {
     const canvas = el("canvas", { role: "img" });
     const caption = el("figcaption", {}, words);
@@ -31,7 +35,7 @@ export function openedExample(view, closed) {
   const chart = el("div", { class: "mv-probs" });
   const odds = el("div", {}, el("h3", {}, "Probability of each class ", el("small", {}, "○ before  ● after")), chart);
   const root = el("section", { class: "mv-open", "aria-label": "Opened example", hidden: true, onkeydown: keys },
-    el("div", { class: "mv-openhead" }, el("h3", {}, mark, name, " ", about), close), el("div", { class: "mv-trio" }, image.node, before.node, after.node), why, words, odds);
+    el("div", { class: "mv-openhead" }, el("h3", {}, mark, name, " ", about), close), verdict, el("div", { class: "mv-trio" }, image.node, before.node, after.node), why, words, odds);
   let study = null;
   let shown = null;
 
@@ -88,6 +92,10 @@ export function openedExample(view, closed) {
       method.replaceChildren(...study.methods.map((m) => el("option", { value: m.key }, m.label)));
     }
     method.value = store.state.method;
+    for (const [key, button] of Object.entries(verdicts)) {
+      put(button, { "aria-pressed": String(store.marks.get(i) === key) });
+      button.disabled = store.saved;
+    }
     for (const option of method.options) option.disabled = store.saved && !store.examples.has(`${i} ${option.value}`);
     if (shown === i && !["study", "readout", "example", "theme", "size", "sprites", "state"].some((kind) => dirty.has(kind))) return;
     const example = store.example();
