@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -449,3 +450,50 @@ def test_undo_goes_back_500_steps_and_no_more(session: mv.Session) -> None:
     for _ in range(500):
         session.redo()
     assert not session.can_redo and session.version == 1510
+
+
+def grouped(study: mv.Study) -> mv.Session:
+    n = len(study)
+    groups = {"memorized": range(2), "clean": range(2, n - 1), "test": [n - 1]}
+    return mv.Session(replace(study, groups=groups))
+
+
+def test_marks_are_saved_undone_and_make_groups(session: mv.Session, tmp_path: Path) -> None:
+    session = grouped(session.study)
+    memorized, clean = (session.study.group(name).tolist() for name in ("memorized", "clean"))
+    session.mark(clean[:2], "confirmed")
+    session.mark([memorized[0]], "rejected")
+    session.mark([clean[1]], "rejected")
+    wanted = {clean[0]: "confirmed", clean[1]: "rejected", memorized[0]: "rejected"}
+    assert session.marks == dict(sorted(wanted.items()))
+    code = session.to_code()
+    assert f"session.mark([{clean[0]}], 'confirmed')" in code
+    reviewed = session.reviewed()
+    assert set(reviewed.group("memorized").tolist()) == {*memorized[1:], clean[0]}
+    assert set(reviewed.group("clean").tolist()) == {*clean[1:], memorized[0]}
+    assert reviewed.group("test").tolist() == session.study.group("test").tolist()
+    assert "1 confirmed and 2 rejected by eye" in repr(reviewed)
+    session.save(tmp_path / "marked.json")
+    session.reset()
+    assert session.marks == dict(sorted(wanted.items()))
+    other = mv.Session(session.study)
+    other.load(tmp_path / "marked.json")
+    assert other.marks == session.marks
+    other.undo()
+    assert other.marks == {}
+    session.mark(list(wanted), "")
+    assert session.marks == {}
+
+
+def test_wrong_marks_are_refused(session: mv.Session) -> None:
+    session = grouped(session.study)
+    with pytest.raises(ValueError, match="as_what is 'yes'; choose from 'confirmed', 'rejected'"):
+        session.mark([0], "yes")
+    with pytest.raises(ValueError, match=r"this study has .* examples"):
+        session.mark([10**6], "confirmed")
+    study = session.study
+    with pytest.raises(ValueError, match="example 0 is confirmed and rejected; choose one"):
+        study.reviewed([0], [0])
+    with pytest.raises(ValueError, match="all of 'memorized' are rejected; nothing is left"):
+        study.reviewed([], study.group("memorized"))
+    assert session.marks == {}

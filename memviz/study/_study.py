@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.checks import Count, IndicesLike, Share, as_indices, checked, quoted
+from memviz.checks import Count, IndicesLike, NoneChosenError, Share, as_indices, checked, quoted
 from memviz.scores import Scores
 from memviz.tasks import Classification, Inputs, Task, as_numbers, check_labels
 
@@ -271,14 +271,14 @@ class Study:
           1 confirmed and 1 rejected by eye
           These are suspects, not findings: ...
         """
-        chosen = [
-            as_indices(what, given, len(self), each_once=True) if len(given) else torch.arange(0)
-            for what, given in (("confirmed", confirmed), ("rejected", rejected))
+        judged = [
+            _some_or_none("confirmed", confirmed, len(self)),
+            _some_or_none("rejected", rejected, len(self)),
         ]
-        both = set(chosen[0].tolist()) & set(chosen[1].tolist())
+        both = set(judged[0].tolist()) & set(judged[1].tolist())
         if both:
             raise ValueError(f"example {min(both)} is confirmed and rejected; choose one.")
-        found = after_review(self.groups, *chosen, self.suspicion)
+        found = after_review(self.groups, judged[0], judged[1], self.suspicion)
         first = next(name for name in self.groups if name != "test")
         if first not in found.groups:
             raise ValueError(f"all of {quoted(first)} are rejected; nothing is left to look at.")
@@ -289,6 +289,13 @@ class Study:
         names = self.class_names
         known = names is not None and 0 <= label < len(names)
         return str(names[label]) if names is not None and known else str(label)
+
+
+def _some_or_none(what: str, given: IndicesLike, n: int) -> Tensor:
+    try:
+        return as_indices(what, given, n, each_once=True)
+    except NoneChosenError:
+        return torch.arange(0)
 
 
 def _labels_in(lazy: DatasetInputs) -> Tensor:

@@ -1,10 +1,12 @@
 """The front end in a real browser, with a fake model in place of a kernel."""
 
+import io
 import json
 import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from memviz.widgets.core import script
 from tests.support.fake_study import LAYERS, OFF, FakeStudy, pack
@@ -640,6 +642,64 @@ def test_untrusted_text_stays_text(open_page):
     assert page.locator(".mv img").count() == 0
     assert page.evaluate("window.pwned") is None
     assert page.evaluate("document.documentElement.scrollWidth") <= 1040
+
+
+def test_marks_are_set_with_the_mouse_and_with_keys(bench, fake):
+    i = int(bench.locator(".mv-tile").first.get_attribute("data-example"))
+    others = [example for example in range(9) if example != i][:2]
+    play(bench, fake.state(version=2, opened=i))
+    settle(bench)
+    bench.get_by_role("button", name="Not memorized").click()
+    assert sent(bench, "mark") == [{"type": "mark", "examples": [i], "key": "rejected"}]
+    tile = bench.locator(f".mv-tile[data-example='{i}']")
+    assert tile.locator(".mv-flag").inner_text() == "⊘"
+    assert "rejected" in tile.get_attribute("aria-label")
+    assert bench.locator(".mv-filter[data-filter=marked] span").last.inner_text() == "1"
+    tile.click()
+    bench.keyboard.press("c")
+    assert sent(bench, "mark")[-1] == {"type": "mark", "examples": [i], "key": "confirmed"}
+    bench.keyboard.press("c")
+    assert sent(bench, "mark")[-1] == {"type": "mark", "examples": [i], "key": ""}
+    settle(bench)
+    assert tile.locator(".mv-flag").inner_text() == ""
+    play(bench, fake.state(version=3, opened=i, confirmed=[i, others[0]], rejected=others[1:]))
+    settle(bench)
+    pressed = bench.locator(".mv-verdict button[aria-pressed=true]")
+    assert pressed.all_inner_texts() == ["Memorized"]
+    bench.locator(".mv-filter[data-filter=marked]").click()
+    settle(bench)
+    shown = [int(t.get_attribute("data-example")) for t in bench.locator(".mv-tile").all()]
+    assert sorted(shown) == sorted([i, *others])
+
+
+def test_thumbnails_are_asked_for_as_they_are_shown(open_page):
+    fake = FakeStudy(examples=20_000)
+    page = open_page()
+    page.evaluate("start('workbench')")
+    image = {"height": 8, "width": 8, "channels": 1, "ink": False, "asked": True}
+    play(page, fake.study(image=image), fake.state(), fake.scores(), fake.readout())
+    page.wait_for_function("model.sent.some(m => m.type === 'pictures')")
+    page.wait_for_timeout(200)
+    asked = sorted({i for m in sent(page, "pictures") for i in m["examples"]})
+    shown = {int(t.get_attribute("data-example")) for t in page.locator(".mv-tile").all()}
+    assert shown <= set(asked) and len(asked) < 400
+    tiles = np.full((1, 8, 8 * 32), 200, np.uint8).reshape(8, 256)
+    png = io.BytesIO()
+    Image.fromarray(tiles).save(png, "PNG")
+    some = np.array(sorted(shown)[:32], np.uint32)
+    message = {"type": "thumbnails", "tile": [8, 8], "columns": 32}
+    png = np.frombuffer(png.getvalue(), np.uint8)
+    play(page, pack(message, png=png, examples=some))
+    page.wait_for_function(
+        """i => {
+          const canvas = document.querySelector(`.mv-tile[data-example="${i}"] canvas`);
+          return canvas.getContext("2d").getImageData(4, 4, 1, 1).data[0] === 200;
+        }""",
+        arg=int(some[-1]),
+    )
+    before = len(sent(page, "pictures"))
+    page.evaluate("document.querySelector('.mv-tiles').scrollTop = 40000")
+    page.wait_for_function(f"model.sent.filter(m => m.type === 'pictures').length > {before}")
 
 
 def test_25_000_units_and_50_000_examples(open_page):

@@ -37,6 +37,7 @@ from memviz.widgets.core import (
 from . import _choices as choices
 from ._answers import Answers
 from ._messages import (
+    Thumbnails,
     ahead_message,
     no_random_message,
     random_message,
@@ -45,7 +46,6 @@ from ._messages import (
 from ._opened import opened_example
 from ._scores import ShownScores
 from ._singles import SingleTables
-from ._thumbnails import Thumbnails
 
 RANDOM_DRAWS = 20
 P = TypeVar("P", bound=Part)
@@ -292,7 +292,7 @@ class Controller(Telling):
         self.worker.work("pictures", self._thumbnails.steps(self._send), rank=0)
 
     def _more_state(self) -> dict[str, Any]:
-        words = {"confirmed": [], "rejected": []}
+        words: dict[str, list[int]] = {"confirmed": [], "rejected": []}
         for example, mark in self.session.marks.items():
             words[mark].append(example)
         return {"method": self.method, **words}

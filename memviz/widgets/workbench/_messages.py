@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,76 @@ import torch
 
 from memviz.engine.sets import GroupReading, Reading, Readout
 from memviz.engine.sweep import Effects, contrast
-from memviz.widgets.core import NO_RANDOM, ROUNDING, Labels, Message, pack
+from memviz.widgets.core import (
+    COLUMNS,
+    NO_RANDOM,
+    ROUNDING,
+    Labels,
+    Message,
+    Pictures,
+    Sink,
+    pack,
+)
+
+_AT_ONCE = 64  # thumbnails per answer to a view: a click never waits for more
+_WAITING = 16  # requests that wait; older ones are of what was scrolled past
+_KEPT = 16  # answers that a page without a kernel is given of a large study
+
+
+class Thumbnails:
+    """Sprite sheets, made when they are needed.
+
+    Parameters
+    ----------
+    pictures : Pictures
+    """
+
+    def __init__(self, pictures: Pictures) -> None:
+        self._pictures = pictures
+        self._asked: deque[tuple[Sink, torch.Tensor]] = deque(maxlen=_WAITING)
+        self._sent: deque[Message] = deque(maxlen=_KEPT)
+
+    def at_once(self) -> Sequence[Message]:
+        """The sheets that a new view is sent unasked."""
+        return [] if self._pictures.on_demand else self._all()
+
+    def for_page(self) -> Sequence[Message]:
+        """The sheets for a page that has nobody to ask: of a large study, those last seen."""
+        return list(self._sent) if self._pictures.is_large else self._all()
+
+    def ask(self, sink: Sink, examples: torch.Tensor) -> None:
+        """Note which thumbnails a view wants; ``steps`` makes them."""
+        for part in examples.split(_AT_ONCE):
+            self._asked.append((sink, part))
+
+    def steps(self, tell: Callable[[Sink, Message], None]) -> Iterator[None]:
+        """Make what was asked for, the newest request first."""
+        while self._asked:
+            sink, examples = self._asked.pop()
+            message = self._picked(examples)
+            self._sent.append(message)
+            tell(sink, message)
+            yield
+
+    def _all(self) -> list[Message]:
+        size = self._pictures.per_sheet
+        return [self._sheet(first, size) for first in range(0, len(self._pictures.study), size)]
+
+    def _sheet(self, first: int, count: int) -> Message:
+        examples = torch.arange(first, min(first + count, len(self._pictures.study)))
+        content = {"type": "sprites", "first": first, "count": len(examples)}
+        return pack({**content, **self._layout}, png=self._png(examples))
+
+    def _picked(self, examples: torch.Tensor) -> Message:
+        ids = examples.numpy().astype(np.uint32)
+        return pack({"type": "thumbnails", **self._layout}, png=self._png(examples), examples=ids)
+
+    @property
+    def _layout(self) -> dict[str, Any]:
+        return {"tile": list(self._pictures.tile), "columns": COLUMNS}
+
+    def _png(self, examples: torch.Tensor) -> np.ndarray:
+        return np.frombuffer(self._pictures.sheet(examples), np.uint8)
 
 
 def readout_message(

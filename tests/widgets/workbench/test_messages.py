@@ -18,7 +18,7 @@ from memviz.engine.sweep import Effects, default_units, estimate_effects, new_ef
 from memviz.widgets.core import COLUMNS, SHEET, Pictures
 from memviz.widgets.core import _messages as core_messages
 from memviz.widgets.workbench import _messages as messages
-from memviz.widgets.workbench._thumbnails import Thumbnails
+from memviz.widgets.workbench._messages import Thumbnails
 from tests.support.widgets import decoded, flat_study, pair_study, size, small_study
 
 LIMIT = 4_000_000  # bytes a message

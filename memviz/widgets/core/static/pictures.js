@@ -3,12 +3,12 @@
 
 /** One view's sprite sheets. Stroke images are re-inked for the theme; photographs never. @param {View} view */
 export function createPictures(view) {
-  const inked = new Map(); // sheet → canvas, for the palette of `key`
+  let inked = new WeakMap(); // sheet → canvas, for the palette of `key`
   let key = "";
 
   function source(sheet) {
     if (!view.store.study.image.ink) return sheet.bitmap;
-    if (key !== view.palette.key) inked.clear();
+    if (key !== view.palette.key) inked = new WeakMap();
     key = view.palette.key;
     if (!inked.has(sheet)) {
       const { width, height } = sheet.bitmap;
@@ -26,7 +26,7 @@ export function createPictures(view) {
 
   /** Draw example `i` at its own size; false while its sheet is not there. */
   return function draw(canvas, i) {
-    const sheet = view.store.sheets.find((s) => i >= s.first && i < s.first + s.count);
+    const sheet = view.store.sheets.find((s) => i >= s.first && i < s.first + s.count) || view.store.thumbnail(i);
     const [h, w] = sheet ? sheet.tile : [8, 8];
     if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h });
     canvas.classList.toggle("mv-px", w <= 20);

@@ -8,7 +8,7 @@ interface Choice { key: string; label: string; kind?: string; measure?: string; 
 interface Study {
   name: string; summary: string; classes: string[]; groups: Group[]; layers: Layer[]; units: number; examples: number;
   scores: Choice[]; interventions: Choice[]; methods: Choice[]; variants?: Choice[];
-  image: { height: number; width: number; channels: number; ink: boolean };
+  image: { height: number; width: number; channels: number; ink: boolean; asked?: boolean };
 }
 
 /** What the user looks at. */

@@ -5,6 +5,7 @@ import { controls, liveLine, toolbar } from "../../core/static/header.js";
 import { topSlider } from "../../core/static/top.js";
 import { unitMaps } from "../../core/static/units.js";
 import { registerView } from "../../core/static/views.js";
+import { thumbnailsAndMarks } from "./asked.js";
 import { examples } from "./examples.js";
 import { frames } from "./frame.js";
 import { layerList, marksLegend } from "./layers.js";
@@ -59,6 +60,8 @@ registerView({
 registerView({
   part: "examples",
   title: "examples",
+  state: () => ({ marks: new Map() }),
+  takers: thumbnailsAndMarks,
   build(view) {
     const [live, row] = [liveLine(view), examples(view)];
     view.root.append(live.root, row.root);
