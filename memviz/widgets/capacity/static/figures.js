@@ -65,7 +65,7 @@ export function capacityFigures(view) {
     put(plot, { "aria-label": "Hidden units needed against the number of points, both axes logarithmic" });
     say(key, "solid, dotted: theorems (Yun, Zhang) · dashed: needed for the worst points, derived · △ trained by Adam on random labels, measured here");
     const line = (l) => el("tr", {}, el("th", { scope: "row" }, `${NEEDED_NAMES[l.method] || l.method}, ${l.label}`), ...l.units.map((u, i) => el("td", {}, `${count(u)} for ${count(needed.points[i])} points`)));
-    rows.replaceChildren(...needed.lines.map(line), ...needed.trained.map((t) => el("tr", {}, el("th", { scope: "row" }, "trained, measured"), el("td", {}, `${count(t.units)} for ${count(t.points)} points`))));
+    rows.replaceChildren(...needed.lines.map(line), ...needed.trained.map((t) => el("tr", {}, el("th", { scope: "row" }, "trained, measured"), el("td", {}, `${t.reached ? "" : "more than "}${count(t.units)} for ${count(t.points)} points`))));
   }
   return { root, update };
 }
