@@ -33,6 +33,9 @@ class Layer:
         Whether the layer's activation is the model's output itself.
     interventions : tuple of str
         The only ones that the module's declaration allows; empty if it leaves them open.
+    axes : tuple of int
+        Of what the module returns: the axis, or the neighbouring axes, along which it declares its
+        units. Empty if the units were found.
     dead : frozenset of int
         Units that nothing reads: whatever replaces them, no output changes.
 
@@ -48,6 +51,7 @@ class Layer:
     site: str
     is_output: bool = False
     interventions: tuple[str, ...] = ()
+    axes: tuple[int, ...] = ()
     dead: frozenset[int] = field(default=frozenset(), repr=False)
 
     @property

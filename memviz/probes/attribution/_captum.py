@@ -40,13 +40,14 @@ def captum_layers(study: Study, names: Sequence[str] | None = None) -> list[Laye
     """
     known = {layer.name: layer for layer in layers_of(study)}
     chosen = list(names) if names is not None else [
-        la.name for la in known.values() if not la.is_output and la.kind in _READ
+        la.name for la in known.values() if not la.is_output and _is_read(la)
     ]  # fmt: skip
     if not chosen:
         raise ValueError(
             "layers is empty; name at least one, or leave it out for all."
             if names is not None
-            else "the model has no convolution or linear layer before its output layer."
+            else "the model has no convolution or linear layer before its output layer, and none "
+            "that declares its units."
         )
     for place, name in enumerate(chosen):
         if name not in known:
@@ -56,7 +57,7 @@ def captum_layers(study: Study, names: Sequence[str] | None = None) -> list[Laye
                 f"layer {name!r} has attention heads, which Captum cannot attribute to; "
                 "use sweep() or estimate()."
             )
-        if known[name].kind not in _READ:
+        if not _is_read(known[name]):
             raise ValueError(
                 f"the units of layer {name!r} ({known[name].kind}) are not a module's output, "
                 "which Captum reads; use sweep() or estimate()."
@@ -66,17 +67,22 @@ def captum_layers(study: Study, names: Sequence[str] | None = None) -> list[Laye
     return [known[name] for name in chosen]
 
 
-def unit_axis(layer: Layer, dim: int) -> int:
-    """The axis of a layer's output with ``dim`` axes that its units lie on.
+def unit_axes(layer: Layer, dim: int) -> range:
+    """The axis, or the neighbouring axes, of a layer's output that its units lie on.
 
     Examples
     --------
-    >>> unit_axis(Layer("conv", "conv", 2, "conv2d"), 4)
-    1
-    >>> unit_axis(Layer("fc", "linear", 2, "linear"), 3)
-    2
+    >>> unit_axes(Layer("conv", "conv", 2, "conv2d"), 4)
+    range(1, 2)
+    >>> unit_axes(Layer("fc", "linear", 2, "linear"), 3)
+    range(2, 3)
+    >>> unit_axes(Layer("cells", "grid", 6, "output of Grid", axes=(-2, -1)), 3)
+    range(1, 3)
     """
-    return 1 if layer.kind == "conv" else dim - 1
+    if layer.axes:
+        return range(layer.axes[0] % dim, layer.axes[-1] % dim + 1)
+    first = 1 if layer.kind == "conv" else dim - 1
+    return range(first, first + 1)
 
 
 def by_unit(values: Tensor, layer: Layer) -> Tensor:
@@ -103,7 +109,8 @@ def units_first(values: Tensor, layer: Layer) -> Tensor:
     >>> units_first(torch.ones(6, 5, 2), Layer("fc", "linear", 2, "linear")).shape
     torch.Size([6, 2, 5])
     """
-    return values.movedim(unit_axis(layer, values.dim()), 1)
+    axes = unit_axes(layer, values.dim())
+    return values.flatten(axes.start, axes.stop - 1).movedim(axes.start, 1)
 
 
 def check_guided(model: nn.Module) -> None:
@@ -165,4 +172,6 @@ def explained(explainer: Any, given: tuple[Tensor, ...], **options: Any) -> Tens
     return single.detach()
 
 
-_READ = ("conv", "linear")
+def _is_read(layer: Layer) -> bool:
+    """Whether a layer's units are a module's output, example by example."""
+    return layer.is_plain or (bool(layer.axes) and 0 not in layer.axes)

@@ -17,7 +17,7 @@ from ._captum import (
     check_guided,
     explained,
     ready_for_captum,
-    unit_axis,
+    units_first,
 )
 from ._inputs import per_position, token_mask
 from ._methods import N_STEPS, UNIT_METHODS, captum_name, check_rule
@@ -95,7 +95,7 @@ def attribute_unit(
     module = study.model.get_submodule(layer.name)
 
     def positions(output: Tensor) -> Tensor:
-        return output.select(unit_axis(layer, output.dim()), index)
+        return units_first(output, layer).select(1, index)
 
     def activation(output: Tensor) -> Tensor:
         return positions(output).reshape(len(output), -1).sum(1)

@@ -21,7 +21,7 @@ from ._captum import (
     captum_layers,
     explained,
     ready_for_captum,
-    unit_axis,
+    unit_axes,
 )
 from ._outputs import Outputs, output_shape, outputs_of, targets_of
 from ._result import Completeness
@@ -98,8 +98,9 @@ def feature_ablation(study: Study) -> Scores:
         outputs: Outputs, module: nn.Module, layer: Layer, given: tuple[Tensor, ...], target: Tensor
     ) -> Tensor:
         explainer = captum.attr.LayerFeatureAblation(outputs, module)
-        sizes = [1] * len(output_shape(outputs, module, given))
-        sizes[unit_axis(layer, len(sizes))] = layer.units
+        shape = output_shape(outputs, module, given)
+        axes = unit_axes(layer, len(shape))
+        sizes = [size if axis in axes else 1 for axis, size in enumerate(shape)]
         mask = torch.arange(layer.units, device=target.device).view(sizes)
         options = {"layer_baselines": 0, "target": target, "layer_mask": mask}
         attributions = explained(explainer, given, **options)

@@ -109,6 +109,11 @@ def unit_tracin(study: Study) -> Scores:
         for name in plain
         for key, value in modules[name].named_parameters(recurse=False)
     }
+    if not weights:
+        raise ValueError(
+            "TracIn of a unit reads the weights of convolutions and linear layers, and this model "
+            "has none before its output layer; choose another localizer."
+        )
     means = [_squared_gradients(study, weights, examples) for examples in sides(study)]
     values = []
     for layer in known:

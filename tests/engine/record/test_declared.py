@@ -345,3 +345,43 @@ def test_a_declaration_is_checked_when_it_is_made(
 ) -> None:
     with pytest.raises(error):
         DeclaredUnits(**given)
+
+
+def test_a_sweep_inside_a_block_is_of_the_ablated_model() -> None:
+    study = _study("state space")
+    with mv.ablate(study.model, "0:1"):
+        inside = mv.sweep(study, "0:2", progress=False)
+    both = mv.Replay(study).outputs("0:1,2")
+    torch.testing.assert_close(
+        (inside.margin + inside.margin_change)[0], study.task.margin(both, study.labels)
+    )
+    assert not any("forward" in vars(module) for module in study.model.modules())
+
+
+def test_a_model_is_as_it_was_after_an_interrupt_in_a_pass() -> None:
+    study = _study("nodes")
+
+    def interrupt(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+        raise KeyboardInterrupt
+
+    model = study.model
+    with pytest.raises(KeyboardInterrupt), mv.ablate(model, "0:1"):
+        handle = model[1].register_forward_hook(interrupt)
+        try:
+            mv.sweep(study, "0:1", progress=False)
+        finally:
+            handle.remove()
+    assert not any("forward" in vars(module) for module in model.modules())
+    assert torch.equal(model(study.inputs), _study("nodes").model(study.inputs))
+
+
+def test_gradients_flow_through_an_ablated_module() -> None:
+    study = _study("state space")
+    inputs = study.inputs.clone().requires_grad_()
+    with mv.ablate(study.model, "0:0-3") as model:
+        model(inputs).sum().backward()
+    assert inputs.grad is not None
+    weight = study.model[0].enter.weight.grad
+    assert weight is not None
+    assert not weight[:4].any()
+    assert weight[4].any()

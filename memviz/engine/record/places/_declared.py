@@ -129,7 +129,7 @@ def _layer(
         dead = frozenset((~live.bool()).nonzero()[:, 0].tolist())
     site = f"output of {type(declarer.module).__name__}"
     allowed = tuple(units.allowed or ())
-    return Layer(name, units.kind, units.count, site, is_output, allowed, dead)
+    return Layer(name, units.kind, units.count, site, is_output, allowed, units.axes, dead)
 
 
 def _check_apart(declarer: Declarer, other: Layer, *, same: bool) -> None:
