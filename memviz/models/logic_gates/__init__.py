@@ -23,3 +23,6 @@ from ._networks import logic_dense_net as logic_dense_net
 from ._networks import logic_tree_net as logic_tree_net
 from ._packed import PackedNetwork as PackedNetwork
 from ._sweep import PackedSweep as PackedSweep
+from ._wiring import SETTINGS as SETTINGS
+from ._wiring import GateLayer as GateLayer
+from ._wiring import Wiring as Wiring
