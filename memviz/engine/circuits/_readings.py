@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor, nn
 
 from memviz.checks import quoted
-from memviz.models.logic_gates import SETTINGS, Wiring
+from memviz.models.logic_gates import SETTINGS, PackedSweep, Wiring
 from memviz.statistics import wilson
 from memviz.study import Study, check_classes
 
@@ -125,6 +125,7 @@ class CircuitStudy:
                 f"{quoted(int(study.labels.max()))}; give labels from 0 to {known - 1}."
             )
         self.words = self.circuit.words(study.inputs.cpu())
+        self._alone: PackedSweep | None = None
         self.before = self.read({})
 
     def read(self, settings: Settings) -> CircuitReading:
@@ -136,15 +137,40 @@ class CircuitStudy:
         """
         study, circuit = self.study, self.circuit
         votes = circuit.votes(self.words, len(study), circuit.numbers(settings))
-        predictions, labels = votes.argmax(1), study.labels[:, None]
-        others = votes.scatter(1, labels, -1).amax(1)
-        margins, right = votes.gather(1, labels)[:, 0] - others, predictions == study.labels
+        predictions, margins = votes.argmax(1), self._margins(votes)
+        right = predictions == study.labels
         groups = {
             name: GroupVotes.of(right[mask], margins[mask])
             for name, mask in study.groups.items()
             if mask.any()
         }
         return CircuitReading(dict(settings), votes, predictions, margins, right, groups)
+
+    def lost_alone(self, place: int, gates: Sequence[int], setting: str) -> Tensor:
+        """Votes of margin that each example loses with each of these gates alone set so.
+
+        Parameters
+        ----------
+        place : int
+            Of their layer in the circuit.
+        gates : sequence of int
+        setting : str
+
+        Returns
+        -------
+        int64 ``[gates, n]``
+        """
+        if self._alone is None:
+            assert isinstance(self.study.inputs, Tensor)
+            self._alone = PackedSweep(self.study.model, self.study.inputs.cpu())
+        votes = self._alone.ablated(self.circuit.layers[place].name, gates, setting)
+        return self.before.margins - self._margins(votes)
+
+    def _margins(self, votes: Tensor) -> Tensor:
+        """The label's votes minus the most that another class has, along the last axis."""
+        labels = self.study.labels[:, None].expand(*votes.shape[:-1], 1)
+        others = votes.scatter(-1, labels, -1).amax(-1)
+        return votes.gather(-1, labels)[..., 0] - others
 
     def truth_table(self, row: int, settings: Settings) -> TruthTable:
         """How often a gate reads each pair of bits with these settings, by group."""
@@ -154,9 +180,9 @@ class CircuitStudy:
         for name in self.before.groups:
             of_group = pairs[self.study.groups[name].numpy()]
             shares[name] = np.bincount(of_group.reshape(-1), minlength=4) / of_group.size
-        lost = {}
+        lost, (place, gate) = {}, self.circuit.place(row)
         for setting in SETTINGS:
-            change = (self.before.margins - self.read({row: setting}).margins).double()
+            change = self.lost_alone(place, [gate], setting)[0].double()
             lost[setting] = {
                 name: float(change[self.study.groups[name]].mean()) for name in self.before.groups
             }

@@ -2,8 +2,10 @@
 
 from ._controller import Controller as Controller
 from ._messages import group_effect as group_effect
+from ._messages import sprite_messages as sprite_messages
 from ._scores import Audience as Audience
 from ._scores import ShownScores as ShownScores
+from ._still import picture as picture
 from ._view import View as View
 from ._view import example_gallery as example_gallery
 from ._view import layer_list as layer_list

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -40,7 +42,7 @@ def test_readings_do_not_depend_on_the_order_or_number_of_examples() -> None:
 
 
 @pytest.mark.parametrize("net", [dense_net, tree_net])
-def test_a_truth_table_counts_what_the_gate_reads(net) -> None:
+def test_a_truth_table_counts_what_the_gate_reads(net: Callable[[], torch.nn.Sequential]) -> None:
     circuits = CircuitStudy(gate_study(net()))
     row, counts = 9, np.zeros(4)
     for example in range(10):

@@ -4,16 +4,16 @@ import { count, el, put, say, throttle } from "./dom.js";
 
 const HEIGHT = 34; // px of the bars
 
-/** @param {View} view */
-export function topSlider(view) {
+/** @param {View} view @param {string} [what] is ranked */
+export function topSlider(view, what = "units") {
   const { store } = view;
-  const input = el("input", { class: "mv-k", type: "number", min: 0, step: 1, "aria-label": "number of top-ranked units to ablate", placeholder: "–", onchange: typed });
+  const input = el("input", { class: "mv-k", type: "number", min: 0, step: 1, "aria-label": `number of top-ranked ${what} to ablate`, placeholder: "–", onchange: typed });
   const bars = el("canvas", { "aria-hidden": "true" });
   const line = el("i", { class: "mv-line" });
   const thumb = el("i", { class: "mv-thumb" });
-  const slider = el("div", { class: "mv-top", role: "slider", tabindex: 0, "aria-label": "number of top-ranked units", "aria-valuemin": 0, onkeydown: keys }, bars, line, thumb);
+  const slider = el("div", { class: "mv-top", role: "slider", tabindex: 0, "aria-label": `number of top-ranked ${what}`, "aria-valuemin": 0, onkeydown: keys }, bars, line, thumb);
   const range = el("p", { class: "mv-note mv-range" });
-  const root = el("div", { class: "mv-toprow" }, el("label", { class: "mv-topk" }, "top ", input, " units by this score"), el("div", {}, slider, range));
+  const root = el("div", { class: "mv-toprow" }, el("label", { class: "mv-topk" }, "top ", input, what === "units" ? " units by this score" : ` ${what}`), el("div", {}, slider, range));
   const send = throttle((k) => {
     asked = null;
     store.top(k);
@@ -104,13 +104,13 @@ export function topSlider(view) {
     const share = k === null ? 0 : Math.min(1, k / extent);
     line.style.width = thumb.style.left = `${100 * share}%`;
     thumb.classList.toggle("mv-loose", k === null);
-    put(slider, { "aria-valuenow": k ?? 0, "aria-valuemax": n, "aria-valuetext": k === null ? `not set, ${count(n)} ranked` : `${count(k)} of ${count(n)} ranked units`, "aria-disabled": store.saved ? "true" : false });
+    put(slider, { "aria-valuenow": k ?? 0, "aria-valuemax": n, "aria-valuetext": k === null ? `not set, ${count(n)} ranked` : `${count(k)} of ${count(n)} ranked ${what}`, "aria-disabled": store.saved ? "true" : false });
     const page = /** @type {Document | ShadowRoot} */ (view.root.getRootNode());
     if (page.activeElement !== input || dragged !== null) input.value = k === null ? "" : String(k);
     input.max = String(n);
     input.disabled = store.saved || !n;
     input.style.width = `${Math.max(2, String(n).length) + 4.2}ch`;
-    const kind = score() && score().kind === "exact" && n < store.study.units ? " exact scores" : " ranked units";
+    const kind = score() && score().kind === "exact" && n < store.study.units ? " exact scores" : ` ranked ${what}`;
     say(range, n ? (extent < n ? `the first ${count(extent)} of ${count(n)}${kind}` : `all ${count(n)}${kind}`) : "no exact scores yet");
   }
   return { root, update, destroy: send.cancel };

@@ -9,7 +9,7 @@ const onAxis = (x) => LEFT + SPAN * Math.max(0, Math.min(1, x));
 const real = (x) => typeof x === "number" && Number.isFinite(x);
 
 /** @param {string} name */
-function groupRow(name) {
+export function groupRow(name) {
   const colour = groupColour(name);
   const n = el("span", { class: "mv-n" });
   const was = el("span", { class: "mv-before" });
