@@ -11,8 +11,9 @@ import torch
 from memviz.checks import quoted
 from memviz.engine.circuits import CircuitReading, GroupVotes, has_random, random_settings, trace
 from memviz.session import GateSession
-from memviz.widgets.core import Action, Message, Pictures, Telling, study_message
-from memviz.widgets.workbench import sprite_messages
+from memviz.study import check_examples
+from memviz.widgets.core import Action, Message, Pictures, Sink, Telling, study_message
+from memviz.widgets.workbench import Thumbnails
 
 from . import _messages as messages
 from ._curves import NONE, charts
@@ -58,6 +59,7 @@ class GateController(Telling):
         self.random: dict[str, np.ndarray] = {}
         self.scores = GateScores(session, self.worker, self)
         self._pictures = Pictures.of(session.study)
+        self._thumbnails = Thumbnails(self._pictures)
         self._first = True
         drawn = charts(curves, self.circuits.circuit.classes) if curves else []
         told = {"type": "gate_curves", "charts": drawn, "words": "" if curves else NONE}
@@ -89,12 +91,16 @@ class GateController(Telling):
             "fix": Action(
                 lambda request, _: self.fix(request["gates"], request.get("to")), "gates"
             ),
+            "pictures": Action(
+                lambda request, sink: self._show_pictures(request["examples"], sink),
+                *("examples", (list,), "a list of whole numbers"),
+            ),
             "choose": Action(
                 lambda request, _: self.choose(request["row"]), "row", (int,), "a whole number"
             ),
         }
 
-    def hello(self, sink: Any) -> None:
+    def hello(self, sink: Sink) -> None:
         """Send a new view everything, and measure each gate alone if that has not been done."""
         super().hello(sink)
         self.scores.begin()
@@ -230,8 +236,16 @@ class GateController(Telling):
         return self._keep(message)
 
     def picture_messages(self) -> Sequence[Message]:
-        """The sprite sheets of all examples."""
-        return list(sprite_messages(self._pictures))
+        """The sprite sheets for a page that shows this without a kernel."""
+        return self._thumbnails.for_page()
+
+    def first_pictures(self) -> Sequence[Message]:
+        """The sprite sheets that a new view is sent; it asks for those of a large study."""
+        return self._thumbnails.at_once()
+
+    def _show_pictures(self, examples: list[Any], sink: Sink) -> None:
+        self._thumbnails.ask(sink, check_examples(self.session.study, examples))
+        self.worker.work("pictures", self._thumbnails.steps(self._send), rank=0)
 
     def code(self) -> str:
         """Python lines that rebuild the current state and open this view."""

@@ -1,8 +1,8 @@
 """The workbench: layers, unit map, gallery and readout on one session."""
 
 from ._controller import Controller as Controller
+from ._messages import Thumbnails as Thumbnails
 from ._messages import group_effect as group_effect
-from ._messages import sprite_messages as sprite_messages
 from ._scores import Audience as Audience
 from ._scores import ShownScores as ShownScores
 from ._still import picture as picture
