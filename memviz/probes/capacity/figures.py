@@ -96,8 +96,10 @@ def precision_lost(table: pd.DataFrame) -> Figure:
     axes.annotate("1: a sign may flip", (table.index[0], 1), fontsize=7, va="bottom", color="0.4")
     for number, error, share in zip(table.index, table.float32, table.signs, strict=True):
         if share < 1:
-            words = f"{share:.3f} right"
-            axes.annotate(words, (number, error), fontsize=7, va="top", ha="right")
+            words, above = f"{share:.3f} right", (0, 5)
+            axes.annotate(
+                words, (number, error), above, textcoords="offset points", fontsize=7, ha="right"
+            )
     axes.set(xscale="log", yscale="log")
     _named(axes, "points", "measured")
     style.legend(axes)
@@ -136,7 +138,8 @@ def accuracies(table: pd.DataFrame, covered: float | None = None) -> Figure:
         place = list(table.index).index("yu")
         words = "covered by certified balls"
         axes.plot(covered, place, "|", color=_INK, ms=14, mew=2, label=words)
-    axes.set_yticks(rows, [_LOOKS.get(str(name), (str(name),))[0] for name in table.index])
+    names = {name: words for name, (words, _) in _LOOKS.items()} | {"yun": "Yun, hard-tanh"}
+    axes.set_yticks(rows, [names.get(str(name), str(name)) for name in table.index])
     axes.set(xlim=(-0.02, 1.02), ylim=(len(table) - 0.5, -0.5))
     _named(axes, "accuracy", "")
     style.legend(axes, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=4)

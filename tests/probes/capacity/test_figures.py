@@ -48,6 +48,8 @@ def test_accuracies_show_the_null_and_the_covered_share():
     )
     drawn = lines(figures.accuracies(table, covered=0.7))
     assert list(drawn["test, labels shuffled"].get_xdata()) == [0.5, 0.49]
+    ticks = figures.accuracies(table).axes[0].get_yticklabels()
+    assert [tick.get_text() for tick in ticks] == ["Yun, hard-tanh", "certified"]
     mark = drawn["covered by certified balls"]
     assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([0.7], [1])
     assert "covered by certified balls" not in lines(figures.accuracies(table[:1], covered=0.7))
