@@ -231,6 +231,29 @@ def test_layers_and_maps_show_them_and_examples_keep_their_answers_in_any_order(
     assert len(result.random["test"]) == 3
 
 
+def test_a_whole_model_may_declare_its_output() -> None:
+    torch.manual_seed(0)
+    study = mv.Study(Cellular().eval(), torch.randn(6, 4), torch.arange(6) % 2, {"test": range(6)})
+    (layer,) = [layer for layer in mv.layers(study) if layer.kind == "whole"]
+    assert (layer.name, layer.units, layer.is_output) == ("", 3, True)
+    plain = study.model(study.inputs).detach()
+    plain[:, 1] = 0
+    torch.testing.assert_close(mv.Replay(study).outputs({"": [1]}), plain)
+    with torch.no_grad(), mv.ablate(study.model, {"": [1]}) as model:
+        torch.testing.assert_close(model(study.inputs), plain)
+
+
+class Cellular(nn.Module):
+    declared_units = DeclaredUnits(3, kind="whole")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x).exp()
+
+
 class Gate(nn.Module):
     declared_units = DeclaredUnits(
         4, interventions={"zero": None, "input b": [0, 1], "negation": None}

@@ -1,7 +1,8 @@
 """Gates as units: what replaces them, which are dead, and the draws that leave these out."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 import memviz as mv
 from memviz.engine import random_units
+from memviz.engine.record import intervention
+from memviz.engine.sets import Toggle
 from memviz.models.logic_gates import (
     INTERVENTIONS,
     TRUTH,
@@ -56,21 +59,24 @@ def _study(model: nn.Sequential) -> mv.Study:
     return mv.Study(model, inputs, torch.arange(n) % 2, {"test": range(n)})
 
 
-def hooked(model: nn.Module, inputs: Tensor, layer: str, unit: int, how: str) -> Tensor:
-    """The independent answer: a plain hook on the gates."""
+@contextmanager
+def _hook(gates: nn.Module, units: Sequence[int], how: str) -> Iterator[None]:
+    """The independent way: a plain hook on the gates."""
 
     def hook(_module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        a, b, value = (part.flatten(1, 2) if part.dim() == 4 else part for part in (*args, output))
-        value = value.clone()
-        value[:, unit] = NEW[how](a[:, unit], b[:, unit], value[:, unit])
+        parts = (*args[:2], output.clone())
+        a, b, value = (part.flatten(1, 2) if part.dim() == 4 else part for part in parts)
+        value[:, units] = NEW[how](a[:, units], b[:, units], value[:, units])
         return value.view(output.shape)
 
-    handle = model.get_submodule(layer).register_forward_hook(
-        lambda module, args, output: hook(module, args[:2], output)
-    )
-    with torch.no_grad():
-        answer: Tensor = model(inputs)
+    handle = gates.register_forward_hook(hook)
+    yield
     handle.remove()
+
+
+def hooked(model: nn.Module, inputs: Tensor, layer: str, unit: int, how: str) -> Tensor:
+    with _hook(model.get_submodule(layer), [unit], how), torch.no_grad():
+        answer: Tensor = model(inputs)
     return answer
 
 
@@ -97,6 +103,25 @@ def test_interventions_are_those_of_a_plain_hook(
             assert torch.equal(replay.outputs({layer.name: [unit]}, how), plain)
             with torch.no_grad(), mv.ablate(study.model, {layer.name: [unit]}, how) as model:
                 assert torch.equal(model(study.inputs), plain)
+
+
+@pytest.mark.parametrize("net", [dense, trees])
+@pytest.mark.parametrize("how", INTERVENTIONS)
+def test_gates_of_several_layers_together_are_as_with_a_hook_on_each(
+    net: Callable[[], nn.Sequential], how: str
+) -> None:
+    study = _study(net())
+    toggle = Toggle(mv.Replay(study))
+    layers = mv.layers(study)
+    for count in range(1, len(layers) + 1):
+        chosen = {layer.name: list(range(0, layer.units, 2))[:count] for layer in layers[:count]}
+        with ExitStack() as hooks, torch.no_grad():
+            for name, units in chosen.items():
+                hooks.enter_context(_hook(study.model.get_submodule(name), units, how))
+            plain = study.model(study.inputs)
+        assert torch.equal(toggle.outputs(chosen, intervention(how)), plain)
+        with torch.no_grad(), mv.ablate(study.model, chosen, how) as model:
+            assert torch.equal(model(study.inputs), plain)
 
 
 @pytest.mark.parametrize("how", ["mean", "constant 0.5", "scale 0.5", "filter", "input c"])
