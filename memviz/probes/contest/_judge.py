@@ -206,15 +206,21 @@ class _Judge:
         if self.planted:
             order = (*self.planted, *(u for u in self.candidates if u not in self.planted))
             entries.append(self._made(PLANTED, order, self._drops(self.planted)))
+        pool = self._live()
         drops = [
-            self._drops(UnitSet(self.candidates[i] for i in rows))
+            self._drops(UnitSet(pool[i] for i in rows))
             for rows in (
-                self.draw.choice(len(self.candidates), self.truth.named, replace=False)
-                for _ in range(draws)
+                self.draw.choice(len(pool), self.truth.named, replace=False) for _ in range(draws)
             )
         ]
         mean = {role: float(np.mean([d[role] for d in drops])) for role in self.roles if drops}
         return [*entries, self._made(RANDOM, (), mean)]
+
+    def _live(self) -> list[Unit]:
+        """The candidates that something reads; all of them where those are too few."""
+        dead = {Unit(layer.name, index) for layer in self.replay.layers for index in layer.dead}
+        live = [unit for unit in self.candidates if unit not in dead]
+        return live if len(live) >= self.truth.named else self.candidates
 
     def entry(self, name: str, scores: Scores, seconds: float) -> Entry:
         """Judge a localizer's scores."""

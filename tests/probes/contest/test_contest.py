@@ -15,6 +15,7 @@ import memviz as mv
 from memviz.probes.contest import Entry, Truth, contest, random_interval
 from memviz.probes.contest.figures import recall_curves
 from memviz.probes.contest.localizers import exact_ablation
+from memviz.units import DeclaredUnits
 from tests.support.planted import planted
 
 
@@ -256,3 +257,36 @@ def test_a_model_in_double_precision_is_judged_too() -> None:
     found = contest([Truth("double", double, "0:0,1")], progress=False)
     told = found.table()["double"].drop(["random", "high entropy"])
     assert told.eq(1.0).all()
+
+
+class HalfDead(nn.Module):
+    """Six units of which only the first two are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 6))
+        self.head = nn.Linear(2, 2, bias=False)
+        self.hidden = Declares()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.hidden(x @ self.weight)[:, :2])
+
+
+class Declares(nn.Module):
+    declared_units = DeclaredUnits(6, live=lambda model: {"hidden": torch.arange(6) < 2})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.tanh()
+
+
+def test_random_units_are_those_that_something_reads() -> None:
+    torch.manual_seed(1)
+    model = HalfDead().eval()
+    x = torch.randn(40, 4)
+    groups = {"memorized": range(20), "clean": range(20, 40)}
+    study = mv.Study(model, x, model(x).argmax(1), groups)
+    found = contest([Truth("dead", study, k=2)], {"mine": scored([0, 0, 0, 0, 1, 1], "hidden")})
+    entries = {entry.localizer: entry for entry in found.entries}
+    both = mv.readout(study, "hidden:0,1", random_draws=0).groups["memorized"].after.accuracy
+    assert entries["random"].drops["memorized"] == pytest.approx(1 - both)
+    assert entries["mine"].drops["memorized"] == 0 < 1 - both
