@@ -91,8 +91,7 @@ class DatasetInputs:
         self._is_kept = torch.zeros(self._n, dtype=torch.bool)
         self._labels: tuple[Tensor, ...] = ()
         drawn_back = random_kept(anywhere=True)
-        unwatched = torch._C.DisableTorchFunction()
-        with torch.inference_mode(False), torch.no_grad(), unwatched, drawn_back, drawn_back:
+        with torch.inference_mode(False), torch.no_grad(), drawn_back, drawn_back:
             self._check_repeats(drawn_back)
 
     def __len__(self) -> int:
@@ -102,7 +101,8 @@ class DatasetInputs:
         return f"DatasetInputs({type(self.source.dataset).__name__}, {self._n:,} examples)"
 
     def __getitem__(self, examples: Tensor) -> Inputs:
-        with self._lock:
+        # What reading computes is no part of a forward pass that is being watched.
+        with torch._C.DisableTorchFunction(), self._lock:
             if not self.source.keep:
                 return self._read(examples)[0]
             missing = examples[~self._is_kept[examples]].unique()
@@ -199,9 +199,7 @@ class DatasetInputs:
         whole: dict[str, Tensor] = {}
         labels, start = [], 0
         drawn_back = random_kept()
-        # What a dataset computes is no part of a forward pass that is being watched.
-        unwatched = torch._C.DisableTorchFunction()
-        with torch.inference_mode(False), torch.no_grad(), unwatched, drawn_back, drawn_back:
+        with torch.inference_mode(False), torch.no_grad(), drawn_back, drawn_back:
             for piece, (inputs, of_piece) in zip(pieces, self._batches(pieces), strict=True):
                 named = _named(inputs)
                 if len(pieces) == 1:

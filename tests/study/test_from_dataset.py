@@ -114,6 +114,13 @@ def test_every_path_answers_as_on_a_tensor(which: str) -> None:
         assert np.array_equal(np.asarray(given), np.asarray(wanted))
 
 
+def test_reading_is_no_part_of_a_watched_pass() -> None:
+    assert gradient_norms(lazily(), progress=False).one_by_one == ()
+    convolved = nn.Sequential(nn.Conv2d(1, 24, 3), nn.ReLU(), nn.Flatten(), nn.Linear(864, 3))
+    study = mv.Study(convolved.eval(), Pictures(), groups=GROUPS)
+    assert gradient_norms(study, progress=False).one_by_one == ()
+
+
 def test_saved_effects_are_those_of_the_tensor(tmp_path: Path) -> None:
     path = tmp_path / "effects.safetensors"
     mv.sweep(whole(), path=path, progress=False)
@@ -353,6 +360,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
 @pytest.mark.parametrize("which", REFUSED)
 def test_what_can_not_be_read_is_refused_in_one_sentence(which: str) -> None:
     make, words = REFUSED[which]
+    net()  # which seeds, as it does again below
     before = torch.get_rng_state()
     with pytest.raises((TypeError, ValueError), match=words) as caught:
         lazily(make())
