@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memviz.checks import Count, Seed, checked
+from memviz.checks import Count, Seed, checked, described
 from memviz.models.memorizers import Memorizer
 from memviz.progress import slow
 
@@ -96,6 +96,11 @@ def covered(memorizer: Memorizer, inputs: Tensor, labels: Tensor) -> float:
     inputs : ``[n, ...]``
     labels : ``[n]``, -1 or 1
 
+    Raises
+    ------
+    ValueError
+        If the memorizer is not certified, or inputs and labels are no such numbers.
+
     Examples
     --------
     >>> from memviz.models.memorizers import construct_memorizer
@@ -105,7 +110,15 @@ def covered(memorizer: Memorizer, inputs: Tensor, labels: Tensor) -> float:
     0.6666666666666666
     """
     radii = _certified(memorizer)
-    points = torch.as_tensor(inputs).flatten(1).double()
+    features = memorizer.inputs.shape[1]
+    if inputs.dim() < 2 or not inputs.numel() or inputs[0].numel() != features:
+        raise ValueError(
+            f"inputs is {described(inputs)}; give one row or more of {features:,} features, as the "
+            "memorizer has."
+        )
+    points = inputs.flatten(1).double()
+    if not points.isfinite().all():
+        raise ValueError("inputs holds a number that is not finite; leave out its row.")
     signs = torch.as_tensor(labels).double()
     if signs.shape != (len(points),) or not bool((signs.abs() == 1).all()):
         raise ValueError("labels must be -1 or 1, one for each input.")

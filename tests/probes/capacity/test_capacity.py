@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from memviz.models.memorizers import METHODS, construct_memorizer
+from memviz.models.memorizers import METHODS, Memorizer, construct_memorizer
 from memviz.probes.capacity import (
     certificates,
     cluster_curve,
@@ -33,6 +33,10 @@ def points(n: int, features: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     draw = torch.Generator().manual_seed(seed)
     x = torch.randn(n, features, generator=draw, dtype=torch.float64)
     return x, torch.arange(n) % 2
+
+
+def built(x: Tensor, labels: Tensor) -> Memorizer:
+    return construct_memorizer(x, labels * 2 - 1, method="yu")
 
 
 @settings(deadline=None, max_examples=40)
@@ -212,9 +216,12 @@ def test_a_first_layer_narrower_than_the_data_can_not_tell_ring_from_ball():
         (lambda x, y: certificates(construct_memorizer(x, y, method="zhang")), "no certified"),
         (lambda x, y: coupon_bound(3, 2.0, 0.1), "give shares below 1"),
         (
-            lambda x, y: covered(construct_memorizer(x, y * 2 - 1, method="yu"), x, y),
+            lambda x, y: covered(built(x, y), x, y),
             "labels must be -1 or 1",
         ),
+        (lambda x, y: covered(built(x, y), x[:, :2], y), "one row or more of 3 features"),
+        (lambda x, y: covered(built(x, y), x[0], y), "one row or more of 3 features"),
+        (lambda x, y: covered(built(x, y), x * torch.inf, y), "not finite; leave out its row"),
         (lambda x, y: compare_memorizers(x, y[:5], x, y), "labels has 5 entries for 8 inputs"),
         (lambda x, y: compare_memorizers(x, y, x, y[:5]), "test_labels has 5 entries for 8"),
         (lambda x, y: compare_memorizers(x, y, x[:, :2], y), "has 2 features and inputs 3"),
