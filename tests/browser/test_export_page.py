@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def test_hostile_names_are_text_and_nothing_runs(show: Any, pictures: Path) -> N
     assert page.title() == EVIL
     shown = page.locator("body").inner_text()
     assert f"2 of 20 units ablated: {EVIL_GROUP}" in page.locator(".mv-say").inner_text()
-    assert "Saved page: switching units needs a running kernel." in shown
+    assert "Saved page: single units are exact, sets are estimates (≈)" in shown
     for name in (EVIL, EVIL_GROUP, EVIL_LAYER):
         assert name in shown
     for layer in ("conv1", EVIL_LAYER, "fc"):
@@ -167,3 +168,84 @@ def test_a_saved_page_can_be_read_but_not_switched(
     assert not page.locator(".mv-undo").is_visible()
     assert page.locator(".mv-k").is_disabled()
     assert page.get_by_text("Saved page: switching units needs a running kernel.").is_visible()
+
+
+def click(page: Any, layer: str, unit: int) -> None:
+    canvas = page.locator(f"canvas.mv-units[data-layer={layer}]")
+    columns, pitch = (int(canvas.get_attribute(f"data-{name}")) for name in ("columns", "pitch"))
+    x, y = unit % columns * pitch + 0.4 * pitch, unit // columns * pitch + 0.4 * pitch
+    canvas.click(position={"x": x, "y": y})
+
+
+def margin(x: float) -> str:
+    """As the page writes it."""
+    ends = [(100, 0), (10, 1), (0.1, 2), (0.001, 3)]
+    digits = next((digits for end, digits in ends if abs(x) >= end), 4 if x else 2)
+    return re.sub(r"^(-?)0\.", r"\1.", f"{x:.{digits}f}").replace("-", "−")
+
+
+def test_a_swept_page_ablates_single_units_by_itself(show: Any) -> None:
+    study = small_study()
+    controller, _ = listening(study)
+    controller.worker.run_until_idle()
+    page = show(controller)
+    page.locator(".mv-k").wait_for()
+    for unit in controller.scores.units:
+        click(page, unit.layer, unit.index)
+        found = mv.readout(study, mv.UnitSet([unit]), random_draws=0)
+        assert page.locator(".mv-say").inner_text() == found.sentence
+        for name, group in found.groups.items():
+            text = " ".join(page.locator(f".mv-acc[data-group={name}]").inner_text().split())
+            assert f"{group.after.correct} of {group.after.n}" in text
+            low, high = margin(group.after.margin_low), margin(group.after.margin_high)
+            assert f"→ {margin(group.after.margin)} ({low} to {high})" in text
+        click(page, unit.layer, unit.index)
+    assert page.locator(".mv-say").inner_text() == mv.readout(study, "").sentence
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_swept_page_estimates_sets_and_goes_back(show: Any, pictures: Path, theme: str) -> None:
+    controller, ear = listening(small_study())
+    controller.worker.run_until_idle()
+    ask(controller, ear, "set", units="conv4:0,1")
+    known = controller.sentence
+    page = show(controller, color_scheme=theme)
+    says = page.locator(".mv-say")
+    assert says.inner_text() == known and "≈" not in known  # exact: the kernel has said it
+    assert not page.locator(".mv-code").is_visible() and page.locator(".mv-undo").is_disabled()
+    page.locator("canvas.mv-units[data-layer=fc]").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("Space")
+    assert (
+        says.inner_text().startswith("3 of 20 units ablated: memorized")
+        and "≈" in says.inner_text()
+    )
+    notes = page.locator(".mv-notes").inner_text()
+    assert re.search(r"off by \.\d{3} of accuracy and .* random sets of 2 to 16 units", notes)
+    flipped = page.locator("[data-filter=flipped]")
+    assert flipped.inner_text().split()[-1] == "0"  # those of another set are not shown
+    assert "they need a running kernel" in notes and page.locator(".mv-guess").count() == 3
+    page.screenshot(path=pictures / f"export-guess-{theme}.png", full_page=True)
+    page.keyboard.press("Control+z")
+    assert says.inner_text() == known
+    page.keyboard.press("Control+Shift+z")
+    assert "≈" in says.inner_text()
+    page.locator(".mv-reset").click()
+    assert says.inner_text() == mv.readout(controller.session.study, "").sentence
+    page.locator(".mv-k").fill("4")
+    page.locator(".mv-k").press("Enter")
+    assert says.inner_text().startswith("4 of 20 units ablated")
+
+
+def test_what_was_not_swept_is_left_to_a_kernel(show: Any) -> None:
+    controller, _ = listening(small_study())
+    controller.worker.run_until_idle()
+    controller._singles.of("zero", controller.effects["zero"]).known[0] = False
+    controller._singles.tell("zero")
+    page = show(controller)
+    before = page.locator(".mv-acc").all_inner_texts()
+    click(page, "conv1", 0)
+    assert page.locator(".mv-say").inner_text().endswith("they need a running kernel.")
+    assert page.locator(".mv-acc").all_inner_texts() == before
+    click(page, "conv1", 1)
+    assert page.locator(".mv-say").inner_text().startswith("conv1 unit 1 ablated")

@@ -270,6 +270,16 @@ class Controller(Telling):
 
     # Messages ------------------------------------------------------------------------------------
 
+    def snapshot(self) -> list[Message]:
+        """All messages of a new view, and how far off a page is that adds single effects up."""
+        messages, added = super().snapshot(), []
+
+        def measure() -> None:
+            added.append(self._singles.adding_message(self.key))
+
+        self.worker.run_first(measure)
+        return [*messages, *(message for message in added if message is not None)]
+
     def study_message(self) -> Message:
         """Everything that never changes."""
         picks = (

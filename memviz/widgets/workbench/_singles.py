@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.engine.sets import Reading, Readout
+from memviz.engine.record import intervention
+from memviz.engine.sets import Reading, Readout, SetOutputs, random_reading
 from memviz.engine.sweep import Effects
 from memviz.session import Session
-from memviz.statistics import NORMAL
+from memviz.statistics import NORMAL, generator_of
 from memviz.units import UnitSet
 from memviz.widgets.core import UNKNOWN, Labels, Message, pack
 
@@ -22,6 +25,7 @@ _UNSURE = 1e-5
 _BYTES = 4_000_000  # of one message, at most
 _PIECE = 2**22  # margins looked at together
 _TABLES = 4  # are kept, the newest
+_SIZES, _DRAWS = (2, 4, 8, 16), 2  # of the random sets on which adding is measured
 _CHANGED = 10  # bytes that one changed prediction takes
 
 
@@ -141,6 +145,39 @@ class Singles:
             half=self.half,
         )
 
+    def _changed(self, said: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Units whose predictions are known, and the unit and place of each that changes."""
+        told = (said != UNKNOWN).all(1) & self.known
+        row, place = np.nonzero((said != self._clean) & told[:, None])
+        return told, row, place
+
+    def _whole_numbers(self) -> type[np.signedinteger[Any]] | None:
+        """The whole numbers in which the changes of single examples fit a message, if any."""
+        if self._said is None:
+            return None
+        room = _BYTES - _CHANGED * len(self._changed(self._said)[1])
+        fitting = (kind for kind in (np.int16, np.int8) if kind().nbytes * self._said.size <= room)
+        return next(fitting, None)
+
+    def added(self, rows: np.ndarray) -> dict[str, tuple[float, float]]:
+        """Accuracy and mean margin of each group with single effects added up, as the page does."""
+        effects, found = self.effects, {}
+        by_example = self._whole_numbers() is not None
+        change = effects.margin_change[torch.from_numpy(rows)].sum(0)
+        for column, (name, members) in enumerate(self._members.items()):
+            before = effects.margin[members].double()
+            margin = float(before.mean() + (self.mean[rows, column] - float(before.mean())).sum())
+            right = int((before > 0).sum())
+            if by_example:
+                after = int((before + change[members] > 0).sum())
+            else:
+                lost = min(right, int(self.lost[rows, column].sum()))
+                after = (
+                    right - lost + min(len(members) - right, int(self.gained[rows, column].sum()))
+                )
+            found[name] = after / len(members), margin
+        return found
+
     def withdrawn(self, key: str) -> Message:
         """Says that nothing is known of single units any more."""
         self.known[:] = False
@@ -152,15 +189,10 @@ class Singles:
 
         The changes are whole numbers of ``step`` for each unit, so they are off by half a step.
         """
-        effects, said = self.effects, self._said
-        if said is None:
+        effects, said, kind = self.effects, self._said, self._whole_numbers()
+        if said is None or kind is None:
             return None
-        told = (said != UNKNOWN).all(1) & self.known
-        row, place = np.nonzero((said != self._clean) & told[:, None])
-        pairs, room = said.size, _BYTES - _CHANGED * len(row)
-        kind = np.int16 if 2 * pairs <= room else np.int8
-        if pairs * np.dtype(kind).itemsize > room:
-            return None
+        told, row, place = self._changed(said)
         order = effects.examples.argsort(stable=True)
         change = effects.margin_change[:, order].nan_to_num(0.0, 0.0, 0.0).numpy()
         step = np.abs(change).max(1, keepdims=True) / np.iinfo(kind).max
@@ -224,6 +256,32 @@ class SingleTables:
             return False
         rows = [place for place, unit in enumerate(table.effects.units) if unit in units]
         return len(rows) == len(units) and bool(table.known[rows].all())
+
+    def adding_message(self, key: str) -> Message | None:
+        """How far off the page is where it adds single effects up, measured on random sets."""
+        table = self._tables.get(key)
+        if table is None or not table.known.all() or len(table.known) < 2:
+            return None
+        sets = SetOutputs(self._session.replay, intervention(table.effects.how))
+        units = table.effects.units
+        sizes = sorted({min(size, len(units)) for size in _SIZES})
+        errors = []
+        for draw, size in enumerate(size for size in sizes for _ in range(_DRAWS)):
+            rows = torch.randperm(len(units), generator=generator_of(0, draw))[:size].numpy()
+            exact = random_reading(sets, UnitSet([units[row] for row in rows]))
+            added = table.added(rows)
+            errors += [np.abs(np.subtract(added[name], exact[name])) for name in added]
+        accuracy, margin = np.mean(errors, 0)
+        words = f"{accuracy:.3f} of accuracy and {margin:.2g} of margin"
+        words = re.sub(r"\b0\.", ".", words)  # as the page writes its figures
+        return Message(
+            {
+                "type": "adding",
+                "text": f"On this study it is off by {words}, the mean over "
+                f"{len(sizes) * _DRAWS} random sets of {sizes[0]} to {sizes[-1]} units.",
+            },
+            [],
+        )
 
     def check(self, readout: Readout, key: str) -> None:
         """Withdraw the tables of a model whose weights have changed since the sweep."""

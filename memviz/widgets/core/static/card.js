@@ -76,7 +76,7 @@ export function hoverCard(view) {
     say(score, w.score);
     say(verb, store.off[row] ? "on" : "off");
     say(hold, pinned ? "unpin" : "pin");
-    hint.hidden = store.saved;
+    hint.hidden = store.fixed;
     const worst = store.most && w.parts.length ? Array.from(store.most.subarray(row * 6, row * 6 + 6)).filter((i) => i < store.study.examples) : [];
     most.hidden = !worst.length;
     thumbs.replaceChildren(...worst.map((i) => {

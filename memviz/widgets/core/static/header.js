@@ -12,15 +12,17 @@ export function toolbar(view) {
   const reset = button("reset", "Reset", "Switch every unit on again", "reset");
   const code = button("code", "Copy code", "Copy code that rebuilds this view", "code");
   const save = button("export", "Export", "Save as a page that works without a kernel", "export");
+  const sep = el("span", { class: "mv-sep" });
   const name = el("b");
   const summary = el("small");
-  const tools = el("div", { class: "mv-tools", role: "toolbar", "aria-label": "History and export" }, undo, redo, reset, el("span", { class: "mv-sep" }), code, save);
+  const tools = el("div", { class: "mv-tools", role: "toolbar", "aria-label": "History and export" }, undo, redo, reset, sep, code, save);
   const root = el("div", { class: "mv-head" }, el("h2", {}, name, " ", summary), tools);
   function update() {
     const { study, state } = store;
     say(name, study ? study.name : "memviz");
     say(summary, study && study.summary ? `· ${study.summary}` : "");
-    tools.hidden = store.saved;
+    tools.hidden = store.fixed;
+    sep.hidden = code.hidden = save.hidden = store.saved;
     undo.disabled = !state || !state.undo;
     undo.title = state && state.history ? `${back}. ${state.history}` : back;
     redo.disabled = !state || !state.redo;
@@ -36,7 +38,7 @@ export function liveLine(view) {
   const seen = el("p", { class: "mv-say", "aria-hidden": "true" });
   const spoken = el("output", { class: "mv-sentence mv-sr", "aria-live": "polite" });
   const error = el("p", { class: "mv-error", role: "alert" });
-  const hint = el("p", { class: "mv-note mv-savednote" }, `Saved page: ${view.needs} a running kernel.`);
+  const hint = el("p", { class: "mv-note mv-savednote" });
   const pre = el("pre", { tabindex: 0, "aria-label": "Code that rebuilds this view" });
   const copied = el("span", { class: "mv-note", role: "status" });
   const code = () => /** @type {HTMLElement} */ (view.root.querySelector(".mv-code"));
@@ -76,6 +78,7 @@ export function liveLine(view) {
   function update(dirty) {
     write(store.note || store.sentence || (store.study ? "Reading the model …" : "Waiting for the kernel …"));
     say(error, store.error ? (store.error.startsWith("!") ? store.error : `! ${store.error}`) : "");
+    say(hint, store.fixed ? `Saved page: ${view.needs} a running kernel.` : "Saved page: single units are exact, sets are estimates (≈); all else needs a running kernel.");
     seen.hidden = Boolean(store.error);
     error.hidden = !store.error;
     if (dirty.has("code") && store.code !== null && view.main) copy();

@@ -98,7 +98,12 @@ export function createStore(send, saved = false) {
     scores: new Map(), lost: null, lostState: null, most: null,
     examples: new Map(), progress: null, code: null, error: "", note: "",
     foresee: () => null,
+    alone: null,
 
+    /** A saved page with nothing to answer from. */
+    get fixed() {
+      return saved && !store.alone;
+    },
     subscribe(fn) {
       listeners.add(fn);
       return () => listeners.delete(fn);
@@ -111,9 +116,9 @@ export function createStore(send, saved = false) {
       asked = performance.now();
       send({ type: "hello" });
     },
-    /** Ask Python; a saved page has nobody to ask. */
+    /** Ask Python; a saved page has nobody to ask, and does what it can by itself. */
     ask(msg) {
-      if (saved) return;
+      if (saved) return store.alone && store.alone.ask(msg);
       if (["undo", "redo", "reset"].includes(msg.type)) forget();
       send(msg);
     },
@@ -164,7 +169,8 @@ export function createStore(send, saved = false) {
 
     // ── what the user does; drawn at once, put right by the state that comes back ──
     toggle(rows) {
-      if (saved || !rows.length) return;
+      if (store.fixed || !rows.length) return;
+      if (saved) return store.alone.toggle(rows);
       for (const row of rows) {
         store.off[row] ^= 1;
         pending.set(row, [store.off[row], performance.now()]);
@@ -175,7 +181,8 @@ export function createStore(send, saved = false) {
     },
     top(k) {
       const score = store.score();
-      if (saved || !score) return;
+      if (store.fixed || !score) return;
+      if (saved) return store.alone.top(k);
       forget();
       wanted = { k, when: performance.now() };
       store.preview = null;
@@ -253,7 +260,9 @@ export function createStore(send, saved = false) {
     const frame = isHere(store.readout) ? null : store.foresee(key, off, store.ahead);
     if (!frame && !store.frame) return [];
     store.frame = frame;
-    Object.assign(store, answered, frame ? { ...frame.examples, sentence: frame.sentence, error: "", note: "" } : {});
+    // A saved page has no kernel that would tell of the examples: it shows none rather than those of another set.
+    const examples = frame && (frame.examples || (saved ? { before: null, after: null, change: null } : {}));
+    Object.assign(store, answered, frame ? { ...examples, sentence: frame.sentence, error: "", note: "" } : {});
     return ["readout"];
   }
 

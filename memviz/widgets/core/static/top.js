@@ -44,14 +44,14 @@ export function topSlider(view, what = "units") {
     const to = { ArrowRight: k + 1, ArrowUp: k + 1, ArrowLeft: k - 1, ArrowDown: k - 1, PageUp: k + page, PageDown: k - page, Home: 0, End: ranked() }[event.key];
     if (to === undefined) return;
     event.preventDefault();
-    if (store.saved) return;
+    if (store.fixed) return;
     asked = Math.max(0, Math.min(ranked(), to));
     store.peek(asked);
     send(asked);
   }
 
   slider.addEventListener("pointerdown", (event) => {
-    if (store.saved || !ranked() || event.button !== 0) return;
+    if (store.fixed || !ranked() || event.button !== 0) return;
     slider.setPointerCapture(event.pointerId);
     dragged = at(event);
     store.peek(dragged);
@@ -104,11 +104,11 @@ export function topSlider(view, what = "units") {
     const share = k === null ? 0 : Math.min(1, k / extent);
     line.style.width = thumb.style.left = `${100 * share}%`;
     thumb.classList.toggle("mv-loose", k === null);
-    put(slider, { "aria-valuenow": k ?? 0, "aria-valuemax": n, "aria-valuetext": k === null ? `not set, ${count(n)} ranked` : `${count(k)} of ${count(n)} ranked ${what}`, "aria-disabled": store.saved ? "true" : false });
+    put(slider, { "aria-valuenow": k ?? 0, "aria-valuemax": n, "aria-valuetext": k === null ? `not set, ${count(n)} ranked` : `${count(k)} of ${count(n)} ranked ${what}`, "aria-disabled": store.fixed ? "true" : false });
     const page = /** @type {Document | ShadowRoot} */ (view.root.getRootNode());
     if (page.activeElement !== input || dragged !== null) input.value = k === null ? "" : String(k);
     input.max = String(n);
-    input.disabled = store.saved || !n;
+    input.disabled = store.fixed || !n;
     input.style.width = `${Math.max(2, String(n).length) + 4.2}ch`;
     const kind = score() && score().kind === "exact" && n < store.study.units ? " exact scores" : ` ranked ${what}`;
     say(range, n ? (extent < n ? `the first ${count(extent)} of ${count(n)}${kind}` : `all ${count(n)}${kind}`) : "no exact scores yet");

@@ -61,6 +61,8 @@ interface Store {
   choose(key: "score" | "intervention" | "variant" | "method" | "layers" | "open", value: any): void;
   receive(msg: any, buffers?: any[]): void;
   /** What a view knows before the kernel answers; null where it knows nothing. */
+  alone: { toggle(rows: number[]): void; top(k: number): void; ask(msg: { type: string }): void } | null;
+  readonly fixed: boolean;
   foresee(key: string, off: Uint8Array, ahead: Readout | null): Frame | null;
 }
 

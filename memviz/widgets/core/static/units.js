@@ -75,7 +75,7 @@ export function unitMaps(view, only = null) {
     });
     canvas.addEventListener("pointermove", (event) => {
       if (!event.buttons) end();
-      if (from && event.pointerType !== "touch" && !store.saved) {
+      if (from && event.pointerType !== "touch" && !store.fixed) {
         from.moved = from.moved || Math.hypot(event.clientX - from.x, event.clientY - from.y) > 5;
         if (from.moved) drawBand(map, from, event);
       }

@@ -3,6 +3,8 @@
  * The answer in the frame of the click: one unit exactly, from the tables of a sweep; a set, until the kernel
  * has answered, as the sum of its units' single effects, which is an estimate and marked as one.
  */
+import { actAlone } from "./saved.js";
+
 const Z = 1.959963984540054;
 
 /** Wilson's 95 % interval of a share. @param {number} right @param {number} n */
@@ -132,7 +134,7 @@ function frameOf(store, key, off, ahead) {
 
 /** What the workbench keeps of single units, and who takes it. */
 export const frames = {
-  state: () => ({ singles: new Map(), margins: null }),
+  state: () => ({ singles: new Map(), margins: null, adding: "" }),
   /** @param {Store} store @returns {Record<string, Taker>} */
   takers(store) {
     store.foresee = (key, off, ahead) => frameOf(store, key, off, ahead);
@@ -141,6 +143,11 @@ export const frames = {
       singles(msg, arrays) {
         if (!store.study || !arrays.mean) return false;
         store.singles.set(msg.key, { ...msg, ...arrays });
+        if (store.saved && msg.groups.length) store.alone ??= actAlone(store);
+      },
+      /** How far off adding was, as measured. */
+      adding(msg) {
+        store.adding = msg.text;
       },
       margins(msg, arrays) {
         if (!store.study || !arrays.change) return false;

@@ -98,7 +98,9 @@ export function openedExample(view, closed) {
     }
     for (const option of method.options) option.disabled = store.saved && !store.examples.has(`${i} ${option.value}`);
     if (shown === i && !["study", "readout", "example", "theme", "size", "sprites", "state"].some((kind) => dirty.has(kind))) return;
-    const example = store.example();
+    const saved = store.example();
+    // What a saved page says of the example after is about the units that were off then.
+    const example = saved && store.saved && store.frame ? { ...saved, attr_after: undefined, prob_after: undefined } : saved;
     if (example && example.largest === undefined) example.largest = largest(example.attr_before, example.attr_after);
     heading(i);
     const spec = example && example.arrays.find((a) => a.name === "image");

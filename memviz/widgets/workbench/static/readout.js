@@ -102,15 +102,15 @@ export function readoutColumn(view) {
       const stale = Boolean(!frame && store.ahead && !ahead);
       parts[i].node.classList.toggle("mv-stale", stale);
       parts[i].row.classList.toggle("mv-stale", stale);
-      parts[i].show(group, random && random.groups.find((g) => g.name === group.name), random ? (random.draws ? random.units : 0) : r.units);
+      parts[i].show(group, random && random.groups.find((g) => g.name === group.name), random ? (random.draws ? random.units : 0) : store.saved ? 0 : r.units);
       const about = group.guess ? "≈ " : "";
       say(parts[i].cells[0], `${about}${count(group.right_to_wrong)}`);
       say(parts[i].cells[1], `${about}${count(group.wrong_to_right)}`);
     });
-    const added = frame && frame.guess ? "≈ single effects added up: an estimate until the exact figures are here." : "";
+    const added = frame && frame.guess ? `≈ single effects added up: an estimate${store.saved ? `. ${store.adding}` : " until the exact figures are here."}` : "";
     say(how, added || (r.units ? `${count(r.units)} of ${count(r.of)} units off: ${r.intervention_words}.` : "All units are on."));
     chance.hidden = !r.units;
-    say(chanceWords, random ? sentence(random.words || `${count(random.units)} random units of the same layers`, random) : "random units of the same layers: drawing …");
+    say(chanceWords, random ? sentence(random.words || `${count(random.units)} random units of the same layers`, random) : `random units of the same layers: ${store.saved ? "they need a running kernel." : "drawing …"}`);
     const now = r.groups.filter((g) => g.now_true > 0 && g.right_to_wrong > 0);
     say(truth, now.map((g) => `${count(g.now_true)} of the ${count(g.right_to_wrong)} ${g.name} examples that turned wrong now get their true label.`).join(" "));
   }
