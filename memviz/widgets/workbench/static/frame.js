@@ -3,7 +3,7 @@
  * The answer in the frame of the click: one unit exactly, from the tables of a sweep; a set, until the kernel
  * has answered, as the sum of its units' single effects, which is an estimate and marked as one.
  */
-import { actAlone } from "./saved.js";
+import { actAlone } from "../../core/static/saved.js";
 
 const Z = 1.959963984540054;
 

@@ -1,6 +1,6 @@
 // @ts-check
 /** A saved page that switches units by itself, as far as the tables of the sweep reach. */
-import { formatUnits } from "../../core/static/store.js";
+import { formatUnits } from "./store.js";
 
 const UNKNOWN_UNIT = "The page does not know this unit's figures: they need a running kernel.";
 
