@@ -187,6 +187,8 @@ class CapacityController(Telling):
 
     def _answer(self) -> None:
         shown, session = self.network, self.session
+        if session.study is not shown.study:
+            return  # another network is on its way, and answered next
         units, version = session.units, session.version
         reading = read(shown, units, list(session.replay.layers))
         if shown is self.network:
