@@ -81,15 +81,9 @@ export function drawAttribution(canvas, values, shape, largest, palette, width) 
     pen.fillRect(x, y, cell, cell);
     if (strength < 4 || cell / scale < 8) continue;
     const arm = cell * 0.2;
-    pen.strokeStyle = palette.on;
-    pen.lineWidth = 1.2 * scale;
-    pen.beginPath();
-    pen.moveTo(x + cell / 2 - arm, y + cell / 2);
-    pen.lineTo(x + cell / 2 + arm, y + cell / 2);
-    if (values[p] > 0) {
-      pen.moveTo(x + cell / 2, y + cell / 2 - arm);
-      pen.lineTo(x + cell / 2, y + cell / 2 + arm);
-    }
-    pen.stroke();
+    const [across, down, thick] = [x + cell / 2, y + cell / 2, 1.2 * scale];
+    pen.fillStyle = palette.on;
+    pen.fillRect(across - arm, down - thick / 2, 2 * arm, thick);
+    if (values[p] > 0) pen.fillRect(across - thick / 2, down - arm, thick, 2 * arm);
   }
 }
