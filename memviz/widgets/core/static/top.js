@@ -13,7 +13,7 @@ export function topSlider(view, what = "units") {
   const thumb = el("i", { class: "mv-thumb" });
   const slider = el("div", { class: "mv-top", role: "slider", tabindex: 0, "aria-label": `number of top-ranked ${what}`, "aria-valuemin": 0, onkeydown: keys }, bars, line, thumb);
   const range = el("p", { class: "mv-note mv-range" });
-  const root = el("div", { class: "mv-toprow" }, el("label", { class: "mv-topk" }, "top ", input, what === "units" ? " units by this score" : ` ${what}`), el("div", {}, slider, range));
+  const root = el("div", { class: "mv-toprow" }, el("label", { class: "mv-topk" }, "top ", input, ` ${what} by this score`), el("div", {}, slider, range));
   const send = throttle((k) => {
     asked = null;
     store.top(k);
