@@ -14,7 +14,8 @@ from memviz.models.logic_gates import SETTINGS
 from memviz.study import Study
 from memviz.units import UnitSet, UnitsLike, check_units
 
-from ._session import Session, State
+from ._session import Session
+from ._state import State
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ class GateController(Telling):
         self._pictures = Pictures.of(session.study)
         self._thumbnails = Thumbnails(self._pictures)
         self._first = True
+        self._curves = bool(curves)
         drawn = charts(curves, self.circuits.circuit.classes) if curves else []
         told = {"type": "gate_curves", "charts": drawn, "words": "" if curves else NONE}
         self._keep(Message(told, []))
@@ -251,7 +252,10 @@ class GateController(Telling):
         """Python lines that rebuild the current state and open this view."""
         lines = ["import memviz as mv", ""]
         lines += [f"study = {self.session.study.origin or '...  # your Study'}"]
-        lines += ["view = mv.gates(study)", *self.session.steps("view.session")]
+        given = self._curves and getattr(self.session.study, "curves", None) is None
+        lines += ["curves = ...  # your table"] if given else []
+        lines += [f"view = mv.gates(study{', curves' if given else ''})"]
+        lines += self.session.steps("view.session")
         if self.chosen is not None:
             lines.append(f"view.choose({str(self.session.units_of({self.chosen: ''}))!r})")
         return "\n".join([*lines, "view", ""])

@@ -102,7 +102,8 @@ def test_gates_are_set_undone_and_rebuilt_from_code(heard: Heard) -> None:
     heard.ask("choose", row=live_rows(heard)[-1])
     heard.ask("open", example=7)
     code = heard.controller.code()
-    made: dict[str, Any] = {"gate_study": gate_study}
+    made: dict[str, Any] = {"gate_study": gate_study, "CURVES": CURVES}
+    code = code.replace("...  # your table", "CURVES")
     exec(code.rsplit("view\n", 1)[0], made)  # as a notebook runs it
     with made["view"] as view:
         assert view.session.settings == {row: "zero"} and view.session.opened == 7

@@ -65,11 +65,11 @@ export function traceRegion(view) {
     put(chart, { "aria-label": `trace of example ${trace.index}: ${spoken(tree)}` });
   }
 
-  /** What the gate's bit does, in two lines. @param {TracedBit} tree */
+  /** What the gate's bit does, in two lines. */
   function outcome(tree) {
     const { start } = store.study.layers[store.study.layers.length - 1];
     const readers = readersOf(store.circuit, tree.row).length;
-    if (tree.row < start) return ["read by", `${count(readers)} gate${readers === 1 ? "" : "s"}`];
+    if (tree.row < start) return [store.circuit.live[tree.row] ? "read by" : "unused by", `${count(readers)} gate${readers === 1 ? "" : "s"}`];
     const voted = store.className(Math.floor((tree.row - start) / store.circuit.votes));
     return [tree.bit ? "1 vote" : "no vote", `for ${voted.length > 8 ? `${voted.slice(0, 7)}…` : voted}`];
   }
