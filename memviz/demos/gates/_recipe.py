@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,14 +45,21 @@ TRAINING_SECONDS = 120  # One training on one core, at most; printed before a tr
 MINUTES = 3 * TRAINING_SECONDS / 60  # To prepare one seed: noisy, and the design twice.
 
 
+@dataclass(eq=False, repr=False)
+class GateStudy(Study):
+    """A study of a gate network, with the curves of its training, which ``mv.gates`` shows."""
+
+    curves: pd.DataFrame | None = None
+
+
 @checked
-def load(seed: Seed = 0) -> Study:
+def load(seed: Seed = 0) -> GateStudy:
     """Digits with 20 % wrong labels, learnt and then memorized by 9,000 gates.
 
     Groups: memorized (a wrong label that the hard network gives), clean, test, and not memorized
     (the other wrong labels). Seed 0 comes with the package; another is trained on first use,
     about two minutes on one core, and kept in the cache folder. ``study.checkpoints`` has the hard
-    networks of epochs 0, 50, 200 and 1,000.
+    networks of epochs 0, 50, 200 and 1,000; ``study.curves`` is :func:`curves`.
 
     Raises
     ------
@@ -75,7 +83,7 @@ def load(seed: Seed = 0) -> Study:
     wrong, clean, test = (data.groups[name] for name in ("wrong", "clean", "test"))
     groups = {"memorized": wrong & fitted, "clean": clean, "test": test}
     groups["not memorized"] = wrong & ~fitted
-    return Study(
+    return GateStudy(
         model,
         data.inputs,
         data.labels,
@@ -87,6 +95,7 @@ def load(seed: Seed = 0) -> Study:
         f"labels, {int(groups['memorized'].sum())} of them memorized",
         checkpoints=checkpoints,
         origin=f'mv.demo("gates", seed={seed})',
+        curves=curves(seed),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from memviz.scores import Scores
 from memviz.session import Session
@@ -52,8 +53,12 @@ def study_message(
     scores: Sequence[dict[str, str]],
     interventions: Sequence[dict[str, str]],
     methods: Sequence[dict[str, str]],
+    outputs: Tensor | None = None,
 ) -> Message:
-    """Everything that never changes: layers, groups, classes, labels and choices."""
+    """Everything that never changes: layers, groups, classes, labels and choices.
+
+    ``outputs`` are those of all examples, where they are known without a recorded pass.
+    """
     study, start, layers = session.study, 0, []
     for layer in session.known:
         layers.append(
@@ -63,7 +68,7 @@ def study_message(
     group = np.full(len(study), 2**16 - 1, np.uint16)
     for index, mask in enumerate(study.groups.values()):
         group[mask.numpy()] = index
-    labels = Labels.of(study, session.replay.clean)
+    labels = Labels.of(study, session.replay.clean if outputs is None else outputs)
     height, width, channels = pictures.shape
     image = {"height": height, "width": width, "channels": channels, "ink": pictures.ink}
     content = {

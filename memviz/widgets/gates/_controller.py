@@ -233,7 +233,8 @@ class GateController(Telling):
 
     def study_message(self) -> Message:
         """Everything that never changes."""
-        message = study_message(self.session, self._pictures, self.scores.picks(), [], [])
+        votes = self.circuits.before.votes.float()
+        message = study_message(self.session, self._pictures, self.scores.picks(), [], [], votes)
         return self._keep(message)
 
     def picture_messages(self) -> Sequence[Message]:
