@@ -15,10 +15,11 @@ from memviz.engine.sweep import Effects, estimate_effects, new_effects, sweep_st
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.tasks import lost
-from memviz.widgets.core import TELL_EVERY, Worker
+from memviz.widgets.core import TELL_EVERY, Message, Worker, ranking, unit_scores_message
 from memviz.widgets.workbench import ShownScores
 
 KEY = "opened passage"
+_LABEL = "effect on this passage"
 _KEPT = 50  # passages whose effects are kept
 
 
@@ -33,6 +34,9 @@ class Host(Protocol):
     @property
     def key(self) -> str:
         """The intervention, and the variant of the model."""
+
+    def tell_and_keep(self, message: Message, key: str | None = None) -> None:
+        """Send a message to every view, and to those opened later."""
 
     def tell_progress(self, job: str, words: str, done: int, total: int) -> None:
         """Report progress."""
@@ -61,7 +65,8 @@ class HeldBy:
     """The effect of each unit on the opened passage, a score of the unit maps.
 
     It is computed while the maps show it: estimates of all units first, then exact effects, those
-    with the largest estimates first.
+    with the largest estimates first. Heads are shown, not ranked: each is a large share of its
+    layer, and among neurons they would always lead.
 
     Parameters
     ----------
@@ -72,7 +77,10 @@ class HeldBy:
         self._controller = controller
         self._known: dict[tuple[int, str], _Known] = {}  # by row and key
         self._shown: tuple[int | None, str] = (None, "")
-        self._use(None, None)
+        self._told: Message | None = None
+        nothing = np.full(len(controller.scores.units), np.nan)
+        units = tuple(controller.scores.units)
+        controller.scores.use({KEY: Scores(_LABEL, "", nothing, units=units)})  # can be picked
 
     def follow(self) -> None:
         """Show the opened passage's effects, if the maps show this score and it is another."""
@@ -90,6 +98,13 @@ class HeldBy:
         self._use(row, None if row is None else self._known.get((row, controller.key)))
         if row is not None:
             controller.worker.work("held", self._steps(row, controller.key), rank=2)
+
+    def ranking(self) -> list[int]:
+        """Rows of the units from the highest effect down, as the views show them."""
+        if self._told is None:
+            return []
+        units, apart = self._controller.scores.units, self._told.content["unranked"]
+        return [row for row in ranking(self._told) if units[row].layer not in apart]
 
     def cancel(self) -> None:
         """Stop, and keep what is known; choosing the score goes on."""
@@ -122,16 +137,18 @@ class HeldBy:
         controller.tell_progress("held", "", 0, 0)
 
     def _use(self, row: int | None, found: _Known | None) -> None:
-        scores = self._controller.scores
-        nothing = np.full(len(scores.units), np.nan)
-        of = "the opened passage" if row is None else f"passage {row:,}"
-        measure = f"{lost(self._controller.session.study.task, 'margin')}, {of}"
-        shown = Scores(
-            "effect on the opened passage",
-            measure,
-            nothing if found is None else found.values,
-            units=tuple(scores.units),
-            exact=None if found is None else found.done,
-            higher="the passage depends on the unit more",
-        )
-        scores.use({KEY: shown})
+        controller = self._controller
+        nothing = np.full(len(controller.scores.units), np.nan)
+        value = nothing if found is None else found.values
+        exact = None if found is None else found.done
+        of = "" if row is None else f", passage {row:,}"
+        words = f"{lost(controller.session.study.task, 'margin')}{of}"
+        layers = controller.session.known
+        heads = [layer.name for layer in layers if layer.kind == "heads"]
+        neurons = [layer for layer in layers if layer.kind != "heads"]
+        content = {"measure": words, "unranked": [], "floor": 0}
+        if heads and neurons:
+            content |= {"measure": f"{words}; heads are not ranked", "unranked": heads}
+        message = unit_scores_message(KEY, _LABEL, words, value, exact=exact)
+        self._told = Message({**message.content, **content}, message.buffers)
+        controller.tell_and_keep(self._told, f"scores:{KEY}")

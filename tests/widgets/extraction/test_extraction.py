@@ -429,20 +429,23 @@ def test_the_units_that_hold_a_passage_are_those_of_a_sweep(
     work_long(controller)
     scores = sink.last("scores")
     assert (scores["key"], scores["done"], scores["total"]) == ("opened passage", 198, 198)
-    assert scores["measure"].endswith("passage 1")
+    assert scores["measure"] == "logits of margin lost, passage 1; heads are not ranked"
     swept = mv.sweep(study, mv.UnitSet(controller.scores.units), [1], progress=False).of_example(1)
     wanted = dict(zip(swept.units, swept.values, strict=True))
-    shown = controller.scores.shown("opened passage")
-    for unit, value in zip(shown.units, shown.values, strict=True):
+    units, values = controller.scores.units, sink.arrays("scores")["value"]
+    for unit, value in zip(units, values, strict=True):
         assert value == pytest.approx(wanted[unit], abs=1e-4)
+    assert scores["unranked"] == ["blocks.0.attention", "blocks.1.attention"]
     controller.receive({"type": "top", "k": 8}, sink)
-    best = sorted(wanted, key=wanted.__getitem__, reverse=True)
+    neurons = [unit for unit in wanted if unit.layer.endswith("up")]
+    best = sorted(neurons, key=wanted.__getitem__, reverse=True)
     least = min(wanted[unit] for unit in controller.session.units)
     assert len(controller.session.units) == 8 and least >= wanted[best[8]] - 1e-4
+    assert set(controller.session.units) <= set(neurons)
     controller.receive({"type": "open", "example": 2}, sink)  # the score follows the passage
     work_long(controller)
-    assert sink.last("scores")["measure"].endswith("passage 2")
-    assert not np.array_equal(controller.scores.shown("opened passage").values, shown.values)
+    assert sink.last("scores")["measure"].startswith("logits of margin lost, passage 2;")
+    assert not np.array_equal(sink.arrays("scores")["value"], values)
 
 
 def work_long(controller: ExtractionController) -> None:
