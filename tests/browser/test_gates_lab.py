@@ -68,7 +68,7 @@ def test_gates_are_set_traced_and_undone(lab: JupyterLab, browser: Any, pictures
             page.wait_for_timeout(400)
             page.locator(".mv").first.screenshot(path=pictures / f"gates-{theme.lower()}.png")
         page.locator(".mv-code").click()
-        page.get_by_text("view = mv.gates(study, curves)").wait_for()
+        page.locator(".mv-codebox pre", has_text="view = mv.gates(study, curves)").wait_for()
         assert notebook.errors == []
     finally:
         notebook.close()
