@@ -39,8 +39,8 @@ def demo(name: str = "digits", seed: int = 0) -> Study | Retrieval | Encoders:
     their pictures, and its reference. ``"encoders"``, for ``memviz.probes.encoders``: two SimCLR
     encoders of digits whose training sets differ in 50 images. ``"density"``: a VAE of digits that
     has memorized noise, with its trainings on folds. ``"gates"``: 9,000 logic gates
-    that have memorized wrong labels of digits. ``"memorizers"``: a network of explicit weights in
-    which the units that own each image are known, of any seed.
+    that have memorized wrong labels of digits, of seeds 0, 1 and 2. ``"memorizers"``: a network of
+    explicit weights in which the units that own each image are known, of any seed.
 
     Raises
     ------
