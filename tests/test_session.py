@@ -252,6 +252,14 @@ def test_the_code_for_a_study_of_ones_own(session: mv.Session, how: str) -> None
     assert "study = ...  # your Study" in session.to_code()
 
 
+def test_the_code_imports_where_a_deep_study_comes_from(session: mv.Session) -> None:
+    session.study.origin = "memviz.demos.encoders.load(0, 'own').study('target')"
+    first, second, *_ = session.to_code().splitlines()
+    assert (first, second) == ("import memviz.demos.encoders", "import memviz as mv")
+    session.study.origin = 'mv.demo("digits", seed=0)'
+    assert session.to_code().startswith("import memviz as mv")
+
+
 def test_an_odd_layer_name_stays_a_text() -> None:
     name = 'it\'s \\ "odd"'
     model = nn.Sequential()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from memviz.study import Study
 
 from ._state import State
@@ -21,7 +23,11 @@ def code_of(
     opened : int, optional
     """
     origin = study.origin or "...  # your Study"
-    lines = ["import memviz as mv", "", f"study = {origin}", "session = mv.Session(study)"]
+    # Deep modules are not attributes of mv until something imports them.
+    deep = re.match(r"(memviz(?:\.[a-z_0-9]+)+)\.\w+\(", origin)
+    imports = [f"import {deep[1]}"] if deep else []
+    lines = [*imports, "import memviz as mv", "", f"study = {origin}"]
+    lines.append("session = mv.Session(study)")
     if state.layers != start.layers:
         lines.append(f"session.show_layers({list(state.layers)!r})")
     if state.variant:
