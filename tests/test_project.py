@@ -178,6 +178,9 @@ def test_the_wheel_names_what_is_not_python() -> None:
 )
 def test_notebooks_are_committed_without_outputs(notebook: Path) -> None:
     cells = json.loads(notebook.read_text())["cells"]
+    assert len({cell["id"] for cell in cells}) == len(
+        cells
+    )  # nbformat renames twins, with a warning
     for cell in cells:
         assert not cell.get("outputs")
         assert cell.get("execution_count") is None
