@@ -2,6 +2,7 @@
 /** The anywidget module: one store for each model, one view for each place it is shown. */
 import { createStore } from "./store.js";
 import { createView } from "./view.js";
+import { views } from "./views.js";
 
 // A host hands each call its own wrapper of the model, so the store is found by the model's `uid`.
 const stores = new Map();
@@ -45,7 +46,7 @@ function render({ model, el }) {
 
 /** Show a saved view without a kernel. `snapshot` is a list of {msg, buffers: [base64]}. @param {HTMLElement} root @param {string} part @param {any[]} snapshot */
 function mount(root, part, snapshot) {
-  const store = createStore(() => {}, true);
+  const store = createStore(() => {}, true, views.get(part)?.alone);
   const close = createView(store, root, part);
   for (const { msg, buffers = [] } of snapshot) {
     store.receive(msg, buffers.map((text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0))));

@@ -79,8 +79,8 @@ function rankScores(score, unranked) {
   return score;
 }
 
-/** @param {(msg: object) => void} send @param {boolean} [saved] true in a page without a kernel */
-export function createStore(send, saved = false) {
+/** @param {(msg: object) => void} send @param {boolean} [saved] true in a page without a kernel @param {boolean} [answers] whether that page may switch units by itself */
+export function createStore(send, saved = false, answers = false) {
   const listeners = new Set();
   let asked = -Infinity;
   let settle = 0;
@@ -92,6 +92,7 @@ export function createStore(send, saved = false) {
   /** @type {Store} */
   const store = {
     saved,
+    answers,
     study: null, label: null, truth: null, group: null, layerOf: null,
     sheets: [], state: null, off: null, preview: null, sentence: "",
     readout: null, ahead: null, random: null, frame: null, before: null, after: null, change: null,

@@ -63,6 +63,8 @@ interface Store {
   /** What a view knows before the kernel answers; null where it knows nothing. */
   alone: { toggle(rows: number[]): void; top(k: number): void; ask(msg: { type: string }): void } | null;
   readonly fixed: boolean;
+  /** Whether this saved page may switch units by itself. */
+  answers: boolean;
   foresee(key: string, off: Uint8Array, ahead: Readout | null): Frame | null;
 }
 
@@ -90,6 +92,8 @@ interface Kind {
   cell: [number, number];
   /** What a saved page cannot do: "… a running kernel." */
   needs: string;
+  /** Whether its saved page may switch units by itself: everything in it follows. */
+  alone: boolean;
   /** Its fields of the store, and who takes its messages; `study` may empty them. */
   state(): object;
   takers(store: Store): Record<string, Taker>;

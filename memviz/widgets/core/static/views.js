@@ -6,5 +6,5 @@ export const views = new Map();
 
 /** Announce a view, once, when its file is read. @param {Announced} view */
 export function registerView(view) {
-  views.set(view.part, { main: false, cell: null, needs: "switching units needs", state: () => ({}), takers: () => ({}), dirty: [], prompt: [], ...view });
+  views.set(view.part, { main: false, cell: null, needs: "switching units needs", alone: false, state: () => ({}), takers: () => ({}), dirty: [], prompt: [], ...view });
 }

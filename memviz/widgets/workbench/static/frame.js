@@ -143,7 +143,7 @@ export const frames = {
       singles(msg, arrays) {
         if (!store.study || !arrays.mean) return false;
         store.singles.set(msg.key, { ...msg, ...arrays });
-        if (store.saved && msg.groups.length) store.alone ??= actAlone(store);
+        if (store.answers && msg.groups.length) store.alone ??= actAlone(store);
       },
       /** How far off adding was, as measured. */
       adding(msg) {

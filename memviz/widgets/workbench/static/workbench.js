@@ -24,6 +24,7 @@ function grid(...columns) {
 
 registerView({
   part: "workbench",
+  alone: true,
   title: "workbench",
   main: true,
   ...frames,
@@ -39,6 +40,7 @@ registerView({
 
 registerView({
   part: "layers",
+  alone: true,
   title: "layers",
   build(view) {
     const [live, layers] = [liveLine(view), layerList(view)];
@@ -49,6 +51,7 @@ registerView({
 
 registerView({
   part: "units",
+  alone: true,
   title: "unit map",
   build(view) {
     const [live, bar, maps] = [liveLine(view), controls(view), mapsColumn(view, true)];
@@ -59,6 +62,7 @@ registerView({
 
 registerView({
   part: "examples",
+  alone: true,
   title: "examples",
   state: () => ({ marks: new Map() }),
   takers: thumbnailsAndMarks,
@@ -71,6 +75,7 @@ registerView({
 
 registerView({
   part: "readout",
+  alone: true,
   title: "readout",
   build(view) {
     const [live, read] = [liveLine(view), readoutColumn(view)];
