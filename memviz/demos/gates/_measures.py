@@ -89,12 +89,11 @@ def ablation(
     import pandas as pd
 
     rows: list[dict[str, object]] = [{"gates": 0, "chosen": "none", **kept(study, ranked[:0])}]
-    draw = np.random.default_rng(seed)
+    # A draw depends on the seed and its number alone, and a smaller one is part of a larger.
+    orders = [np.random.default_rng([seed, k]).permutation(len(ranked)) for k in range(draws)]
     for count in counts:
         rows.append({"gates": count, "chosen": "top", **kept(study, ranked[:count])})
-        drawn = [
-            kept(study, ranked.iloc[draw.permutation(len(ranked))[:count]]) for _ in range(draws)
-        ]
+        drawn = [kept(study, ranked.iloc[order[:count]]) for order in orders]
         means = {name: float(np.mean([row[name] for row in drawn])) for name in study.groups}
         rows.append({"gates": count, "chosen": "random", **means})
     return pd.DataFrame(rows)

@@ -6,6 +6,7 @@ import json
 from copy import deepcopy
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,13 @@ def test_gates_off_together_are_those_of_a_copy_without_them(small: mv.Study) ->
     right = study.model(small.inputs).argmax(1) == small.labels
     for name, mask in small.groups.items():
         assert found[name][1] == right[mask].double().mean().item()
+
+
+def test_a_draw_of_random_gates_does_not_depend_on_the_other_counts(small: mv.Study) -> None:
+    table = ranking(small, progress=False)
+    alone = ablation(small, table, (5,), draws=3).iloc[-1]
+    among = ablation(small, table, (2, 5, 9), draws=3)
+    pd.testing.assert_series_equal(among[among.gates == 5].iloc[-1], alone, check_names=False)
 
 
 def test_margins_are_of_votes(small: mv.Study) -> None:
