@@ -32,7 +32,7 @@ from ._stored import numbers, state, wires
 if TYPE_CHECKING:
     import pandas as pd
 
-RECIPE = "gates-1"  # Change it with any setting below: other stored weights are refused.
+RECIPE = "gates-2"  # Change it with any setting below: other stored weights are refused.
 BATCH_SIZE = 128
 EPOCHS, CHECKPOINT_EPOCHS = 1000, (50, 200)
 MEASURED = (*range(1, 10), *range(10, 50, 5), *range(50, 200, 25), *range(200, 1001, 50))

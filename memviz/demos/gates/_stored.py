@@ -14,12 +14,19 @@ _CHOSEN = 5.0  # the logit of the chosen gate, as in residual initialization; al
 
 
 def numbers(model: nn.Module) -> dict[str, Tensor]:
-    """The number of each chosen gate, uint8, by the name of its layer."""
+    """The number of each chosen gate, two of them in a uint8, by the name of its layer."""
     return {
-        name: layer.chosen().to(torch.uint8)
+        name: _in_pairs(layer.chosen().flatten().to(torch.uint8))
         for name, layer in model.named_modules()
         if isinstance(layer, Gates)
     }
+
+
+def _in_pairs(chosen: Tensor) -> Tensor:
+    first, second = chosen[::2], chosen[1::2]
+    pairs = first * 16
+    pairs[: len(second)] += second
+    return pairs
 
 
 def wires(model: nn.Module) -> dict[str, Tensor]:
@@ -45,9 +52,10 @@ def state(
     >>> model.load_state_dict(state(model, numbers(model), wires(model)))
     <All keys matched successfully>
     """
-    logits = {
-        f"{name}.logits": one_hot(chosen.long(), 16).float() * _CHOSEN
-        for name, chosen in gates.items()
-    }
+    logits = {}
+    for name, pairs in gates.items():
+        shape = model.get_parameter(f"{name}.logits").shape
+        chosen = torch.stack([pairs // 16, pairs % 16], -1).flatten()[: shape[:-1].numel()]
+        logits[f"{name}.logits"] = one_hot(chosen.long(), 16).float().view(shape) * _CHOSEN
     buffers = {name: places.long() for name, places in wired.items()}
     return {**model.state_dict(), **logits, **buffers}
