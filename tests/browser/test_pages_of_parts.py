@@ -65,6 +65,39 @@ def test_the_timeline_by_keyboard(timeline):
     timeline.wait_for_function("model.sent.at(-1).key === ''")
 
 
+# In one task, since a choice outlives an older state for a moment only.
+CROSSED = """([older]) => {
+  const chart = document.querySelector("svg.mv-time");
+  const press = (key) => chart.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  press("Home");
+  model.play([older]);
+  press("ArrowRight");
+}"""
+
+
+def test_a_state_that_crosses_a_key_does_not_undo_it(timeline, fake):
+    older = next(played for played in fake.messages() if played["msg"]["type"] == "state")
+    later = {**older, "msg": {**older["msg"], "variant": "", "version": 2}}
+    timeline.evaluate(CROSSED, [later])
+    timeline.wait_for_function("model.sent.at(-1).key === 'epoch 20'")
+
+
+def test_a_choice_that_the_kernel_refuses_is_taken_back(timeline, fake):
+    timeline.locator("svg.mv-time").focus()
+    timeline.keyboard.press("Home")
+    play(
+        timeline,
+        *(
+            played
+            for played in fake.messages(variant="", version=2)
+            if played["msg"]["type"] == "state"
+        ),
+    )
+    timeline.wait_for_function(
+        "document.querySelector('.mv-when').textContent.startsWith('Current model')"
+    )
+
+
 def test_a_layer_is_rewound_and_put_back(timeline):
     slider = timeline.locator(".mv-rewinds input").first
     slider.fill("1")

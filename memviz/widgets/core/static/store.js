@@ -86,6 +86,7 @@ export function createStore(send, saved = false, answers = false) {
   let settle = 0;
   const pending = new Map(); // unit row → [wanted, time]
   let wanted = null; // {k, when} of the last top-k asked for
+  const chosen = new Map(); // what else of the state was asked for → [value, time]
   let truth = null; // the newest state, as Python sent it
   let told = ""; // the study, as Python sent it
   let answered = null; // sentence and examples of the newest readout, as Python sent them
@@ -197,10 +198,16 @@ export function createStore(send, saved = false, answers = false) {
       store.preview = k === null || !score ? null : topRows(score, k);
       store.emit("preview", ...reframed());
     },
+    /** Show a choice before it is asked for; an older state does not undo it. */
+    want(key, value) {
+      const name = key === "open" ? "opened" : key;
+      if (!saved) chosen.set(name, [value, performance.now()]);
+      Object.assign(store.state, { [name]: value });
+    },
     choose(key, value) {
       if (!store.state) return;
       const field = { layers: "names", open: "example" }[key] || "key";
-      Object.assign(store.state, { [key === "open" ? "opened" : key]: value });
+      store.want(key, value);
       store.ask({ type: key, [field]: value });
       store.emit("state", ...reframed());
     },
@@ -222,6 +229,7 @@ export function createStore(send, saved = false, answers = false) {
   /** From here on the next state counts as it is. */
   function forget() {
     pending.clear();
+    chosen.clear();
     wanted = null;
   }
 
@@ -231,16 +239,22 @@ export function createStore(send, saved = false, answers = false) {
     store.state.top = truth.top;
     for (const row of parseUnits(truth.units, store.study.layers)) off[row] = 1;
     store.off = off;
-    if (wanted && (truth.top === wanted.k || performance.now() - wanted.when > SETTLE)) wanted = null;
+    const late = (when) => performance.now() - when > SETTLE;
+    for (const [name, [value, when]] of chosen) {
+      const here = late(when) || JSON.stringify(truth[name]) === JSON.stringify(value);
+      if (here) chosen.delete(name);
+      Object.assign(store.state, { [name]: here ? truth[name] : value });
+    }
+    if (wanted && (truth.top === wanted.k || late(wanted.when))) wanted = null;
     if (wanted && store.score()) {
       store.state.top = wanted.k;
       store.off = topRows(store.score(), wanted.k);
     }
     for (const [row, [want, when]] of pending) {
-      if (off[row] === want || performance.now() - when > SETTLE) pending.delete(row);
+      if (off[row] === want || late(when)) pending.delete(row);
       else store.off[row] = want;
     }
-    if (pending.size || wanted) settle = setTimeout(() => (readUnits(), store.emit("state", ...reframed())), SETTLE);
+    if (pending.size || wanted || chosen.size) settle = setTimeout(() => (readUnits(), store.emit("state", ...reframed())), SETTLE);
   }
 
   /** What the kernel says of a set of units, as marks of the units it is about. */

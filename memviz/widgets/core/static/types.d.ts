@@ -58,6 +58,7 @@ interface Store {
   toggle(rows: number[]): void;
   top(k: number): void;
   peek(k: number | null): void;
+  want(key: "score" | "intervention" | "variant" | "method" | "layers" | "open", value: any): void;
   choose(key: "score" | "intervention" | "variant" | "method" | "layers" | "open", value: any): void;
   receive(msg: any, buffers?: any[]): void;
   /** What a view knows before the kernel answers; null where it knows nothing. */

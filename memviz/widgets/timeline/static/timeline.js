@@ -43,7 +43,7 @@ export function timelineRegion(view) {
     const to = Math.max(0, Math.min(known.epochs.length, at));
     if (store.saved || !store.state || to === current()) return;
     const key = to === known.epochs.length ? "" : `epoch ${known.epochs[to]}`;
-    store.state.variant = key;
+    store.want("variant", key);
     draw();
     send(key);
   }
