@@ -254,20 +254,22 @@ class TestDemo:
         assert list(tmp_path.iterdir()) == []
 
     @pytest.fixture
-    def measured(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, dict[str, object]]]:
+    def measured(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> list[tuple[list[int], dict[str, object]]]:
         """What was asked for; the answer is a made-up curve, the same for every seed."""
         asked = []
 
-        def measure(seed: int, **options: object) -> tuple[AblationCurve, int]:
-            asked.append((seed, options))
-            return curve(0.25), 80
+        def measure_all(seeds: list[int], **options: object) -> tuple[list[AblationCurve], int]:
+            asked.append((seeds, options))
+            return [curve(0.25) for _ in seeds], 80
 
-        monkeypatch.setattr(demo, "measure", measure)
+        monkeypatch.setattr(demo, "measure_all", measure_all)
         return asked
 
     def test_prints_a_table_and_writes_the_figure(
         self,
-        measured: list[tuple[int, dict[str, object]]],
+        measured: list[tuple[list[int], dict[str, object]]],
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
@@ -275,7 +277,7 @@ class TestDemo:
         monkeypatch.chdir(tmp_path)
         assert main(["demo", "--seeds", "0", "7", "--units", "4", "--draws", "2"]) == 0
         options = {"units": 4, "draws": 2, "progress": True}
-        assert measured == [(0, options), (7, options)]
+        assert measured == [([0, 7], options)]
         out = capsys.readouterr().out
         assert "Digits: 4 of 80 units ablated" in out
         assert [line.split()[0] for line in out.splitlines()[4:6]] == ["memorized", "clean"]
@@ -284,18 +286,18 @@ class TestDemo:
 
     def test_json_writes_a_figure_where_one_is_named(
         self,
-        measured: list[tuple[int, dict[str, object]]],
+        measured: list[tuple[list[int], dict[str, object]]],
         tmp_path: Path,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         figure = tmp_path / "curve.svg"
         assert main(["demo", "--json", "--seeds", "1", "--figure", str(figure)]) == 0
-        assert measured == [(1, {"units": None, "draws": 20, "progress": False})]
+        assert measured == [([1], {"units": None, "draws": 20, "progress": False})]
         assert json.loads(capsys.readouterr().out)["units"] == 4
         assert "<svg" in figure.read_text()
 
     def test_a_figure_that_cannot_be_written_is_told_before_the_work(
-        self, measured: list[tuple[int, dict[str, object]]], tmp_path: Path
+        self, measured: list[tuple[list[int], dict[str, object]]], tmp_path: Path
     ) -> None:
         with pytest.raises(SystemExit, match="--figure: there is no folder .* make it first"):
             main(["demo", "--figure", str(tmp_path / "none" / "curve.png")])
@@ -303,9 +305,23 @@ class TestDemo:
             main(["demo", "--figure", str(tmp_path)])
         assert not measured
 
-    def test_more_units_than_there_are(self) -> None:
+    @pytest.mark.parametrize("seeds", [["0"], ["0", "1"]])
+    def test_more_units_than_there_are(self, seeds: list[str]) -> None:
         with pytest.raises(SystemExit, match="--units 320 is too many: this network has 320"):
-            main(["demo", "--seeds", "0", "--units", "320"])
+            main(["demo", "--seeds", *seeds, "--units", "320"])
+
+    @pytest.mark.slow
+    def test_in_processes_of_their_own_networks_give_what_they_give_alone(
+        self, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        curves, of = demo.measure_all([1, 0], units=2, draws=1, progress=False)
+        assert capfd.readouterr().err == ""
+        assert of == 320
+        for curve, seed in zip(curves, [1, 0], strict=True):
+            alone, _ = demo.measure(seed, units=2, draws=1, progress=False)
+            assert curve.counts == alone.counts
+            assert (curve.chosen == alone.chosen).all()
+            assert (curve.random == alone.random).all()
 
 
 class TestPrepare:
