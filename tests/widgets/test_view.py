@@ -23,6 +23,7 @@ from traitlets import TraitError
 
 import memviz as mv
 from memviz.widgets.core import Message, _assets, files, script, style
+from memviz.widgets.core import _view as base
 from memviz.widgets.core import _worker as worker
 from memviz.widgets.workbench import Controller, View, shown_controller
 from memviz.widgets.workbench import _view as view
@@ -229,6 +230,33 @@ def test_a_view_displays_live_and_still(study: mv.Study) -> None:
         grey = np.asarray(picture.convert("L"))
     assert grey.std() > 10  # something is drawn
     assert "2 of 20 units ablated" in data["text/html"]
+
+
+def test_the_picture_below_a_view_follows_it(
+    study: mv.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[dict[str, str], dict[str, Any]]] = []
+    news = threading.Event()
+
+    def update(data: dict[str, str], **options: Any) -> None:
+        told.append((data, options))
+        news.set()
+
+    monkeypatch.setattr("IPython.display.display", lambda data, *_, **o: told.append((data, o)))
+    monkeypatch.setattr("IPython.display.update_display", update)
+    monkeypatch.setattr(base, "_REST", 0.05)
+    with mv.workbench(study) as shown:
+        shown._ipython_display_()
+        (live, _), (still, options) = told
+        assert set(live) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
+        assert "No unit is ablated" in still["text/html"] and "run this cell" in still["text/html"]
+        play(shown, type="hello")
+        news.clear()
+        shown.session.ablate("conv4:1 fc:2")
+        while news.wait(30) and "2 of 20 units" not in told[-1][0]["text/html"]:
+            news.clear()
+        assert "2 of 20 units ablated" in told[-1][0]["text/html"]
+        assert told[-1][1]["display_id"] == options["display_id"]
 
 
 def test_the_still_picture_is_there_before_any_browser_asks(study: mv.Study) -> None:

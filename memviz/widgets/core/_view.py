@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import threading
+import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from html import escape
 from typing import TYPE_CHECKING, Any, Self
@@ -24,6 +25,12 @@ from ._messages import Message
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_REST = 4.0  # s without a change until the still picture is drawn anew
+_SHOWN = {"state", "readout", "random", "scores", "example"}  # messages that change what it shows
+# Where the picture shows there is no live view, and JupyterLab has nothing to say in its place.
+_DEAD = """<style>.jp-OutputArea:not(:has(.mv)) .jp-OutputArea-child:has(+ .lm-Widget:empty +
+.jp-OutputArea-child .memviz-still) .jupyter-widgets:not(:has(*)) { display: none }</style>
+<p>Saved picture: run this cell again to go on from it.</p>"""
 _ANNOUNCE_AFTER = (1.0, 2.0, 4.0, 8.0, 16.0)  # s; the front end may take a while to load
 
 
@@ -50,6 +57,7 @@ class BaseView(anywidget.AnyWidget):
         self.session = controller.session
         controller.sinks.append(self)
         self.greeted, self._over = False, threading.Event()
+        self._is_displayed, self._waits, self._moved = False, False, 0.0
         self.on_msg(lambda _widget, content, _buffers: self._hear(content))
         if getattr(self.comm, "kernel", None) is not None:
             self._announce(_ANNOUNCE_AFTER)
@@ -76,6 +84,8 @@ class BaseView(anywidget.AnyWidget):
     def tell(self, message: Message) -> None:
         """Send a message to the browser."""
         self.send(message.content, message.buffers)
+        if message.content["type"] in _SHOWN:
+            self._redraw_later()
 
     def export(self, path: str) -> None:
         """Write a page that shows the current state without a kernel or a network."""
@@ -112,6 +122,42 @@ class BaseView(anywidget.AnyWidget):
             return None
         data, metadata = bundle
         return {**data, "text/html": self._still(), "text/plain": repr(self)}, metadata
+
+    def _ipython_display_(self, **_: Any) -> None:
+        """The live view, and below it a picture for where nothing is live; it follows the view."""
+        from IPython.display import display
+
+        bundle = super()._repr_mimebundle_()
+        if bundle is not None:
+            data, metadata = bundle
+            display({**data, "text/plain": repr(self)}, metadata, raw=True)  # type: ignore[no-untyped-call]
+        display(self._saved(), raw=True, display_id=self.uid)  # type: ignore[no-untyped-call]
+        self._is_displayed = True
+
+    def _saved(self) -> dict[str, str]:
+        return {"text/html": f'<div class="memviz-still">{_DEAD}{self._still()}</div>'}
+
+    def _redraw_later(self) -> None:
+        """Draw the displayed still picture anew once nothing has moved for a while."""
+        self._moved = time.monotonic()
+        if not self._is_displayed or self._waits or not self.controller.worker.threaded:
+            return
+        self._waits = True
+
+        def wait() -> None:
+            while (left := self._moved + _REST - time.monotonic()) > 0:
+                if self._over.wait(left):
+                    return
+            self._waits = False
+            self.controller.worker.work(f"still {self.uid}", self._redraw(), rank=9)
+
+        threads.start(wait, "memviz still", self._over.set)
+
+    def _redraw(self) -> Iterator[None]:
+        from IPython.display import update_display
+
+        update_display(self._saved(), raw=True, display_id=self.uid)  # type: ignore[no-untyped-call]
+        yield
 
     def _still(self) -> str:
         """The current state as a picture and a line of text."""

@@ -77,10 +77,11 @@ export function liveLine(view) {
   /** @param {Set<string>} dirty */
   function update(dirty) {
     write(store.note || store.sentence || (store.study ? "Reading the model …" : "Waiting for the kernel …"));
-    say(error, store.error ? (store.error.startsWith("!") ? store.error : `! ${store.error}`) : "");
+    const wrong = store.gone ? "The kernel is gone: run this cell again." : store.error;
+    say(error, wrong && `! ${wrong}`);
     say(hint, store.fixed ? `Saved page: ${view.needs} a running kernel.` : "Saved page: single units are exact, sets are estimates (≈); all else needs a running kernel.");
-    seen.hidden = Boolean(store.error);
-    error.hidden = !store.error;
+    seen.hidden = Boolean(wrong);
+    error.hidden = !wrong;
     if (dirty.has("code") && store.code !== null && view.main) copy();
   }
   return { root, update, prompt: true, destroy: () => clearTimeout(timer) };

@@ -15,10 +15,11 @@ function storeKey(model) {
 /** @param {any} model */
 function openStore(model) {
   const store = createStore((msg) => model.send(msg));
-  const receive = (msg, buffers) => store.receive(msg, buffers);
-  model.on("msg:custom", receive);
+  // A kernel that restarts is noticed before the next click: asking throws.
+  const hears = { "msg:custom": store.receive, comm_live_update: () => store.ask({ type: "hello" }) };
+  for (const name in hears) model.on(name, hears[name]);
   const close = () => {
-    model.off("msg:custom", receive);
+    for (const name in hears) model.off(name, hears[name]);
     store.close();
   };
   return { store, close };

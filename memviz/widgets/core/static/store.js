@@ -79,8 +79,8 @@ function rankScores(score, unranked) {
   return score;
 }
 
-/** @param {(msg: object) => void} send @param {boolean} [saved] true in a page without a kernel @param {boolean} [answers] whether that page may switch units by itself */
-export function createStore(send, saved = false, answers = false) {
+/** @param {(msg: object) => void} tell throws once the kernel has gone @param {boolean} [saved] true in a page without a kernel @param {boolean} [answers] whether that page may switch units by itself */
+export function createStore(tell, saved = false, answers = false) {
   const listeners = new Set();
   let asked = -Infinity;
   let settle = 0;
@@ -94,6 +94,7 @@ export function createStore(send, saved = false, answers = false) {
   const store = {
     saved,
     answers,
+    gone: false,
     study: null, label: null, truth: null, group: null, layerOf: null,
     sheets: [], state: null, off: null, preview: null, sentence: "",
     readout: null, ahead: null, random: null, frame: null, before: null, after: null, change: null,
@@ -219,6 +220,15 @@ export function createStore(send, saved = false, answers = false) {
       if (takes.length && takes.every((table) => table[msg.type](msg, arrays) !== false)) store.emit(msg.type, ...reframed());
     },
   };
+
+  function send(msg) {
+    try {
+      if (!store.gone) tell(msg);
+    } catch {
+      store.gone = true;
+      store.emit("gone");
+    }
+  }
 
   function topRows(score, k) {
     const off = new Uint8Array(store.study.units);

@@ -36,7 +36,7 @@ interface Progress { job: string; words: string; done: number; total: number }
 type Taker = (msg: any, arrays: Record<string, any>) => boolean | void;
 
 interface Store {
-  saved: boolean; study: Study; state: State; group: Uint16Array; label: Uint16Array; truth: Uint16Array; layerOf: Uint16Array;
+  saved: boolean; gone: boolean; study: Study; state: State; group: Uint16Array; label: Uint16Array; truth: Uint16Array; layerOf: Uint16Array;
   sheets: Sheet[]; off: Uint8Array; preview: Uint8Array; sentence: string; readout: Readout; ahead: Readout; random: RandomUnits; frame: Frame | null;
   before: Uint16Array; after: Uint16Array; change: Float32Array; scores: Map<string, Score>;
   lost: Uint16Array; lostState: Uint8Array; most: Uint32Array; examples: Map<string, Example>;

@@ -44,6 +44,7 @@ export function createView(store, host, part) {
     const kinds = new Set(dirty);
     dirty.clear();
     for (const region of regions) region.update(kinds);
+    if (store.gone) for (const node of root.children) /** @type {HTMLElement} */ (node).inert = !node.matches(".mv-live");
   }
   function retheme() {
     root.dataset.mvTheme = isDark(root) ? "dark" : "light";
