@@ -10,9 +10,9 @@ from typing import NoReturn
 from memviz.checks import listed, quoted
 from memviz.engine.circuits import CircuitStudy
 from memviz.engine.record import Intervention
-from memviz.models.logic_gates import SETTINGS
+from memviz.models.logic_gates import SETTINGS, live_gates
 from memviz.study import Study
-from memviz.units import UnitSet, UnitsLike, check_units
+from memviz.units import Layer, UnitSet, UnitsLike, UnknownLayerError, check_units, declarers
 
 from ._session import Session
 from ._state import State
@@ -60,10 +60,20 @@ class GateSession(Session):
     def __init__(self, study: Study) -> None:
         self.circuits = CircuitStudy(study)
         super().__init__(study)
-        circuit = self.circuits.circuit
-        self.gate_layers = [self.layer(layer.name) for layer in circuit.layers]
-        names = tuple(layer.name for layer in self.gate_layers)
-        self._state = self._start = GateState(names)
+        self._state = self._start = GateState(tuple(layer.name for layer in self.known))
+
+    def _layers(self) -> list[Layer]:
+        """Known from the wiring, so that no pass is recorded."""
+        model = self.study.model
+        gates, lives = {one.name: one for one in declarers(model)}, live_gates(model)
+        return [gates[layer.name].layer(lives) for layer in self.circuits.circuit.layers]
+
+    def layer(self, name: str) -> Layer:
+        """A layer of gates by name; KeyError if there is none."""
+        found = {layer.name: layer for layer in self.known}
+        if not isinstance(name, str) or name not in found:
+            raise UnknownLayerError(name, found)
+        return found[name]
 
     @property
     def settings(self) -> dict[int, str]:
@@ -79,7 +89,7 @@ class GateSession(Session):
         KeyError, IndexError
             If there is no such layer or gate.
         """
-        chosen = check_units(units, self.gate_layers).layers
+        chosen = check_units(units, self.known).layers
         starts = {layer.name: layer.start for layer in self.circuits.circuit.layers}
         return sorted(starts[name] + unit for name, units in chosen.items() for unit in units)
 
@@ -186,7 +196,7 @@ class GateSession(Session):
         by_layer: dict[str, list[int]] = {}
         for row in settings:
             place, gate = self.circuits.circuit.place(row)
-            by_layer.setdefault(self.gate_layers[place].name, []).append(gate)
+            by_layer.setdefault(self.known[place].name, []).append(gate)
         return UnitSet(by_layer)
 
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,8 @@ class Session:
         check_study(study)
         self.study = study
         self.variants = variants(study)
-        self._own = _Engine(study)
-        self._shown = ("", self._own)
-        self.known = [layer for layer in self._own.replay.layers if not layer.is_output]
+        self._shown: tuple[str, _Engine] | None = None
+        self.known = self._layers()
         if not self.known:
             raise ValueError(
                 "no layer of this model has units to ablate (conv, linear or attention, the "
@@ -79,13 +79,12 @@ class Session:
         self._state = self._start
         self._past: list[State] = []
         self._future: list[State] = []
-        self.forgotten = 0
+        self.forgotten = self.version = 0
         self._watchers: list[Callable[[str], None]] = []
         self._lock = threading.RLock()
         self._making = threading.Lock()
         self.examples: tuple[int, ...] = ()
         self.opened: int | None = None
-        self.version = 0
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -337,14 +336,20 @@ class Session:
             self.examples, self.opened = saved.examples, saved.opened
         self._tell("examples")
 
+    def _layers(self) -> list[Layer]:
+        return [layer for layer in self._own.replay.layers if not layer.is_output]
+
+    @cached_property
+    def _own(self) -> _Engine:
+        """That of the study's own model; a session that knows its layers may do without."""
+        return _Engine(self.study)
+
     def _engine(self) -> _Engine:
         with self._making:
-            key, engine = self._shown
-            if key != self.variant:
-                key = self.variant
-                engine = _Engine(variant(self.study, key)) if key else self._own
-                self._shown = (key, engine)
-            return engine
+            key = self.variant
+            if self._shown is None or self._shown[0] != key:
+                self._shown = (key, _Engine(variant(self.study, key)) if key else self._own)
+            return self._shown[1]
 
     def _check_example(self, example: Any) -> int:
         value = example.tolist() if hasattr(example, "tolist") else example

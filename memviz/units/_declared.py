@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from memviz.checks import quoted
 
+from ._layer import Layer
+
 Allowed = Mapping[str, Iterable[int] | None] | Iterable[str]
 Live = Callable[[nn.Module], Mapping[str, Tensor]]
 
@@ -142,6 +144,35 @@ class Declarer:
     name: str
     module: nn.Module
     units: DeclaredUnits
+
+    def layer(self, lives: Mapping[str, Tensor] | None = None, *, is_output: bool = False) -> Layer:
+        """Its units as a layer.
+
+        Parameters
+        ----------
+        lives : mapping of str to bool ``[count]``, optional
+            The units that are live, by name of the layer; all are if there is none.
+        is_output : bool
+            Whether they are the model's output itself.
+
+        Raises
+        ------
+        ValueError
+            If those that are live are no bool ``[count]``.
+        """
+        units, dead = self.units, frozenset[int]()
+        if lives is not None:
+            live = lives.get(self.name)
+            if not isinstance(live, Tensor) or live.shape != (units.count,):
+                raise ValueError(
+                    f"layer {quoted(self.name)} declares {units.count} units, and its function of "
+                    f"live units gives {quoted(live)}; let it give bool [{units.count}] for this "
+                    "layer."
+                )
+            dead = frozenset((~live.bool()).nonzero()[:, 0].tolist())
+        site = f"output of {type(self.module).__name__}"
+        allowed = tuple(units.allowed or ())
+        return Layer(self.name, units.kind, units.count, site, is_output, allowed, units.axes, dead)
 
     def flattened(self, output: Any) -> tuple[Tensor, int]:
         """What the module returned, with its units along one axis, and that axis.

@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from memviz.checks import quoted
-from memviz.models.logic_gates import SETTINGS, PackedSweep, Wiring
+from memviz.models.logic_gates import SETTINGS, GroupSum, PackedSweep, Wiring
+from memviz.restored import undisturbed
 from memviz.statistics import wilson
 from memviz.study import Study, check_classes
 
+_FEW = 64  # examples on which the circuit is compared with the model
 Settings = Mapping[int, str]  # row of a gate in the circuit → what it is set to
 
 
@@ -125,8 +128,23 @@ class CircuitStudy:
                 f"{quoted(int(study.labels.max()))}; give labels from 0 to {known - 1}."
             )
         self.words = self.circuit.words(study.inputs.cpu())
+        self._check_same(model)
         self._alone: PackedSweep | None = None
         self.before = self.read({})
+
+    def _check_same(self, model: nn.Sequential) -> None:
+        """Refuse a model that is more than its circuit, as one with hooks may be."""
+        few = torch.arange(min(_FEW, len(self.study)))
+        calm = undisturbed(random=True, counting=model)
+        with calm, calm:
+            outputs = self.study.task.outputs(self.study.call(self.study.batch(few))())
+        said = self.circuit.votes(self.words, len(self.study))[few]
+        counts = next(layer for layer in model if isinstance(layer, GroupSum))
+        if not torch.equal(counts.votes(outputs.cpu()), said):
+            raise ValueError(
+                "the model's outputs are not the votes of its gates; take away what else changes "
+                "them, such as a hook."
+            )
 
     def read(self, settings: Settings) -> CircuitReading:
         """Votes of every example with some gates set to something else.

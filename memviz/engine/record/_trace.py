@@ -152,6 +152,11 @@ class _Draws(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.number = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing compiles while a mode counts; telling dynamo so would import it, for seconds.
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         tags = getattr(func, "tags", ())

@@ -96,7 +96,7 @@ class Gates(nn.Module):
     def declared_units(self) -> DeclaredUnits:
         """A gate is a unit; along several axes they are counted as if they were one."""
         axes = tuple(range(1, self.logits.dim()))
-        count = self.logits[..., 0].numel()
+        count = self.logits.shape[:-1].numel()
         return DeclaredUnits(
             count, axes, kind="gates", interventions=INTERVENTIONS, live=live_gates
         )

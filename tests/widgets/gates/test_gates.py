@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +171,36 @@ def test_a_convolution_is_traced_from_place_to_place() -> None:
         assert tree["row"] == row and len(tree["reads"]) == 2
     assert heard.last("gates")["layers"] == ["conv 1.1", "conv 1.2", "conv 2.1", "layer 3"]
     assert "pass curves=, a table with the columns step" in heard.last("gate_curves")["words"]
+
+
+@pytest.mark.parametrize("model", [None, tree_net()])
+def test_the_session_knows_its_layers_without_a_recorded_pass(model: Any) -> None:
+    with mv.gates(gate_study(model)) as view:
+        view.controller.ready()
+        recorded = "_own" in vars(view.session)
+        assert not recorded
+        assert view.session.known == view.session.replay.layers
+        assert view.session.layer(view.session.known[0].name) == view.session.known[0]
+        with pytest.raises(KeyError, match="there is no layer '9' with units"):
+            view.session.layer("9")
+
+
+def test_the_first_picture_does_not_wait_for_torchs_compiler() -> None:
+    code = (
+        "import sys, memviz as mv; from tests.support.gates import gate_study; "
+        "view = mv.gates(gate_study()); view._repr_mimebundle_(); mv.Session(gate_study()); "
+        "print('torch._dynamo' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert told.stdout.split() == ["False"], "the import takes seconds"
+
+
+def test_a_model_that_is_more_than_its_gates_is_refused() -> None:
+    study = gate_study()
+    study.model[4].register_forward_hook(lambda _module, _inputs, bits: 1 - bits)
+    with pytest.raises(ValueError, match="outputs are not the votes of its gates; take away what"):
+        GateSession(study)
 
 
 def test_the_session_is_refused_where_it_cannot_be_kept_or_made() -> None:

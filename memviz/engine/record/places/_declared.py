@@ -41,7 +41,11 @@ def declared_layers(flow: Flow, others: Iterable[Located]) -> dict[str, Located]
         place, site = taken.get(flow.unmoved(call.input_keys[0]), (None, None))
         if place is not None and site is not None:
             _check_apart(declarer, place.layer, same=site.axis % call.output.dim() == axis)
-        layer = _layer(declarer, lives, flow, is_output=_last(flow, index) in flow.outputs)
+        live = declarer.units.live
+        if live is not None and live not in lives:
+            lives[live] = live(flow.model)
+        known_live = None if live is None else lives[live]
+        layer = declarer.layer(known_live, is_output=_last(flow, index) in flow.outputs)
         sites = (Site(index, "output", axis),)
         use = Located(layer, sites, sites, _unfiltered(declarer), declared=declarer.units)
         located[name] = located[name].and_again(use) if name in located else use
@@ -110,26 +114,6 @@ def _last(flow: Flow, index: int) -> Key:
     if len(readers) == 1 and flow.calls[readers[0]].name == "unflatten":
         return flow.calls[readers[0]].output_keys[0]
     return key
-
-
-def _layer(
-    declarer: Declarer, lives: dict[Live, Mapping[str, Tensor]], flow: Flow, *, is_output: bool
-) -> Layer:
-    units, name = declarer.units, declarer.name
-    dead: frozenset[int] = frozenset()
-    if units.live is not None:
-        if units.live not in lives:
-            lives[units.live] = units.live(flow.model)
-        live = lives[units.live].get(name)
-        if not isinstance(live, Tensor) or live.shape != (units.count,):
-            raise ValueError(
-                f"layer {quoted(name)} declares {units.count} units, and its function of live "
-                f"units gives {quoted(live)}; let it give bool [{units.count}] for this layer."
-            )
-        dead = frozenset((~live.bool()).nonzero()[:, 0].tolist())
-    site = f"output of {type(declarer.module).__name__}"
-    allowed = tuple(units.allowed or ())
-    return Layer(name, units.kind, units.count, site, is_output, allowed, units.axes, dead)
 
 
 def _check_apart(declarer: Declarer, other: Layer, *, same: bool) -> None:
