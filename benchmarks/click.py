@@ -15,7 +15,8 @@ import json
 import os
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +26,8 @@ from playwright.sync_api import sync_playwright
 from tests.browser.conftest import ARGS, find_chromium
 from tests.support.jupyter import START, JupyterLab, Notebook
 
-CLICKS = """async ([rounds, rest]) => {
-  const say = document.querySelector(".mv-say");
-  const rows = () => [...document.querySelectorAll(".mv-acc")];
-  const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-  const press = (map, unit) => {
-    const box = map.getBoundingClientRect();
-    const [pitch, columns] = [Number(map.dataset.pitch), Number(map.dataset.columns)];
-    const x = box.left + pitch * ((unit % columns) + 0.5);
-    const y = box.top + pitch * (Math.floor(unit / columns) + 0.5);
-    const mouse = { bubbles: true, pointerId: 1, isPrimary: true, pointerType: "mouse" };
-    const event = { clientX: x, clientY: y, ...mouse };
-    map.dispatchEvent(new PointerEvent("pointerdown", event));
-    map.dispatchEvent(new PointerEvent("pointerup", event));
-    map.dispatchEvent(new MouseEvent("click", event));
-  };
-  /** Time from a click until each test holds, seen as soon as the page changes. */
-  const timed = (click, tests) => new Promise((resolve) => {
+# Time from a click until each test holds, seen as soon as the page changes.
+TIMED = """(click, tests) => new Promise((resolve) => {
     const times = tests.map(() => null);
     const start = performance.now();
     const look = () => {
@@ -57,7 +43,23 @@ CLICKS = """async ([rounds, rest]) => {
     watch.observe(document.querySelector(".mv"), all);
     click();
     look();
-  });
+  })"""
+CLICKS = """async ([rounds, rest]) => {
+  const say = document.querySelector(".mv-say");
+  const rows = () => [...document.querySelectorAll(".mv-acc")];
+  const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+  const press = (map, unit) => {
+    const box = map.getBoundingClientRect();
+    const [pitch, columns] = [Number(map.dataset.pitch), Number(map.dataset.columns)];
+    const x = box.left + pitch * ((unit % columns) + 0.5);
+    const y = box.top + pitch * (Math.floor(unit / columns) + 0.5);
+    const mouse = { bubbles: true, pointerId: 1, isPrimary: true, pointerType: "mouse" };
+    const event = { clientX: x, clientY: y, ...mouse };
+    map.dispatchEvent(new PointerEvent("pointerdown", event));
+    map.dispatchEvent(new PointerEvent("pointerup", event));
+    map.dispatchEvent(new MouseEvent("click", event));
+  };
+  const timed = TIMED;
   const found = {};
   for (let i = 0; i < rounds; i++) {
     for (const map of document.querySelectorAll("canvas.mv-units")) {
@@ -81,7 +83,7 @@ CLICKS = """async ([rounds, rest]) => {
     }
   }
   return found;
-}"""
+}""".replace("TIMED", TIMED)
 EMPTY = """async () => {
   const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
   const times = [];
@@ -115,12 +117,9 @@ def medians(times: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
     return found
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure and print medians."""
-    arguments = argparse.ArgumentParser(prog="python -m benchmarks.click", description=__doc__)
-    arguments.add_argument("--json", action="store_true", help="print one JSON object on one line")
-    arguments.add_argument("--rounds", type=int, default=5, help="clicks of each kind and layer")
-    chosen = arguments.parse_args(argv)
+@contextmanager
+def in_lab(name: str, cells: list[str]) -> Iterator[Notebook]:
+    """A notebook in a JupyterLab of its own, which ends with the block."""
     path = find_chromium()
     if path is None:
         raise SystemExit("no Chromium: set MEMVIZ_CHROMIUM, or run `apt-get install chromium`.")
@@ -128,17 +127,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=path, args=ARGS)
-            notebook = Notebook(lab, browser, "click", [START])
-            notebook.page.set_viewport_size({"width": 1400, "height": 2000})
-            notebook.run_all()
-            notebook.page.wait_for_selector("canvas.mv-units", timeout=60_000)
-            during = notebook.page.evaluate(CLICKS, [1, 400])
-            notebook.wait_for("swept()", True, seconds=300)
-            quiet = notebook.page.evaluate(CLICKS, [chosen.rounds, 700])
-            empty = notebook.page.evaluate(EMPTY)
+            notebook = Notebook(lab, browser, name, cells)
+            yield notebook
             notebook.close()
     finally:
         lab.stop()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print medians."""
+    arguments = argparse.ArgumentParser(prog="python -m benchmarks.click", description=__doc__)
+    arguments.add_argument("--json", action="store_true", help="print one JSON object on one line")
+    arguments.add_argument("--rounds", type=int, default=5, help="clicks of each kind and layer")
+    chosen = arguments.parse_args(argv)
+    with in_lab("click", [START]) as notebook:
+        notebook.page.set_viewport_size({"width": 1400, "height": 2000})
+        notebook.run_all()
+        notebook.page.wait_for_selector("canvas.mv-units", timeout=60_000)
+        during = notebook.page.evaluate(CLICKS, [1, 400])
+        notebook.wait_for("swept()", True, seconds=300)
+        quiet = notebook.page.evaluate(CLICKS, [chosen.rounds, 700])
+        empty = notebook.page.evaluate(EMPTY)
     found = medians(quiet)
     found["while_sweeping_all_ms"] = medians(during)["all_ms"]
     found["empty_round_trip_ms"] = round(statistics.median(empty), 1)

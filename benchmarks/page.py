@@ -120,6 +120,11 @@ Hard networks of logic gates for digits, with gates drawn at random: inference o
 the float network, and the sweep, every gate at 0 on every example and from end to end, beside a
 hook loop at the same batch (six gates of each layer, multiplied up). Answers are the same, bit by
 bit. The summary is the smaller ratio of the two networks.""",
+    "gate_click": """\
+The gate map of `demo("gates")` in JupyterLab, browser and kernel together: from the start of its
+cell to the first picture, from a click on a gate to the changed figures, and from a key to the next
+gate to that gate's bits traced back. The CPU time of the first picture is that of a new process
+once the study is there. The empty round trip is a message to the kernel and back.""",
     "deja_vu": """\
 1,000 captions looked up among 100,000 public embeddings, exactly, beside FAISS's flat index; and
 the whole two-model test.""",
