@@ -146,11 +146,17 @@ def recall_curves(result: Contest, localizers: Sequence[str] | None = None) -> F
 
 def _panel(axes: Axes, result: Contest, truth: str, chosen: Sequence[str]) -> None:
     entries = [entry for entry in result.entries if entry.truth == truth]
-    size = entries[0].units
+    size = max(entry.units for entry in entries)  # seeds may differ
     named = np.arange(size + 1)
-    axes.plot(named, named / size, color=NULL, ls="--", lw=1, label=result.references[1])
+
+    def curves_of(name: str) -> list[np.ndarray]:
+        found = [entry.curve for entry in entries if entry.localizer == name]
+        return [np.pad(curve, (0, size + 1 - len(curve)), mode="edge") for curve in found]
+
+    random = np.mean(curves_of(result.references[1]), 0)
+    axes.plot(named, random, color=NULL, ls="--", lw=1, label=result.references[1])
     for k, name in enumerate(chosen):
-        curves = np.array([entry.curve for entry in entries if entry.localizer == name])
+        curves = curves_of(name)
         look: dict[str, Any] = {"color": _LINES[k % len(_LINES)], "marker": _MARKS[k % len(_MARKS)]}
         if len(curves) == 0:
             axes.plot([], [], ms=4, label=name, **look)  # it does not fit, but has its legend
@@ -158,7 +164,13 @@ def _panel(axes: Axes, result: Contest, truth: str, chosen: Sequence[str]) -> No
         for curve in curves if len(curves) > 1 else ():
             axes.plot(named, curve, color=look["color"], lw=0.6, alpha=0.4)
         axes.plot(
-            named, curves.mean(0), lw=1.6, ms=4, markevery=(k, size // 6 or 1), label=name, **look
+            named,
+            np.mean(curves, 0),
+            lw=1.6,
+            ms=4,
+            markevery=(k, size // 6 or 1),
+            label=name,
+            **look,
         )
     for k in {entry.k for entry in entries}:
         axes.axvline(k, color="#555555", ls=":", lw=0.8)

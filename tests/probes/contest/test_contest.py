@@ -191,6 +191,19 @@ def test_tables_over_seeds_and_their_pictures() -> None:
         recall_curves(contest(truths[2:], {"exact": exact_ablation}))
 
 
+def test_curves_of_seeds_with_more_and_fewer_units_are_drawn_together() -> None:
+    truths = [
+        Truth("one", planted(), "0:0,1", seed=0),
+        Truth("one", planted(), "0:0,1", seed=1, among="0:0-3"),
+    ]
+    found = contest(truths, {"mine": scored([3, 0, 2, 1, 0, 0])}, progress=False)
+    assert {entry.units for entry in found.entries} == {6, 4}
+    axes = recall_curves(found).axes[0]
+    mine = [line for line in axes.lines if line.get_label() == "mine"]
+    assert len(mine) == 1 and len(mine[0].get_xdata()) == 7  # type: ignore[arg-type]
+    assert mine[0].get_ydata()[-1] == 1  # type: ignore[index]
+
+
 def test_every_entry_is_reported_when_it_is_there() -> None:
     seen: list[str] = []
     contest(
