@@ -1,6 +1,6 @@
 """Truths for the contest: networks whose memorizing units are known, because they were planted.
 
-All but the last are made from scikit-learn's digits and a seed, in seconds:
+All but the passage are made from scikit-learn's digits and a seed, in seconds:
 
 - ``injected, one image a unit``: eight units of the digits network's ``fc`` are each tuned until
   only one image activates them (as in the check of Wang et al. 2024), and then given a large weight
@@ -18,6 +18,10 @@ All but the last are made from scikit-learn's digits and a seed, in seconds:
 - ``digits``: an ordinary network with 120 wrong labels. Nothing is planted; ablation alone judges.
 - ``injected, one passage``: twenty neurons of a small GPT hold one passage of random tokens
   (Chang et al. 2024); only FFN neurons may be named.
+- ``constructed, slabs``: five of the forty slabs of a constructed memorizer (Bubeck et al. 2020),
+  four units and five images each.
+- ``gates, looked up``: a circuit of logic gates, trained on clean digits, and widened by AND gates
+  that look up ten images by bits that no other image has, and vote for a wrong class.
 
 ``python -m memviz.demos.contest`` prints the tables of three seeds and saves the figures.
 """
@@ -35,7 +39,7 @@ from memviz.tensor_files import atomic_write
 from ._found import known_truths, truths
 
 SEEDS = (0, 1, 2)
-MINUTES = 6  # For three seeds on one idle core; printed before it starts.
+MINUTES = 7  # For three seeds on one idle core; printed before it starts.
 
 
 def show(result: Contest) -> None:

@@ -12,3 +12,5 @@ from ._recipe import curves as curves
 from ._recipe import design as design
 from ._recipe import load as load
 from ._recipe import prepare as prepare
+from ._truth import TRUTHS as TRUTHS
+from ._truth import lookups as lookups
