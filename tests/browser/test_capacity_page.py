@@ -8,6 +8,7 @@ import pytest
 
 from memviz.widgets.capacity._controller import CapacityController
 from memviz.widgets.capacity._settings import Settings
+from tests.support.access import serious
 from tests.support.page import play, sent, settle
 
 pytestmark = pytest.mark.browser
@@ -191,3 +192,7 @@ def test_a_saved_page_shows_the_same_and_asks_nothing(open_page, kernel, tmp_pat
     assert page.locator(".mv-cp-owner").first.is_disabled()
     assert page.locator(".mv-cp-n").is_disabled()
     assert page.locator(".mv-cp-table tbody tr").count() == 8
+
+
+def test_nothing_serious_is_found_by_axe(page):
+    assert serious(page) == []

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.access import serious
 from tests.support.fake_study import LAYERS, pack
 from tests.support.page import EVIL, play, sent, settle
 
@@ -184,3 +185,7 @@ def test_no_words_no_pairs(page):
     play(page, listed([], 0))
     settle(page)
     assert "No caption has these words." in page.locator(".mv-dv-list").inner_text()
+
+
+def test_nothing_serious_is_found_by_axe(page):
+    assert serious(page) == []

@@ -11,6 +11,7 @@ import pytest
 import memviz as mv
 from memviz.widgets.density import DensityExplorer
 from memviz.widgets.workbench import Controller
+from tests.support.access import serious
 from tests.support.density import PLANTED, PlantedTable, density_study
 from tests.support.page import EVIL, focus_by_keys, play, settle
 from tests.support.widgets import Ear
@@ -296,3 +297,7 @@ def test_a_saved_page_still_sorts_and_slides(open_page: Any, talk: Talk) -> None
     settle(page)
     first = page.locator(".mv-dn-tile[aria-posinset='1']").get_attribute("data-example")
     assert int(first) == int(talk.table.estimate(1e-3, 20).memorization.argmin())
+
+
+def test_nothing_serious_is_found_by_axe(talk: Talk) -> None:
+    assert serious(talk.page) == []

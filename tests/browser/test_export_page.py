@@ -13,6 +13,7 @@ import torch
 
 import memviz as mv
 from memviz.widgets.workbench import Controller
+from tests.support.access import serious
 from tests.support.widgets import (
     EVIL,
     EVIL_GROUP,
@@ -168,6 +169,10 @@ def test_a_saved_page_can_be_read_but_not_switched(
     assert not page.locator(".mv-undo").is_visible()
     assert page.locator(".mv-k").is_disabled()
     assert page.get_by_text("Saved page: switching units needs a running kernel.").is_visible()
+
+
+def test_nothing_serious_is_found_by_axe(show: Any, ablated: Controller) -> None:
+    assert serious(show(ablated)) == []
 
 
 def click(page: Any, layer: str, unit: int) -> None:

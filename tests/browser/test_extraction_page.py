@@ -11,6 +11,7 @@ import memviz as mv
 from memviz.probes.extraction import predicted_by_prompt
 from memviz.widgets.extraction import ExtractionController
 from memviz.widgets.extraction._passages import Passages
+from tests.support.access import serious
 from tests.support.page import EVIL, play, sent, settle
 from tests.support.recited import (
     CONTINUATION,
@@ -349,3 +350,7 @@ def test_nothing_spills_out_of_a_narrow_cell(page, kernel, width):
     settle(page)
     wide = "node => node.scrollWidth - node.clientWidth"
     assert page.locator("section.mv").evaluate(wide) <= 1
+
+
+def test_nothing_serious_is_found_by_axe(page):
+    assert serious(page) == []

@@ -12,6 +12,7 @@ import memviz as mv
 from memviz.session import GateSession
 from memviz.widgets.gates._controller import GateController
 from memviz.widgets.gates._curves import check_curves
+from tests.support.access import serious
 from tests.support.gates import CURVES, gate_study, tree_net
 from tests.support.page import EVIL, play, settle
 from tests.support.widgets import Ear
@@ -279,3 +280,7 @@ def test_a_saved_page_needs_no_kernel(talk: Talk, open_page: Any, tmp_path: Any)
     page.keyboard.press("w")
     settle(page)
     assert page.locator(".mv-gt-grid [role=gridcell]").inner_text() != talk.cell()
+
+
+def test_nothing_serious_is_found_by_axe(talk: Talk) -> None:
+    assert serious(talk.page) == []

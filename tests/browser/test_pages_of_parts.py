@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.access import serious
 from tests.support.page import begin, play, sent, settle
 
 pytestmark = pytest.mark.browser
@@ -149,3 +150,11 @@ def test_the_workbench_chooses_a_variant(open_page, fake):
     play(page, fake.state(version=2, variant="dropped"))
     settle(page)
     assert page.locator("select.mv-variant").input_value() == "dropped"
+
+
+def test_nothing_serious_is_found_by_axe(timeline, open_page, fake):
+    assert serious(timeline) == []
+    page = begin(open_page(), fake, "inspector", opened=7)
+    play(page, message(INSPECTED))
+    settle(page)
+    assert serious(page) == []

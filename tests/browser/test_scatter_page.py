@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.support.access import serious
 from tests.support.fake_study import pack
 from tests.support.page import focus_by_keys, play, sent, settle
 
@@ -478,3 +479,7 @@ def test_brushed_units_are_brushed_again_once_their_scores_are_back(plot):
     play(plot, y)
     settle(plot)
     assert brushed(plot) == "6 units: 6 of conv1."
+
+
+def test_nothing_serious_is_found_by_axe(plot):
+    assert serious(plot) == []

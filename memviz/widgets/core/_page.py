@@ -25,9 +25,11 @@ _PAGE = """<!doctype html>
  content="default-src 'none'; script-src 'unsafe-inline' data:; style-src 'unsafe-inline';
  img-src data: blob:">
 <title>{title}</title><style>body {{ margin: 16px; }}
+h1 {{ position: absolute; width: 1px; height: 1px; margin: 0; overflow: hidden;
+ clip-path: inset(50%); }}
 @media (prefers-color-scheme: dark) {{ body {{ background: #111; }} }}
 {style}</style></head>
-<body><div id="memviz"></div>
+<body><main><h1>{title}</h1><div id="memviz"></div></main>
 <script type="application/json" id="snapshot">{snapshot}</script>
 <script type="module">{script}
 mount(document.getElementById("memviz"), {part},

@@ -85,7 +85,7 @@ def test_hostile_names_open_no_element(tmp_path: Path) -> None:
     controller.export(tmp_path / "a.html")
     page = Page(tmp_path / "a.html")
     names = [name for name, _ in page.elements]
-    assert " ".join(names) == "html head meta meta meta title style body div script script"
+    assert " ".join(names) == "html head meta meta meta title style body main h1 div script script"
     assert page.title == EVIL
     for name in (EVIL, EVIL_GROUP, EVIL_LAYER):
         assert name not in page.text

@@ -1,6 +1,6 @@
 // @ts-check
 /** At the right: how many points stay right, beside random units; and units needed against N. */
-import { count, el, put, say, svg } from "../../core/static/dom.js";
+import { count, el, say, svg } from "../../core/static/dom.js";
 
 const NEEDED = { left: 34, right: 172, top: 8, bottom: 150 }; // of 224 × 176
 const NEEDED_NAMES = { zhang: "Zhang", yun: "ReLU", "yun hardtanh": "tanh", none: "least" };
@@ -11,7 +11,7 @@ export function capacityFigures(view) {
   const part = el("span", { class: "mv-note" });
   const [was, arrow, now, random] = [el("span", { class: "mv-before" }), el("span", { class: "mv-arr" }, "→"), el("span", { class: "mv-now" }), el("span", { class: "mv-note mv-cp-null" }, el("i", { "aria-hidden": "true" }, "◆ "), el("span"))];
   const words = el("p", { class: "mv-note" });
-  const plot = svg("svg", { viewBox: "0 0 224 176", width: "100%", role: "img" });
+  const plot = svg("svg", { viewBox: "0 0 224 176", width: "100%", role: "img", "aria-label": "Hidden units needed against the number of points, both axes logarithmic" });
   const key = el("p", { class: "mv-note" });
   const rows = el("tbody");
   const table = el("table", { class: "mv-sr" }, el("caption", {}, "Units needed"), rows);
@@ -62,7 +62,6 @@ export function capacityFigures(view) {
       stroke: line.method === "none" ? "var(--mv-null)" : "var(--mv-ink)", "stroke-dasharray": dash(line) }));
     const trained = needed.trained.filter((t) => t.reached).map((t) => svg("path", { d: `M${x(t.points)} ${y(t.units) - 4.5}l4.2 7.5h-8.4z`, fill: "var(--mv-paper)", stroke: "var(--mv-ink)" }));
     plot.replaceChildren(...axes, ...here, ...lines, ...trained, ...names);
-    put(plot, { "aria-label": "Hidden units needed against the number of points, both axes logarithmic" });
     say(key, "solid, dotted: theorems (Yun, Zhang) · dashed: needed for the worst points, derived · △ trained by Adam on random labels, measured here");
     const line = (l) => el("tr", {}, el("th", { scope: "row" }, `${NEEDED_NAMES[l.method] || l.method}, ${l.label}`), ...l.units.map((u, i) => el("td", {}, `${count(u)} for ${count(needed.points[i])} points`)));
     rows.replaceChildren(...needed.lines.map(line), ...needed.trained.map((t) => el("tr", {}, el("th", { scope: "row" }, "trained, measured"), el("td", {}, `${t.reached ? "" : "more than "}${count(t.units)} for ${count(t.points)} points`))));

@@ -167,7 +167,7 @@ export function unitMaps(view, only = null) {
   function describe(map) {
     const row = map.layer.start + map.active;
     say(map.cell, unitLine(store, row));
-    put(map.cell, { "aria-selected": String(chosen.has(row)), "aria-pressed": String(Boolean(store.off[row])), "data-unit": map.active });
+    put(map.cell, { "aria-selected": String(chosen.has(row)), "data-unit": map.active });
   }
 
   function reveal(map, unit, pinned = false) {

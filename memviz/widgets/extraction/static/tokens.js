@@ -95,7 +95,7 @@ function tokenCard(view) {
   const { store } = view;
   const title = el("b");
   const of = el("small");
-  const heads = [el("th"), el("th", { scope: "col" }, "before"), el("th", { scope: "col" }), el("th", { scope: "col" })];
+  const heads = [el("td"), el("th", { scope: "col" }, "before"), el("th", { scope: "col" }), el("th", { scope: "col" })];
   const body = el("tbody");
   const note = el("p", { class: "mv-note" });
   const hint = el("p", { class: "mv-note" }, "Point at a token, or focus the tokens and use the arrows: its chances stand here. ", el("span", { class: "mv-kbd" }, "E"), " jumps to the first wrong one.");

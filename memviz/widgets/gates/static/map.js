@@ -96,7 +96,7 @@ export function gateMap(view) {
       const [x, y] = corner(at());
       put(ring, { x: x - 2.5, y: y - 2.5, width: layout.cell + 5, height: layout.cell + 5 });
       say(cell, gateLine(store, at()));
-      put(cell, { "aria-pressed": String(Boolean(settingOf(store, at()))), "data-row": at() });
+      put(cell, { "data-row": at() });
     }
     tip.hidden = hovered < 0;
     if (hovered >= 0) showTip(hovered);

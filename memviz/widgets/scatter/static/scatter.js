@@ -23,7 +23,7 @@ export function scatterRegion(view) {
   const busy = busyBar(view);
   const bar = el("div", { class: "mv-controls" }, across.root, up.root, el("label", { class: "mv-field" }, "Layer", el("span", { class: "mv-pick" }, layerPick)));
 
-  const option = el("div", { role: "option", id: `${view.uid}-unit` });
+  const option = el("div", { role: "option", id: `${view.uid}-unit` }, "no unit yet");
   const canvas = el("canvas", { class: "mv-dots", tabindex: 0, role: "listbox", "aria-multiselectable": "true", "aria-activedescendant": option.id, onkeydown: keys, onfocus: focused, onblur: blurred }, option);
   const axes = svg("svg", { class: "mv-axes", "aria-hidden": "true" });
   const ring = el("div", { class: "mv-ring mv-round", hidden: true });
