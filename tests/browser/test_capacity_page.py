@@ -108,6 +108,30 @@ def test_hovering_an_owner_rings_its_points(page):
     assert page.locator(".mv-cp-chart circle[r='7']").count() == 0
 
 
+def test_a_click_can_show_points_instead(page, kernel):
+    page.get_by_role("radio", name="show its points").click()
+    page.locator("[data-owner='1']").click()
+    settle(page)
+    assert sentence(page) == "Owner 2 owns 4 of 12 points, 2 + and 2 −, ringed in the chart."
+    page.locator(".mv-undo").hover(force=True)
+    settle(page)
+    ringed = page.locator(".mv-cp-chart circle[r='7']")
+    assert ringed.count() == 4
+    for layer, owns in (("layer1", "layer1:0 owns 3 of 12"), ("layer2", "Owner 1 owns 4 of 12")):
+        page.locator(f"canvas[data-layer={layer}]").click(position={"x": 8, "y": 8})
+        settle(page)
+        assert sentence(page).startswith(owns)
+    page.locator("[data-owner='0']").click()  # again: it shows them no more
+    page.locator(".mv-undo").hover(force=True)
+    settle(page)
+    assert ringed.count() == 0 and sentence(page).startswith("12 points in 4 + 3 units")
+    assert not any(message["type"] == "toggle" for message in sent(page))
+    page.get_by_role("radio", name="take it out").click()
+    page.locator("[data-owner='1']").click()
+    kernel.answer()
+    assert str(kernel.controller.session.units) == "layer2:1"
+
+
 def test_keys_move_among_owners_and_take_them_out(page, kernel):
     page.locator("[data-owner='0']").focus()
     page.keyboard.press("ArrowRight")
@@ -192,6 +216,10 @@ def test_a_saved_page_shows_the_same_and_asks_nothing(open_page, kernel, tmp_pat
     assert page.locator(".mv-cp-owner").first.is_disabled()
     assert page.locator(".mv-cp-n").is_disabled()
     assert page.locator(".mv-cp-table tbody tr").count() == 8
+    page.get_by_role("radio", name="show its points").click()
+    page.locator("[data-owner='0']").click()
+    settle(page)
+    assert "Owner 1 owns 4 of 12 points" in sentence(page)
 
 
 def test_nothing_serious_is_found_by_axe(page):

@@ -14,7 +14,7 @@ from memviz.widgets.core import Message, pack, unit_scores_message
 
 from ._beside import DRAWN, SIDE, Beside, window
 from ._network import Network
-from ._points import KINDS, Own
+from ._points import KINDS, PIXELS, Own
 from ._reading import Reading
 from ._settings import METHODS, Settings
 
@@ -43,6 +43,8 @@ def summary(settings: Settings) -> str:
     """What is built, in words."""
     kind = "your points" if settings.kind == "own" else KINDS[settings.kind]
     where = "in the plane" if settings.features == 2 else f"in {settings.features} dimensions"
+    if settings.kind == "digits":
+        where = f"on {settings.features} of {PIXELS} principal directions"
     return f"{settings.words} · {settings.n} points · {kind} {where}"
 
 
@@ -86,6 +88,8 @@ def function_message(
     content |= {"right": [reading.right(v, signs) for v in (reading.before, reading.after)]}
     content["ownerUnits"] = [str(network.units_of(k)) for k in range(len(memorizer.owner_units))]
     content["layer"] = memorizer.owner_layer
+    groups = [] if memorizer.groups is None else range(memorizer.widths[0])
+    content["groupUnits"] = [str(network.units_of_group(k)) for k in groups]
     arrays = {
         "along": network.along,
         "lineBefore": reading.line_before,
@@ -95,14 +99,12 @@ def function_message(
         "after": reading.after,
     }
     plain = {name: _single(values) for name, values in arrays.items()}
-    groups = (
-        memorizer.groups if memorizer.groups is not None else torch.full_like(memorizer.owners, 0)
-    )
+    group = torch.zeros_like(memorizer.owners) if memorizer.groups is None else memorizer.groups
     plain |= {"owner": memorizer.owners.numpy().astype(np.uint16)}
     plain |= {"sign": (signs > 0).numpy().astype(np.uint8)}
     plain |= {"moved": reading.moved.numpy().astype(np.uint8)}
     content["grouped"] = memorizer.groups is not None
-    return pack(content, **plain, group=groups.numpy().astype(np.uint16))
+    return pack(content, **plain, group=group.numpy().astype(np.uint16))
 
 
 def beside_message(network: Network, found: Beside) -> Message:

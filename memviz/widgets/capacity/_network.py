@@ -61,6 +61,13 @@ class Network:
         memorizer = self.memorizer
         return UnitSet([Unit(memorizer.owner_layer, unit) for unit in memorizer.units_of(owner)])
 
+    def units_of_group(self, group: int) -> UnitSet:
+        """The units of the first layer that are linear at a group's points, of Yun et al."""
+        first = self.memorizer.model.get_submodule("layer1")
+        assert isinstance(first, nn.Linear)
+        # Of ReLUs, all that rise stand before all that fall.
+        return UnitSet({"layer1": range(group, first.out_features, self.memorizer.widths[0])})
+
 
 def says(model: nn.Module, rows: Tensor) -> Tensor:
     """The value for +, or of two logits that of + minus that of -, float64 ``[k]``."""

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 MOST, DEEPEST, UNSEEN = 100, 20, 2000  # points, dimensions, unseen points
+PIXELS = 64
 KINDS: Mapping[str, str] = {
     "crescents": "two crescents",
     "ring": "inner disc and ring",
     "random": "random labels",
+    "digits": "digits 3 and 8",
 }
 _OWN = "own"
 
@@ -46,6 +48,10 @@ def points(kind: str, n: int, features: int, seed: int, own: Own | None) -> Poin
     """Points of a kind; a point stays where it is, whatever their number and dimension."""
     if kind == _OWN and own is not None:
         return Points(own.inputs[:n], own.signs[:n], own.inputs[n:], own.signs[n:])
+    if kind == "digits":
+        x, sign = _digits(seed)
+        x = x[:, :features]
+        return Points(x[:n], sign[:n], x[MOST:], sign[MOST:])
     draw = torch.Generator().manual_seed(seed)
     # One table for all numbers and dimensions, so that none of them changes the points.
     noise = torch.randn(MOST + UNSEEN, DEEPEST, generator=draw, dtype=torch.float64)
@@ -60,6 +66,22 @@ def points(kind: str, n: int, features: int, seed: int, own: Own | None) -> Poin
         x[:, :2] += (_crescents if kind == "crescents" else _ring)(share, sign)
     x = x[:, :features]
     return Points(x[:n], sign[:n], x[MOST:], sign[MOST:])
+
+
+def _digits(seed: int) -> tuple[Tensor, Tensor]:
+    """Images of 3 (+) and 8 (-) by turns, on their principal directions, the widest first."""
+    from memviz.demos.digits import examples
+
+    drawn = examples(seed)
+    threes, eights = (drawn.inputs[drawn.true_labels == k].flatten(1).double() for k in (3, 8))
+    images = torch.cat([threes, eights])
+    images = images - images.mean(0)
+    x = images @ torch.linalg.svd(images, full_matrices=False).Vh.T
+    few = min(len(threes), len(eights))
+    turns = torch.arange(2 * few).view(2, few).T + torch.tensor([0, len(threes) - few])
+    order = torch.cat([turns.flatten(), torch.arange(few, len(threes))])
+    order = torch.cat([order, torch.arange(len(threes) + few, len(x))])
+    return x[order], torch.where(order < len(threes), 1.0, -1.0).double()
 
 
 def _crescents(share: Tensor, sign: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from memviz.checks import quoted
 from memviz.models.memorizers import Activation, Method
 from memviz.probes.capacity import hidden_units
 
-from ._points import DEEPEST, KINDS, MOST, Own
+from ._points import DEEPEST, KINDS, MOST, PIXELS, Own
 
 # What each entry of the list builds: a method, and its activation.
 METHODS: Mapping[str, tuple[Method, Activation, str]] = {
@@ -104,7 +104,7 @@ class Settings:
 
     def ends(self, own: Own | None) -> dict[str, tuple[int, int]]:
         """The least and the largest value of each number."""
-        most, features = MOST, (1, DEEPEST)
+        most, features = MOST, (1, PIXELS if self.kind == "digits" else DEEPEST)
         if self.kind == "own" and own is not None:
             most = min(MOST, len(own.inputs))
             features = (own.inputs.shape[1], own.inputs.shape[1])

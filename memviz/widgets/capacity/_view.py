@@ -92,12 +92,13 @@ def capacity(
         Your own points: the first ``n`` are memorized, the rest are the unseen ones.
     labels : ``[n]``, optional
         Of them, 0 and 1, or -1 and 1.
-    points : {"crescents", "ring", "random"}
-        Where no points are given.
+    points : {"crescents", "ring", "random", "digits"}
+        Where no points are given. Digits are images of 3 (+) and 8 (-), projected onto the first
+        of their 64 principal directions.
     n : int, optional
         From 2 to 100; 24 by default.
     features : int
-        Dimensions, from 1 to 20.
+        Dimensions, from 1 to 20; of digits to 64.
     method : {"yun", "yun relu", "yun4", "zhang", "bubeck", "yu", "narrow"}
         Of :func:`~memviz.models.memorizers.construct_memorizer`; "yun" with hard-tanh units.
     widths : (first, second), optional

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import memviz as mv
+from memviz.demos.digits import examples
 from memviz.models.memorizers import construct_memorizer
 from memviz.widgets.capacity._beside import DRAWN, SIDE, beside, window
 from memviz.widgets.capacity._controller import CapacityController
@@ -73,6 +74,44 @@ def test_every_method_says_the_sign_of_every_point_in_as_many_units_as_listed(
     balance = int((network.points.signs > 0).sum())
     assert controller.settings.units(method, (balance, n - balance)) == network.memorizer.units
     assert f"{n} of {n} are right" in controller.sentence
+    controller.close()
+
+
+def test_digits_are_projected_images_that_keep_their_distances_in_all_dimensions() -> None:
+    drawn = examples(5)
+    pair = [drawn.inputs[drawn.true_labels == digit].flatten(1).double() for digit in (3, 8)]
+    shown = points("digits", MOST, 64, 5, None)
+    x, signs = torch.cat([shown.inputs, shown.unseen]), torch.cat([shown.signs, shown.true])
+    assert [int((signs > 0).sum()), int((signs < 0).sum())] == [len(images) for images in pair]
+    assert torch.equal(shown.signs, torch.tensor([1.0, -1.0]).double().repeat(MOST // 2))
+    for sign, images in zip((1, -1), pair, strict=True):
+        own = x[signs == sign]
+        assert torch.allclose(torch.cdist(own, own), torch.cdist(images, images), atol=1e-5)
+    assert (x.var(0).diff() < 1e-9).all()  # the widest direction comes first
+    with mv.capacity(points="digits", features=64, n=20) as view:
+        view.controller.ready()
+        assert "20 of 20 are right" in repr(view)
+        assert (
+            "20 points · digits 3 and 8 on 64 of 64 principal directions"
+            in (view.controller.study_message().content["summary"])
+        )
+        view.set(kind="ring")
+        assert view.inputs.shape == (20, 20)
+
+
+@pytest.mark.parametrize("method", ["yun", "yun relu"])
+def test_the_units_of_a_group_are_those_that_are_linear_at_its_points(method: str) -> None:
+    controller = CapacityController(Settings(n=14, method=method), threaded=False)
+    network = controller.network
+    bent = network.memorizer.model.layer1(network.points.inputs).detach()
+    if method == "yun":
+        linear = bent.abs() < 1
+    else:  # relu(z + 1) - relu(z - 1) is linear where the first is on and the second off
+        rises, falls = bent.chunk(2, 1)
+        linear = ((rises > 0) & (falls < 0)).repeat(1, 2)
+    for point, group in enumerate(network.memorizer.groups.tolist()):
+        units = [unit.index for unit in network.units_of_group(group)]
+        assert units == linear[point].nonzero()[:, 0].tolist()
     controller.close()
 
 

@@ -24,7 +24,8 @@ export function functionChart(view) {
     el("div", { class: "mv-cp-hd" }, el("h3", {}, "The function along the projection ", where), key), waiting, chart, note, table);
 
   function update() {
-    const { fn, shown } = store.capacity;
+    const { fn, shown, held } = store.capacity;
+    const ringed = shown || (held ? held.points : new Set());
     waiting.hidden = Boolean(fn);
     put(chart, { display: fn ? null : "none" });
     if (!fn) return;
@@ -45,8 +46,8 @@ export function functionChart(view) {
     const off = new Set(fn.off);
     const order = Array.from(fn.place.keys()).sort((a, b) => fn.place[a] - fn.place[b]);
     marks.replaceChildren(...order.flatMap((i) => {
-      const [cx, held] = [x(fn.place[i]), shown === fn.owner[i]];
-      const ring = held ? [svg("circle", { cx, cy: y(fn.after[i]), r: 7, fill: "none", stroke: "var(--mv-ink)" })] : [];
+      const cx = x(fn.place[i]);
+      const ring = ringed.has(i) ? [svg("circle", { cx, cy: y(fn.after[i]), r: 7, fill: "none", stroke: "var(--mv-ink)" })] : [];
       if (!fn.moved[i]) return [...ring, svg("circle", { cx, cy: y(fn.after[i]), r: 3.6, fill: "var(--mv-ink)" })];
       return [...ring, svg("path", { d: `M${cx} ${y(fn.before[i])}V${y(fn.after[i])}`, stroke: "var(--mv-down)", "stroke-width": 1.8 }),
         svg("circle", { cx, cy: y(fn.before[i]), r: 3.6, fill: "var(--mv-paper)", stroke: "var(--mv-ink)", "stroke-width": 1.3 }),

@@ -2,6 +2,7 @@
 /** The owners: a button for each takes out all of its units at once. */
 import { count, el, put, say } from "../../core/static/dom.js";
 import { parseUnits } from "../../core/static/store.js";
+import { pointsOf } from "./points.js";
 
 /** @param {View} view */
 export function ownersOfPoints(view) {
@@ -17,14 +18,13 @@ export function ownersOfPoints(view) {
   const rowsOf = (owner) => parseUnits(store.capacity.fn.ownerUnits[owner], store.study.layers);
   const isOff = (owner) => rowsOf(owner).every((row) => store.off[row]);
   function toggle(owner) {
-    if (store.saved || !current()) return;
+    if (!current()) return;
     const [rows, off] = [rowsOf(owner), isOff(owner)];
     active = owner;
-    store.toggle(rows.filter((row) => Boolean(store.off[row]) === off));
+    store.toggle(store.capacity.click ? rows : rows.filter((row) => Boolean(store.off[row]) === off));
   }
   function show(owner) {
-    if (store.capacity.shown === owner) return;
-    store.capacity.shown = owner;
+    store.capacity.shown = owner === null || !current() ? null : pointsOf(store, rowsOf(owner));
     store.emit("capacity_shown");
   }
   function keys(event) {
@@ -48,12 +48,13 @@ export function ownersOfPoints(view) {
         onclick: () => toggle(owner), onpointerenter: () => show(owner), onpointerleave: () => show(null), onfocus: () => show(owner), onblur: () => show(null) }, String(owner + 1)));
       list.replaceChildren(...buttons);
       const most = Math.max(...held);
-      say(small, `${count(held.length)} in ${fn.layer}, ${Math.min(...held) === most ? "" : "at most "}${count(most)} point${most === 1 ? "" : "s"} each; click takes one out, hover shows its points`);
+      say(small, `${count(held.length)} in ${fn.layer}, ${Math.min(...held) === most ? "" : "at most "}${count(most)} point${most === 1 ? "" : "s"} each; hover shows them`);
     }
     for (const [owner, button] of buttons.entries()) {
       const off = isOff(owner);
-      put(button, { "aria-pressed": String(off), tabindex: owner === active ? 0 : -1, "aria-label": `owner ${owner + 1}, ${off ? "off" : "on"}, ${button.title}` });
-      button.disabled = store.saved;
+      const { held } = store.capacity;
+      put(button, { "data-held": Boolean(held) && held.units === fn.ownerUnits[owner], "aria-pressed": String(off), tabindex: owner === active ? 0 : -1, "aria-label": `owner ${owner + 1}, ${off ? "off" : "on"}, ${button.title}` });
+      button.disabled = store.saved && !store.capacity.click;
     }
   }
   return { root, update, prompt: true };

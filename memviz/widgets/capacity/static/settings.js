@@ -2,9 +2,11 @@
 /** What is built: points, precision and seed above; sliders and the method at the left. */
 import { count, el, put, say, segment } from "../../core/static/dom.js";
 import { busyBar } from "../../core/static/header.js";
+import { clickTo } from "./points.js";
 
 const CAPACITY_REST = 300; // ms of rest after which a dragged number is asked for
 const CAPACITY_SLIDERS = [["n", "Points N"], ["features", "Dimension"], ["first", "Width of layer 1"], ["second", "Width of layer 2"]];
+const CLICKS = [{ key: "", label: "take it out" }, { key: "points", label: "show its points" }];
 const PRECISIONS = [{ key: "float64", label: "float64" }, { key: "float32", label: "float32" }];
 
 /** The line above the regions. @param {View} view */
@@ -13,11 +15,12 @@ export function capacityBar(view) {
   const ask = (key, value) => store.ask({ type: "capacity_set", key, value });
   const select = el("select", { class: "mv-cp-kind", onchange: () => ask("kind", select.value) });
   const precision = segment("mv-cp-precision", "precision", (key) => ask("precision", key));
+  const click = segment("mv-cp-click", "click a unit to", (key) => clickTo(store, key));
   const seed = el("input", { class: "mv-k mv-cp-seed", type: "number", min: 0, max: 999, step: 1, "aria-label": "seed", onchange: () => ask("seed", Math.round(Number(seed.value))) });
   const busy = busyBar(view);
   const root = el("div", { class: "mv-controls" },
     el("label", { class: "mv-field" }, "Points", el("span", { class: "mv-pick" }, select)),
-    el("span", { class: "mv-field" }, "precision", precision.root), busy.root, el("label", { class: "mv-field" }, "seed", seed));
+    el("span", { class: "mv-field" }, "precision", precision.root), el("span", { class: "mv-field" }, "click a unit to", click.root), busy.root, el("label", { class: "mv-field" }, "seed", seed));
   let offered = "";
   function update() {
     busy.update();
@@ -29,6 +32,7 @@ export function capacityBar(view) {
     select.value = now.values.kind;
     select.disabled = seed.disabled = store.saved;
     precision.show(PRECISIONS, now.values.precision, store.saved);
+    click.show(CLICKS, store.capacity.click, false);
     if (document.activeElement !== seed) seed.value = String(now.values.seed);
   }
   return { root, update };

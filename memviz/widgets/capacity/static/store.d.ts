@@ -9,7 +9,7 @@ interface CapacitySettings {
 /** Values at the points and along the line, before and after. */
 interface CapacityFunction {
   built: number; version: number; sentence: string; units: number; null: number | null; off: number[]; right: [number, number];
-  layer: string; ownerUnits: string[]; grouped: boolean;
+  layer: string; ownerUnits: string[]; groupUnits: string[]; grouped: boolean;
   along: Float32Array; lineBefore: Float32Array; lineAfter: Float32Array; place: Float32Array; before: Float32Array; after: Float32Array;
   owner: Uint16Array; group: Uint16Array; sign: Uint8Array; moved: Uint8Array;
 }
@@ -21,6 +21,6 @@ interface CapacityBeside {
 interface CapacityNeeded {
   points: number[]; lines: { method: string; label: string; units: number[] }[]; trained: { points: number; units: number; reached: boolean }[];
 }
-interface Store { capacity?: { fn: CapacityFunction; beside: Map<string, CapacityBeside>; needed: CapacityNeeded; shown: number | null } }
+interface Store { capacity?: { fn: CapacityFunction; beside: Map<string, CapacityBeside>; needed: CapacityNeeded; shown: Set<number> | null; held: { units: string; points: Set<number> } | null; click: string } }
 interface State { capacity?: CapacitySettings }
 interface Study { built?: number }
