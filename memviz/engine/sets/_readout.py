@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -56,11 +58,28 @@ def percent(share: float) -> str:
 
     Examples
     --------
-    >>> percent(0.43), percent(0.997), percent(1.0)
-    ('43%', '99.7%', '100%')
+    >>> percent(0.43), percent(0.997), percent(1.0), percent(0.025)
+    ('43%', '99.7%', '100%', '3%')
     """
     rounds_away = 0 < share < 0.005 or 0.995 <= share < 1
-    return f"{share:.1%}" if rounds_away else f"{share:.0%}"
+    # Halves go up, as in the decimals of a page, so that .03 is not 2% elsewhere.
+    places = Decimal("0.001") if rounds_away else Decimal("0.01")
+    whole = Decimal(float(share)).quantize(places, ROUND_HALF_UP)
+    return f"{whole:.1%}" if rounds_away else f"{whole:.0%}"
+
+
+def figure(value: float) -> str:
+    """A measure with two or three figures, as a page writes it.
+
+    Examples
+    --------
+    >>> figure(3.716), figure(-0.25), figure(12.34)
+    ('3.72', '−.25', '12.3')
+    """
+    size = abs(value)
+    digits = next((d for d, least in enumerate((100, 10, 0.1, 0.001)) if size >= least), 4)
+    text = f"{value:.{digits if size else 2}f}".replace("-", "−")
+    return text.replace("0.", ".", 1) if size < 1 else text
 
 
 @dataclass(frozen=True)
@@ -72,6 +91,19 @@ class GroupReading:
     right_to_wrong: int
     wrong_to_right: int
     now_true: int
+
+    @property
+    def flipped(self) -> bool:
+        """Whether any prediction changed sides."""
+        return self.right_to_wrong + self.wrong_to_right > 0
+
+    @property
+    def words(self) -> str:
+        """What moved: the accuracy, or the margin where no prediction changed sides."""
+        before, after = self.before, self.after
+        if self.flipped or not math.isfinite(before.margin + after.margin):
+            return f"{percent(before.accuracy)} → {percent(after.accuracy)}"
+        return f"margin {figure(before.margin)} → {figure(after.margin)}"
 
 
 @dataclass(eq=False)
@@ -117,11 +149,9 @@ class Readout:
             what = f"{unit.layer} unit {unit.index} ablated"
         else:
             what = f"{len(self.units)} of {self.of} units ablated"
-        changes = [
-            f"{name} {percent(g.before.accuracy)} → {percent(g.after.accuracy)}"
-            for name, g in self.groups.items()
-        ]
-        return f"{what}: {', '.join(changes)}."
+        changes = [f"{name} {g.words}" for name, g in self.groups.items()]
+        yet = "" if any(g.flipped for g in self.groups.values()) else ", nothing flipped yet"
+        return f"{what}: {', '.join(changes)}{yet}."
 
     @property
     def frame(self) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import memviz as mv
-from memviz.engine.sets import Reading, random_units
+from memviz.engine.sets import Reading, percent, random_units
 from memviz.statistics import wilson
 
 
@@ -70,6 +70,32 @@ def test_readout_of_nothing_and_of_one_unit(study: mv.Study) -> None:
     assert none.random == {} and not none.margin_change.any()
     assert none.sentence.startswith("No unit is ablated: memorized ")
     assert mv.readout(study, "fc:2", random_draws=1).sentence.startswith("fc unit 2 ablated: ")
+
+
+def test_where_no_prediction_changes_sides_the_margin_is_told(study: mv.Study) -> None:
+    """A unit that lowers every margin and flips nothing: the first click of most."""
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False), torch.nn.ReLU())
+    net.append(torch.nn.Linear(2, 2, bias=False))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.eye(2))
+        net[2].weight.copy_(torch.tensor([[0.5, 3.0], [0.0, 0.0]]))
+    groups = {"memorized": [0, 1], "clean": [2]}
+    inputs, labels = torch.tensor([[1.0, 1.0], [1.0, 1.5], [0.0, 0.2]]), torch.zeros(3).long()
+    found = mv.Study(net.eval(), inputs, labels, groups)
+    words = "memorized margin 4.25 → 3.75, clean margin .60 → .60, nothing flipped yet."
+    assert mv.readout(found, "0:0", random_draws=1).sentence == f"0 unit 0 ablated: {words}"
+    turned = mv.readout(study, "conv2:0-5", random_draws=1)
+    assert [g.flipped for g in turned.groups.values()] == [
+        "%" in g.words for g in turned.groups.values()
+    ]
+    assert any(g.flipped for g in turned.groups.values()) and "yet" not in turned.sentence
+
+
+def test_percent_and_decimals_agree() -> None:
+    """As JavaScript's toFixed rounds, which the page uses: exact, halves up."""
+    shares = [right / n for n in (40, 64, 200) for right in range(n + 1)]
+    assert [percent(x) for x in (0.025, 0.125, 0.375, 0.295)] == ["3%", "13%", "38%", "29%"]
+    assert all(abs(float(percent(x)[:-1]) - 100 * x) <= 0.5 for x in shares)
 
 
 def test_intervals() -> None:

@@ -183,7 +183,7 @@ def test_the_views_open(study: mv.Study) -> None:
         part(study).close()
     readout = mv.readout(study, OFF, random_draws=2)
     assert readout.groups["memorized"].before.correct == 0
-    assert "memorized 0%" in readout.sentence and len(readout.frame) == 3
+    assert "memorized margin −" in readout.sentence and len(readout.frame) == 3
     moved = readout.groups["clean"]
     assert moved.now_true == 0 and moved.before.accuracy == 1.0
 

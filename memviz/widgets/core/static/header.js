@@ -56,7 +56,7 @@ export function liveLine(view) {
     if (sentence === text) return;
     text = sentence;
     // Every other piece of the split is a figure such as "100 % → 43 %".
-    const pieces = sentence.split(/([-−]?\d[\d.,]*\s?%?\s→\s[-−]?\d(?:[\d.,]*\d)?(?:\s?%)?)/);
+    const pieces = sentence.split(/([-−.\d][\d.,]*\s?%?\s→\s[-−]?[\d.,]*\d(?:\s?%)?)/);
     seen.replaceChildren(...pieces.map((piece, i) => (i % 2 ? el("span", { class: "mv-num" }, piece) : piece)));
     clearTimeout(timer);
     timer = setTimeout(() => say(spoken, sentence), 300);

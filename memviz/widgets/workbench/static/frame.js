@@ -3,6 +3,7 @@
  * The answer in the frame of the click: one unit exactly, from the tables of a sweep; a set, until the kernel
  * has answered, as the sum of its units' single effects, which is an estimate and marked as one.
  */
+import { figure, share } from "../../core/static/dom.js";
 import { actAlone } from "../../core/static/saved.js";
 
 const Z = 1.959963984540054;
@@ -15,12 +16,10 @@ function wilson(right, n) {
   return [Math.max(0, centre - half), Math.min(1, centre + half)];
 }
 
-/** A share in percent as Python says it: halves to the even digit, and never 0 % or 100 % by rounding. @param {number} share */
-function percent(share) {
-  const digits = (share > 0 && share < 0.005) || (share < 1 && share >= 0.995) ? 1 : 0;
-  const scaled = share * 100 * 10 ** digits;
-  const whole = Math.abs(scaled % 1) === 0.5 ? 2 * Math.round(scaled / 2) : Math.round(scaled);
-  return `${(whole / 10 ** digits).toFixed(digits)}%`;
+/** A share in percent as Python says it. @param {number} x */
+function percent(x) {
+  const digits = share(x).replace(/.*\./, "").length - 2;
+  return `${(100 * Number(share(x))).toFixed(digits)}%`;
 }
 
 /** The changes of single examples that the tables hold. @param {any} msg @param {any} arrays @returns {Margins} */
@@ -107,8 +106,12 @@ function frameSentence(store, rows, of, groups) {
   if (!rows.length) return `No unit is ablated: ${groups.map((g) => `${g.name} ${percent(g.before.accuracy)}`).join(", ")}.`;
   const layer = store.layer(rows[0]);
   const what = rows.length === 1 ? `${layer.name} unit ${rows[0] - layer.start} ablated` : `${rows.length} of ${of} units ablated`;
-  const parts = groups.map((g) => `${g.name} ${percent(g.before.accuracy)} → ${g.guess ? "≈ " : ""}${percent(g.after.accuracy)}`);
-  return `${what}: ${parts.join(", ")}.`;
+  const flipped = (g) => g.right_to_wrong + g.wrong_to_right > 0;
+  const parts = groups.map((g) => {
+    const words = (side) => (flipped(g) ? percent(side.accuracy) : figure(side.margin));
+    return `${g.name} ${flipped(g) ? "" : "margin "}${words(g.before)} → ${g.guess ? "≈ " : ""}${words(g.after)}`;
+  });
+  return `${what}: ${parts.join(", ")}${groups.some(flipped) ? "" : ", nothing flipped yet"}.`;
 }
 
 /** What the tables say of the units that are off now; null where they say nothing. What the kernel has said ahead of the rest stands as it is. @param {Store} store @param {string} key @param {Uint8Array} off @param {Readout | null} ahead @returns {Frame | null} */
