@@ -300,7 +300,9 @@ def test_no_layer_says_what_to_do(open_page, fake):
     assert page.get_by_text("Choose a layer.").is_visible()
 
 
-def test_top_ranks_exact_scores_only(bench, fake):
+def test_top_ranks_exact_scores_only(open_page, fake):
+    names = [name for name, _ in LAYERS]
+    bench = begin(open_page(), fake, layers=names)
     slider = bench.locator(".mv-top")
     assert slider.get_attribute("aria-valuemax") == "288"
     bench.locator(".mv-k").fill("8")
@@ -320,9 +322,24 @@ def test_top_ranks_exact_scores_only(bench, fake):
     assert slider.get_attribute("aria-valuenow") == "9"
     bench.keyboard.press("End")
     bench.wait_for_function("model.sent.at(-1).k === 288")
-    play(bench, fake.scores("grad", "estimate"), fake.state(version=5, score="grad"))
+    play(bench, fake.scores("grad", "estimate"))
+    play(bench, fake.state(version=5, score="grad", layers=names))
     settle(bench)
     assert slider.get_attribute("aria-valuemax") == "320"
+    # Layers that are not shown take no part.
+    play(bench, fake.state(version=6, score="grad", layers=["conv2", "fc"]))
+    settle(bench)
+    shown = sum(units for name, units in LAYERS if name in ("conv2", "fc"))
+    assert slider.get_attribute("aria-valuemax") == str(shown)
+    words = f" {shown} ranked units in 2 of 5 layers"
+    assert bench.locator(".mv-range").inner_text().endswith(words)
+    bench.locator(".mv-k").fill("3")
+    bench.locator(".mv-k").press("Enter")
+    settle(bench)
+    off = bench.locator(".mv-layers [role=option]").evaluate_all(
+        "nodes => nodes.map(n => +(n.getAttribute('aria-label').match(/(\\d+) off/) || [0, 0])[1])"
+    )
+    assert sum(off) == 3 and off[0] == off[2] == off[3] == 0
 
 
 def test_slider_shows_a_preview_and_sends_on_release(bench):

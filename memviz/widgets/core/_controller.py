@@ -18,6 +18,7 @@ from ._requests import Action, fulfil
 from ._worker import Worker
 
 TELL_EVERY = 0.15  # s between two progress messages
+_LOOK = 0.2  # s between two looks whether a model in train mode is back in eval mode
 
 
 class Telling(ABC):
@@ -261,6 +262,21 @@ class Telling(ABC):
     def _failed(self, error: BaseException) -> None:
         self.broadcast(messages.error_message(error))
         self.broadcast(messages.progress_message("", 0, 0))
+        if self.worker.threaded and self._trains():
+            self.worker.work("eval mode", self._until_eval_mode(), rank=9)
+
+    def _trains(self) -> bool:
+        return any(module.training for module in self.session.study.model.modules())
+
+    def _until_eval_mode(self) -> Iterator[None]:
+        while self._trains():
+            time.sleep(_LOOK)
+            yield
+        self.resume()
+
+    def resume(self) -> None:
+        """Compute what an error has stopped."""
+        self.worker.answer(self._answer)
 
 
 def _history(session: Session) -> str:

@@ -80,6 +80,7 @@ class Controller(Telling):
         self.score, self.method = "effect", methods[0]["key"] if methods else ""
         self.readout: Readout | None = None
         self._outputs: torch.Tensor | None = None  # of the readout
+        self._ranked_in = session.layers  # the layers whose top units were asked for
         self._read_key = ""  # the key whose readout the views show
         self.scores.use(scores or {})
 
@@ -123,11 +124,13 @@ class Controller(Telling):
             self.broadcast(Message({"type": "picks", "scores": self.scores.picks()}, []))
 
     def ablate_top(self, k: int) -> None:
-        """Ablate the k units that the chosen score ranks highest."""
+        """Ablate the k units of the layers shown that the chosen score ranks highest."""
+        self._ranked_in, units = self.session.layers, self.scores.units
         ranked = self.scores.ranking(self.score)
+        ranked = [row for row in ranked if units[row].layer in self._ranked_in]
         if not 0 <= k <= len(ranked):
             raise ValueError(f"{k} units were asked for; {len(ranked)} have a score to rank by.")
-        self._ablate_ranked(UnitSet([self.scores.units[row] for row in ranked[:k]]))
+        self._ablate_ranked(UnitSet([units[row] for row in ranked[:k]]))
 
     def choose_score(self, key: str) -> None:
         """Show another score on the unit map."""
@@ -166,6 +169,11 @@ class Controller(Telling):
         self.broadcast(self.state_message())
         self._start_example()
 
+    def resume(self) -> None:
+        """Compute what an error has stopped, the sweep too."""
+        super().resume()
+        self.scores.resume()
+
     def cancel(self) -> None:
         """Stop the background work and keep its results so far."""
         self.scores.cancel()
@@ -174,6 +182,8 @@ class Controller(Telling):
     # Changes of the session ---------------------------------------------------------------------
 
     def _changed(self, what: str) -> None:
+        if self._ranked_in != self.session.layers:
+            self._ranked = None  # other layers have another top
         self._tell_state()
         if what == "examples":
             self._start_example()

@@ -199,6 +199,11 @@ class ShownScores:
         if self.key != self._swept:
             self._sweep()
 
+    def resume(self) -> None:
+        """Go on with a sweep that an error has stopped."""
+        if self._swept and not self._cancelled:
+            self._sweep()
+
     def _sweep(self) -> None:
         self._swept, self._cancelled = self.key, False
         self._worker.work("sweep", self._sweep_steps(self.key), rank=3)

@@ -171,11 +171,19 @@ def test_top_is_forgotten_when_it_is_no_longer_true(view: Pair) -> None:
         assert state(ear)["top"] is None, change
 
 
-def test_top_stays_while_only_the_layers_shown_change(view: Pair) -> None:
+def test_only_layers_that_are_shown_take_part_in_the_top(view: Pair, study: mv.Study) -> None:
     controller, ear = view
+    best = mv.sweep(study, progress=False).scores()
     ask(controller, ear, "top", k=2)
-    ask(controller, ear, "layers", names=["fc"])
-    assert state(ear)["top"] == 2
+    ask(controller, ear, "layers", names=["conv2", "fc"])
+    assert state(ear)["top"] is None  # of other layers
+    ask(controller, ear, "top", k=4)
+    order = [best.units[row] for row in np.argsort(-best.values, kind="stable")]
+    ranked = [unit for unit in order if unit.layer in ("conv2", "fc")]
+    assert (state(ear)["top"], controller.session.units) == (4, mv.UnitSet(ranked[:4]))
+    ear.forget()
+    ask(controller, ear, "top", k=len(ranked) + 1)
+    assert ear.of("error")[0]["text"].endswith(f"; {len(ranked)} have a score to rank by.")
 
 
 def test_top_of_the_units_that_are_off_already_is_told(view: Pair) -> None:
@@ -749,6 +757,24 @@ def live(study: mv.Study) -> Iterator[Pair]:
     controller, ear = listening(study, threaded=True)
     yield controller, ear
     controller.close()
+
+
+def test_a_model_that_trains_is_waited_for() -> None:
+    """``model.train()`` in another cell: one line, and all goes on after ``model.eval()``."""
+    study = small_study()
+    controller, ear = listening(study, threaded=True)
+    try:
+        study.model.train()
+        ask(controller, ear, "intervention", key="mean")
+        ask(controller, ear, "toggle", units=UNITS)
+        assert "is in train mode" in ear.wait("error")["text"]
+        assert all(content["version"] == 0 for content in ear.of("readout"))
+        study.model.eval()
+        ear.wait("readout", version=2)
+        ear.wait("scores", key="effect", note="mean", done=20)
+        agrees(study, ear)
+    finally:
+        controller.close()
 
 
 def test_a_burst_of_100_toggles_ends_in_the_last_state(live: Pair, study: mv.Study) -> None:

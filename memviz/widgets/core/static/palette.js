@@ -57,7 +57,7 @@ export function readPalette(root) {
   return palette;
 }
 
-/** Diagonal lines in one colour: the estimate's fill. @param {CanvasRenderingContext2D} ctx @param {Palette} palette @param {string} colour @param {number} scale */
+/** Diagonal lines in one colour: the estimate's fill. @type {Hatches} */
 export function hatch(ctx, palette, colour, scale) {
   const key = `${colour} ${scale}`;
   if (!palette.hatches.has(key)) {
@@ -89,7 +89,7 @@ export function groupColour(name) {
   return { memorized: "var(--mv-mem)", clean: "var(--mv-clean)", test: "var(--mv-test)" }[name.toLowerCase()] || "var(--mv-soft)";
 }
 
-/** The group's shape around (x, y), about 2r wide. @param {string} name @param {number} x @param {number} y @param {number} r */
+/** The group's shape around (x, y), about 2r wide. @type {Shapes} */
 export function groupShape(name, x, y, r) {
   const fill = groupColour(name);
   switch (name.toLowerCase()) {

@@ -49,7 +49,7 @@ function reink(data, ramp) {
   }
 }
 
-/** Draw a full image, uint8 [h, w, c]. @param {HTMLCanvasElement} canvas @param {Uint8Array} pixels @param {number[]} shape @param {boolean} ink @param {Palette} palette */
+/** Draw a full image, uint8 [h, w, c]. @type {DrawsImage} */
 export function drawImage(canvas, pixels, shape, ink, palette) {
   const [h, w, c = 1] = shape;
   Object.assign(canvas, { width: w, height: h });
@@ -63,7 +63,7 @@ export function drawImage(canvas, pixels, shape, ink, palette) {
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-/** Draw an attribution map: blue against, orange for; strong cells that are large enough carry − or +. @param {HTMLCanvasElement} canvas @param {Float32Array} values @param {number[]} shape @param {number} largest @param {Palette} palette @param {number} width */
+/** Draw an attribution map: blue against, orange for; strong cells that are large enough carry − or +. @type {DrawsAttribution} */
 export function drawAttribution(canvas, values, shape, largest, palette, width) {
   const [h, w] = shape;
   const scale = window.devicePixelRatio || 1;

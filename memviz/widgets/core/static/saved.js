@@ -41,11 +41,7 @@ export function actAlone(store) {
       for (const row of rows) off[row] ^= 1;
       move(off);
     },
-    top(k) {
-      const off = new Uint8Array(store.study.units);
-      for (const row of store.score().order.subarray(0, k)) off[row] = 1;
-      move(off, k);
-    },
+    move,
     ask({ type }) {
       if (type === "undo") travel(past, future);
       else if (type === "redo") travel(future, past);

@@ -79,7 +79,7 @@ function rankScores(score, unranked) {
   return score;
 }
 
-/** @param {(msg: object) => void} tell throws once the kernel has gone @param {boolean} [saved] true in a page without a kernel @param {boolean} [answers] whether that page may switch units by itself */
+/** @type {CreatesStore} */
 export function createStore(tell, saved = false, answers = false) {
   const listeners = new Set();
   let asked = -Infinity;
@@ -133,6 +133,11 @@ export function createStore(tell, saved = false, answers = false) {
     score() {
       return (store.state && store.scores.get(store.state.score)) || null;
     },
+    /** Ranked rows of the layers shown. */
+    ranked() {
+      const score = store.score();
+      return score ? score.order.filter((row) => store.state.layers.includes(store.layer(row).name)) : [];
+    },
     example() {
       const state = store.state;
       if (!state || state.opened === null) return null;
@@ -183,20 +188,18 @@ export function createStore(tell, saved = false, answers = false) {
       store.emit("state", ...reframed());
     },
     top(k) {
-      const score = store.score();
-      if (store.fixed || !score) return;
-      if (saved) return store.alone.top(k);
+      if (store.fixed || !store.score()) return;
+      if (saved) return store.alone.move(topRows(k), k);
       forget();
       wanted = { k, when: performance.now() };
       store.preview = null;
-      store.off = topRows(score, k);
+      store.off = topRows(k);
       store.state.top = k;
       send({ type: "top", k });
       store.emit("state", "preview", ...reframed());
     },
     peek(k) {
-      const score = store.score();
-      store.preview = k === null || !score ? null : topRows(score, k);
+      store.preview = k === null || !store.score() ? null : topRows(k);
       store.emit("preview", ...reframed());
     },
     /** Show a choice before it is asked for; an older state does not undo it. */
@@ -230,9 +233,9 @@ export function createStore(tell, saved = false, answers = false) {
     }
   }
 
-  function topRows(score, k) {
+  function topRows(k) {
     const off = new Uint8Array(store.study.units);
-    for (let i = 0; i < Math.min(k, score.order.length); i++) off[score.order[i]] = 1;
+    for (const row of store.ranked().slice(0, k)) off[row] = 1;
     return off;
   }
 
@@ -258,7 +261,7 @@ export function createStore(tell, saved = false, answers = false) {
     if (wanted && (truth.top === wanted.k || late(wanted.when))) wanted = null;
     if (wanted && store.score()) {
       store.state.top = wanted.k;
-      store.off = topRows(store.score(), wanted.k);
+      store.off = topRows(wanted.k);
     }
     for (const [row, [want, when]] of pending) {
       if (off[row] === want || late(when)) pending.delete(row);

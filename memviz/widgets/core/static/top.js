@@ -23,7 +23,7 @@ export function topSlider(view, what = "units") {
   let asked = null; // k asked for by keys and not yet sent
 
   const score = () => store.score();
-  const ranked = () => (score() ? score().order.length : 0);
+  const ranked = () => store.ranked().length;
   const current = () => dragged ?? asked ?? (store.state ? store.state.top : null);
 
   function at(event) {
@@ -83,9 +83,9 @@ export function topSlider(view, what = "units") {
     const off = store.preview || store.off;
     const pitch = width / extent;
     const gap = pitch > 3 ? Math.min(1.4, pitch * 0.25) : 0;
-    const top = s.order.length ? Math.max(s.value[s.order[0]] - s.low, 1e-12) : 1;
-    for (let i = 0; i < Math.min(extent, s.order.length); i++) {
-      const row = s.order[i];
+    const rows = store.ranked().slice(0, extent);
+    const top = Math.max(s.value[rows[0]] - s.low, 1e-12);
+    for (const [i, row] of rows.entries()) {
       const height = Math.max(1, (HEIGHT - 2) * Math.sqrt(Math.max(0, s.value[row] - s.low) / top));
       pen.globalAlpha = off[row] ? 0.85 : 0.38;
       pen.fillStyle = off[row] ? view.palette.ink : view.palette.null;
@@ -110,8 +110,10 @@ export function topSlider(view, what = "units") {
     input.max = String(n);
     input.disabled = store.fixed || !n;
     input.style.width = `${Math.max(2, String(n).length) + 4.2}ch`;
-    const kind = score() && score().kind === "exact" && n < store.study.units ? " exact scores" : ` ranked ${what}`;
-    say(range, n ? (extent < n ? `the first ${count(extent)} of ${count(n)}${kind}` : `all ${count(n)}${kind}`) : "no exact scores yet");
+    const { units, layers } = store.study;
+    const shown = store.state ? store.state.layers.length : 0;
+    const kind = (score() && score().kind === "exact" && score().order.length < units ? " exact scores" : ` ranked ${what}`) + (shown < layers.length ? ` in ${shown} of ${layers.length} layers` : "");
+    say(range, n ? `${extent < n ? `the first ${count(extent)} of` : "all"} ${count(n)}${kind}` : "no exact scores yet");
   }
   return { root, update, destroy: send.cancel };
 }

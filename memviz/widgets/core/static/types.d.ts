@@ -47,6 +47,7 @@ interface Store {
   ask(msg: { type: string; [field: string]: any }): void;
   close(): void;
   score(): Score;
+  ranked(): any;
   example(): Example;
   rowOf(unit: string): number;
   layer(row: number): Layer;
@@ -62,7 +63,7 @@ interface Store {
   choose(key: "score" | "intervention" | "variant" | "method" | "layers" | "open", value: any): void;
   receive(msg: any, buffers?: any[]): void;
   /** What a view knows before the kernel answers; null where it knows nothing. */
-  alone: { toggle(rows: number[]): void; top(k: number): void; ask(msg: { type: string }): void } | null;
+  alone: { toggle(rows: number[]): void; move(off: Uint8Array, k: number): void; ask(msg: { type: string }): void } | null;
   readonly fixed: boolean;
   /** Whether this saved page may switch units by itself. */
   answers: boolean;
@@ -106,3 +107,14 @@ interface Kind {
 
 /** What a view's file says of it; the rest is empty. */
 type Announced = Pick<Kind, "part" | "title" | "build"> & Partial<Kind>;
+
+/** `tell` throws once the kernel has gone; `saved` is a page without one, which `answers` by itself or not. */
+type CreatesStore = (tell: (msg: object) => void, saved?: boolean, answers?: boolean) => Store;
+
+type Pen = CanvasRenderingContext2D;
+type DrawsImage = (canvas: HTMLCanvasElement, pixels: Uint8Array, shape: number[], ink: boolean, palette: Palette) => void;
+type DrawsAttribution = (canvas: HTMLCanvasElement, values: Float32Array, shape: number[], largest: number, palette: Palette, width: number) => void;
+type Outlines = (pen: Pen, colour: string, width: number, stroke: () => void) => void;
+type DrawsOff = (pen: Pen, x: number, y: number, size: number, palette: Palette, box: any, foot: string) => void;
+type Hatches = (pen: Pen, palette: Palette, colour: string, scale: number) => CanvasPattern;
+type Shapes = (name: string, x: number, y: number, r: number) => any;

@@ -340,14 +340,14 @@ function drawMap({ layer, canvas, columns }, { store, palette, size, pitch, chos
   }
 }
 
-/** @param {CanvasRenderingContext2D} pen @param {string} colour @param {number} width @param {() => void} stroke */
+/** @type {Outlines} */
 function outline(pen, colour, width, stroke) {
   pen.strokeStyle = colour;
   pen.lineWidth = width;
   stroke();
 }
 
-/** An emptied cell with × and its score as the foot. @param {CanvasRenderingContext2D} pen @param {number} x @param {number} y @param {number} size @param {Palette} palette @param {any} box @param {string} foot */
+/** An emptied cell with × and its score as the foot. @type {DrawsOff} */
 function drawOff(pen, x, y, size, palette, box, foot) {
   pen.fillStyle = palette.paper;
   box(x, y, 0, pen.fill);
