@@ -103,6 +103,7 @@ def ablation_curve(
     *,
     random_draws: int = 20,
     seed: Seed = 0,
+    progress: bool = True,
 ) -> AblationCurve:
     """Ablate more and more of the highest units of a ranking together.
 
@@ -117,6 +118,8 @@ def ablation_curve(
     random_draws, seed : int
         For the null: draws of random units in the same layers at each point. Each draw is one
         random order of a layer's units, so the null at one count depends on no other count.
+    progress : bool
+        Show a progress bar once it takes longer than a second.
 
     Raises
     ------
@@ -139,7 +142,7 @@ def ablation_curve(
     replay, how = Replay(study), intervention(how)
     groups, outputs = list(study.groups), SetOutputs(replay, how)
     chosen, null = [], []
-    for units in slow(sets, "curve"):
+    for units in slow(sets, "curve", progress=progress):
         reading = random_reading(outputs, units)
         chosen.append([reading[name][0] for name in groups])
         draws = []

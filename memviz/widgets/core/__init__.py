@@ -20,6 +20,8 @@ from ._messages import progress_message as progress_message
 from ._messages import ranking as ranking
 from ._messages import study_message as study_message
 from ._messages import unit_scores_message as unit_scores_message
+from ._page import Saved as Saved
+from ._page import saved as saved
 from ._part import Part as Part
 from ._pictures import COLUMNS as COLUMNS
 from ._pictures import SHEET as SHEET

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memviz.checks import check_place
 from memviz.tensor_files import atomic_write
@@ -29,13 +29,60 @@ h1 {{ position: absolute; width: 1px; height: 1px; margin: 0; overflow: hidden;
  clip-path: inset(50%); }}
 @media (prefers-color-scheme: dark) {{ body {{ background: #111; }} }}
 {style}</style></head>
-<body><main><h1>{title}</h1><div id="memviz"></div></main>
-<script type="application/json" id="snapshot">{snapshot}</script>
-<script type="module">{script}
+<body><main><h1>{title}</h1>{place}</main>
+<script type="module">{script}</script></body></html>
+"""
+_PLACE = """<div id="memviz"></div>
+<script type="application/json" id="snapshot">{snapshot}</script>"""
+_SCRIPT = """{script}
 mount(document.getElementById("memviz"), {part},
   JSON.parse(document.getElementById("snapshot").textContent));
-</script></body></html>
 """
+
+
+class Saved(NamedTuple):
+    """A saved view as the parts of a page.
+
+    Attributes
+    ----------
+    place : str
+        The element that shows it, and its data, which run nothing.
+    script : str
+        The text of the one script: a module.
+    style : str
+        The style sheet.
+    """
+
+    place: str
+    script: str
+    style: str
+
+
+def saved(part: str, snapshot: Iterable[Message]) -> Saved:
+    """A view without a kernel, to stand in a page; one to a page.
+
+    Parameters
+    ----------
+    part : str
+        As for :func:`page`.
+    snapshot : messages
+        Everything that a new view is sent.
+
+    Examples
+    --------
+    >>> saved("workbench", []).place.splitlines()[0]
+    '<div id="memviz"></div>'
+    """
+    messages = [
+        {"msg": _jsonable(content), "buffers": [base64.b64encode(b).decode() for b in buffers]}
+        for content, buffers in snapshot
+    ]
+    code = script().replace("</script", "<\\/script")
+    return Saved(
+        _PLACE.format(snapshot=_inert(messages)),
+        _SCRIPT.format(script=code, part=json.dumps(part)),
+        style(),
+    )
 
 
 def page(path: str | Path, title: str, part: str, snapshot: Iterable[Message]) -> None:
@@ -60,17 +107,7 @@ def page(path: str | Path, title: str, part: str, snapshot: Iterable[Message]) -
     ...     "<title>&lt;b&gt;</title>" in (Path(folder) / "a.html").read_text()
     True
     """
-    saved = [
-        {"msg": _jsonable(content), "buffers": [base64.b64encode(b).decode() for b in buffers]}
-        for content, buffers in snapshot
-    ]
-    text = _PAGE.format(
-        title=escape(title),
-        style=style(),
-        script=script().replace("</script", "<\\/script"),
-        part=json.dumps(part),
-        snapshot=_inert(saved),
-    )
+    text = _PAGE.format(title=escape(title), **saved(part, snapshot)._asdict())
     check_place(path)
     with atomic_write(Path(path)) as part_file:
         # A file name may hold bytes that are not text; the title shows "?" for them.
