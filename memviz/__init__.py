@@ -45,6 +45,7 @@ from memviz.units import Unit as Unit
 from memviz.units import UnitSet as UnitSet
 
 if TYPE_CHECKING:
+    from memviz.reports import report as report
     from memviz.widgets.deja_vu import deja_vu as deja_vu
     from memviz.widgets.inspector import inspector as inspector
     from memviz.widgets.scatter import score_scatter as score_scatter
@@ -90,6 +91,7 @@ __all__ = [
     "layers",
     "readout",
     "readout_view",
+    "report",
     "score_scatter",
     "sweep",
     "sweep_stream",
@@ -97,13 +99,14 @@ __all__ = [
     "unit_map",
     "workbench",
 ]
-# Widgets are imported when asked for: a script on a cluster should not need a notebook's packages.
-_WIDGETS = {name for name in __all__ if name not in globals()}
+# Imported when asked for: a script on a cluster should not need a notebook's packages.
+_LATER = {name: "memviz.widgets" for name in __all__ if name not in globals()}
+_LATER["report"] = "memviz.reports"
 
 
 def __getattr__(name: str) -> Any:
-    if name in _WIDGETS:
-        return getattr(import_module("memviz.widgets"), name)
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
     # The view of a paper is the function named like its folder: mv.density, of widgets/density.
     place = None if name.startswith("_") else places("widgets").get(name)
     if place and hasattr(module := import_module(place), name):

@@ -1,4 +1,4 @@
-"""The command line: ``python -m memviz lab | demo | prepare | doctor``."""
+"""The command line: ``python -m memviz lab | demo | report | prepare | doctor``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ See, find and switch off memorization in neural networks.
 
   python -m memviz lab        opens JupyterLab with the first notebook: start here
   python -m memviz demo       the same without a browser: a table and a figure
+  python -m memviz report     writes one page to send: what was found, with a view that works
   python -m memviz prepare    trains the networks of the ready studies again
   python -m memviz doctor     says what is installed, what is missing and how to fix it
 """
@@ -38,6 +39,19 @@ examples:
   python -m memviz demo --units 8 --seeds 0           8 units, one network
   python -m memviz demo --figure curve.pdf            another file name and format
   python -m memviz demo --json                        one JSON object; no figure unless named
+"""
+
+REPORT = """\
+One offline page to send to a colleague: which examples are memorized and by which scores, which
+units hold them, the curve against random units on examples that had no part in the choice, what it
+costs in test accuracy, and a view that switches single units without Python. Every figure has its
+table as CSV in the page.
+
+examples:
+  python -m memviz report                             the digits, about half a minute
+  python -m memviz report scenes --file scenes.html   another ready study, by name
+  python -m memviz report mine:study                  your own: a Study, or a function that makes
+                                                      one, in mine.py of the current folder
 """
 
 PREPARE = """\
@@ -101,6 +115,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             figure=arguments.figure,
             as_json=arguments.json,
         )
+    if arguments.command == "report":
+        from memviz.cli.report import report
+
+        return report(
+            arguments.study,
+            arguments.file,
+            study_seed=arguments.study_seed,
+            units=arguments.units,
+            draws=arguments.draws,
+            seed=arguments.seed,
+        )
     if arguments.command == "prepare":
         from memviz.cli.prepare import prepare
 
@@ -136,6 +161,18 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--draws", type=_whole(1), default=20, help="draws of random units (20)")
     demo.add_argument("--figure", type=Path, help="where to write it (memviz-demo.png)")
     demo.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+
+    report = command("report", "write one page to send to a colleague", REPORT)
+    report.add_argument(
+        "study", nargs="?", default="digits", help="a ready study, or MODULE:NAME (digits)"
+    )
+    report.add_argument(
+        "--file", type=Path, default=Path("memviz-report.html"), help="(memviz-report.html)"
+    )
+    report.add_argument("--study-seed", type=_whole(0), default=0, help="of a ready study (0)")
+    report.add_argument("--units", type=_whole(1), help="how many to ablate (5 %% of them all)")
+    report.add_argument("--draws", type=_whole(1), help="draws of random units (20; scenes 5)")
+    report.add_argument("--seed", type=_whole(0), default=0, help="of draws and halves (0)")
 
     prepare = command("prepare", "train the networks of the ready studies again", PREPARE)
     prepare.add_argument(

@@ -1,7 +1,8 @@
-"""``python -m memviz``: lab, demo, prepare, doctor."""
+"""``python -m memviz``: lab, demo, report, prepare, doctor."""
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -25,7 +26,9 @@ ROOT = Path(__file__).parents[2]
 
 
 class TestArguments:
-    @pytest.mark.parametrize("command", [[], ["lab"], ["demo"], ["prepare"], ["doctor"]])
+    @pytest.mark.parametrize(
+        "command", [[], ["lab"], ["demo"], ["report"], ["prepare"], ["doctor"]]
+    )
     def test_help_teaches_with_commands_to_copy(
         self, command: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -65,6 +68,37 @@ class TestArguments:
             main(arguments)
         assert stop.value.code == 2
         assert sentence in capsys.readouterr().err
+
+
+class TestReport:
+    def test_writes_a_page_of_a_study_in_a_module_of_this_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "my_own_study.py").write_text(
+            "from tests.support.widgets import small_study as make\nheld = make()\n"
+        )
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(str(ROOT))
+        arguments = ["--file", "mine.html", "--units", "2", "--draws", "1"]
+        assert main(["report", "my_own_study:held", *arguments]) == 0
+        assert "memviz report: strokes" in (tmp_path / "mine.html").read_text()
+        assert capsys.readouterr().out.startswith("Wrote mine.html (")
+
+    @pytest.mark.parametrize(
+        ("arguments", "sentence"),
+        [
+            (["nothing"], "There is no demo 'nothing'"),
+            (["no_such_module:study"], "No module named 'no_such_module'; name a module"),
+            (["math:study"], "the module 'math' has no 'study'"),
+            (["math:pi"], "expected a Study"),
+            (["--file", "nowhere/a.html"], "there is no folder 'nowhere'"),
+        ],
+    )
+    def test_a_wrong_study_or_file_gets_a_sentence(
+        self, arguments: list[str], sentence: str
+    ) -> None:
+        with pytest.raises(SystemExit, match=re.escape(sentence)):
+            main(["report", *arguments])
 
 
 class Became(BaseException):

@@ -1,0 +1,62 @@
+"""The live page: a view of the study that answers clicks on single units without a kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tqdm.auto import tqdm
+
+from memviz.engine.sweep import Effects
+from memviz.session import Session
+from memviz.study import Study
+from memviz.widgets.core import Message, Saved, Telling, saved
+from memviz.widgets.workbench import Controller
+
+
+@dataclass(frozen=True, eq=False)
+class Swept:
+    """A view that has computed all it can, and the exact effects that it found."""
+
+    view: Saved
+    effects: Effects
+
+
+def live_study(study: Study, *, progress: bool) -> Swept:
+    """Sweep every unit of a study as its workbench does."""
+    session = Session(study)
+    controller = Controller(session, threaded=False)
+    view = _computed(controller, "workbench", progress=progress)
+    return Swept(view, controller.effects[controller.key])
+
+
+def _computed(controller: Telling, part: str, *, progress: bool) -> Saved:
+    """Let a controller do all its work in this thread, and take what a page needs."""
+    with tqdm(desc="sweep", unit="unit", disable=not progress, leave=False) as bar:
+        ear = _Ear(bar)
+        controller.sinks.append(ear)
+        try:
+            controller.receive({"type": "hello"}, ear)
+            controller.worker.run_until_idle()
+            found = saved(part, controller.snapshot())
+        finally:
+            controller.close()
+    if ear.errors:
+        raise RuntimeError(ear.errors[0])
+    return found
+
+
+class _Ear:
+    """Hears what a browser would be told: progress, and what went wrong."""
+
+    def __init__(self, bar: tqdm[object]) -> None:
+        self._bar = bar
+        self.errors: list[str] = []
+
+    def tell(self, message: Message) -> None:
+        """Take a message."""
+        content = message.content
+        if content["type"] == "error":
+            self.errors.append(str(content["text"]))
+        elif content["type"] == "progress" and content["total"]:
+            self._bar.total = content["total"]
+            self._bar.update(content["done"] - self._bar.n)
