@@ -2,51 +2,26 @@
 
 from __future__ import annotations
 
-import base64
-
 import pytest
 
 from memviz.widgets.capacity._controller import CapacityController
 from memviz.widgets.capacity._settings import Settings
 from tests.support.access import serious
-from tests.support.page import play, sent, settle
+from tests.support.page import sent, settle
+from tests.support.talk import Talk
 
 pytestmark = pytest.mark.browser
 
 
-class Recorder:
-    """Stands for a browser: keeps what it is told, as a page can play it."""
-
-    def __init__(self) -> None:
-        self.kept: list[dict] = []
-
-    def tell(self, message) -> None:
-        buffers = [base64.b64encode(buffer).decode() for buffer in message.buffers]
-        self.kept.append({"msg": message.content, "buffers": buffers})
-
-
-class Kernel:
-    """A controller that answers what the page has asked."""
+class Kernel(Talk):
+    """A page with the playground of twelve points."""
 
     def __init__(self, page) -> None:
-        self.page, self.recorder, self.heard = page, Recorder(), 0
-        self.controller = CapacityController(Settings(n=12), threaded=False)
-        self.controller.sinks.append(self.recorder)
-        page.evaluate("start('capacity')")
-        settle(page)
-        self.answer()
+        super().__init__(page, CapacityController(Settings(n=12), threaded=False), "capacity")
 
-    def answer(self) -> None:
-        """Carry out all requests so far, and let the page draw what came of them."""
-        asked = sent(self.page)
-        for message in asked[self.heard :]:
-            self.controller.receive(message, self.recorder)
-        self.heard = len(asked)
-        self.controller.worker.drop("needed")
-        self.controller.worker.run_until_idle()
-        kept, self.recorder.kept = self.recorder.kept, []
-        play(self.page, *kept)
-        settle(self.page)
+    def work(self) -> None:
+        self.controller.worker.drop("needed")  # trains networks
+        super().work()
 
 
 @pytest.fixture
@@ -125,7 +100,7 @@ def test_a_click_can_show_points_instead(page, kernel):
     page.locator(".mv-undo").hover(force=True)
     settle(page)
     assert ringed.count() == 0 and sentence(page).startswith("12 points in 4 + 3 units")
-    assert not any(message["type"] == "toggle" for message in sent(page))
+    assert sent(page, "toggle") == []
     page.get_by_role("radio", name="take it out").click()
     page.locator("[data-owner='1']").click()
     kernel.answer()
@@ -180,9 +155,7 @@ def test_widths_that_hold_too_few_points_are_refused_in_place(page, kernel):
 
 
 def test_beyond_the_plane_no_regions_are_drawn(page, kernel):
-    kernel.controller.receive(
-        {"type": "capacity_set", "key": "features", "value": 5}, kernel.recorder
-    )
+    kernel.controller.receive({"type": "capacity_set", "key": "features", "value": 5}, kernel.ear)
     kernel.answer()
     assert page.locator(".mv-cp-panels").is_hidden()
     assert page.get_by_text("Decision regions are drawn in two dimensions.").is_visible()
@@ -220,6 +193,15 @@ def test_a_saved_page_shows_the_same_and_asks_nothing(open_page, kernel, tmp_pat
     page.locator("[data-owner='0']").click()
     settle(page)
     assert "Owner 1 owns 4 of 12 points" in sentence(page)
+
+
+def test_a_lost_kernel_is_told_of_and_the_last_figures_stay(page):
+    page.evaluate("model.lose()")
+    settle(page)
+    words = "! The kernel is gone: run this cell again."
+    assert page.locator(".mv-error").inner_text() == words
+    assert page.locator(".mv-cp").evaluate("node => node.inert")
+    assert page.locator(".mv-cp-chart circle").count() == 12
 
 
 def test_nothing_serious_is_found_by_axe(page):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ from memviz.widgets.density import DensityExplorer
 from memviz.widgets.workbench import Controller
 from tests.support.access import serious
 from tests.support.density import PLANTED, PlantedTable, density_study
-from tests.support.page import EVIL, focus_by_keys, play, settle
-from tests.support.widgets import Ear
+from tests.support.page import EVIL, focus_by_keys, settle
+from tests.support.talk import Talk, played
 
 pytestmark = pytest.mark.browser
 WIDEST = """() => [...document.querySelectorAll(".mv *")].filter((node) => !node.closest(".mv-sr")
@@ -22,39 +21,18 @@ WIDEST = """() => [...document.querySelectorAll(".mv *")].filter((node) => !node
 GROUPS = {EVIL: PLANTED["planted"], "clean": PLANTED["clean"], "test": PLANTED["test"]}
 
 
-class Talk:
-    """A page and the controller behind it: what one sends, the other is told."""
+class DensityTalk(Talk):
+    """A page with the density explorer of a planted table."""
 
     def __init__(
         self, page: Any, table: PlantedTable | None = None, study: mv.Study | None = None
     ) -> None:
-        self.page, self.ear, self.heard = page, Ear(), 0
         study = study or density_study(groups=GROUPS, name=EVIL)
-        self.controller = Controller(mv.Session(study), threaded=False)
-        self.part = self.controller.part(DensityExplorer)
+        controller = Controller(mv.Session(study), threaded=False)
+        self.part = controller.part(DensityExplorer)
         self.table = table or PlantedTable()
         self.part.begin(self.table)
-        self.controller.sinks.append(self.ear)
-        page.evaluate("start('density')")
-        self.answer()
-
-    def answer(self) -> None:
-        """Carry out what the page has asked for, and tell it."""
-        for request in self.page.evaluate("model.sent.splice(0)"):
-            self.controller.receive(request, self.ear)
-        self.controller.worker.run_until_idle()
-        told, self.heard = self.ear.heard[self.heard :], len(self.ear.heard)
-        play(
-            self.page,
-            *(
-                {"msg": content, "buffers": [base64.b64encode(b).decode() for b in buffers]}
-                for content, buffers in told
-            ),
-        )
-        settle(self.page)
-
-    def says(self) -> str:
-        return self.page.locator(".mv-say").inner_text()
+        super().__init__(page, controller, "density")
 
     def order(self) -> list[int]:
         """The images of the sheet, in its order."""
@@ -66,11 +44,11 @@ class Talk:
 
 
 @pytest.fixture
-def talk(open_page: Any) -> Talk:
-    return Talk(open_page())
+def talk(open_page: Any) -> DensityTalk:
+    return DensityTalk(open_page())
 
 
-def test_opens_the_most_memorized_image_with_its_trainings(talk: Talk) -> None:
+def test_opens_the_most_memorized_image_with_its_trainings(talk: DensityTalk) -> None:
     page, found = talk.page, talk.table.estimate(1e-3, 60)
     best = int(found.memorization.argmax())
     assert talk.order()[0] == best
@@ -89,7 +67,7 @@ def test_opens_the_most_memorized_image_with_its_trainings(talk: Talk) -> None:
     assert page.evaluate("window.pwned") is None
 
 
-def test_sorts_finds_and_opens_by_mouse_and_keys(talk: Talk) -> None:
+def test_sorts_finds_and_opens_by_mouse_and_keys(talk: DensityTalk) -> None:
     page, found = talk.page, talk.table.estimate(1e-3, 60)
     by_m = [int(i) for i in (-found.memorization).argsort(kind="stable")]
     assert talk.order()[:28] == by_m[:28]
@@ -123,7 +101,7 @@ def test_sorts_finds_and_opens_by_mouse_and_keys(talk: Talk) -> None:
     assert page.evaluate("window.escaped") == []
 
 
-def test_epochs_and_rates_are_sliders_that_answer_at_once(talk: Talk) -> None:
+def test_epochs_and_rates_are_sliders_that_answer_at_once(talk: DensityTalk) -> None:
     page, table = talk.page, talk.table
     epochs, rate = page.locator(".mv-dn-epochs"), page.locator(".mv-dn-rate")
     assert epochs.get_attribute("aria-valuetext") == "60 epochs"
@@ -160,7 +138,7 @@ def test_epochs_and_rates_are_sliders_that_answer_at_once(talk: Talk) -> None:
     assert (talk.part.rate, talk.part.epoch) == (0, 0)
 
 
-def test_units_go_off_and_come_back(talk: Talk) -> None:
+def test_units_go_off_and_come_back(talk: DensityTalk) -> None:
     page = talk.page
     assert page.locator(".mv-dn-row .mv-before").first.is_hidden()
     canvas = page.locator("canvas.mv-units[data-layer='decoder.fc1']")
@@ -187,7 +165,7 @@ def test_units_go_off_and_come_back(talk: Talk) -> None:
     assert page.locator(".mv-dn-row .mv-before").first.is_hidden()
 
 
-def test_a_neighbour_is_opened_and_code_is_copied(talk: Talk) -> None:
+def test_a_neighbour_is_opened_and_code_is_copied(talk: DensityTalk) -> None:
     page = talk.page
     page.locator(".mv-dn-near button").nth(2).click()
     talk.answer()
@@ -197,7 +175,7 @@ def test_a_neighbour_is_opened_and_code_is_copied(talk: Talk) -> None:
     assert "import memviz as mv" in page.locator(".mv-codebox pre").inner_text()
 
 
-def test_units_are_ranked_by_the_opened_image(talk: Talk) -> None:
+def test_units_are_ranked_by_the_opened_image(talk: DensityTalk) -> None:
     page = talk.page
     hold = page.locator(".mv-dn-hold")
     assert hold.get_attribute("aria-pressed") == "false"
@@ -214,7 +192,7 @@ def test_units_are_ranked_by_the_opened_image(talk: Talk) -> None:
 def test_without_neighbours_and_held_out_images_the_rest_stands(open_page: Any) -> None:
     table = PlantedTable()
     table.nearest_ratio = None
-    talk = Talk(open_page(), table)
+    talk = DensityTalk(open_page(), table)
     assert talk.page.locator(".mv-dn-near").is_hidden()
     assert talk.page.locator(".mv-dn-tile").count() > 20
     talk.page.locator(".mv-dn-sort").select_option("ratio")
@@ -228,7 +206,7 @@ def test_images_that_are_the_same_are_marked(open_page: Any) -> None:
     images[7] = images[2]
     images[45] = images[9]  # held out: no copy in training
     images[3, 0, 0, 0] = 1 - images[3, 0, 0, 0]
-    talk = Talk(open_page(), study=study)
+    talk = DensityTalk(open_page(), study=study)
     marks = {}
     for tile in talk.page.locator(".mv-dn-tile").all():
         marks[int(tile.get_attribute("data-example"))] = tile.locator("small").inner_text()
@@ -242,7 +220,7 @@ def test_a_single_training_epoch_and_values_without_end(open_page: Any) -> None:
     table.rates, table.epochs, table.of_model = (1e-3,), (60,), None
     table.noise[~table.is_in[:, 20], 20] = -np.inf
     table.noise[:, 3] = np.nan
-    talk = Talk(open_page(), table)
+    talk = DensityTalk(open_page(), table)
     page = talk.page
     assert talk.order()[0] == 20
     assert page.locator(".mv-dn-tile b").first.inner_text() == "∞"
@@ -260,7 +238,7 @@ def test_a_single_training_epoch_and_values_without_end(open_page: Any) -> None:
 
 
 @pytest.mark.parametrize("width", [1040, 760, 420])
-def test_nothing_overflows_in_light_or_dark(talk: Talk, width: int, pictures: Any) -> None:
+def test_nothing_overflows_in_light_or_dark(talk: DensityTalk, width: int, pictures: Any) -> None:
     page = talk.page
     page.set_viewport_size({"width": width, "height": 1400})
     for light in ("true", "false"):
@@ -276,13 +254,10 @@ def test_nothing_overflows_in_light_or_dark(talk: Talk, width: int, pictures: An
     assert outline == "solid"
 
 
-def test_a_saved_page_still_sorts_and_slides(open_page: Any, talk: Talk) -> None:
+def test_a_saved_page_still_sorts_and_slides(open_page: Any, talk: DensityTalk) -> None:
     talk.controller.session.ablate("decoder.fc1:0,1")
     talk.controller.worker.run_until_idle()
-    told = [
-        {"msg": content, "buffers": [base64.b64encode(b).decode() for b in buffers]}
-        for content, buffers in talk.controller.snapshot()
-    ]
+    told = played(talk.controller.snapshot())
     page = open_page()
     page.evaluate("list => mount(document.getElementById('a'), 'density', list)", told)
     settle(page)
@@ -299,5 +274,5 @@ def test_a_saved_page_still_sorts_and_slides(open_page: Any, talk: Talk) -> None
     assert int(first) == int(talk.table.estimate(1e-3, 20).memorization.argmin())
 
 
-def test_nothing_serious_is_found_by_axe(talk: Talk) -> None:
+def test_nothing_serious_is_found_by_axe(talk: DensityTalk) -> None:
     assert serious(talk.page) == []

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.jupyter import JupyterLab, Notebook
-from tests.support.lab import says
+from tests.support.jupyter import JupyterLab
+from tests.support.lab import opened, says
 
 pytestmark = pytest.mark.browser
 
@@ -22,11 +22,9 @@ view"""
 
 
 def test_gates_are_set_traced_and_undone(lab: JupyterLab, browser: Any, pictures: Path) -> None:
-    notebook = Notebook(lab, browser, "gates", [START])
-    notebook.run_all()
+    notebook = opened(lab, browser, "gates", [START], ".mv-gt-grid")
     page = notebook.page
     try:
-        page.wait_for_selector(".mv-gt-grid", timeout=90_000)
         says(notebook, "Every gate is as trained: memorized 100%")
         grid = page.locator(".mv-gt-grid")
         cell = grid.locator("[role=gridcell]")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,11 @@ import memviz as mv
 from memviz.session import GateSession
 from memviz.widgets.gates._controller import GateController
 from memviz.widgets.gates._curves import check_curves
+from memviz.widgets.workbench import Controller
 from tests.support.access import serious
 from tests.support.gates import CURVES, gate_study, tree_net
-from tests.support.page import EVIL, play, settle
-from tests.support.widgets import Ear
+from tests.support.page import EVIL, settle
+from tests.support.talk import Talk
 
 pytestmark = pytest.mark.browser
 GROUPS = {EVIL: range(10), "clean": range(10, 60), "test": range(60, 90)}
@@ -25,41 +25,19 @@ EVIL_CURVES = {
 }
 
 
-class Talk:
-    """A page and the controller behind it: what one sends, the other is told."""
+class GateTalk(Talk):
+    """A page with the gate map of a study."""
 
     def __init__(self, page: Any, study: mv.Study, curves: Any = None) -> None:
-        self.page, self.ear, self.heard = page, Ear(), 0
         self.session = GateSession(study)
         lines = None if curves is None else check_curves(curves)
-        self.controller = GateController(self.session, lines, threaded=False)
-        self.controller.sinks.append(self.ear)
-        page.evaluate("start('gates')")
-        self.answer()
-
-    def answer(self) -> None:
-        """Carry out what the page has asked for, and tell it."""
-        for request in self.page.evaluate("model.sent.splice(0)"):
-            self.controller.receive(request, self.ear)
-        self.controller.worker.run_until_idle()
-        told, self.heard = self.ear.heard[self.heard :], len(self.ear.heard)
-        play(
-            self.page,
-            *(
-                {"msg": content, "buffers": [base64.b64encode(b).decode() for b in buffers]}
-                for content, buffers in told
-            ),
-        )
-        settle(self.page)
+        super().__init__(page, GateController(self.session, lines, threaded=False), "gates")
 
     def press(self, *keys: str) -> None:
         self.page.locator(".mv-gt-grid").focus()
         for key in keys:
             self.page.keyboard.press(key)
             self.answer()
-
-    def says(self) -> str:
-        return self.page.locator(".mv-say").inner_text()
 
     def cell(self) -> str:
         """What a screen reader hears of the gate that has the focus."""
@@ -72,12 +50,12 @@ class Talk:
 
 
 @pytest.fixture
-def talk(open_page: Any) -> Talk:
+def talk(open_page: Any) -> GateTalk:
     study = gate_study(groups=GROUPS, name=EVIL, class_names=[EVIL, "bee", "cat", "dog"])
-    return Talk(open_page(), study, EVIL_CURVES)
+    return GateTalk(open_page(), study, EVIL_CURVES)
 
 
-def test_opens_with_the_circuit_one_gate_and_one_example(talk: Talk) -> None:
+def test_opens_with_the_circuit_one_gate_and_one_example(talk: GateTalk) -> None:
     page = talk.page
     assert talk.says() == talk.controller.sentence
     heads = page.locator(".mv-gt-over .mv-bold").all_text_contents()
@@ -102,7 +80,7 @@ def test_opens_with_the_circuit_one_gate_and_one_example(talk: Talk) -> None:
     assert page.evaluate("window.pwned") is None
 
 
-def test_keys_move_along_the_layer_the_wires_and_the_readers(talk: Talk) -> None:
+def test_keys_move_along_the_layer_the_wires_and_the_readers(talk: GateTalk) -> None:
     circuit = talk.session.circuits.circuit
     talk.press("Home")
     assert talk.controller.chosen == 50
@@ -126,7 +104,7 @@ def test_keys_move_along_the_layer_the_wires_and_the_readers(talk: Talk) -> None
     assert talk.page.evaluate("window.escaped") == []
 
 
-def test_gates_are_set_by_keys_and_mouse_and_undone(talk: Talk) -> None:
+def test_gates_are_set_by_keys_and_mouse_and_undone(talk: GateTalk) -> None:
     page, row = talk.page, talk.live(1)[2]
     talk.controller.choose(row)
     talk.answer()
@@ -155,7 +133,7 @@ def test_gates_are_set_by_keys_and_mouse_and_undone(talk: Talk) -> None:
     assert talk.session.settings == {}
 
 
-def test_a_click_chooses_and_a_second_one_sets_to_the_better_constant(talk: Talk) -> None:
+def test_a_click_chooses_and_a_second_one_sets_to_the_better_constant(talk: GateTalk) -> None:
     page = talk.page
     ring, grid = page.locator(".mv-gt-ring"), page.locator(".mv-gt-grid")
     row = talk.live(1)[0]
@@ -176,7 +154,7 @@ def test_a_click_chooses_and_a_second_one_sets_to_the_better_constant(talk: Talk
     assert talk.session.settings == {row: talk.controller.scores.setting(row, "better")}
 
 
-def test_a_dead_gate_says_so_and_is_not_set(talk: Talk) -> None:
+def test_a_dead_gate_says_so_and_is_not_set(talk: GateTalk) -> None:
     dead = int(np.flatnonzero(~talk.session.circuits.circuit.live)[0])
     talk.controller.choose(dead)
     talk.answer()
@@ -189,7 +167,7 @@ def test_a_dead_gate_says_so_and_is_not_set(talk: Talk) -> None:
     assert all(button.is_disabled() for button in talk.page.locator(".mv-gt-set button").all())
 
 
-def test_examples_are_stepped_through_group_by_group(talk: Talk) -> None:
+def test_examples_are_stepped_through_group_by_group(talk: GateTalk) -> None:
     talk.press("]", "]")
     assert talk.session.opened == 2
     assert "Example 2, bit by bit" in talk.page.locator(".mv-gt-title").inner_text()
@@ -200,7 +178,7 @@ def test_examples_are_stepped_through_group_by_group(talk: Talk) -> None:
     assert talk.session.opened == 0
 
 
-def test_the_top_gates_with_random_ones_beside_them(talk: Talk) -> None:
+def test_the_top_gates_with_random_ones_beside_them(talk: GateTalk) -> None:
     page = talk.page
     page.locator(".mv-k").fill("6")
     page.keyboard.press("Enter")
@@ -218,7 +196,7 @@ def test_the_top_gates_with_random_ones_beside_them(talk: Talk) -> None:
 
 
 @pytest.mark.parametrize("shown", ["bit", "kind", "weight"])
-def test_cells_show_something_else(talk: Talk, shown: str) -> None:
+def test_cells_show_something_else(talk: GateTalk, shown: str) -> None:
     page = talk.page
     pixels = "() => document.querySelector('.mv-gt-cells').toDataURL()"
     before = page.evaluate(pixels)
@@ -229,7 +207,7 @@ def test_cells_show_something_else(talk: Talk, shown: str) -> None:
 
 
 def test_a_convolution_fits_and_has_no_curves(open_page: Any) -> None:
-    talk = Talk(open_page(), gate_study(tree_net()))
+    talk = GateTalk(open_page(), gate_study(tree_net()))
     talk.controller.choose(13)
     talk.answer()
     assert "reads" in talk.cell() and talk.cell().startswith("conv 2.1 gate 1")
@@ -243,18 +221,9 @@ def test_a_large_circuit_is_legible_and_drawn_at_once(open_page: Any) -> None:
     study = gate_study(model.eval())
     page = open_page()
     session = GateSession(study)
-    controller, ear = GateController(session, threaded=False), Ear()
-    controller.sinks.append(ear)
+    controller = GateController(session, threaded=False)
     controller.scores.begin = lambda: None  # type: ignore[method-assign]
-    page.evaluate("start('gates')")
-    controller.receive({"type": "hello"}, ear)
-    controller.worker.run_until_idle()
-    sent = [
-        {"msg": content, "buffers": [base64.b64encode(b).decode() for b in buffers]}
-        for content, buffers in ear.heard
-    ]
-    play(page, *sent)
-    settle(page)
+    Talk(page, controller, "gates")
     assert float(page.locator(".mv-gt-grid").get_attribute("data-pitch")) >= 5
     box = page.locator(".mv-gt-area").bounding_box()
     assert (
@@ -263,7 +232,7 @@ def test_a_large_circuit_is_legible_and_drawn_at_once(open_page: Any) -> None:
     )
 
 
-def test_a_saved_page_needs_no_kernel(talk: Talk, open_page: Any, tmp_path: Any) -> None:
+def test_a_saved_page_needs_no_kernel(talk: GateTalk, open_page: Any, tmp_path: Any) -> None:
     path = tmp_path / "page.html"
     talk.controller.export(path)
     page = open_page()
@@ -282,5 +251,76 @@ def test_a_saved_page_needs_no_kernel(talk: Talk, open_page: Any, tmp_path: Any)
     assert page.locator(".mv-gt-grid [role=gridcell]").inner_text() != talk.cell()
 
 
-def test_nothing_serious_is_found_by_axe(talk: Talk) -> None:
+def test_a_workbench_draws_dead_gates_apart(open_page: Any, pictures: Any) -> None:
+    study = gate_study()
+    talk = Talk(open_page(), Controller(mv.Session(study), threaded=False), "workbench")
+    page, name = talk.page, "3.gates"
+    dead = sorted(next(layer for layer in mv.layers(study) if layer.name == name).dead)
+    alive = next(unit for unit in range(30) if unit not in dead)
+    canvas = page.locator(f"canvas.mv-units[data-layer='{name}']")
+    assert f"30 units · {len(dead)} dead" in canvas.locator("xpath=../..").inner_text()
+    assert "dotted: dead, nothing reads it" in page.locator(".mv-scale").inner_text()
+    columns, pitch = (int(canvas.get_attribute(f"data-{n}")) for n in ("columns", "pitch"))
+
+    def at(unit: int, right: float, down: float) -> tuple[float, float]:
+        return (unit % columns + right) * pitch, (unit // columns + down) * pitch
+
+    def hovered(unit: int) -> str:
+        x, y = at(unit, 0.4, 0.4)
+        canvas.hover(position={"x": x, "y": y})
+        settle(page)
+        return str(page.locator(".mv-tip").inner_text())
+
+    def corner(unit: int) -> list[int]:
+        """The colour beside the middle of a cell: paper where it is hollow."""
+        return list(
+            page.evaluate(
+                """([canvas, x, y]) => [...canvas.getContext("2d").getImageData(
+                     Math.round(x * devicePixelRatio), Math.round(y * devicePixelRatio), 1, 1
+                   ).data]""",
+                [canvas.element_handle(), *at(unit, 0.25, 0.25)],
+            )
+        )
+
+    assert [corner(unit)[3] == 0 for unit in (dead[0], alive)] == [True, False]
+    assert "On, dead: nothing reads it." in hovered(dead[0])
+    assert "dead" not in hovered(alive)
+    for theme, light in (("light", "true"), ("dark", "false")):
+        page.evaluate(f"document.body.dataset.jpThemeLight = '{light}'")
+        settle(page)
+        settle(page)
+        page.locator("#a").screenshot(path=pictures / f"workbench-of-gates-{theme}.png")
+
+
+def test_every_curve_has_its_line_in_the_legend(open_page: Any, pictures: Any) -> None:
+    groups = ["wrong" if group == "memorized" else group for group in CURVES["group"]]
+    page = GateTalk(open_page(), gate_study(), CURVES | {"group": groups}).page
+    early = page.locator("[data-chart='Early learning']")
+    lines = early.locator("polyline")
+    legend = early.locator(".mv-gt-key > span")
+    assert legend.all_inner_texts() == [
+        "test",
+        "wrong: says the given label",
+        "wrong: says the true label",
+        "clean",
+    ]
+    looks = []
+    for k in range(4):
+        line, sample = lines.nth(k), legend.nth(k).locator("path")
+        for name in ("stroke", "stroke-dasharray"):
+            assert line.get_attribute(name) == sample.get_attribute(name)
+        looks.append(line.evaluate("node => getComputedStyle(node).stroke"))
+    assert looks[1] == looks[2] and len(set(looks)) == 3
+    assert len({lines.nth(k).get_attribute("stroke-dasharray") for k in range(4)}) == 3
+    for width in (1040, 500):
+        page.set_viewport_size({"width": width, "height": 1400})
+        for theme, light in (("light", "true"), ("dark", "false")):
+            page.evaluate(f"document.body.dataset.jpThemeLight = '{light}'")
+            settle(page)
+            settle(page)
+            path = pictures / f"gates-curves-{width}-{theme}.png"
+            page.locator(".mv-gt-train").screenshot(path=path)
+
+
+def test_nothing_serious_is_found_by_axe(talk: GateTalk) -> None:
     assert serious(talk.page) == []

@@ -7,11 +7,14 @@ from typing import Any
 from tests.support.jupyter import JupyterLab, Notebook
 
 
-def opened(lab: JupyterLab, browser: Any, name: str, cells: list[str]) -> Notebook:
+def opened(
+    lab: JupyterLab, browser: Any, name: str, cells: list[str], shown: str = "canvas.mv-units"
+) -> Notebook:
+    """A notebook that has run, once its view is there and shows its units."""
     notebook = Notebook(lab, browser, name, cells)
     notebook.run_all()
     notebook.page.wait_for_selector(".mv-say", timeout=60_000)
-    notebook.page.wait_for_selector("canvas.mv-units")
+    notebook.page.wait_for_selector(shown, timeout=60_000)
     return notebook
 
 

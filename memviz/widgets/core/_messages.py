@@ -59,11 +59,12 @@ def study_message(
 
     ``outputs`` are those of all examples, where they are known without a recorded pass.
     """
-    study, start, layers = session.study, 0, []
+    study, start, layers = session.study, 0, list[dict[str, Any]]()
     for layer in session.known:
         layers.append(
             {"name": layer.name, "kind": layer.kind, "units": layer.units, "start": start}
         )
+        layers[-1] |= {"dead": sorted(layer.dead)} if layer.dead else {}
         start += layer.units
     group = np.full(len(study), 2**16 - 1, np.uint16)
     for index, mask in enumerate(study.groups.values()):

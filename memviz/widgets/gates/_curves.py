@@ -91,7 +91,7 @@ def _soft_and_hard(lines: list[dict[str, Any]], classes: int) -> dict[str, Any] 
         "small": f"accuracy on {group} over steps",
         "note": note,
         "lines": [
-            _line(hard, "given", "hard", dashed=""),
+            _line(hard, "given", "hard"),
             _line(soft, "given", "soft", dashed="5 3"),
         ],
         "level": {"value": 1 / classes, "words": "chance"},
@@ -105,27 +105,30 @@ def _early(lines: list[dict[str, Any]]) -> dict[str, Any] | None:
         if line["reading"] != "hard":
             continue
         wrong = line["given"] != line["true"]
-        name = f"{line['group']} given" if wrong else line["group"]
-        drawn.append(_line(line, "given", name, dashed="", marked=True))
-        if wrong:
-            drawn.append(_line(line, "true", "true label", dashed="2 3", marked=True))
+        group = line["group"]
+        if not wrong:
+            drawn.append(_line(line, "given", group, mark="shape"))
+        else:
+            words = f"{group}: says the given label", f"{group}: says the true label"
+            drawn.append(_line(line, "given", f"{group} given", words[0], "8 3", "shape"))
+            drawn.append(_line(line, "true", "true label", words[1], "2 3", "ring"))
             best = int(np.argmax(line["true"]))
             notes.append(
                 f"{line['group']}: the true label at most {_share(line['true'][best])}, at step "
                 f"{line['step'][best]:,.0f}; at the end the given one {_share(line['given'][-1])} "
                 f"and the true one {_share(line['true'][-1])}."
             )
-    small = "hard network says the given label; dotted: the true one"
+    small = "share of which the hard network says the label"
     note = " ".join(words[0].upper() + words[1:] for words in notes)
     facts = {"title": "Early learning", "small": small, "note": note, "level": None, "gap": None}
     return {**facts, "lines": drawn} if drawn else None
 
 
 def _line(
-    line: dict[str, Any], of: str, name: str, *, dashed: str, marked: bool = False
+    line: dict[str, Any], of: str, name: str, words: str = "", dashed: str = "", mark: str = ""
 ) -> dict[str, Any]:
     line = {"name": name, "group": line["group"], "step": line["step"], "value": line[of]}
-    return {**line, "dashed": dashed, "marked": marked}
+    return {**line, "words": words or name, "dashed": dashed, "mark": mark}
 
 
 def _share(value: float) -> str:

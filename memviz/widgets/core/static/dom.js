@@ -3,7 +3,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Put attributes on an element: `on…` functions listen, false or null leaves the attribute out. @param {any} node @param {Record<string, any>} attrs */
+/** Put attributes on an element: `on…` functions listen, false or null leaves the attribute out. @param {any} node @param {object} attrs */
 export function put(node, attrs) {
   for (const [key, value] of Object.entries(attrs)) {
     if (key === "style") node.style.cssText = value;
@@ -28,7 +28,7 @@ export function svg(tag, attrs = {}, ...children) {
   return node;
 }
 
-/** Set text only where it differs, so that nothing is announced or laid out twice. @param {Node} node @param {any} text */
+/** Set text only where it differs, so that nothing is announced or laid out twice. @param {Node} node */
 export function say(node, text) {
   const words = String(text);
   if (node.textContent !== words) node.textContent = words;
@@ -54,14 +54,14 @@ export function count(n) {
   return Number(n).toLocaleString("en-US");
 }
 
-/** A share as "1.00" or ".43"; "…" where there is none yet. @param {any} x */
+/** A share as "1.00" or ".43"; "…" where there is none yet. */
 export function share(x) {
   if (typeof x !== "number" || !Number.isFinite(x)) return "…";
   const roundsAway = (x > 0 && x < 0.005) || (x < 1 && x >= 0.995); // 1.00 says all, .00 says none
   return x.toFixed(roundsAway ? 3 : 2).replace(/^0\./, ".");
 }
 
-/** A measure with two or three figures and a true minus sign. @param {any} x */
+/** A measure with two or three figures and a true minus sign. */
 export function figure(x) {
   if (typeof x !== "number" || !Number.isFinite(x)) return "…";
   const size = Math.abs(x);

@@ -171,8 +171,9 @@ export function controls(view) {
     score.update();
     if (study !== store.study) {
       study = store.study;
-      model.replaceChildren(...(study.variants || []).map((v) => el("option", { value: v.key }, v.label)));
-      which.hidden = (study.variants || []).length < 2;
+      const variants = study.variants || [];
+      model.replaceChildren(...variants.map((v) => el("option", { value: v.key }, v.label)));
+      which.hidden = variants.length < 2;
     }
     model.value = store.state.variant || "";
     model.disabled = store.saved;

@@ -7,12 +7,10 @@ import { views } from "./views.js";
 // A host hands each call its own wrapper of the model, so the store is found by the model's `uid`.
 const stores = new Map();
 
-/** @param {any} model */
 function storeKey(model) {
   return model.get("uid") || "only";
 }
 
-/** @param {any} model */
 function openStore(model) {
   const store = createStore((msg) => model.send(msg));
   // A kernel that restarts is noticed before the next click: asking throws.

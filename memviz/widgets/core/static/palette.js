@@ -4,7 +4,7 @@ import { svg } from "./dom.js";
 
 const WATCHED = ["class", "data-jp-theme-light", "data-jp-theme-name", "data-theme", "data-vscode-theme-kind", "theme"];
 
-/** The element and everything above it, through shadow roots. @param {any} node */
+/** The element and everything above it, through shadow roots. */
 function* ancestors(node) {
   for (let at = node; at; at = at.parentElement || (at.getRootNode() instanceof ShadowRoot ? at.getRootNode().host : null)) yield at;
 }
@@ -79,14 +79,26 @@ export function hatch(ctx, palette, colour, scale) {
   return palette.hatches.get(key);
 }
 
+/** A dotted outline with a point: nothing reads the unit. */
+export function drawDead(pen, x, y, size, palette) {
+  const point = Math.max(1.4, size / 6);
+  pen.fillStyle = pen.strokeStyle = palette.soft;
+  pen.fillRect(x + (size - point) / 2, y + (size - point) / 2, point, point);
+  if (size < 7) return;
+  pen.lineWidth = 1;
+  pen.setLineDash([1.5, 1.5]);
+  pen.strokeRect(x + 0.5, y + 0.5, size - 1, size - 1);
+  pen.setLineDash([]);
+}
+
 /** A value's step on the quiet-to-loud scale; square root, so that small values part. @param {number} value @param {number} max */
 export function stepOf(value, max) {
   return max > 0 && value > 0 ? Math.min(10, Math.round(10 * Math.sqrt(value / max))) : 0;
 }
 
-/** Category colours live only inside their shape: ● memorized, ■ clean, ▲ test, ◇ any other. @param {string} name */
+/** Category colours live only inside their shape: ● memorized, ■ clean, ▲ test, ◇ others. @param {string} name */
 export function groupColour(name) {
-  return { memorized: "var(--mv-mem)", clean: "var(--mv-clean)", test: "var(--mv-test)" }[name.toLowerCase()] || "var(--mv-soft)";
+  return { memorized: "var(--mv-mem)", clean: "var(--mv-clean)", wrong: "var(--mv-wrong)", test: "var(--mv-test)" }[name.toLowerCase()] || "var(--mv-soft)";
 }
 
 /** The group's shape around (x, y), about 2r wide. @type {Shapes} */

@@ -8,7 +8,6 @@ const UNKNOWN_UNIT = "The page does not know this unit's figures: they need a ru
 export function actAlone(store) {
   const past = [];
   const future = [];
-  const key = () => `${store.state.intervention} ${store.state.variant || ""}`.trim();
   const text = (off) => formatUnits(Array.from(off.keys()).filter((row) => off[row]), store.study.layers);
 
   Object.assign(store.state, { undo: false, redo: false }); // the history stays with the kernel
@@ -20,7 +19,7 @@ export function actAlone(store) {
   function move(off, top = null) {
     const units = text(off);
     if (units === store.state.units && top === store.state.top) return;
-    const known = (store.readout && store.readout.off && text(store.readout.off) === units) || store.foresee(key(), off, null);
+    const known = (store.readout && store.readout.off && text(store.readout.off) === units) || store.foresee(`${store.state.intervention} ${store.state.variant || ""}`.trim(), off, null);
     if (!known) return store.receive({ type: "exported", text: UNKNOWN_UNIT });
     Object.assign(store, { preview: null, note: "" });
     past.push(store.state.units);
@@ -31,8 +30,7 @@ export function actAlone(store) {
   function travel(from, to) {
     if (!from.length) return;
     to.push(store.state.units);
-    const units = from.pop();
-    show(units);
+    show(from.pop());
   }
 
   return {

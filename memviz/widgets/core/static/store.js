@@ -6,7 +6,7 @@ const TYPES = { uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, int
 export const UNKNOWN = 65535; // a label or prediction that is not there
 const SETTLE = 400; // ms for which a click outlives an older state that crosses it on the way
 
-/** Copy each buffer into an aligned typed array. @param {any} msg @param {any[]} buffers */
+/** Copy each buffer into an aligned typed array. */
 export function decode(msg, buffers) {
   const arrays = {};
   for (const [i, { name, dtype }] of (msg.arrays || []).entries()) {
@@ -58,7 +58,7 @@ export function formatUnits(rows, layers) {
 /**
  * Ends of the scale, the ranked rows and each row's rank. An estimate is never ranked among exact values.
  * A score that can be negative is drawn from its least value up; one with a floor, such as an effect, never lower than that.
- * @param {any} score @param {(row: number) => boolean} unranked @returns {Score}
+ * @param {(row: number) => boolean} unranked @returns {Score}
  */
 function rankScores(score, unranked) {
   const { value, state } = score;

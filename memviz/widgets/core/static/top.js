@@ -22,7 +22,7 @@ export function topSlider(view, what = "units") {
   let dragged = null; // k under the pointer while it is down
   let asked = null; // k asked for by keys and not yet sent
 
-  const score = () => store.score();
+  const { score } = store;
   const ranked = () => store.ranked().length;
   const current = () => dragged ?? asked ?? (store.state ? store.state.top : null);
 
@@ -105,8 +105,7 @@ export function topSlider(view, what = "units") {
     line.style.width = thumb.style.left = `${100 * share}%`;
     thumb.classList.toggle("mv-loose", k === null);
     put(slider, { "aria-valuenow": k ?? 0, "aria-valuemax": n, "aria-valuetext": k === null ? `not set, ${count(n)} ranked` : `${count(k)} of ${count(n)} ranked ${what}`, "aria-disabled": store.fixed ? "true" : false });
-    const page = /** @type {Document | ShadowRoot} */ (view.root.getRootNode());
-    if (page.activeElement !== input || dragged !== null) input.value = k === null ? "" : String(k);
+    if (dragged !== null || !input.matches(":focus")) input.value = k === null ? "" : String(k);
     input.max = String(n);
     input.disabled = store.fixed || !n;
     input.style.width = `${Math.max(2, String(n).length) + 4.2}ch`;

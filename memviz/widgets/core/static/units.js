@@ -1,7 +1,7 @@
 // @ts-check
 /** The unit map: one canvas for each layer shown, a cell for each unit. */
 import { count, el, put, say } from "./dom.js";
-import { hatch, stepOf } from "./palette.js";
+import { drawDead, hatch, stepOf } from "./palette.js";
 import { hoverCard, unitLine } from "./card.js";
 
 /** Cell and pitch in px, by how many units are shown. @param {number} units */
@@ -16,7 +16,9 @@ function columnsFor(units, width, pitch) {
   return wish <= most ? wish : most > 8 ? most - (most % 4) : most;
 }
 
-/** All shown layers, or those that `only` lets through. @param {any} view @param {((layer: any) => boolean) | null} [only] */
+const between = (a, b) => Array.from({ length: Math.abs(a - b) + 1 }, (_, i) => Math.min(a, b) + i);
+
+/** All shown layers, or those that `only` lets through. @param {View} view @param {(layer: Layer) => boolean} [only] */
 export function unitMaps(view, only = null) {
   const { store } = view;
   const card = hoverCard(view);
@@ -92,9 +94,7 @@ export function unitMaps(view, only = null) {
       if (unit < 0) return;
       const row = layer.start + unit;
       if (event.shiftKey && anchor >= 0 && store.layer(anchor) === layer) {
-        const rows = [];
-        for (let r = Math.min(anchor, row); r <= Math.max(anchor, row); r++) if (store.off[r] !== store.off[anchor]) rows.push(r);
-        store.toggle(rows);
+        store.toggle(between(anchor, row).filter((r) => store.off[r] !== store.off[anchor]));
       } else {
         anchor = row;
         store.toggle([row]);
@@ -193,7 +193,7 @@ export function unitMaps(view, only = null) {
       const before = layer.start + active;
       const to = Math.abs(step) === columns && event.key.startsWith("Arrow") && (active + step < 0 || active + step >= layer.units) ? active : active + step;
       move(map, to, true);
-      if (event.shiftKey) for (let r = Math.min(before, layer.start + map.active); r <= Math.max(before, layer.start + map.active); r++) chosen.add(r);
+      if (event.shiftKey) for (const row of between(before, layer.start + map.active)) chosen.add(row);
       else chosen.clear();
       paint();
     } else if (event.key === "PageDown" || event.key === "PageUp") {
@@ -212,7 +212,7 @@ export function unitMaps(view, only = null) {
       if (shown && shown.pinned) shown.pinned = false;
       reveal(map, map.active, pin);
     } else if (event.key === "a" && command) {
-      chosen = new Set(Array.from({ length: layer.units }, (_, i) => layer.start + i));
+      chosen = new Set(between(layer.start, layer.start + layer.units - 1));
       paint();
     } else if (event.key === "Escape" && (shown || chosen.size)) {
       conceal();
@@ -261,17 +261,13 @@ export function unitMaps(view, only = null) {
     const { layer } = map;
     const off = store.offCount(layer);
     const score = store.score();
-    let exact = 0;
-    let estimate = 0;
-    for (let i = layer.start; score && i < layer.start + layer.units; i++) {
-      if (score.state[i] === 2) exact++;
-      else if (score.state[i] === 1) estimate++;
-    }
+    const states = score ? score.state.subarray(layer.start, layer.start + layer.units) : [];
+    const [exact, estimate] = [2, 1].map((kind) => states.filter((state) => state === kind).length);
     const kinds = exact && estimate ? ` · ${count(exact)} exact, ${count(estimate)} estimated` : "";
-    say(map.small, `${count(layer.units)} units${off ? ` · ${count(off)} off` : ""}${kinds}`);
+    const dead = layer.dead ? ` · ${count(layer.dead.length)} dead` : "";
+    say(map.small, `${count(layer.units)} units${off ? ` · ${count(off)} off` : ""}${dead}${kinds}`);
   }
 
-  /** @param {Set<string>} dirty */
   function update(dirty) {
     if (!store.study || !["study", "state", "scores", "preview", "theme", "size"].some((kind) => dirty.has(kind))) {
       if (shown && dirty.has("sprites")) refresh();
@@ -300,7 +296,7 @@ export function unitMaps(view, only = null) {
   return { root, update };
 }
 
-/** Draw one layer's cells. @param {any} map @param {any} look */
+/** Draw one layer's cells. */
 function drawMap({ layer, canvas, columns }, { store, palette, size, pitch, chosen }) {
   const scale = window.devicePixelRatio || 1;
   const width = columns * pitch - (pitch - size);
@@ -310,7 +306,7 @@ function drawMap({ layer, canvas, columns }, { store, palette, size, pitch, chos
   const pen = canvas.getContext("2d");
   pen.scale(scale, scale);
   const off = store.preview || store.off;
-  const score = store.score();
+  const [score, dead] = [store.score(), new Set(layer.dead)];
   const radius = (size / 20) * 2.6;
   const box = (x, y, inset, paintFn) => {
     pen.beginPath();
@@ -326,7 +322,8 @@ function drawMap({ layer, canvas, columns }, { store, palette, size, pitch, chos
     const step = state ? stepOf(score.value[row] - score.low, score.max - score.low) : 0;
     if (off[row]) {
       drawOff(pen, x, y, size, palette, box, state ? palette.steps[step] : null);
-    } else if (state === 2) {
+    } else if (dead.has(unit)) drawDead(pen, x, y, size, palette);
+    else if (state === 2) {
       pen.fillStyle = palette.steps[step];
       box(x, y, 0, pen.fill);
       if (size > 6) outline(pen, palette.edge, 1, () => box(x, y, 0.5, pen.stroke));
@@ -361,14 +358,8 @@ function drawOff(pen, x, y, size, palette, box, foot) {
   const cx = x + size / 2;
   const cy = y + size * (size > 6 ? 0.45 : 0.5);
   pen.lineCap = "round";
-  outline(pen, palette.ink, size > 12 ? 1.7 : size > 6 ? 1.3 : 1, () => {
-    pen.beginPath();
-    pen.moveTo(cx - arm, cy - arm);
-    pen.lineTo(cx + arm, cy + arm);
-    pen.moveTo(cx + arm, cy - arm);
-    pen.lineTo(cx - arm, cy + arm);
-    pen.stroke();
-  });
+  const cross = new Path2D(`M${cx - arm} ${cy - arm}l${2 * arm} ${2 * arm}m0 ${-2 * arm}l${-2 * arm} ${2 * arm}`);
+  outline(pen, palette.ink, size > 12 ? 1.7 : size > 6 ? 1.3 : 1, () => pen.stroke(cross));
 }
 
 /** The magnitude scale: eleven steps, ticks where there is room, the measure in words. @param {View} view */
@@ -379,7 +370,8 @@ function scaleLegend(view) {
   const root = el("div", { class: "mv-legend mv-scale" }, steps, ticks, words, why);
   function update() {
     const score = view.store.score();
-    say(words, score ? score.measure || score.label : "");
+    const dead = view.store.study.layers.some((l) => l.dead) ? " · dotted: dead, nothing reads it" : "";
+    say(words, `${score ? score.measure || score.label : ""}${dead}`);
     const slower = (score && score.why) || ""; // which engine answers, and why
     say(put(why, { hidden: !slower, title: slower }), slower);
     const [low, max] = score ? [score.low, score.max] : [0, 0];

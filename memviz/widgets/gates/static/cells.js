@@ -1,6 +1,6 @@
 // @ts-check
 /** The cells of the gate map, on one canvas. */
-import { stepOf } from "../../core/static/palette.js";
+import { drawDead, stepOf } from "../../core/static/palette.js";
 import { cornerOf } from "./layout.js";
 import { GATE_KINDS, numberNow } from "./words.js";
 
@@ -24,7 +24,6 @@ export function drawCells(canvas, { store, palette }, layout) {
   const { live, feature } = store.circuit;
   const stepOfGate = gateSteps(store);
   const off = store.preview || store.off;
-  const point = Math.max(0.7, cell / 11);
   for (const [place, { layer }] of layout.blocks.entries()) {
     for (let row = layer.start; row < layer.start + layer.units; row++) {
       const [x, y] = cornerOf(layout, place, row);
@@ -33,11 +32,7 @@ export function drawCells(canvas, { store, palette }, layout) {
         pen.fillStyle = step === null ? palette.wash : palette.steps[step];
         if (off[row]) drawSet(pen, x, y, cell, palette, step);
         else pen.fillRect(x, y, cell, cell);
-      } else {
-        pen.fillStyle = palette.soft;
-        pen.fillRect(x + cell / 2 - point, y + cell / 2 - point, 2 * point, 2 * point);
-        if (cell > 6) dotted(pen, x, y, cell, palette);
-      }
+      } else drawDead(pen, x, y, cell, palette);
     }
   }
   const bits = store.gateTrace ? store.gateTrace.inputs : null;
@@ -48,15 +43,6 @@ export function drawCells(canvas, { store, palette }, layout) {
     pen.fillStyle = one ? palette.ink : palette.wash;
     pen.fillRect(inputs.place[2 * bit], inputs.place[2 * bit + 1], size, size);
   }
-}
-
-/** The outline of a dead gate. */
-function dotted(pen, x, y, cell, palette) {
-  pen.strokeStyle = palette.line;
-  pen.lineWidth = 1;
-  pen.setLineDash([1.5, 1.5]);
-  pen.strokeRect(x + 0.5, y + 0.5, cell - 1, cell - 1);
-  pen.setLineDash([]);
 }
 
 /** An emptied cell with ×, its score as the foot. */

@@ -38,11 +38,11 @@ function drawChart({ title, small, note, lines, level, gap }) {
   const ends = lines.map((line) => ({ at: line.value[line.value.length - 1], words: line.name }));
   if (level) parts.push(across(level.value, { stroke: "var(--mv-null)", "stroke-width": 3, opacity: 0.5 }));
   if (level) ends.push({ at: level.value, words: level.words });
-  for (const { group, step, value, dashed, marked } of lines) {
+  for (const { group, step, value, dashed, mark } of lines) {
     const stroke = groupColour(group);
     const end = y(value[value.length - 1]);
     parts.push(svg("polyline", { points: step.map((s, i) => `${x(s).toFixed(1)},${y(value[i]).toFixed(1)}`).join(" "), fill: "none", stroke, "stroke-width": 2, "stroke-linejoin": "round", "stroke-dasharray": dashed || false }));
-    if (marked) parts.push(dashed ? svg("circle", { cx: TO_X, cy: end, r: 3.6, fill: "var(--mv-paper)", stroke, "stroke-width": 1.4 }) : groupShape(group, TO_X, end, 4));
+    if (mark) parts.push(mark === "ring" ? svg("circle", { cx: TO_X, cy: end, r: 3.6, fill: "var(--mv-paper)", stroke, "stroke-width": 1.4 }) : groupShape(group, TO_X, end, 4));
   }
   if (gap) parts.push(svg("path", { d: `M${x(gap.step)} ${y(gap.high)}V${y(gap.low)}`, stroke: "var(--mv-ink)", "stroke-dasharray": "2 3" }), text({ x: x(gap.step) + 8, y: y((gap.high + gap.low) / 3), class: "mv-val" }, gap.words));
   let lowest = -Infinity;
@@ -53,5 +53,7 @@ function drawChart({ title, small, note, lines, level, gap }) {
   const picture = svg("svg", { viewBox: "0 0 380 150", role: "img", "aria-label": `${title}: ${note}` }, ...parts);
   const row = (name, values, tag) => el("tr", {}, el("th", { scope: "row" }, name), ...values.map((value) => el(tag, {}, value)));
   const table = el("table", { class: "mv-sr" }, row("step", steps.map(count), "th"), ...lines.map((line) => row(line.name, line.value.map(share), "td")));
-  return put(el("div", {}, el("h3", {}, title, " ", el("small", {}, small)), picture, el("p", { class: "mv-note" }, note), table), { "data-chart": title });
+  const sample = ({ group, dashed }) => svg("svg", { viewBox: "0 0 24 8" }, svg("path", { d: "M0 4H24", stroke: groupColour(group), "stroke-width": 2, "stroke-dasharray": dashed || false }));
+  const key = el("p", { class: "mv-gt-key", "aria-hidden": "true" }, ...lines.map((line) => el("span", {}, sample(line), line.words)));
+  return put(el("div", {}, el("h3", {}, title, " ", el("small", {}, small)), picture, key, el("p", { class: "mv-note" }, note), table), { "data-chart": title });
 }

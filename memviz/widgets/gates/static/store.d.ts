@@ -9,7 +9,7 @@ interface Circuit {
 interface GateCard { row: number; version: number; shares: Record<string, number[]>; alone: Record<string, string> }
 interface TracedBit { row: number | null; bit: number; words: string; reads: TracedBit[] }
 interface GateTrace { index: number; version: number; row: number | null; votes_before: number[]; votes: number[]; said: number; tree: TracedBit | null; share: Float32Array; inputs: Uint8Array }
-interface GateCurve { name: string; group: string; step: number[]; value: number[]; dashed: string; marked: boolean }
+interface GateCurve { name: string; group: string; step: number[]; value: number[]; words: string; dashed: string; mark: string }
 interface GateChart {
   title: string; small: string; note: string; lines: GateCurve[];
   level: { value: number; words: string } | null; gap: { step: number; high: number; low: number; words: string } | null;
