@@ -1,5 +1,6 @@
 """Figures: they build, estimates look different, and nobody's text is taken for markup."""
 
+import io
 from pathlib import Path
 
 import matplotlib.colors
@@ -9,10 +10,12 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import nn
 
 import memviz as mv
 from memviz import plots
+from memviz.plots import style
 from memviz.engine.sets import AblationCurve
 from memviz.engine.sweep import Effects
 
@@ -241,3 +244,17 @@ def test_an_atlas_of_nothing() -> None:
     effects.done[:], effects.margin_change[:] = False, torch.nan
     with pytest.raises(ValueError, match="no unit has values yet; let the sweep go on"):
         effects.atlas()
+
+
+def test_in_a_notebook_a_figure_shows_on_either_theme(tmp_path: Path) -> None:
+    """No ground, and no ink that a light or a dark page swallows; a file is as it was."""
+    figure = style.figure(3, 2)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="#D55E00")
+    axes.set(title="title", xlabel="units")
+    pixels = np.asarray(Image.open(io.BytesIO(figure._repr_png_())).convert("RGBA"))
+    assert pixels[2, 2, 3] == 0 and (pixels[..., 3] == 0).mean() > 0.5
+    ink = pixels[pixels[..., 3] == 255][:, :3].astype(int)
+    assert len(ink) and ink.max(1).min() > 90  # nothing black
+    assert style._INK not in written(figure, tmp_path).upper()
+    assert figure.get_facecolor() == axes.get_facecolor() == (1, 1, 1, 1)

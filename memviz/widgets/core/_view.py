@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import threading
 import time
 import uuid
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import anywidget
 import traitlets
 
+from memviz.plots.style import png
 from memviz.scores import Scores
 
 from . import _threads as threads
@@ -165,9 +165,7 @@ class BaseView(anywidget.AnyWidget):
         figure, words = self._figure(), escape(repr(self), quote=True)
         if figure is None:
             return f"<p>{words}</p>"
-        out = io.BytesIO()
-        figure.savefig(out, format="png", dpi=110)
-        image = base64.b64encode(out.getvalue()).decode()
+        image = base64.b64encode(png(figure, dpi=110)).decode()
         return (
             f'<p>{words}</p><img alt="{words}" src="data:image/png;base64,{image}" '
             'style="max-width:100%">'

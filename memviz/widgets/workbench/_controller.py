@@ -70,8 +70,8 @@ class Controller(Telling):
         self.pictures = Pictures.of(session.study)
         self._thumbnails = Thumbnails(self.pictures)
         self._answers = Answers(session)
-        self._labels = Labels.of(session.study, session.replay.clean)
-        singles = SingleTables(session, self._labels, self.tell_and_keep)
+        self.labels = Labels.of(session.study, session.replay.clean)
+        singles = SingleTables(session, self.labels, self.tell_and_keep)
         self._singles = singles
         self.scores = ShownScores(session, self.worker, self, self._swept, singles=singles)
         self.effects, self.estimates = self.scores.effects, self.scores.estimates
@@ -231,7 +231,7 @@ class Controller(Telling):
         self.readout = readout
         self._latest.pop("random", None)
         self.worker.drop("random")
-        message = readout_message(readout, version, self._labels, self._read_key)
+        message = readout_message(readout, version, self.labels, self._read_key)
         self._singles.check(readout, self._read_key)
         self.broadcast(self._keep(message))
         if others_left(self.session.replay.layers, readout.units):
@@ -272,7 +272,7 @@ class Controller(Telling):
         if readout is None or outputs is None or index is None:
             return  # the readout on its way starts this again
         given = (readout, outputs[index], index, self.method)
-        steps = opened_example(self.session, self.pictures, self._labels, *given)
+        steps = opened_example(self.session, self.pictures, self.labels, *given)
         for message in steps:
             if message is not None and self.session.opened == index:
                 self.broadcast(self._keep(message))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from memviz.engine.sets import percent
 from memviz.plots import style
 from memviz.plots.style import NULL, group_style
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from memviz.units import Layer
+
+_BLUE = (0.2, 0.42, 0.72)  # more of it, as far from a white page as from a dark one
 
 
 class Reading(Protocol):
@@ -61,8 +64,25 @@ class Readout(Protocol):
         """By group, ``[draws, 2]``: accuracy and margin with as many random units ablated."""
 
 
-def picture(layers: list[Layer], values: np.ndarray, off: np.ndarray, readout: Readout) -> Figure:
-    """Unit maps of the layers (white to dark by value, × where ablated) over the accuracies.
+class Example(NamedTuple):
+    """One example of the row below: its picture ``[h, w, channels]``, uint8, and words."""
+
+    picture: np.ndarray
+    words: str
+    group: str
+
+
+def picture(
+    layers: list[Layer],
+    values: np.ndarray,
+    off: np.ndarray,
+    readout: Readout,
+    measure: str = "",
+    examples: Sequence[Example] = (),
+    *,
+    ink: bool = False,
+) -> Figure:
+    """Unit maps of the layers (light to dark by value, × where ablated), accuracies, examples.
 
     Parameters
     ----------
@@ -72,29 +92,66 @@ def picture(layers: list[Layer], values: np.ndarray, off: np.ndarray, readout: R
     off : bool ``[units]``
         Which units are ablated.
     readout : Readout
+    measure : str
+        Of the values, in words.
+    examples : sequence of Example
+    ink : bool
+        Whether the pictures are strokes on an empty ground.
     """
     shown = layers[:12]
-    figure = style.figure(9, 3.8)
-    grid = figure.add_gridspec(2, len(shown), height_ratios=[1.5, 1])
-    maps = [figure.add_subplot(grid[0, column]) for column in range(len(shown))]
-    top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
-    start = 0
-    for axes, layer in zip(maps, shown, strict=True):
+    figure = style.figure(9, 5.1 if examples else 4.1)
+    figure.set_layout_engine("none")  # drawn anew while someone clicks: no time to solve a layout
+    height = figure.get_figheight()
+
+    def area(left: float, top: float, width: float, tall: float) -> Axes:
+        """Axes at a place in inches from the upper left corner."""
+        return figure.add_axes((left / 9, 1 - (top + tall) / height, width / 9, tall / height))
+
+    words = {"ha": "left", "va": "top", "parse_math": False}
+    figure.text(0.01, 1 - 0.05 / height, readout.sentence, fontsize=9, **words)
+    if measure:
+        figure.text(0.01, 1 - 2.35 / height, f"Bluer: more {measure}.", fontsize=7, **words)
+    highest = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
+    start, width = 0, 8.8 / len(shown)
+    for place, layer in enumerate(shown):
         stop = start + layer.units
-        _map(axes, layer, values[start:stop], off[start:stop], max(top, 1e-12))
+        axes = area(0.1 + place * width, 0.55, 0.92 * width, 1.7)
+        _map(axes, layer, values[start:stop], off[start:stop], max(highest, 1e-12))
         start = stop
-    _accuracies(figure.add_subplot(grid[1, :]), readout)
+    _accuracies(area(1.8, 2.8, 7.1, 1.0), readout)
+    if examples:
+        _examples(area(0.1, 4.1, 8.8, 1.0), examples, ink=ink)
     return figure
+
+
+def _examples(axes: Axes, examples: Sequence[Example], *, ink: bool) -> None:
+    for place, (pixels, words, group) in enumerate(examples):
+        if ink:  # the strokes alone, which show on any ground
+            shown = np.full((*pixels.shape[:2], 4), 0.5)
+            shown[..., 3] = pixels[..., 0] / 255
+        else:
+            shown = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+        axes.imshow(shown, extent=(place, place + 0.8, 0.8, 0))
+        look = {"fontsize": 7, "color": group_style(group)["color"], "va": "bottom"}
+        axes.text(place, -0.06, words, parse_math=False, **look)
+    axes.set(xlim=(0, max(len(examples), 12)), ylim=(0.8, -0.5))
+    axes.set_axis_off()
 
 
 def _map(axes: Axes, layer: Layer, values: np.ndarray, off: np.ndarray, top: float) -> None:
     columns = int(np.ceil(np.sqrt(layer.units)))
     rows = -(-layer.units // columns)
-    cells = np.full(rows * columns, np.nan)
-    cells[: layer.units] = np.sqrt(np.clip(values, 0, None) / top)
-    axes.imshow(cells.reshape(rows, columns), cmap="cividis_r", vmin=0, vmax=1)
+    cells = np.zeros((rows * columns, 4))  # nothing where there is no unit
+    cells[: layer.units] = (0.5, 0.5, 0.5, 0.15)
+    known = np.flatnonzero(np.isfinite(values))
+    share = np.sqrt(np.clip(values[known], 0, None) / top)[:, None]
+    cells[known] = np.hstack([np.broadcast_to(_BLUE, (len(known), 3)), 0.12 + 0.88 * share])
+    drawn = np.kron(cells.reshape(rows, columns, 4), np.ones((8, 8, 1)))
+    drawn[::8], drawn[:, ::8] = 0, 0  # a gap between two cells
+    axes.imshow(drawn, extent=(-0.5, columns - 0.5, rows - 0.5, -0.5), interpolation="nearest")
     units = np.flatnonzero(off)
     axes.plot(units % columns, units // columns, "x", color="#D55E00", ms=4, mew=1.4)
+    axes.set_anchor("NW")
     axes.set_title(f"{layer.name} · {layer.units}", fontsize=8, loc="left", parse_math=False)
     axes.set_axis_off()
 
@@ -110,12 +167,16 @@ def _accuracies(axes: Axes, readout: Readout) -> None:
         axes.plot(group.before.accuracy, place, mfc="white", ms=7, ls="", **look)
         axes.plot(group.after.accuracy, place, ms=7, ls="", **look)
         if name in readout.random:
-            axes.plot(readout.random[name][:, 0].mean(), place + 0.3, "D", color=NULL, ms=4)
+            draws = readout.random[name][:, 0]
+            axes.plot(np.percentile(draws, [2.5, 97.5]), [place + 0.3] * 2, lw=3, alpha=0.4, c=NULL)
+            axes.plot(draws.mean(), place + 0.3, "D", color=NULL, ms=4)
     words = [
-        f"{n}  {g.before.accuracy:.2f} → {g.after.accuracy:.2f}" for n, g in readout.groups.items()
+        f"{n}  {percent(g.before.accuracy)} → {percent(g.after.accuracy)}"
+        for n, g in readout.groups.items()
     ]
     axes.set_yticks(range(len(names)), words, fontsize=8, parse_math=False)
     axes.set(xlim=(-0.02, 1.02), ylim=(len(names) - 0.4, -0.6))
-    axes.set_title(readout.sentence, fontsize=9, loc="left", parse_math=False)
+    null = ", ◆ random units of the same layers" if readout.random else ""
+    axes.set_title(f"Accuracy: ○ before, filled after, bar: interval{null}", fontsize=8, loc="left")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(labelsize=8)

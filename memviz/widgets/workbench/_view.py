@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memviz.checks import checked
+from memviz.engine.sets import Readout
 from memviz.engine.sweep import Effects
 from memviz.scores import Scores
 from memviz.session import Session
@@ -16,11 +17,14 @@ from memviz.study import Study
 from memviz.widgets.core import BaseView, named_scores
 
 from ._controller import Controller
-from ._messages import group_effect
-from ._still import picture
+from ._messages import group_effect, predicted
+from ._still import Example, picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_EXAMPLES = 12  # in the still picture
+_LONGEST = 12  # characters of a class name there
 
 # A controller holds its session, and the session, which it watches, holds the controller; a strong
 # reference from here would keep both alive for good.
@@ -60,7 +64,28 @@ class View(BaseView):
         values = group_effect(effects) if effects is not None else np.full(total, np.nan)
         ablated = self.session.units
         off = np.array([unit in ablated for layer in known for unit in layer.all()])
-        return picture(known, values, off, controller.readout)
+        measure = controller.scores.shown("effect").measure
+        ink, row = controller.pictures.ink, _row_of_examples(controller, controller.readout)
+        return picture(known, values, off, controller.readout, measure, row, ink=ink)
+
+
+def _row_of_examples(controller: Controller, readout: Readout) -> list[Example]:
+    """Those that changed most; with nothing ablated, the first ones of the first group."""
+    study, labels = controller.session.study, controller.labels
+    groups = [(name, mask) for name, mask in study.groups.items() if mask.any()]
+    change = readout.margin_change.abs().nan_to_num(posinf=0.0)
+    first = change if readout.units else groups[0][1].float() if groups else change
+    rows = first.argsort(descending=True, stable=True)[:_EXAMPLES]
+    names = [label[:_LONGEST] for label in labels.names]
+    found = []
+    shown = controller.pictures.full(rows)
+    for row, was, now, drawn in zip(
+        rows.tolist(), *predicted(readout, labels, rows), shown, strict=True
+    ):
+        said = names[now] if was == now else f"{names[was]} → {names[now]}"
+        group = next((name for name, mask in groups if mask[row]), "")
+        found.append(Example(drawn, f"given {names[labels.given[row]]}\nsays {said}", group))
+    return found
 
 
 @checked
