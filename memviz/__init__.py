@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import _torchvision
 
 _torchvision.install()
+if sys.argv[:1] == ["-m"]:
+    # A command: idle OpenMP threads must not spin beside its others. Torch reads this only once.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from memviz.demos import demo as demo
 from memviz.engine.record import CancelledError as CancelledError

@@ -25,6 +25,7 @@ examples:
   python -m memviz lab 01_bring_your_own_model        another shipped notebook, by name
   python -m memviz lab ~/mine.ipynb                   your own notebook
   python -m memviz lab --no-browser --port 8899       on a server: open the printed address
+  python -m memviz lab --in-place                     for authors: the tracked file of a clone
   python -m memviz lab -- --log-level=DEBUG           everything after -- goes to JupyterLab
 """
 
@@ -103,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.notebook,
             browser=not arguments.no_browser,
             port=arguments.port,
+            in_place=arguments.in_place,
             extra=given[cut + 1 :],
         )
     if arguments.command == "demo":
@@ -151,6 +153,9 @@ def _parser() -> argparse.ArgumentParser:
         "notebook", nargs="?", default=START, help=f"a path or a shipped notebook's name ({START})"
     )
     lab.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
+    lab.add_argument(
+        "--in-place", action="store_true", help="open a shipped notebook itself, not a copy of it"
+    )
     lab.add_argument("--port", type=int, help="port to listen on (JupyterLab's own: 8888)")
 
     demo = command(

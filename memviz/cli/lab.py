@@ -13,12 +13,20 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1]
 
 
-def lab(notebook: str, *, browser: bool, port: int | None, extra: Sequence[str]) -> int:
+def lab(
+    notebook: str,
+    *,
+    browser: bool,
+    port: int | None,
+    extra: Sequence[str],
+    in_place: bool = False,
+) -> int:
     """Start JupyterLab with a notebook open: a path, or the name of one that ships with memviz."""
     # Checked before the notebook is looked up, since that may copy a file.
     if importlib.util.find_spec("jupyterlab") is None:
         raise SystemExit(f"JupyterLab is not installed; install it with: {install_command('lab')}")
-    command = [sys.executable, "-m", "jupyterlab", str(find_notebook(notebook))]
+    opened = find_notebook(notebook, in_place=in_place)
+    command = [sys.executable, "-m", "jupyterlab", str(opened)]
     if not browser:
         command.append("--no-browser")
     if port is not None:
@@ -31,13 +39,24 @@ def lab(notebook: str, *, browser: bool, port: int | None, extra: Sequence[str])
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if os.name == "nt":
         return subprocess.call(command)
+    if not browser:
+        tell_address(os.getpid(), opened)
     # Become JupyterLab: Ctrl+C and signals reach it, and no second Python keeps torch in memory.
     sys.stdout.flush()
     os.execv(sys.executable, command)
 
 
-def find_notebook(notebook: str) -> Path:
-    """The file to open; one from an installed wheel is first copied to the current folder."""
+def tell_address(process: int, notebook: Path) -> None:
+    """Print the address that opens a notebook as soon as the server of a process listens."""
+    script = Path(__file__).with_name("address.py")
+    subprocess.Popen([sys.executable, str(script), str(process), str(notebook)])
+
+
+def find_notebook(notebook: str, *, in_place: bool = False) -> Path:
+    """The file to open; of a shipped notebook, unless ``in_place``, a copy to change.
+
+    The copy is in the current folder, or in ``my_notebooks`` there if memviz runs from a clone.
+    """
     own = Path(notebook).expanduser()
     if own.is_file():
         return own.resolve()
@@ -49,12 +68,13 @@ def find_notebook(notebook: str) -> Path:
             f"There is no notebook {notebook!r}; give the path of one, or the name of one that "
             f"ships with memviz: {names}."
         )
-    if folder.parent != PACKAGE:
+    if in_place:
         return shipped
-    copy = Path.cwd() / shipped.name
+    copy = Path.cwd() / ("my_notebooks" if is_checkout() else "") / shipped.name
     if copy.exists():
         print(f"Opening {copy}, which was already there.")
     else:
+        copy.parent.mkdir(exist_ok=True)
         shutil.copyfile(shipped, copy)
         print(f"Copied {shipped.name} to {copy.parent}, so that you can change it.")
     return copy

@@ -101,6 +101,27 @@ class TestReport:
             main(["report", *arguments])
 
 
+def test_a_command_lets_idle_threads_sleep(tmp_path: Path) -> None:
+    """Set before torch is imported, which reads it once."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, os, sys\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch': print('torch', os.environ.get('OMP_WAIT_POLICY'))\n"
+        "sys.meta_path.insert(0, Watch())\n"
+    )
+    env = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    env["PYTHONPATH"] = os.pathsep.join([str(tmp_path), str(ROOT)])
+    for command, policy in (
+        (["-m", "memviz", "--help"], "PASSIVE"),
+        (["-c", "import memviz"], None),
+    ):
+        said = subprocess.run(
+            [sys.executable, *command], env=env, capture_output=True, text=True, check=True
+        )
+        assert f"torch {policy}" in said.stdout.splitlines()
+
+
 class Became(BaseException):
     """Stands for the end of this process: it became another program."""
 
@@ -116,6 +137,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raise Became
 
     monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setattr(lab, "tell_address", lambda process, notebook: None)
     return command
 
 
@@ -134,7 +156,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class TestLab:
     def test_opens_the_first_notebook(self, started: list[str]) -> None:
         with pytest.raises(Became):
-            main(["lab"])
+            main(["lab", "--in-place"])
         notebook = str(ROOT / "notebooks" / "00_start_here.ipynb")
         assert started[:4] == [sys.executable, "-m", "jupyterlab", notebook]
 
@@ -155,7 +177,7 @@ class TestLab:
     ) -> None:
         monkeypatch.setattr(os, "geteuid", lambda: user)
         with pytest.raises(Became):
-            main(["lab"])
+            main(["lab", "--in-place"])
         assert ("--allow-root" in started) == allowed
 
     def test_windows_waits_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +185,7 @@ class TestLab:
         windows = type("os", (), {"name": "nt", "environ": {}})
         monkeypatch.setattr(lab, "os", windows)
         monkeypatch.setattr(lab.subprocess, "call", lambda command: len(command))
-        assert main(["lab", "--no-browser"]) == 5
+        assert main(["lab", "--no-browser", "--in-place"]) == 5
         assert windows.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
     @pytest.mark.parametrize("name", ["nothing", "../README", "sub/nothing.ipynb"])
@@ -201,6 +223,16 @@ class TestLab:
     def test_from_a_wheel_the_cure_names_the_distribution(self, wheel: Path) -> None:
         assert lab.install_command("lab") == 'python -m pip install "memviz-torch[lab]"'
 
+    def test_in_a_clone_the_tracked_notebook_stays_as_it_is(
+        self, started: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(Became):
+            main(["lab", "01_bring_your_own_model"])
+        copy = tmp_path / "my_notebooks" / "01_bring_your_own_model.ipynb"
+        assert started[3] == str(copy)
+        assert copy.read_bytes() == (ROOT / "notebooks" / copy.name).read_bytes()
+
     def test_jupyterlab_really_starts_and_ends(self, tmp_path: Path) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -218,6 +250,11 @@ class TestLab:
         try:
             address = f"http://127.0.0.1:{port}/api/contents/mine.ipynb?content=0&token=secret"
             assert wait_for(address, server) == "mine.ipynb", (tmp_path / "log").read_text()
+            told = f"The notebook is at http://localhost:{port}/lab/tree/mine.ipynb?token=secret"
+            end = time.monotonic() + 30
+            while told not in (tmp_path / "log").read_text() and time.monotonic() < end:
+                time.sleep(0.2)
+            assert told in (tmp_path / "log").read_text()
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(timeout=30)
