@@ -15,9 +15,9 @@ from torch import nn
 
 import memviz as mv
 from memviz import plots
-from memviz.plots import style
 from memviz.engine.sets import AblationCurve
 from memviz.engine.sweep import Effects
+from memviz.plots import style
 
 UNITS = tuple(mv.Unit("fc", k) for k in range(5))
 VALUES = np.array([0.1, 0.9, np.nan, 0.5, -0.2])

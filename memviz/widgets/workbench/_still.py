@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -107,7 +107,7 @@ def picture(
         """Axes at a place in inches from the upper left corner."""
         return figure.add_axes((left / 9, 1 - (top + tall) / height, width / 9, tall / height))
 
-    words = {"ha": "left", "va": "top", "parse_math": False}
+    words: dict[str, Any] = {"ha": "left", "va": "top", "parse_math": False}
     figure.text(0.01, 1 - 0.05 / height, readout.sentence, fontsize=9, **words)
     if measure:
         figure.text(0.01, 1 - 2.35 / height, f"Bluer: more {measure}.", fontsize=7, **words)
@@ -132,7 +132,7 @@ def _examples(axes: Axes, examples: Sequence[Example], *, ink: bool) -> None:
         else:
             shown = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
         axes.imshow(shown, extent=(place, place + 0.8, 0.8, 0))
-        look = {"fontsize": 7, "color": group_style(group)["color"], "va": "bottom"}
+        look: dict[str, Any] = {"fontsize": 7, "color": group_style(group)["color"], "va": "bottom"}
         axes.text(place, -0.06, words, parse_math=False, **look)
     axes.set(xlim=(0, max(len(examples), 12)), ylim=(0.8, -0.5))
     axes.set_axis_off()
