@@ -189,6 +189,16 @@ def margin(x: float) -> str:
     return re.sub(r"^(-?)0\.", r"\1.", f"{x:.{digits}f}").replace("-", "−")
 
 
+def agrees(say: str, figures: list[str], readout: mv.Readout) -> None:
+    """The page shows what was read out, to the last digit."""
+    assert say == readout.sentence
+    for text, group in zip(figures, readout.groups.values(), strict=True):
+        words = " ".join(text.split())
+        assert f"{group.after.correct:,} of {group.after.n:,}" in words
+        low, high = margin(group.after.margin_low), margin(group.after.margin_high)
+        assert f"→ {margin(group.after.margin)} ({low} to {high})" in words
+
+
 def test_a_swept_page_ablates_single_units_by_itself(show: Any) -> None:
     study = small_study()
     controller, _ = listening(study)
@@ -197,15 +207,46 @@ def test_a_swept_page_ablates_single_units_by_itself(show: Any) -> None:
     page.locator(".mv-k").wait_for()
     for unit in controller.scores.units:
         click(page, unit.layer, unit.index)
-        found = mv.readout(study, mv.UnitSet([unit]), random_draws=0)
-        assert page.locator(".mv-say").inner_text() == found.sentence
-        for name, group in found.groups.items():
-            text = " ".join(page.locator(f".mv-acc[data-group={name}]").inner_text().split())
-            assert f"{group.after.correct} of {group.after.n}" in text
-            low, high = margin(group.after.margin_low), margin(group.after.margin_high)
-            assert f"→ {margin(group.after.margin)} ({low} to {high})" in text
+        say, figures = page.locator(".mv-say").inner_text(), page.locator(".mv-acc")
+        readout = mv.readout(study, mv.UnitSet([unit]), random_draws=0)
+        agrees(say, figures.all_inner_texts(), readout)
         click(page, unit.layer, unit.index)
     assert page.locator(".mv-say").inner_text() == mv.readout(study, "").sentence
+
+
+# A unit off, what the page then says, and on again.
+ALONE = """([layer, unit]) => {
+  const canvas = [...document.querySelectorAll("canvas.mv-units")].find((c) => c.dataset.layer === layer);
+  const click = () => {
+    const [columns, pitch] = [Number(canvas.dataset.columns), Number(canvas.dataset.pitch)];
+    const box = canvas.getBoundingClientRect();
+    const at = { clientX: box.left + (unit % columns + 0.4) * pitch, clientY: box.top + (Math.floor(unit / columns) + 0.4) * pitch };
+    for (const kind of ["pointerdown", "pointerup"]) canvas.dispatchEvent(new PointerEvent(kind, { bubbles: true, pointerType: "touch", ...at }));
+  };
+  click();
+  return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => {
+    const said = [".mv-say", ".mv-acc"].map((name) => [...document.querySelectorAll(name)].map((node) => node.innerText));
+    click();
+    done(said);
+  })));
+}"""
+
+
+@pytest.mark.slow
+def test_every_unit_of_the_digits_study_by_itself_as_in_a_live_view(
+    show: Any, digits: mv.Study
+) -> None:
+    controller, ear = listening(digits)
+    controller.worker.run_until_idle()
+    page = show(controller)
+    page.locator(".mv-k").wait_for()
+    for unit in controller.scores.units:
+        (say,), figures = page.evaluate(ALONE, [unit.layer, unit.index])
+        controller.receive({"type": "set", "units": str(unit)}, ear)
+        while controller.worker._step():
+            controller.worker.drop("random")  # the null is not compared
+        assert controller.readout is not None
+        agrees(say, figures, controller.readout)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
