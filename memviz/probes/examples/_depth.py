@@ -19,7 +19,7 @@ from memviz.study import Study, check_classes, check_examples
 from memviz.training.subsets import training_pool
 from memviz.units import UnknownLayerError
 
-from ._dynamics import UNREAD
+from ._dynamics import FORMULA
 
 
 @checked
@@ -117,7 +117,7 @@ def prediction_depth(
         measure=f"layers, 0 (input) to {len(names)} ({names[-1]}); {len(names) + 1} for none",
         values=depth.double().numpy(),
         examples=chosen.numpy(),
-        source=f"after Baldock et al. 2021, k = {k}; {UNREAD}",
+        source=f"after Baldock et al. 2021, k = {k}; {FORMULA}",
         null=Null("the labels of the support permuted", np.stack(null)) if null else None,
     )
 

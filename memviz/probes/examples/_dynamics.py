@@ -12,8 +12,8 @@ from torch import Tensor
 from memviz.checks import CountOrZero, IndicesLike, Seed, as_numbers, checked
 from memviz.scores import Null, Scores
 
-# Said in `source` where a definition was written without access to the paper.
-UNREAD = "in our words, the paper was not read"
+# Said in `source` where the paper is named for its idea and the formula is stated here.
+FORMULA = "formula in the docstring"
 _QUANTILES = 201
 Reduce = Callable[[Tensor], Tensor]
 
@@ -48,7 +48,7 @@ def forgetting_events(
     >>> forgetting_events(sequence).values
     array([2.])
     """
-    source = f"after Toneva et al. 2019; {UNREAD}, its authors' README agrees"
+    source = f"after Toneva et al. 2019; {FORMULA}, as in its authors' README"
     about = _About("forgetting events", "times", source)
     return _scores(about, _bool(correct), _forgotten, examples, null_draws, seed)
 
@@ -108,7 +108,7 @@ def second_split_forgetting(
     >>> second_split_forgetting(torch.tensor([[1, 1, 0], [0, 1, 1], [0, 1, 0]]).bool()).values
     array([2., 0., 1.])
     """
-    source = f"after Maini et al. 2022, second-split forgetting time; {UNREAD}"
+    source = f"after Maini et al. 2022, second-split forgetting time; {FORMULA}"
     about = _About("second-split forgetting", "epochs forgotten at the end", source)
     return _scores(about, ~_bool(correct), _last_run, examples, null_draws, seed)
 
@@ -173,7 +173,7 @@ def area_under_margin(
     >>> area_under_margin(torch.tensor([[2.0, -1.0], [4.0, 0.0]]), null_draws=0).values
     array([-3. ,  0.5])
     """
-    source = f"after Pleiss et al. 2020, AUM with its sign turned; {UNREAD}"
+    source = f"after Pleiss et al. 2020, AUM with its sign turned; {FORMULA}"
     about = _About("area under the margin", "logits, sign turned", source)
     return _scores(about, _finite(margins, "margins"), _minus_mean, examples, null_draws, seed)
 

@@ -27,7 +27,7 @@ from ._at_checkpoints import (
     early_epochs,
     over_checkpoints,
 )
-from ._dynamics import UNREAD
+from ._dynamics import FORMULA
 
 Engine = Literal["gradient norms", "captum"]
 LearningRates = Mapping[int, float] | float
@@ -70,7 +70,7 @@ def el2n(
     def measure(at: Study, epoch: int | None, chosen: Tensor) -> Tensor:
         return torch.cat([_errors(at, rows) for rows in chosen.split(_BATCH)])
 
-    about = About("EL2N", "L2 norm of probabilities", f"after Paul et al. 2021, EL2N; {UNREAD}")
+    about = About("EL2N", "L2 norm of probabilities", f"after Paul et al. 2021, EL2N; {FORMULA}")
     early = early_epochs(study) if epochs is None else epochs
     null = Null(null_draws, seed)
     return over_checkpoints(study, examples, early, measure, about, null, progress=progress)
@@ -146,7 +146,7 @@ def grand(
     def measure(at: Study, epoch: int | None, chosen: Tensor) -> Tensor:
         return gradient_norms(at, chosen, progress=False).total
 
-    about = About("GraNd", "nats for a weight unit", f"after Paul et al. 2021, GraNd; {UNREAD}")
+    about = About("GraNd", "nats for a weight unit", f"after Paul et al. 2021, GraNd; {FORMULA}")
     early = early_epochs(study) if epochs is None else epochs
     null = Null(null_draws, seed)
     return over_checkpoints(study, examples, early, measure, about, null, progress=progress)
@@ -200,7 +200,7 @@ def tracin(
             return _self_influence(at, chosen, rates[epoch])
         return rates[epoch] * gradient_norms(at, chosen, progress=False).total.double().square()
 
-    source = f"after Pruthi et al. 2020, TracInCP; {UNREAD}"
+    source = f"after Pruthi et al. 2020, TracInCP; {FORMULA}"
     about = About("TracIn self-influence", "nats, to first order", source)
     null = Null(null_draws, seed)
     return over_checkpoints(

@@ -14,7 +14,7 @@ from memviz.statistics import generator_of
 from memviz.study import Study
 
 from ._at_checkpoints import About, Null, over_checkpoints
-from ._dynamics import UNREAD
+from ._dynamics import FORMULA
 
 _BATCH = 256
 
@@ -94,7 +94,7 @@ def loss_curvature(
             curvatures.append(total / draws)
         return torch.cat(curvatures)
 
-    source = f"after Garg et al. 2024; {UNREAD}"
+    source = f"after Garg et al. 2024; {FORMULA}"
     about = About("input-loss curvature", "nats squared for input units to the fourth", source)
     null = Null(null_draws, seed)
     return over_checkpoints(study, examples, epochs, measure, about, null, progress=progress)
@@ -131,7 +131,7 @@ def loss_sensitivity(
             [torch.linalg.vector_norm(part.double().flatten(1), dim=1) for part in parts]
         )
 
-    source = f"after Arpit et al. 2017; {UNREAD}"
+    source = f"after Arpit et al. 2017; {FORMULA}"
     about = About("loss sensitivity", "nats for an input unit", source)
     null = Null(null_draws, seed)
     return over_checkpoints(study, examples, epochs, measure, about, null, progress=progress)
