@@ -17,13 +17,11 @@ export function capacityBar(view) {
   const precision = segment("mv-cp-precision", "precision", (key) => ask("precision", key));
   const click = segment("mv-cp-click", "click a unit to", (key) => clickTo(store, key));
   const seed = el("input", { class: "mv-k mv-cp-seed", type: "number", min: 0, max: 999, step: 1, "aria-label": "seed", onchange: () => ask("seed", Math.round(Number(seed.value))) });
-  const busy = busyBar(view);
   const root = el("div", { class: "mv-controls" },
     el("label", { class: "mv-field" }, "Points", el("span", { class: "mv-pick" }, select)),
-    el("span", { class: "mv-field" }, "precision", precision.root), el("span", { class: "mv-field" }, "click a unit to", click.root), busy.root, el("label", { class: "mv-field" }, "seed", seed));
+    el("span", { class: "mv-field" }, "precision", precision.root), el("span", { class: "mv-field" }, "click a unit to", click.root), el("label", { class: "mv-field mv-cp-end" }, "seed", seed));
   let offered = "";
   function update() {
-    busy.update();
     const now = store.state && store.state.capacity;
     if (!now) return;
     const keys = now.kinds.map((kind) => kind.key).join();
@@ -44,7 +42,8 @@ export function capacitySettings(view) {
   const rows = CAPACITY_SLIDERS.map(([key, words]) => slider(view, key, words, () => told()));
   const fits = el("p", { class: "mv-note mv-cp-fits" });
   const list = el("div", { class: "mv-cp-methods", role: "radiogroup", "aria-label": "Method", onkeydown: step });
-  const root = el("div", { class: "mv-cp-left" }, ...rows.map((row) => row.root), fits, el("h3", {}, "Method"), list, el("p", { class: "mv-note" }, "hidden units for these points"));
+  const busy = busyBar(view);
+  const root = el("div", { class: "mv-cp-left" }, ...rows.map((row) => row.root), fits, el("h3", {}, "Method"), list, el("p", { class: "mv-note" }, "hidden units for these points"), busy.root);
   let buttons = [];
 
   const pick = (key) => store.ask({ type: "capacity_set", key: "method", value: key });
@@ -66,6 +65,7 @@ export function capacitySettings(view) {
     say(fits, !ofYun ? "Widths are those of Yun et al. alone." : fit ? `${first} × ${second} = ${first * second} ≥ N, so it fits.` : n !== now.n ? `${first} × ${second} < N: widths will follow N.` : `${first} × ${second} = ${first * second} < N: too few.`);
   }
   function update() {
+    busy.update();
     const now = store.state && store.state.capacity;
     if (!now) return;
     for (const row of rows) row.update(now);
