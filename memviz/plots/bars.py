@@ -47,7 +47,9 @@ def bars(
     >>> len(figure.axes)
     1
     """
-    figure = style.figure(max(4.0, 0.22 * len(labels) + 1.5), 3.2)
+    longest = max((len(label) for label in labels), default=0)
+    # Long names stand under the bars, and must not take their room.
+    figure = style.figure(max(4.0, 0.22 * len(labels) + 1.5), max(3.2, 2.2 + 0.06 * longest))
     axes = figure.subplots()
     places = np.arange(len(labels))
     drawn = axes.bar(places, values, width=0.7, color="#4D556C", zorder=2)
