@@ -57,7 +57,7 @@ def about_computing(seed: int, device: torch.device, engine: str) -> list[str]:
         "memviz": _version(_DISTRIBUTION),
         "Python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
-        "seed": f"{seed}, of random units, of halves and of every null",
+        "seed": f"{seed}, of every random draw",
         "device": f"{device.type}, {plural(torch.get_num_threads(), 'thread')}",
         "engine": engine,
     }

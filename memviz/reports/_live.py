@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from tqdm.auto import tqdm
 
 from memviz.engine.sweep import Effects
+from memviz.probes.deja_vu.ablation import Retrieval
 from memviz.session import Session
 from memviz.study import Study
 from memviz.widgets.core import Message, Saved, Telling, saved
+from memviz.widgets.deja_vu import DejaVuController
 from memviz.widgets.workbench import Controller
 
 
@@ -27,6 +29,12 @@ def live_study(study: Study, *, progress: bool) -> Swept:
     controller = Controller(session, threaded=False)
     view = _computed(controller, "workbench", progress=progress)
     return Swept(view, controller.effects[controller.key])
+
+
+def live_retrieval(retrieval: Retrieval, *, progress: bool) -> Saved:
+    """The déjà vu explorer of a retrieval."""
+    controller = DejaVuController(retrieval, Session(retrieval.study), threaded=False)
+    return _computed(controller, "deja_vu", progress=progress)
 
 
 def _computed(controller: Telling, part: str, *, progress: bool) -> Saved:

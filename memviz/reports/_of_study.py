@@ -52,7 +52,7 @@ def study_page(
         )
     layers = Session(study).known
     known = [unit for layer in layers for unit in layer.all()]
-    most = at_most(known) if units is None else units
+    most = at_most(len(known)) if units is None else units
     if most >= len(known):
         raise ValueError(
             f"units is {most:,}; this model has {len(known):,}, so choose from 1 to "

@@ -1,4 +1,4 @@
-"""One call, one page: a study, to send to a colleague."""
+"""One call, one page: a study or a retrieval, to send to a colleague."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from memviz.tensor_files import atomic_write
 
 from ._laps import Laps
 from ._of_study import study_page
+from .retrieval import retrieval_page
 
-_DRAWS = 20
+_DRAWS, _RETRIEVAL_DRAWS = 20, 5
 
 
 @checked
@@ -40,8 +41,9 @@ def report(
 
     Parameters
     ----------
-    study : Study
-        Its first group is compared with its second.
+    study : Study or Retrieval
+        The first group of a study is compared with its second. A retrieval has chapters of its
+        own: pairs, gaps, and the units of both towers.
     path : str or Path
         The file to write; it is replaced only when the page is complete.
     units : int, optional
@@ -50,7 +52,7 @@ def report(
         Over examples; by default what the model alone can tell
         (:func:`memviz.probes.examples.scores_of_model`). An empty list for none.
     random_draws : int, optional
-        Draws of random units at each point of the curve; by default 20.
+        Draws of random units at each point of the curve; by default 20, for a retrieval 5.
     seed : int
         Of random units and halves.
     progress : bool
@@ -64,7 +66,7 @@ def report(
     Raises
     ------
     TypeError
-        If it is no Study.
+        If it is neither a Study nor a Retrieval.
     ValueError
         If the study has a single group, or ``units`` exceeds those of the model.
     OSError
@@ -84,19 +86,31 @@ def report(
     """
     path = Path(path)
     check_place(path)
-    check_study(study)
-    assert isinstance(study, Study)
+    if not isinstance(study, Retrieval):
+        check_study(study)
+    elif scores is not None:
+        raise ValueError("scores are over the examples of a study; leave them out for a retrieval.")
     laps, calm = Laps(), random_kept()
     with calm, calm:
-        made = study_page(
-            study,
-            units=units,
-            scores=scores,
-            draws=random_draws or _DRAWS,
-            seed=seed,
-            progress=progress,
-            laps=laps,
-        )
+        if isinstance(study, Retrieval):
+            made = retrieval_page(
+                study,
+                units=units,
+                draws=random_draws or _RETRIEVAL_DRAWS,
+                seed=seed,
+                progress=progress,
+                laps=laps,
+            )
+        else:
+            made = study_page(
+                study,
+                units=units,
+                scores=scores,
+                draws=random_draws or _DRAWS,
+                seed=seed,
+                progress=progress,
+                laps=laps,
+            )
         text = made(laps.words(datetime.now(UTC)))
     with atomic_write(path) as part:
         part.write_bytes(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 24  # units in the figure; the file has all
 _LAYERS = 40  # in the figure, those with the largest mean
-_MOST_NAMED = 400  # characters of a list of units
+_MOST_NAMED = 1500  # characters of a list of units
 
 
 def units_section(ranking: Scores, layers: pd.DataFrame, halves: Halves) -> Section:
@@ -38,7 +37,13 @@ def units_section(ranking: Scores, layers: pd.DataFrame, halves: Halves) -> Sect
     source = f"Source: {ranking.source}." if ranking.source else ""
     null = "" if ranking.null is None else f"Grey: 95% of the null, {ranking.null.words}. "
     method = f"{ranking.measure}, each unit ablated alone. {null}{source}"
-    parts = [
+    parts = [*effect_parts(ranking, layers, method), *_curve_parts(halves)]
+    return Section("units", "Which layers and units hold them", tuple(parts))
+
+
+def effect_parts(ranking: Scores, layers: pd.DataFrame, method: str) -> list[str]:
+    """The units with the largest effects, and the layers."""
+    return [
         figure(
             lambda: ranking.plot(_SHOWN),
             f"The {min(_SHOWN, len(ranking.order()))} units with the largest effect",
@@ -56,12 +61,12 @@ def units_section(ranking: Scores, layers: pd.DataFrame, halves: Halves) -> Sect
         table(
             layers,
             "Layers",
-            "layers",
-            method="Units above the null: above 97.5% of their own null.",
+            "layer-table",
+            method="Units above the null: above 97.5% of their own null."
+            if "units above the null" in layers
+            else "",
         ),
-        *_curve_parts(halves),
     ]
-    return Section("units", "Which layers and units hold them", tuple(parts))
 
 
 def layer_table(ranking: Scores, chosen: UnitSet) -> pd.DataFrame:
@@ -227,14 +232,14 @@ def cost_section(halves: Halves, group: str, against: str) -> Section:
 
 
 def _cost(curve: AblationCurve, name: str) -> str:
-    """What a group loses, in points of accuracy."""
+    """What becomes of a group, in points of accuracy."""
     column = curve.groups.index(name)
     before = float(curve.chosen[0, column])
-    lost = before - float(curve.chosen[-1, column])
-    random = before - float(curve.random_mean[-1, column])
+    change = float(curve.chosen[-1, column]) - before
+    random = float(curve.random_mean[-1, column]) - before
     return (
-        f"{effect_words(curve, name)} Lost: {100 * lost:.1f} points; with random units "
-        f"{100 * random:.1f}."
+        f"{effect_words(curve, name)} A change of {100 * change:+.1f} points; with random units "
+        f"{100 * random:+.1f}."
     )
 
 
@@ -268,12 +273,12 @@ def counts_to(n: int) -> list[int]:
     return [0, *(2**k for k in range(n.bit_length()) if 2**k < n), n]
 
 
-def at_most(units: Sequence[object]) -> int:
+def at_most(units: int) -> int:
     """One unit in twenty: few enough to show that memorization sits somewhere.
 
     Examples
     --------
-    >>> at_most(range(320)), at_most(range(8))
+    >>> at_most(320), at_most(8)
     (16, 1)
     """
-    return max(1, len(units) // 20)
+    return max(1, units // 20)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import memviz as mv
+from tests.support.access import serious
 from tests.support.widgets import EVIL, hostile_study, small_study
 
 pytestmark = pytest.mark.browser
@@ -57,6 +58,12 @@ def digits_page(digits: mv.Study, tmp_path_factory: pytest.TempPathFactory) -> P
     return mv.report(digits, path, random_draws=5, progress=False)
 
 
+@pytest.fixture(scope="module")
+def scenes_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "scenes.html"
+    return mv.report(mv.demo("scenes"), path, units=16, random_draws=1, progress=False)
+
+
 def luminance(page: Any, selector: str, what: str) -> float:
     colour = page.eval_on_selector(selector, f"(e) => getComputedStyle(e).{what}")
     return sum(float(part) for part in colour.split("(")[1].split(")")[0].split(",")[:3])
@@ -87,6 +94,10 @@ def test_the_view_inside_switches_units_and_tables_can_be_saved(show: Any, small
     assert text.startswith("units,group,accuracy") and len(text.splitlines()) == 1 + 4 * 5
 
 
+def test_nothing_serious_is_found_by_axe(show: Any, small: Path) -> None:
+    assert serious(show(small)) == []
+
+
 def test_no_other_script_runs(show: Any, tmp_path: Path) -> None:
     """The page as somebody might have changed it: the browser refuses what is not the view's."""
     path = mv.report(hostile_study(), tmp_path / "a.html", units=2, scores=[], progress=False)
@@ -103,3 +114,14 @@ def test_the_digits(show: Any, digits_page: Path, pictures: Path, theme: str) ->
     assert page.locator("figure > svg").count() == 6
     assert digits_page.stat().st_size < 3_500_000
     page.screenshot(path=pictures / f"report-digits-{theme}.png", full_page=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_scenes(show: Any, scenes_page: Path, pictures: Path, theme: str) -> None:
+    page = show(scenes_page, color_scheme=theme)
+    assert page.locator("#short li").count() == 4
+    assert page.locator("figure > svg").count() == 5
+    assert page.locator(".mv-part-deja_vu").count() == 1
+    assert scenes_page.stat().st_size < 8_000_000
+    page.screenshot(path=pictures / f"report-scenes-{theme}.png", full_page=True)

@@ -7,6 +7,7 @@ from ._units import MEASURES as MEASURES
 from ._units import GapCurve as GapCurve
 from ._units import beyond_held_out as beyond_held_out
 from ._units import effect_scores as effect_scores
+from ._units import first_units as first_units
 from ._units import gap_curve as gap_curve
 from ._units import lost_aucg as lost_aucg
 from ._units import measured as measured

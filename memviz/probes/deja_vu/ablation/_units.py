@@ -252,6 +252,7 @@ def gap_curve(
     *,
     random_draws: int = 5,
     seed: Seed = 0,
+    progress: bool = True,
 ) -> GapCurve:
     """Ablate more and more of a ranking's highest units together, and test déjà vu each time.
 
@@ -266,6 +267,8 @@ def gap_curve(
     random_draws, seed : int
         Number and seed of the random sets of units, from the same layers, at each count. The seed
         also orders units of equal score, each by its own draw.
+    progress : bool
+        Show a progress bar once it takes longer than a second.
 
     Raises
     ------
@@ -285,8 +288,8 @@ def gap_curve(
         raise ValueError(f"random_draws is {random_draws}; the curve's null needs at least 1.")
     how, layers = intervention(how), unit_layers(retrieval)
     chosen, null = [], []
-    for point, count in enumerate(slow(counts, "curve")):
-        units = _first_units(ranking, count, seed)
+    for point, count in enumerate(slow(counts, "curve", progress=progress)):
+        units = first_units(ranking, count, seed)
         chosen.append(measured(retrieval.retrieve(units, how)))
         draws = []
         for draw in range(random_draws):
@@ -321,8 +324,15 @@ def random_steps(
         yield retrieval.retrieve(others, how, stop=stop, keep=False)
 
 
-def _first_units(ranking: Scores, count: int, seed: int) -> UnitSet:
-    """The highest units; of equal ones those that the seed draws, not those listed first."""
+def first_units(ranking: Scores, count: int, seed: int) -> UnitSet:
+    """The highest units; of equal ones those that the seed draws, not those listed first.
+
+    Examples
+    --------
+    >>> scores = Scores("effect", "AUCG lost", np.array([0.4, 0.2]), units=("fc:0", "fc:1"))
+    >>> first_units(scores, 1, seed=0)
+    UnitSet.parse('fc:0')
+    """
     if not ranking.top(count, "units"):  # refuses a wrong count, and scores of examples
         return UnitSet()
     rows = ranking.order()

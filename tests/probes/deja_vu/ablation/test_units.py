@@ -17,6 +17,7 @@ from memviz.probes.deja_vu.ablation import (
     MEASURES,
     UTILITY_FIRST,
     Retrieval,
+    first_units,
     gap_curve,
     lost_aucg,
     measured,
@@ -25,7 +26,6 @@ from memviz.probes.deja_vu.ablation import (
     unit_effects,
     unit_layers,
 )
-from memviz.probes.deja_vu.ablation._units import _first_units
 from memviz.scores import Scores
 from memviz.units import Unit, UnitSet
 
@@ -380,11 +380,11 @@ def test_units_of_equal_score_are_drawn_by_the_seed_not_by_their_place():
         return Scores("equal", "none", np.array([1.0] * (len(units) - 1) + [2.0]), units=units)
 
     units = tuple(Unit(FC, index) for index in range(12))
-    first = [_first_units(equal(units), 4, seed) for seed in range(20)]
+    first = [first_units(equal(units), 4, seed) for seed in range(20)]
     assert all(Unit(FC, 11) in chosen and len(chosen) == 4 for chosen in first)
     assert len(set(first)) > 10
     mixed = (*units[5:11], *units[:5], units[11])
-    assert [_first_units(equal(mixed), 4, seed) for seed in range(20)] == first
+    assert [first_units(equal(mixed), 4, seed) for seed in range(20)] == first
 
 
 def test_the_frame_has_a_row_a_count_and_measure(found):
