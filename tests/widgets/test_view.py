@@ -200,11 +200,11 @@ def _answered(session: mv.Session, controller: Controller) -> threading.Thread:
 def test_scores_of_the_users_own(study: mv.Study) -> None:
     units = (mv.Unit("fc", 0), mv.Unit("fc", 3))
     mine = mv.Scores("mine", "volts", np.array([1.0, 3.0]), units=units)
-    for given in ([mine], {"other name": mine}):
+    for given, name in (([mine], "mine"), ({"other name": mine}, "other name")):
         shown = mv.unit_map(study, scores=given)
         ear = heard(shown)
         play(shown, type="hello")
-        assert ear.of("study")[0]["scores"][-1]["label"] == "mine"
+        assert ear.of("study")[0]["scores"][-1]["label"] == name
 
 
 def test_scores_over_examples_are_refused(study: mv.Study) -> None:

@@ -146,7 +146,7 @@ class Telling(ABC):
     def _export_beside(self, sink: Sink) -> None:
         path = export.free_path(f"memviz-{self.session.study.name}.html")
         self.export(path, getattr(sink, "page", ""))
-        self._send(sink, messages.note_message(f"Saved as {path.name}."))
+        self._send(sink, messages.saved_message(path.name))
 
     def hello(self, sink: Sink) -> None:
         """Send a new view everything."""

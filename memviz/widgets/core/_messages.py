@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import quote
 
 import numpy as np
 from torch import Tensor
@@ -109,9 +112,12 @@ def error_message(error: BaseException) -> Message:
     return Message({"type": "error", "text": text}, [])
 
 
-def note_message(text: str) -> Message:
-    """A line that is no error."""
-    return Message({"type": "exported", "text": text}, [])
+def saved_message(name: str) -> Message:
+    """Says which file was written, and where below a Jupyter server's address it can be opened."""
+    notebook = PurePosixPath(os.environ.get("JPY_SESSION_NAME", ""))  # as Jupyter tells its kernels
+    href = f"files/{quote(str(notebook.parent / name))}" if notebook.suffix == ".ipynb" else ""
+    content = {"type": "exported", "file": name, "text": f"Saved as {name}.", "href": href}
+    return Message(content, [])
 
 
 def progress_message(job: str, done: int, total: int, words: str = "") -> Message:

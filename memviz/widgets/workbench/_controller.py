@@ -174,6 +174,10 @@ class Controller(Telling):
         super().resume()
         self.scores.resume()
 
+    def code(self) -> str:
+        """Python lines that rebuild the current state, and open the workbench on it."""
+        return f"{super().code()}mv.workbench(session)\n"
+
     def cancel(self) -> None:
         """Stop the background work and keep its results so far."""
         self.scores.cancel()

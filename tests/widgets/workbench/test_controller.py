@@ -263,6 +263,7 @@ def test_code_runs_and_rebuilds_the_state(view: Pair, study: mv.Study) -> None:
     exec(text, names)
     assert names["session"].state == controller.session.state
     assert names["session"].opened == 4
+    assert text.endswith("\nmv.workbench(session)\n")
 
 
 def test_export_writes_beside_the_notebook(
@@ -270,6 +271,7 @@ def test_export_writes_beside_the_notebook(
 ) -> None:
     controller, ear = view
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JPY_SESSION_NAME", "a course/01.ipynb")
     ask(controller, ear, "export")
     ask(controller, ear, "export")
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -277,6 +279,7 @@ def test_export_writes_beside_the_notebook(
         "memviz-strokes-2.html",
     }
     assert ear.of("exported")[0]["text"] == "Saved as memviz-strokes.html."
+    assert ear.of("exported")[0]["href"] == "files/a%20course/memviz-strokes.html"
 
 
 # Bad messages -------------------------------------------------------------------------------------

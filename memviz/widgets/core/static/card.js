@@ -20,7 +20,7 @@ function lostWords(store, row) {
   return parts;
 }
 
-/** @param {Store} store @returns {{name: string, rank: string, on: string, parts: string[][], score: string}} */
+/** @type {SaysUnit} */
 export function unitWords(store, row) {
   const layer = store.layer(row);
   const score = store.score();
@@ -39,18 +39,23 @@ export function unitLine(store, row) {
   return `${name}, ${on.trim().toLowerCase()} ${score}${rank ? `, ${rank}` : ""}. ${parts.map((p) => p.join("")).join("")}`.trim();
 }
 
-/** Put a card under, or else over, the mark at (x, y, size) of the area that holds it. @param {View} view */
+/** Put a card under, over or else beside the mark at (x, y, size) of the area that holds it. @param {View} view */
 export function placeCard(view, root, x, y, size) {
   const area = root.parentElement;
-  const left = Math.max(0, Math.min(x + size / 2 - 100, area.clientWidth - root.offsetWidth));
-  const below = y + size + 9;
-  const above = y - root.offsetHeight - 9;
-  const room = view.root.getBoundingClientRect().bottom - area.getBoundingClientRect().top;
-  const flip = below + root.offsetHeight > room && above > -40;
+  const [w, h] = [root.offsetWidth, root.offsetHeight];
+  const from = area.getBoundingClientRect().top;
+  const [below, above, right] = [y + size + 9, y - h - 9, x + size + 9];
+  const room = view.root.getBoundingClientRect().bottom - from;
+  const free = view.root.querySelector(".mv-live").getBoundingClientRect().bottom - from;
+  const over = below + h > room;
+  const flip = over && above > free;
+  const beside = over && !flip;
+  const centred = Math.max(0, Math.min(x + size / 2 - 100, area.clientWidth - w));
+  const left = !beside ? centred : right + w < area.clientWidth ? right : x - w - 9;
   root.style.left = `${left}px`;
-  root.style.top = `${flip ? above : below}px`;
+  root.style.top = `${beside ? room - h : flip ? above : below}px`;
   root.style.setProperty("--mv-tip", `${x + size / 2 - left}px`);
-  put(root, { "data-flip": flip });
+  put(root, { "data-flip": flip, "data-beside": beside });
 }
 
 /** @param {View} view */

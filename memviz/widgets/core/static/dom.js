@@ -14,14 +14,14 @@ export function put(node, attrs) {
   return node;
 }
 
-/** @param {string} tag @param {object} [attrs] @param {...(Node|string|number|null|undefined)} children @returns {any} */
+/** @type {Makes} */
 export function el(tag, attrs = {}, ...children) {
   const node = put(document.createElement(tag), attrs);
   for (const child of children) if (child !== null && child !== undefined) node.append(child instanceof Node ? child : String(child));
   return node;
 }
 
-/** The same for SVG. @param {string} tag @param {object} [attrs] @param {...(Node|string|null)} children @returns {any} */
+/** The same for SVG. @type {Makes} */
 export function svg(tag, attrs = {}, ...children) {
   const node = put(document.createElementNS(SVG, tag), attrs);
   for (const child of children) if (child !== null) node.append(child);
@@ -74,7 +74,7 @@ export function capital(text) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-/** One choice of several: a radio group with one tab stop; arrows choose. @param {string} name @param {string} label @param {(key: string) => void} pick */
+/** One choice of several: a radio group with one tab stop; arrows choose. @type {Segments} */
 export function segment(name, label, pick) {
   const root = el("span", { class: `mv-seg ${name}`, role: "radiogroup", "aria-label": label });
   let buttons = [];
@@ -101,7 +101,7 @@ export function segment(name, label, pick) {
   return { root, show };
 }
 
-/** Call `fn` at most once in `wait` ms, the last call always. @param {(...args: any[]) => void} fn @param {number} wait */
+/** Call `fn` at most once in `wait` ms, the last call always. @type {Throttles} */
 export function throttle(fn, wait) {
   let last = 0;
   let timer = 0;

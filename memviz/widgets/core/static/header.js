@@ -39,6 +39,7 @@ export function liveLine(view) {
   const spoken = el("output", { class: "mv-sentence mv-sr", "aria-live": "polite" });
   const error = el("p", { class: "mv-error", role: "alert" });
   const hint = el("p", { class: "mv-note mv-savednote" });
+  const file = el("a", { target: "_blank" });
   const pre = el("pre", { tabindex: 0, "aria-label": "Code that rebuilds this view" });
   const copied = el("span", { class: "mv-note", role: "status" });
   const code = () => /** @type {HTMLElement} */ (view.root.querySelector(".mv-code"));
@@ -48,7 +49,7 @@ export function liveLine(view) {
   };
   const panel = el("div", { class: "mv-codebox", hidden: true }, pre, copied, el("button", { class: "mv-btn mv-codeclose", type: "button", onclick: shut }, "close"));
   panel.addEventListener("keydown", (event) => event.key === "Escape" && shut());
-  const root = el("div", { class: "mv-live" }, seen, spoken, error, store.saved ? hint : null, panel);
+  const root = el("div", { class: "mv-live" }, seen, spoken, error, store.saved ? hint : el("p", { class: "mv-note", role: "status" }, file), panel);
   let text = "";
   let timer = 0;
 
@@ -80,6 +81,10 @@ export function liveLine(view) {
     const wrong = store.gone ? "The kernel is gone: run this cell again." : store.error;
     say(error, wrong && `! ${wrong}`);
     say(hint, store.fixed ? `Saved page: ${view.needs} a running kernel.` : "Saved page: single units are exact, sets are estimates (≈); all else needs a running kernel.");
+    if (dirty.has("exported") && store.file) {
+      const { baseUrl } = JSON.parse(document.getElementById("jupyter-config-data")?.textContent || "{}");
+      say(put(file, { href: baseUrl && store.file.href ? baseUrl + store.file.href : null }), store.file.text);
+    }
     seen.hidden = Boolean(wrong);
     error.hidden = !wrong;
     if (dirty.has("code") && store.code !== null && view.main) copy();
@@ -99,14 +104,16 @@ export function busyBar(view) {
   const { store } = view;
   const words = el("span", { class: "mv-cut" });
   const bar = el("i");
-  const cancel = el("button", { class: "mv-cancel", type: "button", onclick: () => store.ask({ type: "cancel" }) }, "cancel");
+  const cancel = el("button", { class: "mv-cancel", type: "button", onclick: () => (store.progress ? store.ask({ type: "cancel" }) : store.choose("score", "effect")) });
   const meter = el("span", { class: "mv-meter", role: "progressbar", "aria-valuemin": 0 }, bar);
   const root = el("span", { class: "mv-busy" }, words, meter, cancel);
   function update() {
-    const job = store.progress;
+    const left = store.scores.get("effect");
+    const job = store.progress || (left && left.cancelled && !store.saved && { ...left, words: "stopped at" });
     root.classList.toggle("mv-idle", !job);
     cancel.disabled = !job;
     if (!job) return;
+    say(cancel, store.progress ? "cancel" : "go on");
     const text = /\d/.test(job.words) ? job.words : `${job.words} ${count(job.done)} of ${count(job.total)}`;
     say(words, text);
     words.title = text;

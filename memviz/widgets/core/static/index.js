@@ -43,7 +43,7 @@ function render({ model, el }) {
   };
 }
 
-/** Show a saved view without a kernel. `snapshot` is a list of {msg, buffers: [base64]}. @param {HTMLElement} root @param {string} part @param {any[]} snapshot */
+/** Show a saved view without a kernel. `snapshot` is a list of {msg, buffers: [base64]}. @type {Mounts} */
 function mount(root, part, snapshot) {
   const store = createStore(() => {}, true, views.get(part)?.alone);
   const close = createView(store, root, part);

@@ -22,7 +22,7 @@ export function isDark(node) {
   return matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
-/** Run `fn` when the host's theme may have changed. @param {HTMLElement} node @param {() => void} fn @returns {() => void} stop */
+/** Run `fn` when the host's theme may have changed. @type {Watches} */
 export function watchTheme(node, fn) {
   const observer = new MutationObserver(fn);
   for (const at of ancestors(node.parentElement || node)) observer.observe(at, { attributes: true, attributeFilter: WATCHED });

@@ -370,7 +370,7 @@ export function createStore(tell, saved = false, answers = false) {
       store.error = msg.text;
     },
     exported(msg) {
-      store.note = msg.text;
+      Object.assign(store, msg.file ? { file: msg } : { note: msg.text });
     },
   };
   const tables = [takers];

@@ -40,7 +40,7 @@ interface Store {
   sheets: Sheet[]; off: Uint8Array; preview: Uint8Array; sentence: string; readout: Readout; ahead: Readout; random: RandomUnits; frame: Frame | null;
   before: Uint16Array; after: Uint16Array; change: Float32Array; scores: Map<string, Score>;
   lost: Uint16Array; lostState: Uint8Array; most: Uint32Array; examples: Map<string, Example>;
-  progress: Progress; code: string; error: string; note: string;
+  progress: Progress; code: string; error: string; note: string; file?: { text: string; href: string };
   subscribe(fn: (kinds: string[]) => void): () => void;
   emit(...kinds: string[]): void;
   hello(): void;
@@ -118,3 +118,13 @@ type Outlines = (pen: Pen, colour: string, width: number, stroke: () => void) =>
 type DrawsOff = (pen: Pen, x: number, y: number, size: number, palette: Palette, box: any, foot: string) => void;
 type Hatches = (pen: Pen, palette: Palette, colour: string, scale: number) => CanvasPattern;
 type Shapes = (name: string, x: number, y: number, r: number) => any;
+type Makes = (tag: string, attrs?: object, ...children: (Node | string | number | null | undefined)[]) => any;
+type Segments = (name: string, label: string, pick: (key: string) => void) => { root: any; show(options: Choice[], chosen: string, disabled: boolean): void };
+type Throttles = (fn: (...args: any[]) => void, wait: number) => any;
+type Mounts = (root: HTMLElement, part: string, snapshot: any[]) => () => void;
+type SaysUnit = (store: Store, row: number) => { name: string; rank: string; on: string; parts: string[][]; score: string };
+
+/** Both return what stops them. */
+type Watches = (node: HTMLElement, fn: () => void) => () => void;
+type CreatesView = (store: Store, host: HTMLElement, part: string) => () => void;
+type Fits = (units: number, width: number, pitch: number) => number;

@@ -9,7 +9,7 @@ function density(units) {
   return units > 8000 ? [5, 6] : units > 1500 ? [11, 12] : [20, 22];
 }
 
-/** A near-square power of two, or the widest that fits. @param {number} units @param {number} width @param {number} pitch */
+/** A near-square power of two, or the widest that fits. @type {Fits} */
 function columnsFor(units, width, pitch) {
   const most = Math.max(4, Math.floor((width + 2) / pitch));
   const wish = Math.min(units, 2 ** Math.ceil(Math.log2(Math.sqrt(units)) - 0.01));
@@ -260,12 +260,8 @@ export function unitMaps(view, only = null) {
   function heading(map) {
     const { layer } = map;
     const off = store.offCount(layer);
-    const score = store.score();
-    const states = score ? score.state.subarray(layer.start, layer.start + layer.units) : [];
-    const [exact, estimate] = [2, 1].map((kind) => states.filter((state) => state === kind).length);
-    const kinds = exact && estimate ? ` · ${count(exact)} exact, ${count(estimate)} estimated` : "";
     const dead = layer.dead ? ` · ${count(layer.dead.length)} dead` : "";
-    say(map.small, `${count(layer.units)} units${off ? ` · ${count(off)} off` : ""}${dead}${kinds}`);
+    say(map.small, `${count(layer.units)} units${off ? ` · ${count(off)} off` : ""}${dead}`);
   }
 
   function update(dirty) {
@@ -286,6 +282,11 @@ export function unitMaps(view, only = null) {
     refresh();
   }
 
+  const away = (event) => shown && !event.composedPath().includes(card.root) && conceal();
+  const escape = (event) => event.key === "Escape" && shown && (conceal(), event.preventDefault());
+  document.addEventListener("pointerdown", away);
+  view.root.addEventListener("keydown", escape);
+
   /** Fill the open card anew; close it when its layer is no longer shown. */
   function refresh() {
     if (!shown) return;
@@ -293,7 +294,7 @@ export function unitMaps(view, only = null) {
     if (!map) return conceal();
     reveal(map, shown.row - map.layer.start, shown.pinned);
   }
-  return { root, update };
+  return { root, update, destroy: () => document.removeEventListener("pointerdown", away) };
 }
 
 /** Draw one layer's cells. */

@@ -11,7 +11,7 @@ const PROMPT = ["readout", "ahead"];
 
 let made = 0; // only numbers the ids, so that two views on a page never share one
 
-/** Draw one view of the store in `host`. @param {Store} store @param {HTMLElement} host @param {string} part @returns {() => void} clean-up */
+/** Draw one view of the store in `host`. @type {CreatesView} */
 export function createView(store, host, part) {
   const kind = views.get(part);
   if (!kind) {
