@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import memviz as mv
+from memviz.widgets.deja_vu import DejaVuController
 from tests.support.access import serious
 from tests.support.fake_study import LAYERS, pack
 from tests.support.page import EVIL, play, sent, settle
+from tests.support.retrievals import small_retrieval
+from tests.support.widgets import Ear
 
 pytestmark = pytest.mark.browser
 OBJECTS = ["seven", EVIL, "moon", "star"]
@@ -189,3 +193,47 @@ def test_no_words_no_pairs(page):
 
 def test_nothing_serious_is_found_by_axe(page):
     assert serious(page) == []
+
+
+@pytest.fixture(scope="module")
+def explorer():
+    retrieval = small_retrieval()
+    controller = DejaVuController(retrieval, mv.Session(retrieval.study), threaded=False)
+    controller.ready()
+    yield controller
+    controller.close()
+
+
+def test_a_saved_page_opens_finds_and_sorts_every_pair(browser, explorer, tmp_path):
+    explorer.export(tmp_path / "saved.html")
+    context = browser.new_context(viewport={"width": 1040, "height": 1100})
+    page = context.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto((tmp_path / "saved.html").as_uri())
+    rows = page.locator(".mv-dv-list li")
+    rows.nth(3).wait_for()
+    pairs, ear = explorer.retrieval.training, Ear()
+    explorer.sinks.append(ear)
+    for sort in ("min_dist", "recall_gap low"):
+        page.get_by_label("Sort training pairs by").select_option(sort)
+        explorer.receive({"type": "list", "sort": sort, "find": ""}, ear)
+        while explorer.worker._step():
+            explorer.worker.drop("sweep")
+        shown = rows.evaluate_all("list => list.map(node => Number(node.dataset.row))")
+        assert shown == [pair["row"] for pair in ear.last("pairs").content["pairs"]]
+    for place in (0, 7):
+        row = int(rows.nth(place).get_attribute("data-row"))
+        rows.nth(place).click()
+        assert pairs.captions[row] in page.locator(".mv-dv-caption").inner_text()
+        recall = explorer.retrieval.clean.found.target.recall[row]
+        figures = page.locator(".mv-dv-figures").first.inner_text()
+        assert f"recall {'1.00' if recall == 1 else f'{recall:.2f}'.lstrip('0')}" in figures
+    word = pairs.captions[0].split()[-1]
+    page.get_by_label("Find in captions").fill(word)
+    found = sum(word.casefold() in text.casefold() for text in pairs.captions)
+    rows.nth(found).wait_for(state="detached")
+    assert rows.count() == found
+    assert page.get_by_text("switching units need a running kernel").is_visible()
+    assert serious(page) == [] and errors == []
+    context.close()

@@ -256,8 +256,7 @@ class DejaVuController(Telling):
         yield
 
     def _tell_tiles(self, wanted: Iterable[int]) -> None:
-        sheet = self._tiles.message(wanted)
-        if sheet is not None:
+        for sheet in self._tiles.new(wanted):
             self.broadcast(sheet)
 
     def _random_steps(self, units: UnitSet, how: str) -> Iterator[None]:
@@ -297,10 +296,19 @@ class DejaVuController(Telling):
         content = {**message.content, "towers": messages.layer_towers(self.retrieval)}
         return self._keep(Message({**content, "objects": objects}, message.buffers))
 
+    def snapshot(self) -> list[Message]:
+        """All that a new view needs, and every pair, which a page without a kernel opens itself."""
+        told = super().snapshot()
+        assert self.shown is not None
+        units = len(self.scores.units)
+        album = messages.album_messages(
+            self.retrieval, self.shown, self._private, self._tiles, units
+        )
+        return [*told, *album]
+
     def picture_messages(self) -> Sequence[Message]:
         """The thumbnails sent so far."""
-        sheet = self._tiles.all()
-        return [] if sheet is None else [sheet]
+        return self._tiles.all()
 
 
 def _text(request: dict[str, Any], field: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ SORTS = {
     "min_dist": "distance, nearest first",
 }
 _SIDE = 96  # px of a picture at most
+_A_SHEET = 128  # pictures
+_MOST_BYTES = 4_500_000  # of the pictures in a saved page, which may have 8 MB
 _RARE = 0.03  # of all captions; rarer words count as private
 
 
@@ -39,15 +41,20 @@ class Tiles:
         self.side = min(_SIDE, *first.size)
         self.sent: set[int] = set()
 
-    def message(self, wanted: Iterable[int]) -> Message | None:
-        """The pictures not sent yet, as one sheet; None if there are none."""
+    def new(self, wanted: Iterable[int]) -> list[Message]:
+        """The pictures not sent yet, in sheets."""
         new = [number for number in dict.fromkeys(wanted) if number not in self.sent]
         self.sent.update(new)
-        return self._sheet(new) if new else None
+        return list(self.sheets(new))
 
-    def all(self) -> Message | None:
+    def all(self) -> list[Message]:
         """Everything sent so far, for a view opened later."""
-        return self._sheet(sorted(self.sent)) if self.sent else None
+        return list(self.sheets(sorted(self.sent)))
+
+    def sheets(self, numbers: Sequence[int]) -> Iterator[Message]:
+        """These pictures; browsers refuse a sheet that is too wide."""
+        for start in range(0, len(numbers), _A_SHEET):
+            yield self._sheet(numbers[start : start + _A_SHEET])
 
     def _sheet(self, numbers: Sequence[int]) -> Message:
         sheet = Image.new("RGB", (self.side * len(numbers), self.side))
@@ -86,6 +93,48 @@ def pairs_message(
         "sorts": [{"key": key, "label": label} for key, label in SORTS.items()],
     }
     return Message(content, [])
+
+
+def album_messages(
+    retrieval: Retrieval, now: Retrieved, private: PrivateWords, tiles: Tiles, of: int
+) -> Iterator[Message]:
+    """Every pair with what its caption finds, for a page without a kernel, and their pictures.
+
+    Pictures come in the order of the recall gap, as many as fit; ``pictured`` pairs have all of
+    theirs.
+    """
+    clean, pairs = retrieval.clean.found, retrieval.training
+    sides = [clean.target, now.found.target, clean.reference]
+    values = {sort: clean.scores(sort).values for sort in SORTS if " " not in sort}  # type: ignore[arg-type]
+    rows = np.asarray(clean.scored)
+    entries = {}
+    for row in rows.tolist():
+        caption = pairs.captions[row]
+        words, units = private.of(caption), len(now.units)
+        entries[row] = pair_message(retrieval, row, caption, sides, row, words, units, -1).content
+    order = rows[np.argsort(-values["recall_gap"][rows], kind="stable")].tolist()
+    held, room, pictured = set(tiles.sent), _MOST_BYTES - _bytes(tiles.all()), 0
+    while pictured < len(order):
+        few = order[pictured : pictured + _A_SHEET // 4]
+        wanted = [n for row in few for n in _pictures(entries[row]) if n not in held]
+        sheets = list(tiles.sheets(list(dict.fromkeys(wanted))))
+        room -= _bytes(sheets)
+        if room < 0:
+            break
+        held.update(wanted)
+        pictured += len(few)
+        yield from sheets
+    content = {"type": "album", "pairs": list(entries.values()), "pictured": pictured}
+    content["sentence"] = sentence(retrieval.clean, now, of, "")
+    yield pack(content, **{name: np.asarray(v, np.float64) for name, v in values.items()})
+
+
+def _pictures(pair: dict[str, Any]) -> list[int]:
+    return [pair["row"], *(number for side in pair["sides"] for number in side["pictures"])]
+
+
+def _bytes(messages: Iterable[Message]) -> int:
+    return sum(len(buffer) for message in messages for buffer in message.buffers)
 
 
 def pair_message(

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import memviz as mv
-from memviz.data.scenes import OBJECTS, caption, draw_scenes
-from memviz.demos.scenes import _recipe as scenes
+from memviz.data.scenes import OBJECTS
 from memviz.probes.deja_vu.ablation import Retrieval, random_steps, unit_effects
 from memviz.widgets.deja_vu import DejaVuController, DejaVuView
 from memviz.widgets.deja_vu import _messages as told
+from tests.support.retrievals import small_retrieval
 
 FC = "transformer.resblocks.1.mlp.c_fc"
 
@@ -32,13 +32,7 @@ class Sink:
 
 @pytest.fixture(scope="module")
 def retrieval() -> Retrieval:
-    sets = draw_scenes(0, target=40, reference=40, public=60, held_out=40)
-    one, other = (
-        scenes.fit(pairs, epochs=2, progress=False)[0] for pairs in (sets.target, sets.reference)
-    )
-    return Retrieval(
-        one, other, sets.target, sets.public, sets.held_out, query=lambda name: caption([name], [])
-    )
+    return small_retrieval()
 
 
 @pytest.fixture
@@ -279,6 +273,30 @@ def test_the_code_makes_the_figures_and_the_view(
         sides = sink.last("pair")["sides"]
         expected = [sides[0]["recall"], sides[1]["recall"]]
         assert [float(x) for x in printed[-2].split()[:2]] == pytest.approx(expected)
+
+
+def test_a_saved_page_has_every_pair_as_it_would_be_told(
+    controller: DejaVuController, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller.receive({"type": "set", "units": f"{FC}:0-9"}, sink)
+    work(controller)
+    album = controller.snapshot()[-1].content
+    assert album["type"] == "album" and album["pictured"] == 40
+    for entry in album["pairs"]:
+        controller.receive({"type": "open", "example": entry["row"]}, sink)
+        work(controller)
+        assert {**sink.last("pair"), "version": -1} == entry
+    assert album["sentence"].startswith("10 of") and "this pair" not in album["sentence"]
+    # Pictures that do not fit are left out, those of the widest gaps last.
+    monkeypatch.setattr(told, "_MOST_BYTES", 0)
+    assert controller.snapshot()[-1].content["pictured"] == 0
+
+
+def test_a_sheet_of_pictures_is_never_wide(retrieval: Retrieval) -> None:
+    tiles = told.Tiles(retrieval)
+    sheets = [*tiles.new(range(60)), *tiles.new(range(100))]
+    assert [len(sheet.content["numbers"]) for sheet in sheets] == [60, 40]
+    assert len(list(tiles.sheets(list(range(100)) * 3))) == 3
 
 
 def test_the_view_stands_without_a_browser(retrieval: Retrieval, tmp_path) -> None:

@@ -1,6 +1,7 @@
 // @ts-check
 /** The déjà vu explorer: a list of pairs, one pair with what its caption finds, the figures of all. */
 import { count, el, put, say, throttle } from "../../core/static/dom.js";
+import { listAlone, openAlone } from "./album.js";
 import { gapsColumn } from "./gaps.js";
 
 const SIDES = [["Target model", "trained on this pair"], ["Target model", ""], ["Reference model", "never saw this pair"]];
@@ -20,7 +21,7 @@ function drawTile(store, canvas, number) {
 /** @param {View} view */
 function pairList(view) {
   const { store } = view;
-  const ask = (find, more = false) => store.ask({ type: "list", sort: sort.value, find, more });
+  const ask = (find, more = false) => (store.album ? listAlone(store, sort.value, find, more) : store.ask({ type: "list", sort: sort.value, find, more }));
   const sort = el("select", { "aria-label": "Sort training pairs by", onchange: () => ask(find.value) });
   const search = throttle(() => ask(find.value), 150);
   const find = el("input", { class: "mv-find", type: "search", placeholder: "find in captions", "aria-label": "Find in captions", oninput: search });
@@ -33,7 +34,8 @@ function pairList(view) {
   let sorts = "";
 
   function open(row) {
-    if (!store.saved) store.choose("open", row);
+    if (store.album) openAlone(store, row);
+    else if (!store.saved) store.choose("open", row);
   }
   function keys(event) {
     const at = items.findIndex((item) => item.row === store.state?.opened);
@@ -59,17 +61,19 @@ function pairList(view) {
   function update(dirty) {
     if (!store.pairs) return;
     const { sorts: known, sort: by, matching, of, pairs } = store.pairs;
-    if (dirty.has("pairs")) {
+    if (dirty.has("pairs") || dirty.has("album")) {
       const options = known.map((s) => s.key).join();
       if (options !== sorts) sort.replaceChildren(...known.map((s) => el("option", { value: s.key }, s.label)));
       sorts = options;
       sort.value = by;
       fill();
       const shown = pairs.length < matching ? `the first ${count(pairs.length)} of ` : "";
-      more.hidden = store.saved || pairs.length >= matching;
-      say(note, matching ? `${shown}${count(matching)}${matching < of ? ` of ${count(of)}` : ""} pairs` : "No caption has these words.");
+      const { album } = store;
+      more.hidden = (store.saved && !album) || pairs.length >= matching;
+      const thinned = album && album.pictured < album.pairs.size ? `; the page has the pictures of the ${count(album.pictured)} with the largest recall gap` : "";
+      say(note, matching ? `${shown}${count(matching)}${matching < of ? ` of ${count(of)}` : ""} pairs${thinned}` : "No caption has these words.");
     }
-    sort.disabled = find.disabled = store.saved;
+    sort.disabled = find.disabled = store.saved && !store.album;
     if (dirty.has("pairs") || dirty.has("tiles")) for (const item of items) drawTile(store, item.canvas, item.row);
     const opened = store.state ? store.state.opened : null;
     for (const item of items) {
@@ -232,7 +236,7 @@ export function dejaVuRegion(view) {
   const root = el("div", { class: "mv-dv" }, list.root, middle, gaps.root);
   /** @param {Set<string>} dirty */
   function update(dirty) {
-    if (!store.study || !["study", "state", "pairs", "pair", "gaps", "chance", "tiles", "scores", "readout", "theme", "size"].some((kind) => dirty.has(kind))) return;
+    if (!store.study || !["study", "state", "pairs", "pair", "gaps", "chance", "tiles", "album", "scores", "readout", "theme", "size"].some((kind) => dirty.has(kind))) return;
     waiting.hidden = Boolean(store.pair);
     list.update(dirty);
     head.update();

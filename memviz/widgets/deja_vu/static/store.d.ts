@@ -12,5 +12,6 @@ interface Gaps {
   beforeCurve: Float32Array; afterCurve: Float32Array; referenceCurve: Float32Array;
 }
 interface RandomGaps { version: number; units: number; draws: number; words: string; recall?: number; figures: { name: string; mean: number | null }[] }
-interface Store { tiles?: Map<number, { bitmap: ImageBitmap; x: number; side: number }>; pairs?: Listed; pair?: Pair; gaps?: Gaps; chance?: RandomGaps }
+interface Album { pairs: Map<number, Pair>; values: Record<string, Float64Array>; pictured: number; sentence: string; told: string; first: number | null }
+interface Store { album?: Album | null; tiles?: Map<number, { bitmap: ImageBitmap; x: number; side: number }>; pairs?: Listed; pair?: Pair; gaps?: Gaps; chance?: RandomGaps }
 interface Study { towers?: Record<string, string>; objects?: string[] }

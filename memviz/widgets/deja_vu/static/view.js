@@ -5,9 +5,10 @@ import { controls, echoLine, liveLine, toolbar } from "../../core/static/header.
 import { topSlider } from "../../core/static/top.js";
 import { unitMaps } from "../../core/static/units.js";
 import { registerView } from "../../core/static/views.js";
+import { keepAlbum } from "./album.js";
 import { dejaVuRegion } from "./deja_vu.js";
 
-const nothingYet = () => ({ tiles: new Map(), pairs: null, pair: null, gaps: null, chance: null });
+const nothingYet = () => ({ tiles: new Map(), pairs: null, pair: null, gaps: null, chance: null, album: null });
 
 /** @param {Store} store @returns {Record<string, Taker>} */
 const takers = (store) => ({
@@ -36,6 +37,9 @@ const takers = (store) => ({
   chance(msg) {
     store.chance = msg;
   },
+  album(msg, arrays) {
+    keepAlbum(store, msg, arrays);
+  },
 });
 
 /** @param {View} view */
@@ -53,10 +57,10 @@ registerView({
   title: "déjà vu explorer",
   main: true,
   cell: [11, 12],
-  needs: "choosing pairs and switching units need",
+  needs: "looking up an edited caption and switching units need",
   state: nothingYet,
   takers,
-  dirty: ["pairs", "pair", "gaps", "chance"],
+  dirty: ["pairs", "pair", "gaps", "chance", "album"],
   prompt: ["pair", "gaps"],
   build,
 });
