@@ -26,7 +26,8 @@ INSPECTED = {
         {"unit": "fc:3", "lost": 1.0, "exact": False},
     ],
     "curve": {"epochs": [0, 20, 60], "margin": [-1.0, 0.5, 4.0]},
-    "neighbours": [{"index": 11, "cosine": 0.98}, {"index": 12, "cosine": 0.97}],
+    "random": [-0.2, 0.1, 0.9],
+    "neighbours": [{"index": 11, "cosine": 0.99812}, {"index": 12, "cosine": 0.99783}],
 }
 
 
@@ -120,7 +121,8 @@ def test_a_layer_is_rewound_and_put_back(timeline):
 
 def test_the_inspector_shows_and_ablates(open_page, fake):
     page = begin(open_page(), fake, "inspector", opened=7)
-    assert page.locator(".mv-inspector .mv-empty").is_visible()
+    waiting = page.locator(".mv-inspector .mv-empty")
+    assert waiting.inner_text() == "Reading what is known of example 7 …"
     play(page, message({**INSPECTED, "index": 8}), message(INSPECTED))
     settle(page)
     rows = [row.inner_text().split("\t") for row in page.locator(".mv-scores tbody tr").all()]
@@ -128,6 +130,12 @@ def test_the_inspector_shows_and_ablates(open_page, fake):
     units = page.locator(".mv-critical li")
     assert [u.locator("span").inner_text() for u in units.all()] == ["conv4:7", "fc:3"]
     assert "estimate" in units.nth(1).inner_text()
+    null = "a random unit: .10, 95 % of all units −.20 to .90"
+    assert null in page.locator(".mv-inspected").inner_text()
+    near = page.locator(".mv-neighbour small").all_inner_texts()
+    assert near == [".9981", ".9978"]
+    page.locator(".mv-takeline .mv-btn", has_text="Undo").click()
+    assert sent(page)[-1] == {"type": "undo"}
     page.locator(".mv-takeline input").fill("1")
     page.locator(".mv-takeout").click()
     assert sent(page, "set") == [{"type": "set", "units": "conv4:7"}]

@@ -202,6 +202,10 @@ def test_hovering_says_it_in_words(plot):
 def test_an_opened_unit_shows_its_pictures_and_a_picture_opens(plot):
     assert plot.locator(".mv-firing .mv-empty").is_visible()
     plot.mouse.click(*place(plot, 64))
+    x, y = place(plot, 64)
+    plot.mouse.move(x + 1, y)
+    settle(plot)
+    assert plot.locator(".mv-scatter .mv-tip").is_hidden()  # it makes way for the pictures
     assert sent(plot, "unit") == [{"type": "unit", "unit": "conv3:0"}]
     title = plot.locator(".mv-firing h3")
     settle(plot)

@@ -71,7 +71,7 @@ class Inspector(Part):
     def _steps(self, index: int) -> Iterator[None]:
         content: dict[str, Any] = {"type": "inspected", "index": index}
         content["scores"] = [row(name, given, index) for name, given in self.scores.items()]
-        content["units"] = self._units(index)
+        content["units"], content["random"] = self._units(index)
         self._say(content)
         yield
         content["curve"] = self._curve(index)
@@ -85,7 +85,8 @@ class Inspector(Part):
         if self.session.opened == content["index"]:
             self._tell(Message(dict(content), []))
 
-    def _units(self, index: int) -> list[dict[str, Any]]:
+    def _units(self, index: int) -> tuple[list[dict[str, Any]], list[float] | None]:
+        """The units that matter most to it; and of a random one 2.5 %, median and 97.5 %."""
         controller = self._controller
         exact = controller.effects.get(controller.key)
         estimates = controller.estimates.get(controller.key)
@@ -98,10 +99,12 @@ class Inspector(Part):
                 lost[done] = -effects.margin_change[:, column].numpy()[done]
         rows = np.flatnonzero(~np.isnan(lost))
         is_exact = np.zeros(len(lost), bool) if exact is None else exact.done.numpy()
-        return [
+        found = [
             {"unit": str(units[k]), "lost": float(lost[k]), "exact": bool(is_exact[k])}
             for k in rows[np.argsort(-lost[rows], kind="stable")][:_UNITS]
         ]
+        ends = np.percentile(lost[rows], [2.5, 50, 97.5]).tolist() if len(rows) > 1 else None
+        return found, ends
 
     @torch.no_grad()
     def _curve(self, index: int) -> dict[str, Any]:

@@ -37,6 +37,9 @@ def test_an_opened_example_is_told_in_full() -> None:
     assert told["units"][0]["unit"] == str(of_example.units[best])  # type: ignore[index]
     assert told["units"][0]["lost"] == pytest.approx(of_example.values[best], abs=1e-4)
     assert told["units"][0]["exact"] is True
+    assert told["random"] == pytest.approx(
+        np.percentile(of_example.values, [2.5, 50, 97.5]), abs=1e-4
+    )
     assert told["curve"] == {"epochs": [], "margin": []}
 
 

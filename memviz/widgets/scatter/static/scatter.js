@@ -46,6 +46,7 @@ export function scatterRegion(view) {
   let byX = [];
   let byY = [];
   let anchor = null; // where the pointer went down
+  let quiet = -1; // the unit whose card made way for its pictures
 
   /** The brushed rows that are drawn; the store keeps the others for the time they are drawn again. */
   function live() {
@@ -102,7 +103,8 @@ export function scatterRegion(view) {
     }
     const row = anchor && anchor.moved ? -1 : nearest(px, py);
     canvas.style.cursor = row >= 0 ? "pointer" : "crosshair";
-    if (row >= 0) reveal(row);
+    if (row !== quiet) quiet = -1;
+    if (row >= 0 && quiet < 0) reveal(row);
     else card.hide();
   });
   canvas.addEventListener("pointerup", (event) => {
@@ -124,7 +126,10 @@ export function scatterRegion(view) {
     if (!store.brushed.delete(row)) store.brushed.add(row);
     paint();
   }
+  /** The card makes way for the pictures, until the pointer is on another unit. */
   function open(row) {
+    card.hide();
+    quiet = row;
     askUnit(store, formatUnits([row], store.study.layers));
   }
 
