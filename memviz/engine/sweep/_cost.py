@@ -107,6 +107,7 @@ def cost(
         study.device,
         largest=replay.trace.largest // min(2, n),
         memory=memory,
+        weights=sum(parameter.nbytes for parameter in study.model.parameters()),
     )
     few = min(n, size)
     if few > 2:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -87,28 +89,42 @@ def estimate_effects(
     (Sundararajan et al. 2017, proposition 1).
     """
     effects = new_effects(replay, units, how)
+    steps = estimate_steps(replay, effects, how, ablated=ablated, share=share)
+    for _ in slow(steps, "estimate", total=replay.steps, progress=progress):
+        pass
+    return effects
+
+
+def estimate_steps(
+    replay: Replay,
+    effects: Effects,
+    how: Intervention,
+    *,
+    ablated: UnitSet | None = None,
+    share: float = 0.0,
+) -> Iterator[None]:
+    """Fill new effects with estimates, chunk by chunk, as :func:`estimate_effects` does at once."""
     effects.engine = "estimate"
     rows: dict[str, list[int]] = {}
-    for row, unit in enumerate(units):
+    for row, unit in enumerate(effects.units):
         rows.setdefault(unit.layer, []).append(row)
-    chosen = UnitSet(units)
-    axes = ExampleAxes(replay)
-
-    def run() -> None:
-        for step in slow(range(replay.steps), "estimate", progress=progress):
-            _chunk(replay, step, effects, chosen, rows, how, axes, ablated or UnitSet(), share)
-
-    replay.guard(run)
+    chosen, axes, step = UnitSet(effects.units), ExampleAxes(replay), 0
+    while step < replay.steps:
+        size, given = replay.size, (effects, chosen, rows, how, axes, ablated or UnitSet(), share)
+        replay.guard(partial(_chunk, replay, step, *given))
+        step = step + 1 if replay.size == size else 0  # chunks halved for want of memory are others
+        yield
     known = ~effects.margin_change.isnan().any(1)
     effects.correct = effects.margin[None] + effects.margin_change > 0
     effects.done[:] = known
-    unknown = dict.fromkeys(unit.layer for unit, has in zip(units, known, strict=True) if not has)
+    unknown = dict.fromkeys(
+        unit.layer for unit, has in zip(effects.units, known, strict=True) if not has
+    )
     if unknown:
         effects.why = (
             f"no estimate for {', '.join(unknown)}, where it can't be told which position belongs "
             "to which example"
         )
-    return effects
 
 
 def _chunk(

@@ -62,6 +62,19 @@ def new_effects(replay: Replay, units: Sequence[Unit], how: Intervention) -> Eff
     )
 
 
+# If the recorded passes do not fit in memory, each batch of units records them again: small batches
+# first, so that there soon is something to see and to keep, then larger ones.
+_SMALLEST, _LARGEST = 16, 256
+
+
+def batches(replay: Replay, rows: Sequence[int]) -> Iterator[Sequence[int]]:
+    """The rows in batches, each to be finished before the next; all at once if passes are kept."""
+    size, start = _SMALLEST if replay.engine == "hook" else len(rows), 0
+    while start < len(rows):
+        yield rows[start : start + size]
+        start, size = start + size, min(2 * size, _LARGEST)
+
+
 def sweep_steps(
     replay: Replay,
     effects: Effects,

@@ -18,11 +18,7 @@ from ._checkpoint import Checkpoint
 from ._effects import Effects
 from ._estimate import estimate_effects
 from ._one_at_a_time import Engine, OneAtATime
-from ._steps import chosen_units, new_effects, sweep_steps
-
-# If the recorded passes do not fit in memory, each batch of units records them again: small batches
-# first, so that there soon is something to see and to keep, then larger ones.
-_SMALLEST, _LARGEST = 16, 256
+from ._steps import batches, chosen_units, new_effects, sweep_steps
 
 
 @checked
@@ -132,11 +128,10 @@ def _steps(
     """Finish the rows that are not done; yields how many units' worth of work is done."""
     left = [row for row in rows if not effects.done[row]]
     already = len(rows) - len(left)
-    size, start = _SMALLEST if replay.engine == "hook" else len(left), 0
-    while start < len(left):
-        for done in _guarded(replay, effects, fast, left[start : start + size]):
-            yield already + start + done
-        start, size = start + size, min(2 * size, _LARGEST)
+    for few in batches(replay, left):
+        for done in _guarded(replay, effects, fast, few):
+            yield already + done
+        already += len(few)
 
 
 def _guarded(

@@ -11,7 +11,15 @@ import torch
 
 from memviz.checks import quoted
 from memviz.engine.record import intervention
-from memviz.engine.sweep import Effects, default_units, estimate_effects, new_effects, sweep_steps
+from memviz.engine.sweep import (
+    Effects,
+    OneAtATime,
+    batches,
+    default_units,
+    estimate_steps,
+    new_effects,
+    sweep_steps,
+)
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.tasks import lost
@@ -211,7 +219,13 @@ class ShownScores:
     def _sweep_steps(self, key: str) -> Iterator[None]:
         replay, kind = self.session.replay, intervention(self.session.how)
         if key not in self.estimates:
-            _keep(self.estimates, key, estimate_effects(replay, self.units, kind))
+            estimate = new_effects(replay, self.units, kind)
+            # A large model takes a second for a few examples, and a click must not wait for all.
+            for part, _ in enumerate(estimate_steps(replay, estimate, kind), start=1):
+                if part < replay.steps:
+                    self._audience.tell_progress("sweep", "estimate, part", part, replay.steps)
+                    yield
+            _keep(self.estimates, key, estimate)
             self.tell_effects(key)
             yield
         if key not in self.effects:
@@ -222,13 +236,15 @@ class ShownScores:
         told = time.monotonic()
         table = None if self.singles is None else self.singles.of(key, effects)
         see = None if table is None else table.see
-        for done in sweep_steps(replay, effects, kind, order, see=see) if order else ():
-            if time.monotonic() - told > 4 * TELL_EVERY:
-                self.tell_effects(key)
-                told = time.monotonic()
-            exact = total - len(order) + int(done)
-            self._audience.tell_progress("sweep", "exact for", exact, total)
-            yield
+        before, fast = total - len(order), OneAtATime(replay, kind) if order else None
+        for few in batches(replay, order):
+            for done in sweep_steps(replay, effects, kind, few, fast, see):
+                if time.monotonic() - told > 4 * TELL_EVERY:
+                    self.tell_effects(key)
+                    told = time.monotonic()
+                self._audience.tell_progress("sweep", "exact for", before + int(done), total)
+                yield
+            before += len(few)
         self.tell_effects(key, swept=True)
         self._ended()
         self._audience.tell_progress("sweep", "", 0, 0)

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 import memviz as mv
 from memviz.engine.record import Intervention, Zero
 from memviz.engine.record import _passes as passes
-from memviz.engine.sweep import Effects, estimate_effects, sweep_stream
+from memviz.engine.sweep import (
+    Effects,
+    estimate_effects,
+    estimate_steps,
+    new_effects,
+    sweep_stream,
+)
+from memviz.engine.sweep import _steps as steps_of
 from memviz.engine.sweep import _sweep as stream
 
 
@@ -154,7 +161,7 @@ def test_the_top_is_exact_and_the_rest_marked(
     study = net()
     exact, first = mv.sweep(study, progress=False), mv.estimate(study)
     monkeypatch.setattr(passes, "chunk_size", lambda *_, **__: 7)
-    monkeypatch.setattr(stream, "_SMALLEST", 2)
+    monkeypatch.setattr(steps_of, "_SMALLEST", 2)
     effects = mv.sweep(study, top=5, memory=memory, progress=False)
     scores = effects.scores()
     assert scores.exact is not None and scores.exact.sum() == 5
@@ -169,6 +176,22 @@ def test_the_top_is_exact_and_the_rest_marked(
     assert effects.frame["exact"].sum() == 5 * 24
     whole = mv.sweep(study, memory=memory, progress=False)
     assert torch.allclose(whole.margin_change, exact.margin_change, atol=1e-5)
+
+
+def test_estimates_come_chunk_by_chunk_and_are_those_made_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study, kind = net(), Zero()
+    monkeypatch.setattr(passes, "chunk_size", lambda *_, **__: 7)
+    replay = mv.Replay(study)
+    units = [unit for layer in replay.layers if not layer.is_output for unit in layer.all()]
+    wanted, found = estimate_effects(replay, units, kind), new_effects(replay, units, kind)
+    steps = estimate_steps(replay, found, kind)
+    next(steps)
+    assert found.margin_change[:, :7].isfinite().all() and found.margin_change[:, 7:].isnan().all()
+    assert len(list(steps)) == replay.steps - 1 == 3
+    assert torch.equal(found.margin_change, wanted.margin_change)
+    assert torch.equal(found.loss_change, wanted.loss_change) and found.done.all()
 
 
 def test_a_stream_may_be_left_and_stopped() -> None:
@@ -188,7 +211,7 @@ def test_out_of_memory_in_the_middle_goes_on_with_what_is_left(
 ) -> None:
     study, steps, asked = net(), stream.sweep_steps, []
     wanted = mv.sweep(study, progress=False)
-    monkeypatch.setattr(stream, "_SMALLEST", 5)
+    monkeypatch.setattr(steps_of, "_SMALLEST", 5)
 
     def hungry(
         replay: mv.Replay, effects: Effects, kind: Intervention, order: list[int], fast: object

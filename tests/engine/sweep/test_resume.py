@@ -18,7 +18,7 @@ from memviz import tensor_files
 from memviz.engine.record import _passes as passes
 from memviz.engine.sweep import Effects, sweep_stream
 from memviz.engine.sweep import _checkpoint as checkpoint
-from memviz.engine.sweep import _sweep as stream
+from memviz.engine.sweep import _steps as steps_of
 
 Steps = Iterator[float]
 TABLES = ("margin", "loss", "margin_change", "loss_change", "correct", "done", "examples")
@@ -71,8 +71,8 @@ def test_a_stopped_sweep_goes_on_to_the_same_bits(
     how: str, memory: int | None, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(passes, "chunk_size", lambda *_, **__: 7)
-    monkeypatch.setattr(stream, "_SMALLEST", 2)
-    monkeypatch.setattr(stream, "_LARGEST", 2)
+    monkeypatch.setattr(steps_of, "_SMALLEST", 2)
+    monkeypatch.setattr(steps_of, "_LARGEST", 2)
     kinds = {"how": how, "memory": memory, "progress": False}
     wanted = mv.sweep(study(), **kinds)
     with pytest.raises(mv.CancelledError):
