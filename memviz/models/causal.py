@@ -66,15 +66,24 @@ class Causal:
         return logits
 
     @torch.no_grad()
-    def greedy(self, prompts: Tensor, count: int) -> Tensor:
+    def greedy(self, prompts: Tensor, count: int, *, draft: Tensor | None = None) -> Tensor:
         """The tokens said after each prompt, the most likely one each time, int64 ``[n, count]``.
+
+        Of one prompt, ``draft`` ``[1, count]`` may be what it is thought to say: one pass tells how
+        much of that is right, and only the rest is decoded. What is said is the same.
 
         Where two logits are so close that rounding decides, the token is chosen by the prompt and
         what follows it alone, without a cache: what is said never depends on the other prompts of
         the batch.
         """
         prompts = prompts.to(self.device)
-        return self._decode(prompts, count).cpu()
+        said = prompts[:, :0]
+        if draft is not None:
+            said = draft[:, : self._agreed(prompts, draft)].to(self.device)
+        if said.shape[1] < count:
+            start = torch.cat([prompts, said], 1)
+            said = torch.cat([said, self._decode(start, count - said.shape[1])], 1)
+        return said.cpu()
 
     def check_ids(self, tokens: Tensor) -> None:
         """Refuse token ids for which the last logits have no entry.
@@ -86,6 +95,14 @@ class Causal:
         """
         if int(tokens.max()) >= self._vocabulary:
             raise ValueError(_other_vocabulary(int(tokens.max()), self._vocabulary))
+
+    def _agreed(self, prompt: Tensor, draft: Tensor) -> int:
+        """How many tokens of a draft are the model's own, before the first that is not surely."""
+        given = torch.cat([prompt, draft[:, :-1].to(self.device)], 1)
+        logits = self._read(self._call(given, {}), given)[0, prompt.shape[1] - 1 :]
+        first, close = _chosen(logits)
+        right = (first[:, 0].cpu() == draft[0].cpu()) & ~close.cpu()
+        return int(right.long().cumprod(0).sum())
 
     def _decode(self, prompts: Tensor, count: int) -> Tensor:
         tokens, given, past, name = prompts, prompts, None, self._cache

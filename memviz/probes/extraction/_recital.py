@@ -122,7 +122,7 @@ def recite(
     tokens = as_passages([[*start, *truth]], len(start), len(truth))
     given, wanted = tokens[:, : len(start)], tokens[0, len(start) :]
     if seed is None:
-        said = causal.greedy(given, len(truth))[0]
+        said = causal.greedy(given, len(truth), draft=wanted[None])[0]
     else:
         said = _sampled(causal, given, len(truth), temperature, top_k, seed)
     spoken = torch.cat([given[0], said])[None, :-1]

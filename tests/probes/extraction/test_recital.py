@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from memviz.models.causal import Causal
 from memviz.models.gpt import GPT
 from memviz.probes.extraction import (
     Recital,
@@ -51,6 +52,24 @@ def test_what_is_said_and_its_chances_are_those_of_a_loop() -> None:
         tokens = torch.cat([tokens, torch.tensor([[token]])], 1)
     said = extract(model, [[*prompt, *true]], 3, 4, progress=False).said[0]
     assert torch.equal(found.said, said)
+
+
+def test_a_draft_changes_nothing_but_the_number_of_calls() -> None:
+    causal = Causal(small())
+    prompt = torch.tensor([[1, 2, 3]])
+    said = causal.greedy(prompt, 6)
+    calls: list[int] = []
+    causal.model.register_forward_pre_hook(lambda _module, given: calls.append(given[0].shape[1]))
+    for right in range(7):
+        draft = said.clone()
+        if right < 6:
+            draft[0, right] = (draft[0, right] + 1) % 11
+        calls.clear()
+        assert torch.equal(causal.greedy(prompt, 6, draft=draft), said)
+        assert len(calls) == 1 + (6 - right)
+    tied = nn.Embedding.from_pretrained(torch.zeros(5, 5)).eval()  # of equal logits, the first
+    for draft in ([[0, 0, 0]], [[3, 3, 3]]):
+        assert Causal(tied).greedy(prompt, 3, draft=torch.tensor(draft)).tolist() == [[0, 0, 0]]
 
 
 def test_samples_follow_their_seed_and_their_chances() -> None:
