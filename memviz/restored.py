@@ -253,8 +253,8 @@ def _same(before: Any, now: Any) -> bool:
         return torch.equal(before, now)
     if isinstance(before, list):
         return all(map(torch.equal, before, now))
-    if isinstance(before, dict):  # NumPy's: a dict that holds an array
-        return repr(before) == repr(now) and np.array_equal(
-            before["state"]["key"], now["state"]["key"]
-        )
+    if isinstance(before, dict):  # NumPy's, which holds another dict and an array
+        return before.keys() == now.keys() and all(_same(before[k], now[k]) for k in before)
+    if isinstance(before, np.ndarray):
+        return np.array_equal(before, now)
     return bool(before == now)

@@ -17,7 +17,12 @@ R = TypeVar("R")
 
 
 def chunk_size(
-    recorded: int, device: torch.device, *, largest: int | None = None, memory: int | None = None
+    recorded: int,
+    device: torch.device,
+    *,
+    largest: int | None = None,
+    memory: int | None = None,
+    weights: int = 0,
 ) -> int:
     """Examples a chunk.
 
@@ -30,10 +35,14 @@ def chunk_size(
         Bytes an example of the largest of them; an eighth of them all, unless given.
     memory : int, optional
         Bytes that may be kept.
+    weights : int
+        Bytes of the model's weights, which every pass reads: of large ones, a pass of few examples
+        takes more time to read them than to multiply.
     """
     memory = default_memory(device) if memory is None else memory
     largest = recorded // 8 if largest is None else largest
-    by_cache = _LARGEST_VALUE // max(largest, 1) if device.type == "cpu" else _LARGEST
+    value = max(_LARGEST_VALUE, weights // 8)
+    by_cache = value // max(largest, 1) if device.type == "cpu" else _LARGEST
     # One chunk's record, a second in another layout, and what a pass makes on its way.
     by_memory = memory // (6 * max(recorded, 1))
     return max(1, min(_LARGEST, by_cache, by_memory))

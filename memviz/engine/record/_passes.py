@@ -55,9 +55,17 @@ class Passes(Chunked):
         self._values = Replacements(len(study), self._activations, self._of_examples)
         self._learn()
         few = min(2, len(self.examples))
-        recorded, largest = self.trace.bytes // few, self.trace.largest // few
+        largest = self.trace.largest // few
+        self._each = self.trace.bytes // few  # bytes of an example's record
+        weights = sum(parameter.nbytes for parameter in study.model.parameters())
         # With no memory for records, chunks have the default size.
-        size = chunk_size(recorded, study.device, largest=largest, memory=self.memory or None)
+        size = chunk_size(
+            self._each,
+            study.device,
+            largest=largest,
+            memory=self.memory or None,
+            weights=weights,
+        )
         super().__init__(min(size, len(self.examples)))
         self._tapes: list[Tape | None] = []
         self._live: list[Tape | None] = []
@@ -258,27 +266,33 @@ class Passes(Chunked):
         self._values.most = 4 * len(self._chunks)
         self._tapes, self._paths_taken = [], []
         outputs, kept = [], 0
+        # Where records of a quarter do not fit, none is kept: it would save next to nothing.
+        scarce = self._each * len(self.examples) > 2 * self.memory
         for positions in slow(self._chunks, "recording", progress=progress):
-            path, tape, raw = self._pass(self._inputs(positions))
-            outputs.append(self.study.task.outputs(raw))
+            path, tape, raw = self._pass(
+                self._inputs(positions), whole=scarce or kept > self.memory // 2
+            )
+            outputs.append(_alone(self.study.task.outputs(raw)))
             if len(outputs[-1]) != len(positions):
                 raise ValueError(
                     f"the model returned {len(outputs[-1])} rows for {len(positions)} examples; "
                     "memviz needs one row per example: wrap the model so that it returns one."
                 )
-            kept += tape.bytes if tape is not None else 0
-            self._tapes.append(tape if kept <= self.memory // 2 else None)
+            kept += tape.bytes if tape is not None else self._each * len(positions)
+            self._tapes.append(None if scarce or kept > self.memory // 2 else tape)
             self._paths_taken.append(path)
         self._live = [None] * len(self._chunks)
         self._recorded_bytes = kept
         self.clean = torch.cat(outputs)
 
-    def _pass(self, inputs: Inputs) -> tuple[Path, Tape | None, Any]:
-        if self.why:
+    def _pass(self, inputs: Inputs, *, whole: bool) -> tuple[Path, Tape | None, Any]:
+        """Recorded, or whole; of each path one is recorded, to be compared with plain calls."""
+        if self.why or whole:
             path, raw = self._paths.follow(
                 inputs, lambda path: self._whole(path, inputs, [], exactly=True)
             )
-            return path, None, raw
+            if self.why or path in self._paths_taken:
+                return path, None, raw
         path, tape = self._follow(inputs)
         return path, tape, tape.raw
 
@@ -291,6 +305,13 @@ class Passes(Chunked):
 def _site(path: Path, name: str, k: int) -> Site | None:
     located = path.located.get(name)
     return located.unit_sites[k] if located is not None and k < len(located.unit_sites) else None
+
+
+def _alone(outputs: Tensor) -> Tensor:
+    """The outputs without the rest of what they are a view of, which would be kept with them."""
+    if outputs.layout != torch.strided or outputs.is_meta:
+        return outputs
+    return outputs.clone() if outputs.untyped_storage().nbytes() > outputs.nbytes else outputs
 
 
 def _captured(run: Callable[[list[Edit]], Any], site: Site) -> Tensor:

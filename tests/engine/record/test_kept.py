@@ -5,6 +5,8 @@ import torch
 import torchvision
 
 import memviz as mv
+from memviz.engine.record import _passes as passes
+from memviz.engine.record import chunk_size
 from memviz.units import Unit, UnitSet
 
 
@@ -71,6 +73,37 @@ def test_a_second_record_that_does_not_fit_is_not_kept(digits: mv.Study) -> None
     found = tight.outputs([Unit("conv4", 3)], keep=True)
     assert torch.equal(found, whole.outputs("conv4:3"))
     assert tight._live == [None] * tight.steps
+
+
+def test_records_are_not_made_where_they_would_not_be_kept(
+    digits: mv.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, made = mv.Replay(digits), []
+    record = passes.record
+    monkeypatch.setattr(passes, "record", lambda *given: made.append(record(*given)) or made[-1])
+    monkeypatch.setattr(passes, "chunk_size", lambda *_, **__: 100)
+    tight = mv.Replay(digits, memory=int(0.4 * whole._recorded_bytes))
+    assert tight.engine == "hook" and tight._tapes == [None] * tight.steps
+    assert len(made) == 1  # compared with plain calls, and given up
+    assert torch.allclose(tight.clean, whole.clean, atol=1e-5)
+    assert torch.allclose(tight.outputs("conv4:3"), whole.outputs("conv4:3"), atol=1e-5)
+
+
+def test_of_a_larger_output_only_what_the_task_takes_is_kept() -> None:
+    model = torch.nn.Linear(6, 300).eval()
+    inputs, labels = torch.randn(5, 6), torch.zeros(5)
+    few = mv.tasks.Classification(outputs=lambda raw: raw[:, :3])
+    study = mv.Study(model, inputs, labels, {"all": range(5)}, task=few)
+    clean = mv.Replay(study).clean
+    assert torch.allclose(clean, model(inputs)[:, :3])
+    assert clean.untyped_storage().nbytes() == clean.nbytes
+
+
+def test_models_with_large_weights_run_more_examples_at_once() -> None:
+    cpu, mb = torch.device("cpu"), 2**20
+    small, large = (chunk_size(mb, cpu, largest=4 * mb, weights=w * mb) for w in (64, 640))
+    assert (small, large) == (2, 20)
+    assert chunk_size(60 * mb, cpu, largest=4 * mb, weights=640 * mb) == 2  # records must fit
 
 
 class ChangesItsInput(torch.nn.Module):
