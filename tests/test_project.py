@@ -173,9 +173,22 @@ def test_the_wheel_names_what_is_not_python() -> None:
     assert WHEEL["force-include"] == {"notebooks": "memviz/notebooks"}
 
 
-@pytest.mark.parametrize(
-    "notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem
-)
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_have_exercises_and_say_where_to_go_next(notebook: Path) -> None:
+    cells = json.loads(notebook.read_text())["cells"]
+    text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    assert text.count("<details><summary>A solution</summary>") >= 3
+    (_, after) = text.split("## Where to go next")
+    named = set(re.findall(r"\]\((\w+\.ipynb)\)", after))
+    assert named and named <= {path.name for path in NOTEBOOKS} - {notebook.name}
+    numbers = [int(number) for number in re.findall(r"## (\d+)\. ", text)]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebooks_are_committed_without_outputs(notebook: Path) -> None:
     cells = json.loads(notebook.read_text())["cells"]
     assert len({cell["id"] for cell in cells}) == len(
