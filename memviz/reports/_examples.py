@@ -13,7 +13,7 @@ from memviz.probes.examples.figures import agreement as agreement_figure
 from memviz.probes.examples.figures import distribution
 from memviz.probes.examples.figures import rank_correlations as correlation_figure
 from memviz.scores import Scores
-from memviz.study import Study, default_groups
+from memviz.study import Study, default_groups, has_classes
 
 from ._parts import Section, between, figure, table, words
 
@@ -141,7 +141,7 @@ def _ranked(
     ranks = whole[names].rank(ascending=False, method="average").mean(axis=1)
     frame = whole.drop(columns=names)
     for column in ("given label", "true label"):
-        if column in frame and study.class_names is not None:
+        if column in frame and study.class_names is not None and has_classes(study):
             frame[column] = [study.class_name(label) for label in frame[column]]
     frame["stands out in"] = counts
     frame["mean rank"] = ranks

@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from memviz.checks import quoted
+from memviz.engine.record import layers
 from memviz.probes.examples import example_table, scores_of_model
 from memviz.scores import Scores
-from memviz.session import Session
 from memviz.study import Study, default_groups
 
 from ._asked import about_computing, about_study
@@ -50,10 +50,10 @@ def study_page(
             "the memorized examples, with the second: add one, or take groups from scores with "
             "study.suspects(scores, k=...)."
         )
-    layers = Session(study).known
-    known = [unit for layer in layers for unit in layer.all()]
+    shown = [layer for layer in layers(study) if not layer.is_output]
+    known = [unit for layer in shown for unit in layer.all()]
     most = at_most(len(known)) if units is None else units
-    if most >= len(known):
+    if known and most >= len(known):  # without any, the view says what is missing
         raise ValueError(
             f"units is {most:,}; this model has {len(known):,}, so choose from 1 to "
             f"{len(known) - 1:,}."
@@ -75,7 +75,7 @@ def study_page(
     }
     chapters = [
         Section("short", "In short", (points(_in_short(study, found, table)),)),
-        Section("asked", "What was asked", tuple(about_study(study, layers, asked))),
+        Section("asked", "What was asked", tuple(about_study(study, shown, asked))),
         examples_section(study, scores, seed),
         units_section(ranking, table, found),
         cost_section(found, group, against),

@@ -6,7 +6,9 @@ import base64
 import hashlib
 import io
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,14 @@ import torch
 import memviz as mv
 from memviz.reports import halves
 from memviz.tensor_files import digest
-from tests.support.widgets import EVIL, EVIL_GROUP, flat_study, hostile_study, small_study
+from tests.support.widgets import (
+    EVIL,
+    EVIL_GROUP,
+    flat_study,
+    hostile_study,
+    pair_study,
+    small_study,
+)
 
 
 class Page(HTMLParser):
@@ -215,6 +224,42 @@ def test_a_single_memorized_example_leaves_nothing_to_hold_out(tmp_path: Path) -
     assert "No scores over examples were asked for" in text
 
 
+def several_labels() -> mv.Study:
+    """A network that answers with several classes at once."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(
+            torch.nn.Linear(5, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+        ).eval()
+    labels = (torch.rand(30, 3, generator=generator) > 0.5).float()
+    groups = {"memorized": range(6), "clean": range(6, 20), "test": range(20, 30)}
+    inputs = torch.randn(30, 5, generator=generator)
+    names = ["ant", "bee", "cat"]
+    return mv.Study(model, inputs, labels, groups, task=mv.MultiLabel(), class_names=names)
+
+
+def prices() -> mv.Study:
+    """A network that predicts numbers."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(
+            torch.nn.Linear(5, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1)
+        ).eval()
+    groups = {"记忆": range(6), "$x_{": range(6, 30)}
+    inputs = torch.linspace(-1, 1, 150).reshape(30, 5)
+    return mv.Study(model, inputs, torch.arange(30.0), groups, task=mv.Regression(9.0))
+
+
+@pytest.mark.parametrize("make", [pair_study, several_labels, prices])
+def test_other_tasks_and_inputs(make: Callable[[], mv.Study], tmp_path: Path) -> None:
+    study = make()
+    path = mv.report(study, tmp_path / "a.html", random_draws=1, progress=False)
+    found = Page(path)
+    assert "final loss" in found.text and len(found.table("examples")) >= 20
+    assert set(study.groups) <= set(found.table("curve")["group"])
+
+
 def test_the_model_is_as_it_was(study: mv.Study, tmp_path: Path) -> None:
     before, state = digest(study.model.state_dict()), torch.get_rng_state()
     hooks = hooks_of(study.model)
@@ -223,8 +268,15 @@ def test_the_model_is_as_it_was(study: mv.Study, tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), state) and not study.model.training
 
 
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("memviz.reports._halves", "ablation_curve"),
+        ("memviz.widgets.workbench._scores", "sweep_steps"),
+    ],
+)
 def test_an_interrupt_leaves_the_file_as_it_was(
-    study: mv.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: mv.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, name: str
 ) -> None:
     path = tmp_path / "a.html"
     path.write_text("before")
@@ -234,7 +286,7 @@ def test_an_interrupt_leaves_the_file_as_it_was(
         torch.rand(3)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("memviz.reports._halves.ablation_curve", interrupted)
+    monkeypatch.setattr(import_module(place), name, interrupted)
     with pytest.raises(KeyboardInterrupt):
         mv.report(study, path, units=1, scores=[], progress=False)
     assert path.read_text() == "before" and [p.name for p in tmp_path.iterdir()] == ["a.html"]
