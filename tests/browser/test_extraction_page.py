@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,7 @@ from memviz.probes.extraction import predicted_by_prompt
 from memviz.widgets.extraction import ExtractionController
 from memviz.widgets.extraction._passages import Passages
 from tests.support.access import serious
-from tests.support.page import EVIL, play, sent, settle
+from tests.support.page import EVIL, sent, settle
 from tests.support.recited import (
     CONTINUATION,
     COPIES,
@@ -22,47 +20,21 @@ from tests.support.recited import (
     recited_ladder,
     recited_study,
 )
+from tests.support.talk import Talk, played
 
 pytestmark = pytest.mark.browser
 UNITS = "blocks.0.up:0-14 blocks.1.attention:1"
 
 
-class Recorder:
-    """Stands for a browser: keeps what it is told, as a page can play it."""
+class Kernel(Talk):
+    """A page with the extraction explorer; each answer takes so many steps, the sweep none."""
 
-    def __init__(self) -> None:
-        self.kept: list[dict] = []
+    steps = 60
 
-    def tell(self, message) -> None:
-        buffers = [base64.b64encode(buffer).decode() for buffer in message.buffers]
-        self.kept.append({"msg": message.content, "buffers": buffers})
-
-    def take(self) -> list[dict]:
-        kept, self.kept = self.kept, []
-        return kept
-
-
-class Kernel:
-    """A controller that answers what the page has asked."""
-
-    def __init__(self, page, controller: ExtractionController) -> None:
-        self.page, self.controller, self.recorder, self.heard = page, controller, Recorder(), 0
-        controller.sinks.append(self.recorder)
-        page.evaluate("start('extraction')")
-        settle(page)
-        self.answer()
-
-    def answer(self, steps: int = 60) -> None:
-        """Carry out all requests so far, and let the page draw what came of them."""
-        asked = sent(self.page)
-        for message in asked[self.heard :]:
-            self.controller.receive(message, self.recorder)
-        self.heard = len(asked)
-        for _ in range(steps):
+    def work(self) -> None:
+        for _ in range(self.steps):
             self.controller.worker._step()
             self.controller.worker.drop("sweep")
-        play(self.page, *self.recorder.take())
-        settle(self.page)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +47,7 @@ def kernel(open_page, study):
     controller = ExtractionController(
         mv.Session(study), Passages(study, copies=COPIES), recited_ladder(), threaded=False
     )
-    yield Kernel(open_page(), controller)
+    yield Kernel(open_page(), controller, "extraction")
     controller.close()
 
 
@@ -239,7 +211,8 @@ def test_the_units_that_hold_a_passage_are_found_and_ablated(page, kernel):
     assert hold.get_attribute("aria-pressed") == "false" and not top.is_visible()
     hold.click()
     assert sent(page, "score")[-1] == {"type": "score", "key": "opened passage"}
-    kernel.answer(600)
+    kernel.steps = 600
+    kernel.answer()
     assert hold.get_attribute("aria-pressed") == "true"
     ranked, units = kernel.controller.held.ranking(), kernel.controller.scores.units
     assert len(ranked) == 192  # the neurons
@@ -325,11 +298,9 @@ def test_hostile_words_stay_text(page, kernel):
 
 def test_a_saved_page_still_reads(open_page, kernel, pictures):
     ablate(kernel)
-    told = Recorder()
-    for message in kernel.controller.snapshot():
-        told.tell(message)
+    told = played(kernel.controller.snapshot())
     page = open_page()
-    page.evaluate("list => mount(document.getElementById('a'), 'extraction', list)", told.take())
+    page.evaluate("list => mount(document.getElementById('a'), 'extraction', list)", told)
     settle(page)
     assert page.locator(".mv-ex-first").count() == 1
     page.locator(".mv-ex-t").nth(1).hover()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import memviz as mv
-from memviz.widgets.core import Message
 from memviz.widgets.workbench import Controller
 from tests.support.page import play, sent, settle
+from tests.support.talk import played
 from tests.support.widgets import Ear, ask, flat_study, listening, pair_study, small_study
 
 pytestmark = pytest.mark.browser
@@ -29,12 +28,6 @@ FIGURES = """() => ({
 TILES = """() => [...document.querySelectorAll(".mv-tile")].map((tile) => tile.getAttribute("aria-label")).sort()"""
 
 
-def wire(message: Message) -> dict[str, Any]:
-    """A message as the page gets it."""
-    buffers = [base64.b64encode(buffer).decode() for buffer in message.buffers]
-    return {"msg": message.content, "buffers": buffers}
-
-
 class Bench:
     """A page and the controller whose messages it was sent, which answers only when told."""
 
@@ -45,7 +38,7 @@ class Bench:
         self.controller, self.ear = listening(study)
         self.controller.worker.run_until_idle()
         page.evaluate("start('workbench')")
-        play(page, *map(wire, self.controller.snapshot()))
+        play(page, *played(self.controller.snapshot()))
         settle(page)
 
     def click(self, unit: mv.Unit) -> None:
@@ -63,7 +56,7 @@ class Bench:
         request = sent(self.page)[-1]
         ask(self.controller, self.ear, request.pop("type"), **request)
         heard = [m for m in self.ear.heard if random or m.content["type"] != "random"]
-        play(self.page, *map(wire, heard))
+        play(self.page, *played(heard))
         settle(self.page)
 
     def figures(self) -> dict[str, Any]:
@@ -142,7 +135,7 @@ def test_what_was_said_ahead_is_no_estimate(bench: Bench) -> None:
     assert [text.startswith("≈") for text in now] == [False, True, True]
     exact = mv.readout(*found, random_draws=0).groups["memorized"].after
     assert bench.figures()["groups"][0][0] == f"{exact.correct} of {exact.n}"
-    play(bench.page, wire(bench.ear.last("state")), wire(bench.ear.last("readout")))
+    play(bench.page, *played(bench.ear.last(kind) for kind in ("state", "readout")))
     settle(bench.page)
     assert "≈" not in str(bench.figures())
 
@@ -164,7 +157,7 @@ def test_a_late_answer_does_not_hide_a_newer_click(bench: Bench) -> None:
     first, second = [unit for unit in bench.controller.scores.units if unit.layer == "conv4"][:2]
     bench.controller.receive({"type": "toggle", "units": str(first)}, bench.ear)
     bench.controller.worker.run_until_idle()
-    late = [wire(bench.ear.last(kind)) for kind in ("state", "readout")]
+    late = played(bench.ear.last(kind) for kind in ("state", "readout"))
     bench.page.evaluate(LATE, ["conv4", [first.index, first.index, second.index], late])
     assert bench.figures()["say"].startswith(f"conv4 unit {second.index} ablated")
 
@@ -172,7 +165,7 @@ def test_a_late_answer_does_not_hide_a_newer_click(bench: Bench) -> None:
 def test_where_nothing_is_known_the_kernel_is_waited_for(bench: Bench) -> None:
     unit = bench.controller.scores.units[0]
     table = bench.controller._singles.of("zero", bench.controller.effects["zero"])
-    play(bench.page, wire(table.withdrawn("zero")))
+    play(bench.page, *played([table.withdrawn("zero")]))
     before = bench.figures()
     bench.click(unit)
     settle(bench.page)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from memviz.widgets.core import Message, Telling
-from tests.support.page import play, settle
+from tests.support.page import play, sent, settle
 from tests.support.widgets import Ear
 
 
@@ -15,7 +15,8 @@ class Talk:
     """The view of a controller in a page; nothing is computed but in ``answer``."""
 
     def __init__(self, page: Any, controller: Telling, part: str) -> None:
-        self.page, self.controller, self.ear, self.heard = page, controller, Ear(), 0
+        self.page, self.controller, self.ear = page, controller, Ear()
+        self.asked = self.heard = 0  # requests and messages that were passed on
         controller.sinks.append(self.ear)
         page.evaluate("part => start(part)", part)
         settle(page)
@@ -23,8 +24,10 @@ class Talk:
 
     def answer(self) -> None:
         """Carry out what the page has asked for, tell it, and let it draw."""
-        for request in self.page.evaluate("model.sent.splice(0)"):
+        asked = sent(self.page)
+        for request in asked[self.asked :]:
             self.controller.receive(request, self.ear)
+        self.asked = len(asked)
         self.work()
         told, self.heard = self.ear.heard[self.heard :], len(self.ear.heard)
         play(self.page, *played(told))
