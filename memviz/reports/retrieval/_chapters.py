@@ -24,9 +24,9 @@ from .._units import at_most, effect_parts, layer_table, named
 from ._pairs import pairs_section
 
 _LIVE = (
-    "The pair with the largest gap as the explorer shows it: what its caption brings back from "
-    "either model, and the exact effect of every unit of both towers. Its second line says what "
-    "it can do without Python; nothing is sent anywhere."
+    "Open, sort and search the pairs: what a caption brings back from either model, and the exact "
+    "effect of every unit of both towers. Its second line says what needs Python; nothing is sent "
+    "anywhere."
 )
 
 
