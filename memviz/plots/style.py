@@ -76,7 +76,12 @@ def group_style(name: str) -> dict[str, Any]:
 def legend(
     drawn: Axes | Figure, *handles_and_labels: Any, fontsize: float = 8, **look: Any
 ) -> None:
-    """A legend without a box, whose labels are plain text: a dollar sign is no mathematics."""
+    """A legend without a box, whose labels are plain text: a dollar sign is no mathematics.
+
+    Unless a place is given, it stands at the right of the axes, where it covers no data.
+    """
+    if hasattr(drawn, "get_figure") and "loc" not in look and not hasattr(drawn, "subfigures"):
+        look |= {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "handlelength": 1.6}
     made = drawn.legend(*handles_and_labels, frameon=False, fontsize=fontsize, **look)
     for text in made.get_texts():
         text.set_parse_math(False)

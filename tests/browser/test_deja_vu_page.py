@@ -150,6 +150,20 @@ def test_no_units_are_sought_for_an_edited_caption(page):
     assert "its end was cut" in page.locator(".mv-dv-pair").inner_text()
 
 
+def test_an_edited_caption_marks_unseen_words_and_moves_the_chips(page):
+    named = page.locator(".mv-dv-chips > span", has_text="in the caption")
+    assert named.count() == 1 and named.inner_text().startswith("seven")
+    told = {"edited": True, "caption": "A Zebra, seventy: moon", "private": ["zebra"]}
+    play(page, pack({**PAIR, **told, "objects": [0, 2]}))
+    settle(page)
+    word = page.locator(".mv-dv-private")
+    assert word.inner_text() == "Zebra" and word.get_attribute("title") == "in no training caption"
+    assert (
+        "dotted: words in none of its training captions" in page.locator(".mv-dv-pair").inner_text()
+    )
+    assert named.count() == 1 and named.inner_text().startswith("moon")
+
+
 def test_the_caption_is_edited(page):
     page.get_by_role("button", name="Edit the caption").click()
     box = page.get_by_label("Caption to look up")

@@ -234,7 +234,7 @@ class DejaVuController(Telling):
             caption,
             sides,
             place,
-            [] if edited else self._private.of(caption),
+            self._private.of(caption, unseen=edited),
             len(now.units),
             version,
             edited and self._is_cut(caption),

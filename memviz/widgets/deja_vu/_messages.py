@@ -151,8 +151,8 @@ def pair_message(
     """One pair: picture, caption, objects and the neighbours of each side.
 
     ``sides`` are the target, the ablated target and, if it has looked up the caption, the
-    reference; ``place`` is the caption's row in them, ``private`` its rare words. ``cut`` says
-    that the caption is longer than the model reads.
+    reference; ``place`` is the caption's row in them, ``private`` its rare or unseen words.
+    ``cut`` says that the caption is longer than the model reads.
     """
     pairs, n = retrieval.training, len(retrieval.training)
     before, after = sides[0].neighbours.ids[place], sides[1].neighbours.ids[place]
@@ -261,18 +261,19 @@ class PrivateWords:
 
     Examples
     --------
-    >>> PrivateWords(["a seven for Mara"] + ["a seven"] * 200).of("a seven for Mara")
-    ['for', 'mara']
+    >>> words = PrivateWords(["a seven for Mara"] + ["a seven"] * 200)
+    >>> words.of("a seven for Mara"), words.of("a seven for Noor", unseen=True)
+    (['for', 'mara'], ['noor'])
     """
 
     def __init__(self, captions: Sequence[str]) -> None:
         self._most = max(1, int(_RARE * len(captions)))
         self._counts = Counter(word for text in captions for word in set(_words(text)))
 
-    def of(self, caption: str) -> list[str]:
-        """The private words of a caption in their order, in lower case."""
-        words = dict.fromkeys(_words(caption))
-        return [word for word in words if self._counts[word] <= self._most]
+    def of(self, caption: str, *, unseen: bool = False) -> list[str]:
+        """The private words of a caption in their order, in lower case; or those in no caption."""
+        words, most = dict.fromkeys(_words(caption)), 0 if unseen else self._most
+        return [word for word in words if self._counts[word] <= most]
 
 
 def _words(text: str) -> list[str]:

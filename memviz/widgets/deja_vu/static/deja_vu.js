@@ -139,9 +139,11 @@ function pairHead(view) {
     drawTile(store, canvas, pair.row);
     const names = pair.objects.map((o) => store.study.objects[o]);
     put(canvas, { "aria-label": `Picture of the pair: ${names.join(", ") || "no object"}` });
-    words.replaceChildren("“", ...marked(pair.caption, new Set(pair.private)), "”");
-    say(note, pair.edited ? `edited: the model was never trained on this caption${pair.cut ? "; its end was cut, as it is longer than the model's context" : ""}` : pair.private.length ? "dotted: private words, found in hardly any other caption" : "");
-    chips.replaceChildren(...pair.objects.map((o) => el("span", {}, store.study.objects[o], pair.named.includes(o) ? el("small", {}, " in the caption") : null)));
+    words.replaceChildren("“", ...marked(pair.caption, new Set(pair.private), pair.edited ? "in no training caption" : "private word"), "”");
+    say(note, pair.edited ? `edited: the model was never trained on this caption${pair.cut ? "; its end was cut, as it is longer than the model's context" : ""}${pair.private.length ? "; dotted: words in none of its training captions" : ""}` : pair.private.length ? "dotted: private words, found in hardly any other caption" : "");
+    const said = ` ${pair.caption.toLowerCase().split(/[^\p{L}\p{N}]+/u).join(" ")} `;
+    const named = (o) => (pair.edited ? said.includes(` ${store.study.objects[o].toLowerCase()} `) : pair.named.includes(o));
+    chips.replaceChildren(...pair.objects.map((o) => el("span", {}, store.study.objects[o], named(o) ? el("small", {}, " in the caption") : null)));
     say(why, pair.objects.length ? `The caption is the only query. ✓ marks objects of this picture among the ${count(pair.k)} nearest public ones. What the reference model also finds did not have to be memorized.` : "This picture shows no object of a known class: nothing can be scored.");
     edit.hidden = restore.hidden = hold.hidden = top.hidden = store.saved;
     restore.hidden ||= !pair.edited;
@@ -156,9 +158,9 @@ function pairHead(view) {
   return { root, update };
 }
 
-/** The caption's words, private ones marked; text stays text. @param {string} caption @param {Set<string>} rare */
-function marked(caption, rare) {
-  return caption.split(/([\p{L}\p{N}]+)/u).map((part) => (rare.has(part.toLowerCase()) ? el("span", { class: "mv-dv-private", title: "private word" }, part) : part));
+/** The caption's words, rare ones marked; text stays text. @param {string} caption @param {Set<string>} rare @param {string} title */
+function marked(caption, rare, title) {
+  return caption.split(/([\p{L}\p{N}]+)/u).map((part) => (rare.has(part.toLowerCase()) ? el("span", { class: "mv-dv-private", title }, part) : part));
 }
 
 /** @param {View} view */
