@@ -78,13 +78,19 @@ def legend(
 ) -> None:
     """A legend without a box, whose labels are plain text: a dollar sign is no mathematics.
 
-    Unless a place is given, it stands at the right of the axes, where it covers no data.
+    Unless a place is given, that of a figure of one plot stands at its right, where it covers no
+    data; the figure is as much wider.
     """
-    if hasattr(drawn, "get_figure") and "loc" not in look and not hasattr(drawn, "subfigures"):
+    whole = drawn.get_figure(root=True)
+    beside = "loc" not in look and whole is not None and drawn is not whole and len(whole.axes) == 1
+    if beside:
         look |= {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "handlelength": 1.6}
     made = drawn.legend(*handles_and_labels, frameon=False, fontsize=fontsize, **look)
     for text in made.get_texts():
         text.set_parse_math(False)
+    if beside and whole is not None:
+        longest = max((len(text.get_text()) for text in made.get_texts()), default=0)
+        whole.set_figwidth(whole.get_figwidth() + 0.6 + 0.008 * fontsize * longest)
 
 
 def is_dark() -> bool:
