@@ -81,14 +81,15 @@ def legend(
     Unless a place is given, that of a figure of one plot stands at its right, where it covers no
     data; the figure is as much wider.
     """
-    whole = drawn.get_figure(root=True)
-    beside = "loc" not in look and whole is not None and drawn is not whole and len(whole.axes) == 1
+    whole: Any = drawn.figure  # a figure's own is itself
+    alone = drawn is not whole and hasattr(whole, "set_figwidth") and len(whole.axes) == 1
+    beside = alone and "loc" not in look
     if beside:
         look |= {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "handlelength": 1.6}
     made = drawn.legend(*handles_and_labels, frameon=False, fontsize=fontsize, **look)
     for text in made.get_texts():
         text.set_parse_math(False)
-    if beside and whole is not None:
+    if beside:
         longest = max((len(text.get_text()) for text in made.get_texts()), default=0)
         whole.set_figwidth(whole.get_figwidth() + 0.6 + 0.008 * fontsize * longest)
 
