@@ -59,7 +59,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     ['table.csv']
     """
     try:
-        _remove_orphans(path)
+        remove_orphans(path)
         # A folder, since safetensors writes a temporary file of its own beside the one it is given.
         beside = path.with_name(f"{_beginning(path)}{secrets.token_hex(4)}.part")
         beside.mkdir()
@@ -96,7 +96,7 @@ def _lock(file: IO[bytes]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _remove_orphans(path: Path) -> None:
+def remove_orphans(path: Path) -> None:
     """Remove what was left beside ``path`` by writers that are gone."""
     if sys.platform == "win32":  # without locks an orphan looks like a file being written
         return

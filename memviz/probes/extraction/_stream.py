@@ -120,8 +120,10 @@ def _parts(
                 model, rows, prompt, continuation, ids=names, batch_size=batch_size, progress=False
             )
 
-        path = folder / f"part-{number:06d}.safetensors"
+        path = _file(folder, number)
         if path.is_file():
+            if not _file(folder, number + 1).exists():
+                tensor_files.remove_orphans(path)  # a kill may come right after the file was named
             found, known = read_extraction(path)
             # Decoded again: what is ablated, or a module's own state, is not in the weights.
             first = run(rows[:1], names[:1])
@@ -130,6 +132,10 @@ def _parts(
             found = run(rows, names)
             write_extraction(found, path, facts)
         yield found
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / f"part-{number:06d}.safetensors"
 
 
 def _weights(model: nn.Module) -> str:

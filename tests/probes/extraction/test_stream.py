@@ -112,6 +112,15 @@ def test_a_killed_stream_goes_on_and_loses_nothing(tmp_path: Path) -> None:
     assert len(list(folder.iterdir())) == 20  # and no half-written file
 
 
+def test_what_a_kill_left_beside_a_finished_part_is_removed(tmp_path: Path) -> None:
+    stream(drawn(20)[:8], tmp_path)
+    left = tmp_path / "part-000000abcdef01.part"  # as atomic_write names it
+    left.mkdir()
+    (left / "lock").touch()
+    stream(drawn(20), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_parts_of_something_else_are_refused(tmp_path: Path) -> None:
     stream(drawn(20), tmp_path)
     with pytest.raises(ValueError, match="is of another model, or other units were ablated; name"):
