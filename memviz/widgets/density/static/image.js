@@ -106,7 +106,7 @@ function histograms() {
     put(lines, { d: drawn ? `M${a} 6V46M${b} 58V98M${b} 52H${a}M${b} 49v6M${a} 49v6` : "M0 0" });
     put(gap, { x: Math.max(HIST_FROM, Math.min(to - 30, (a + b) / 2)) });
     say(gap, drawn ? `M = ${nats(m)}` : "");
-    const marks = roundTicks(low, high, 4).filter((t) => at(t) < to - 58);
+    const marks = roundTicks(low, high, 4).filter((t) => at(t) < to - 80);
     ticks.replaceChildren(...marks.map((t) => svg("text", { class: "mv-axis", x: at(t), y: 113, "text-anchor": "middle" }, tickWords(t))), svg("text", { class: "mv-axis", x: to, y: 113, "text-anchor": "end" }, "log p, nats"));
     const middle = (list) => [...list].sort((p, q) => p - q)[Math.floor(list.length / 2)];
     body.replaceChildren(...[["in training", inside], ["held out", outside]].map(([name, list]) => el("tr", {}, el("th", { scope: "row" }, name), ...[count(list.length), nats(Math.min(...list)), nats(middle(list)), nats(Math.max(...list))].map((x) => el("td", {}, x)))));
