@@ -48,7 +48,8 @@ class JupyterLab:
             "JUPYTERLAB_WORKSPACES_DIR": str(private / "workspaces"),
             "IPYTHONDIR": str(private / "ipython"),
             "MPLCONFIGDIR": str(private / "matplotlib"),
-            "PYTHONPATH": str(ROOT),
+            # With what the caller has: a package may lie in a folder of its own.
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.getenv("PYTHONPATH")])]),
             "PYTHONWARNINGS": "ignore",
             "OMP_WAIT_POLICY": "PASSIVE",
         }
