@@ -280,6 +280,29 @@ def test_sampling_shows_other_words_and_the_samples_it_takes(page, kernel):
     assert "sampled" in page.locator(".mv-ex-break h3").inner_text()
 
 
+def test_news_before_the_study_is_shown_with_it(open_page, study):
+    """A view that is shown again, as in a notebook that scrolls, asks again; others are told."""
+    given = (mv.Session(study), Passages(study, copies=COPIES), recited_ladder())
+    controller = ExtractionController(*given, threaded=False)
+    first = Kernel(open_page(), controller)
+    news = [told for told in controller._latest.values() if told.content["type"] != "study"]
+    second = open_page()
+    second.evaluate("start('extraction')")
+    recorder = Recorder()
+    for message in news:
+        recorder.tell(message)
+    play(second, *recorder.take())
+    settle(second)
+    assert second.locator(".mv-ex-ladder tbody tr").count() == 0
+    for message in sent(second):
+        controller.receive(message, recorder)
+    play(second, *recorder.take())
+    settle(second)
+    shown = [each.locator(".mv-ex-ladder tbody tr").count() for each in (first.page, second)]
+    assert shown[0] == shown[1] > 0
+    controller.close()
+
+
 def test_the_ladder_stands_in_rows(page):
     rows = page.locator(".mv-ex-ladder tbody tr")
     assert rows.count() == 2

@@ -25,7 +25,7 @@ export function ladderTable(view) {
   }
   /** @param {Set<string>} dirty */
   function update(dirty) {
-    const told = store.extraction && store.extraction.ladder;
+    const told = store.study && store.extraction.ladder; // a view that is shown again may hear news before the study
     root.hidden = !told;
     if (!told || !["study", "recited_ladder"].some((kind) => dirty.has(kind))) return;
     head.replaceChildren(el("td"), ...told.columns.map((name) => el("th", { scope: "col" }, name || "tokens")), ...["recited", "precision", "recall"].map((name) => el("th", { scope: "col", class: "mv-ex-r" }, name)));
