@@ -10,7 +10,7 @@ from memviz.probes.extraction import predicted_by_prompt
 from memviz.widgets.extraction import ExtractionController
 from memviz.widgets.extraction._passages import Passages
 from tests.support.access import serious
-from tests.support.page import EVIL, sent, settle
+from tests.support.page import EVIL, play, sent, settle
 from tests.support.recited import (
     CONTINUATION,
     COPIES,
@@ -280,27 +280,18 @@ def test_sampling_shows_other_words_and_the_samples_it_takes(page, kernel):
     assert "sampled" in page.locator(".mv-ex-break h3").inner_text()
 
 
-def test_news_before_the_study_is_shown_with_it(open_page, study):
-    """A view that is shown again, as in a notebook that scrolls, asks again; others are told."""
-    given = (mv.Session(study), Passages(study, copies=COPIES), recited_ladder())
-    controller = ExtractionController(*given, threaded=False)
-    first = Kernel(open_page(), controller)
-    news = [told for told in controller._latest.values() if told.content["type"] != "study"]
-    second = open_page()
-    second.evaluate("start('extraction')")
-    recorder = Recorder()
-    for message in news:
-        recorder.tell(message)
-    play(second, *recorder.take())
-    settle(second)
-    assert second.locator(".mv-ex-ladder tbody tr").count() == 0
-    for message in sent(second):
-        controller.receive(message, recorder)
-    play(second, *recorder.take())
-    settle(second)
-    shown = [each.locator(".mv-ex-ladder tbody tr").count() for each in (first.page, second)]
-    assert shown[0] == shown[1] > 0
-    controller.close()
+def test_news_before_the_study_is_shown_with_it(kernel, open_page):
+    """A view that is shown again, as in a notebook that scrolls, hears what all are told."""
+    news = [told for told in kernel.controller._latest.values() if told.content["type"] != "study"]
+    page = open_page()
+    page.evaluate("start('extraction')")
+    play(page, *played(news))
+    settle(page)
+    assert page.locator(".mv-ex-ladder tbody tr").count() == 0
+    play(page, *played(kernel.ear.heard))
+    settle(page)
+    rows = [each.locator(".mv-ex-ladder tbody tr").count() for each in (kernel.page, page)]
+    assert rows[0] == rows[1] > 0
 
 
 def test_the_ladder_stands_in_rows(page):
