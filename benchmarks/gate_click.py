@@ -69,7 +69,7 @@ CLICKS = """async (rounds) => {
     const [set] = await timed(click, [() => say.textContent !== before]);
     found.set.push(set);
     // Random gates are drawn in the background; the next click comes when they are there.
-    await until(() => document.querySelector(".mv-gt-read").textContent.includes("200 draws"));
+    await until(() => document.querySelector(".mv-gt-read").textContent.match(/(?<!of )200 draws/));
     before = say.textContent;
     click();
     await until(() => say.textContent !== before);
