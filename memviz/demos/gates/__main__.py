@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ._measures import ablation, margins, ranking, record
-from ._recipe import INITS, SHIPPED_SEEDS, curves, design, load
+from ._recipe import SHIPPED_SEEDS, VARIANTS, curves, design, load
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -34,9 +34,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     for seed in given.seeds:
         print(f"seed {seed}\n")
-        for init in INITS:
-            print(f"published design, {init} initialization: share of the test digits right")
-            _, table = design(seed, init)
+        for variant in VARIANTS:
+            print(f"published design, {variant}: share of the test digits right")
+            _, table = design(seed, variant)
             print(_side_by_side(table[table.group == "test"], "given"), "\n")
         study = load(seed)
         print(f"{study.summary}\nshare predicted as the given and as the true label, hard")

@@ -23,6 +23,8 @@ CLEAN = 1347  # training images of the published design
 CLASSES = digits.CLASSES
 
 Init = Literal["residual", "gaussian"]
+# The published design; with Gaussian initialization; and with two channels a tree, in eight groups.
+Variant = Literal["residual", "gaussian", "two channels"]
 
 
 def noisy_digits(seed: int = 0) -> digits.Digits:
@@ -54,16 +56,28 @@ def dense_network(seed: int = 0, init: Init = "residual") -> nn.Sequential:
     return logic_dense_net(64, WIDTHS, CLASSES, thresholds=THRESHOLDS, init=init, seed=seed)
 
 
-def tree_network(seed: int = 0, init: Init = "residual") -> nn.Sequential:
+def tree_network(seed: int = 0, variant: Variant = "residual") -> nn.Sequential:
     """The published design, for 8x8 pixels: two tree convolutions, each pooled by OR, two layers.
 
-    3,264 gates, and 64 votes for each class.
+    3,264 gates, and 64 votes for each class. A tree's leaves read any channel; with
+    ``"two channels"`` they are routed as in the published networks for CIFAR-10, which are wider.
     """
+    init: Init = "gaussian" if variant == "gaussian" else "residual"
+    few, groups = (2, 8) if variant == "two channels" else (None, 1)
+    inputs = len(THRESHOLDS)
     return nn.Sequential(
         Thresholds(THRESHOLDS),
-        TreeConv(len(THRESHOLDS), 64, padding=1, init=init, seed=seed * 1_000),
+        TreeConv(inputs, 64, padding=1, tree_channels=few, init=init, seed=seed * 1_000),
         nn.MaxPool2d(2),
-        TreeConv(64, 128, padding=1, groups=8, init=init, seed=seed * 1_000 + 1),
+        TreeConv(
+            64,
+            128,
+            padding=1,
+            groups=groups,
+            tree_channels=few,
+            init=init,
+            seed=seed * 1_000 + 1,
+        ),
         nn.MaxPool2d(2),
         nn.Flatten(),
         DenseGates(512, 1280, init=init, seed=seed * 1_000 + 100),

@@ -3,7 +3,8 @@
 Recipe. *Noisy*: 400 training digits, 80 of them with a wrong label, and 1,397 test digits; three
 dense layers of 3,000 gates, tau the square root of the 300 votes of a class, 1,000 epochs.
 *Design*: 1,347 training and 450 test digits with true labels; the published design in small, tau
-8, 120 epochs; with residual and with Gaussian initialization. Four thresholds, AdamW, learning rate
+8, 120 epochs; with residual and with Gaussian initialization, and with the leaves of a tree kept to
+two channels. Four thresholds, AdamW, learning rate
 .02, weight decay .002, batches of 128, no augmentation. A seed draws the split, the wrong labels,
 the wires and the order. What is kept are the hard networks, and curves of soft and hard accuracy.
 """
@@ -14,7 +15,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,23 +27,26 @@ from memviz.training.loop import predict
 
 from .. import _weight_files as weight_files
 from .._kept import Kept, announce, folder_to_prepare, warn_not_kept
-from ._data import CLASSES, NOISY, Init, clean_digits, dense_network, noisy_digits, tree_network
+from ._data import CLASSES, NOISY, Variant, clean_digits, dense_network, noisy_digits, tree_network
 from ._stored import numbers, state, wires
 
 if TYPE_CHECKING:
     import pandas as pd
 
 RECIPE = "gates-2"  # Change it with any setting below: other stored weights are refused.
+DESIGN_RECIPE = "gates-design-3"
 BATCH_SIZE = 128
 EPOCHS, CHECKPOINT_EPOCHS = 1000, (50, 200)
 MEASURED = (*range(1, 10), *range(10, 50, 5), *range(50, 200, 25), *range(200, 1001, 50))
 TREE_EPOCHS = 120
 TREE_MEASURED = (*range(1, 20), *range(20, 50, 5), *range(50, 121, 10))
 SHIPPED_SEEDS = (0, 1, 2)
-SHIPPED_DESIGNS: tuple[tuple[int, Init], ...] = tuple((seed, "residual") for seed in range(3))
-INITS: tuple[Init, ...] = ("residual", "gaussian")
+SHIPPED_DESIGNS: tuple[tuple[int, Variant], ...] = tuple((seed, "residual") for seed in range(3))
+VARIANTS: tuple[Variant, ...] = ("residual", "gaussian", "two channels")
 TRAINING_SECONDS = 120  # One training on one core, at most; printed before a training starts.
-MINUTES = 3 * TRAINING_SECONDS / 60  # To prepare one seed: noisy, and the design twice.
+MINUTES = 4 * TRAINING_SECONDS / 60  # To prepare one seed: noisy, and the design three times.
+
+Part = Literal["noisy"] | Variant
 
 
 @dataclass(eq=False, repr=False)
@@ -119,8 +123,11 @@ def curves(seed: Seed = 0) -> pd.DataFrame:
 
 
 @checked
-def design(seed: Seed = 0, init: Init = "residual") -> tuple[nn.Sequential, pd.DataFrame]:
+def design(seed: Seed = 0, variant: Variant = "residual") -> tuple[nn.Sequential, pd.DataFrame]:
     """The published design in small on clean digits, hard, and its curves (training, test).
+
+    ``variant`` is ``"residual"`` or ``"gaussian"``, the initialization, or ``"two channels"``: the
+    leaves of a tree read two channels, as in the published networks for CIFAR-10.
 
     Examples
     --------
@@ -128,7 +135,7 @@ def design(seed: Seed = 0, init: Init = "residual") -> tuple[nn.Sequential, pd.D
     >>> model.training, sorted(set(curves.group))
     (False, ['test', 'training'])
     """
-    stored, model = _part(seed, init), tree_network(seed, init)
+    stored, model = _part(seed, variant), tree_network(seed, variant)
     wired = {name: table for name, table in stored.items() if name.endswith((".wires", ".leaves"))}
     model.load_state_dict(state(model, _under(f"epoch{TREE_EPOCHS}", stored), wired))
     training = int(clean_digits(seed).groups["training"].sum())
@@ -139,7 +146,8 @@ def prepare(seeds: Iterable[int] = SHIPPED_SEEDS, folder: str | Path | None = No
     """Train from the recipe and write what ships; returns its folder."""
     target = folder_to_prepare() if folder is None else Path(folder)
     for seed in seeds:
-        for part in ("noisy", *INITS):
+        parts: tuple[Part, ...] = ("noisy", *VARIANTS)
+        for part in parts:
             began = time.process_time()
             _kept(seed, part).write(part, _shipped(seed, _trained(seed, part)), target)
             print(f"gates, seed {seed}, {part}: {time.process_time() - began:.0f} CPU seconds")
@@ -154,12 +162,11 @@ def _shipped(seed: int, trained: weight_files.State) -> weight_files.State:
     }
 
 
-def _trained(seed: int, part: str) -> dict[str, Tensor]:
+def _trained(seed: int, part: Part) -> dict[str, Tensor]:
     """What is kept of one training."""
     noisy = part == "noisy"
     data = noisy_digits(seed) if noisy else clean_digits(seed)
-    init: Init = "gaussian" if part == "gaussian" else "residual"
-    model = dense_network(seed, init) if noisy else tree_network(seed, init)
+    model = dense_network(seed) if part == "noisy" else tree_network(seed, part)
     epochs, kept = (
         (EPOCHS, (*CHECKPOINT_EPOCHS, EPOCHS)) if noisy else (TREE_EPOCHS, (TREE_EPOCHS,))
     )
@@ -200,13 +207,14 @@ def _under(prefix: str, stored: weight_files.State) -> weight_files.State:
     return {name[start:]: table for name, table in stored.items() if name.startswith(prefix + "/")}
 
 
-def _kept(seed: int, part: str) -> Kept:
+def _kept(seed: int, part: Part) -> Kept:
     noisy = part == "noisy"
     shipped = seed in SHIPPED_SEEDS if noisy else (seed, part) in SHIPPED_DESIGNS
-    return Kept(f"gates-seed{seed}", {"recipe": RECIPE, "seed": str(seed)}, shipped)
+    recipe = RECIPE if noisy else DESIGN_RECIPE
+    return Kept(f"gates-seed{seed}", {"recipe": recipe, "seed": str(seed)}, shipped)
 
 
-def _part(seed: int, part: str) -> weight_files.State:
+def _part(seed: int, part: Part) -> weight_files.State:
     """Shipped, from the cache folder, or trained now and kept there."""
     kept = _kept(seed, part)
     stored = kept.read(part)

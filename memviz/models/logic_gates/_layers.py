@@ -124,8 +124,8 @@ class TreeConv(nn.Module):
     """Kernels that are binary trees of gates over a window (Petersen et al. 2024, section 3).
 
     The leaves of a tree read inputs of the window that are drawn once; its gates are the same at
-    every place. All leaves of one tree read two channels only, and kernels are split into groups
-    that read a group of channels each.
+    every place. All leaves of one tree read two channels only, unless told otherwise, and kernels
+    are split into groups that read a group of channels each.
 
     Parameters
     ----------
@@ -138,6 +138,8 @@ class TreeConv(nn.Module):
         Zeros around the image.
     groups : int
         Groups of channels; must divide both channels and kernels.
+    tree_channels : int, optional
+        How many channels one tree reads at most; None for all of its group.
     init : {"residual", "gaussian"}
     seed : int
 
@@ -152,7 +154,7 @@ class TreeConv(nn.Module):
     Raises
     ------
     ValueError
-        If the groups don't divide channels and kernels.
+        If the groups don't divide channels and kernels, or a tree shall read no channel.
 
     Examples
     --------
@@ -172,10 +174,16 @@ class TreeConv(nn.Module):
         depth: int = 3,
         padding: int = 0,
         groups: int = 1,
+        tree_channels: int | None = 2,
         init: Init = "residual",
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if tree_channels is not None and tree_channels < 1:
+            raise ValueError(
+                f"tree_channels is {tree_channels}; give a number from 1 up, or None for all "
+                "channels of a group."
+            )
         if channels % groups or kernels % groups:
             raise ValueError(
                 f"{groups} groups don't divide {channels} channels and {kernels} kernels; give a "
@@ -184,7 +192,8 @@ class TreeConv(nn.Module):
         self.channels, self.window, self.depth, self.padding = channels, window, depth, padding
         generator = torch.Generator().manual_seed(seed)
         self.register_buffer(
-            "leaves", _drawn_leaves(channels, kernels, window, 2**depth, groups, generator)
+            "leaves",
+            _drawn_leaves(channels, kernels, window, 2**depth, groups, tree_channels, generator),
         )
         self.trees = nn.ModuleList(
             Gates(kernels, 2**level, init=init, generator=generator)
@@ -233,15 +242,21 @@ def _watched(levels: nn.ModuleList) -> bool:
 
 
 def _drawn_leaves(
-    channels: int, kernels: int, window: int, leaves: int, groups: int, generator: torch.Generator
+    channels: int,
+    kernels: int,
+    window: int,
+    leaves: int,
+    groups: int,
+    tree_channels: int | None,
+    generator: torch.Generator,
 ) -> Tensor:
-    """Two channels for each kernel, of its own group, then one of the two and a place a leaf."""
+    """Channels for each kernel, of its own group, then one of these and a place for each leaf."""
     each, within = kernels // groups, channels // groups
-    two = torch.rand(kernels, within, generator=generator).argsort(1)[:, :2]
-    two = two + (torch.arange(kernels) // each * within)[:, None]
-    which = torch.randint(two.shape[1], (kernels, leaves), generator=generator)
+    own = torch.rand(kernels, within, generator=generator).argsort(1)[:, :tree_channels]
+    own = own + (torch.arange(kernels) // each * within)[:, None]
+    which = torch.randint(own.shape[1], (kernels, leaves), generator=generator)
     place = torch.randint(window * window, (kernels, leaves), generator=generator)
-    return two.gather(1, which) * window * window + place
+    return own.gather(1, which) * window * window + place
 
 
 class GroupSum(nn.Module):

@@ -176,6 +176,16 @@ def test_a_tree_reads_two_channels_of_its_own_group_and_saves_which():
         TreeConv(9, 32, groups=4)
 
 
+def test_a_tree_reads_as_many_channels_as_it_may():
+    for most in (1, 3, None):
+        layer = TreeConv(16, 40, groups=2, depth=5, tree_channels=most, seed=2)
+        read = [set((leaves // 9).tolist()) for leaves in layer.leaves]
+        assert max(len(channels) for channels in read) == (most or 8)
+        assert all(c // 8 == kernel // 20 for kernel, group in enumerate(read) for c in group)
+    with pytest.raises(ValueError, match="tree_channels is 0; give a number from 1 up"):
+        TreeConv(8, 8, tree_channels=0)
+
+
 def test_a_planted_tree_is_the_parity_of_its_leaves_soft_hard_and_packed():
     layer = TreeConv(8, 1, window=1, depth=3)
     layer.leaves[:] = torch.arange(8)
