@@ -47,7 +47,11 @@ CLICKS = """async (rounds) => {
   const [grid, say] = [".mv-gt-grid", ".mv-say"].map((name) => document.querySelector(name));
   const cell = grid.querySelector("[role=gridcell]");
   const until = async (test) => {
-    while (!test()) await new Promise((resolve) => setTimeout(resolve, 50));
+    const end = performance.now() + 60_000;
+    while (!test()) {
+      if (performance.now() > end) throw new Error("nothing came in a minute");
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
   };
   const press = (key) => grid.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
   const click = () => {

@@ -36,7 +36,7 @@ def wait(process: int, notebook: str) -> None:
     from jupyter_server.serverapp import list_running_servers
 
     end = time.monotonic() + _PATIENCE
-    while time.monotonic() < end and os.getppid() != 1:
+    while time.monotonic() < end and os.getppid() == process:
         for server in list_running_servers():
             if server["pid"] == process:
                 print(f"\nThe notebook is at {address(server, notebook)}\n", flush=True)

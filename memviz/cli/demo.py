@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -69,10 +70,12 @@ def measure_all(
     processes = min(len(seeds), 2 * cores)
     with parallel_config("loky", inner_max_num_threads=max(1, cores // processes)):
         answers = Parallel(n_jobs=processes, return_as="generator")(
-            delayed(_measure_silently)(seed, units=units, draws=draws) for seed in seeds
+            delayed(_measure_quietly)(seed, units=units, draws=draws) for seed in seeds
         )
         bar = tqdm(answers, "networks", len(seeds), leave=False, delay=1.0, disable=not progress)
-        curves, counts = zip(*bar, strict=True)
+        curves, counts, said = zip(*bar, strict=True)
+    for line in dict.fromkeys(line for lines in said for line in lines):
+        print(line, file=sys.stderr)
     return list(curves), counts[0]
 
 
@@ -93,10 +96,14 @@ def measure(
     return curve, of
 
 
-def _measure_silently(seed: int, *, units: int | None, draws: int) -> tuple[AblationCurve, int]:
-    # The bars of several processes would write over each other.
-    with redirect_stderr(io.StringIO()):
-        return measure(seed, units=units, draws=draws, progress=False)
+def _measure_quietly(
+    seed: int, *, units: int | None, draws: int
+) -> tuple[AblationCurve, int, list[str]]:
+    # The bars of several processes would write over each other; what else was said is kept.
+    with redirect_stderr(io.StringIO()) as said:
+        curve, of = measure(seed, units=units, draws=draws, progress=False)
+    lines = [line.rsplit("\r", 1)[-1].strip() for line in said.getvalue().split("\n")]
+    return curve, of, [line for line in lines if line and "%|" not in line]
 
 
 def counts_to(n: int) -> list[int]:

@@ -126,15 +126,16 @@ class Causal:
             options = {**options, "logits_to_keep": 1}
         if not options and "use_cache" in self._takes:
             options = {"use_cache": False}
+        # Before the call: on a GPU an id without an embedding leaves the device unusable.
+        known = getattr(self.model, "get_input_embeddings", lambda: None)()
+        size = getattr(known, "num_embeddings", None)
+        if size is not None and tokens.shape[1] > 1 and int(tokens.max()) >= size:
+            raise ValueError(_other_vocabulary(int(tokens.max()), size))
         try:
             return self.model(tokens, **options)
         except IndexError as error:
             if "out of range in self" not in str(error):  # torch's words for a missing embedding
                 raise
-            known = getattr(self.model, "get_input_embeddings", lambda: None)()
-            size = getattr(known, "num_embeddings", None)
-            if size is not None and int(tokens.max()) >= size:
-                raise ValueError(_other_vocabulary(int(tokens.max()), size)) from error
             raise ValueError(
                 f"the model has no embedding for one of {tokens.shape[1]} tokens with ids up to "
                 f"{int(tokens.max()):,}; give shorter passages, or ids of its own tokenizer."

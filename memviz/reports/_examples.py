@@ -43,7 +43,7 @@ def examples_section(study: Study, scores: Sequence[Scores], seed: int) -> Secti
     above = {score.name: _above_null(score) for score in scores}
     parts += [_found(study, scores, above, seed), _ranked(study, scores, whole, above)]
     first = scores[0]
-    if first.examples is not None and not np.isnan(first.values).all():
+    if first.examples is not None and np.isfinite(first.values).any():
         parts.append(
             figure(
                 lambda: distribution(first, study),

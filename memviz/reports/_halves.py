@@ -109,7 +109,7 @@ def halves(
 
 
 def _halved(mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Two masks; who is in which half depends on the seed and the examples, not on their order."""
+    """Two masks; who is in which half depends on the seed and on their indices alone."""
     members = mask.nonzero()[:, 0]
     draws = [float(torch.rand(1, generator=generator_of(seed, int(m)))) for m in members]
     order = torch.tensor(draws, dtype=torch.float64).argsort(stable=True)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from memviz.checks import quoted
-from memviz.engine.record import layers
+from memviz.engine.record import Replay
 from memviz.probes.examples import example_table, scores_of_model
 from memviz.scores import Scores
 from memviz.study import Study, default_groups
@@ -50,7 +50,8 @@ def study_page(
             "the memorized examples, with the second: add one, or take groups from scores with "
             "study.suspects(scores, k=...)."
         )
-    shown = [layer for layer in layers(study) if not layer.is_output]
+    # Those of every path that the examples take, as the sweep will have them.
+    shown = [layer for layer in Replay(study, memory=0).layers if not layer.is_output]
     known = [unit for layer in shown for unit in layer.all()]
     most = at_most(len(known)) if units is None else units
     if known and most >= len(known):  # without any, the view says what is missing

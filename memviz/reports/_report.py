@@ -37,7 +37,8 @@ def report(
     their agreement and null; which layers and units hold them, with the curve against random units
     on examples that had no part in the choice; what it costs in test accuracy; and a view that
     switches single units exactly, without a kernel. Every figure and table comes with its numbers
-    as CSV. The same input gives the same bytes, but for the line that says when it was written.
+    as CSV. On one machine the same input gives the same bytes, but for the line that says when it
+    was written.
 
     Parameters
     ----------

@@ -210,7 +210,7 @@ def cost_section(halves: Halves, group: str, against: str) -> Section:
         parts.append(
             words(
                 "This study has no group test, so what the ablation costs on new examples is not "
-                f"known; below is what it costs {against}, which the model was trained on."
+                f"known; below is what it costs {against}."
             )
         )
     whole = shown.frame
@@ -237,10 +237,8 @@ def _cost(curve: AblationCurve, name: str) -> str:
     before = float(curve.chosen[0, column])
     change = float(curve.chosen[-1, column]) - before
     random = float(curve.random_mean[-1, column]) - before
-    return (
-        f"{effect_words(curve, name)} A change of {100 * change:+.1f} points; with random units "
-        f"{100 * random:+.1f}."
-    )
+    beside = "" if np.isnan(random) else f"; with random units {100 * random:+.1f}"
+    return f"{effect_words(curve, name)} A change of {100 * change:+.1f} points{beside}."
 
 
 def effect_words(curve: AblationCurve, name: str) -> str:
@@ -250,10 +248,12 @@ def effect_words(curve: AblationCurve, name: str) -> str:
     mean, low, high = (
         ends[-1, column] for ends in (curve.random_mean, curve.random_low, curve.random_high)
     )
-    return (
-        f"{name}: {share(before)} → {share(after)} with {plural(curve.counts[-1], 'unit')} "
-        f"ablated; with as many random ones {share(mean)} ({between(low, high, share)})."
+    done = (
+        f"{name}: {share(before)} → {share(after)} with {plural(curve.counts[-1], 'unit')} ablated"
     )
+    if np.isnan(mean):
+        return f"{done}; these layers have no other units to draw at random."
+    return f"{done}; with as many random ones {share(mean)} ({between(low, high, share)})."
 
 
 def named(units: UnitSet) -> str:

@@ -231,6 +231,7 @@ def test_a_saved_page_opens_finds_and_sorts_every_pair(browser, explorer, tmp_pa
     explorer.sinks.append(ear)
     for sort in ("min_dist", "recall_gap low"):
         page.get_by_label("Sort training pairs by").select_option(sort)
+        settle(page)
         explorer.receive({"type": "list", "sort": sort, "find": ""}, ear)
         while explorer.worker._step():
             explorer.worker.drop("sweep")

@@ -47,6 +47,7 @@ def test_a_pinned_card_closes_wherever_the_hand_is(bench, away):
     card = bench.locator(".mv-tip.mv-pinned")
     assert card.is_visible()
     if away == "Escape":
+        play(bench, progress(60))
         bench.locator(".mv-undo").focus()
         bench.keyboard.press("Escape")
         assert sent(bench, "cancel") == []

@@ -21,14 +21,16 @@ def show(browser: Any) -> Iterator[Any]:
     contexts: list[Any] = []
     errors: list[str] = []
     requests: list[str] = []
+    refusals: list[str] = []
 
-    def opened(path: Path, **options: Any) -> Any:
+    def opened(path: Path, refused: bool = False, **options: Any) -> Any:
         context = browser.new_context(viewport={"width": 1180, "height": 1000}, **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(15_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda m: errors.append(m.text) if m.type != "log" else None)
+        said = refusals if refused else errors
+        page.on("console", lambda m: said.append(m.text) if m.type != "log" else None)
         page.on("dialog", lambda dialog: errors.append(dialog.message))
         page.on("request", lambda request: requests.append(request.url))
         page.goto(path.as_uri())
@@ -101,7 +103,10 @@ def test_nothing_serious_is_found_by_axe(show: Any, small: Path) -> None:
 def test_no_other_script_runs(show: Any, tmp_path: Path) -> None:
     """The page as somebody might have changed it: the browser refuses what is not the view's."""
     path = mv.report(hostile_study(), tmp_path / "a.html", units=2, scores=[], progress=False)
-    page = show(path)
+    other = "<script>window.pwned = 1</script></body>"
+    path.write_text(path.read_text().replace("</body>", other))
+    page = show(path, refused=True)
+    assert page.locator("script").count() == 3
     assert page.title() == f"memviz report: {EVIL}"
     assert page.evaluate("window.pwned") is None and page.locator("img").count() == 0
 

@@ -112,7 +112,7 @@ def test_the_same_bytes_but_for_the_date_and_names_are_text(
             'id="written"' not in line] == []  # fmt: skip
     page = written.read_text()
     assert "<img" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
-    assert page.count("<script") == page.count("</script>") or page.count("</script>") == 2
+    assert len(re.findall(r"<script[\s>]", page)) == 2  # the view's, and what it shows
 
 
 @pytest.mark.parametrize(

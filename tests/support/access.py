@@ -6,6 +6,8 @@ from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
 
+from .page import settle
+
 RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
 
 # The harness has JupyterLab's themes; an exported page follows the browser's.
@@ -20,7 +22,8 @@ def serious(page: Any) -> list[str]:
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         page.evaluate(THEME, str(scheme == "light").lower())
-        page.wait_for_timeout(200)  # colours fade
+        for _ in range(2):  # the theme is noticed, then drawn
+            settle(page)
         for finding in Axe().run(page, options=RULES).response["violations"]:
             if finding["impact"] not in ("serious", "critical"):
                 continue

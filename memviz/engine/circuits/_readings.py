@@ -133,8 +133,11 @@ class CircuitStudy:
         self.before = self.read({})
 
     def _check_same(self, model: nn.Sequential) -> None:
-        """Refuse a model that is more than its circuit, as one with hooks may be."""
-        few = torch.arange(min(_FEW, len(self.study)))
+        """Refuse a model that is more than its circuit, as one with hooks may be.
+
+        Compared are 64 examples spread over the study.
+        """
+        few = torch.linspace(0, len(self.study) - 1, min(_FEW, len(self.study))).long()
         calm = undisturbed(random=True, counting=model)
         with calm, calm:
             outputs = self.study.task.outputs(self.study.call(self.study.batch(few))())

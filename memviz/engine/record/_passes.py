@@ -272,7 +272,9 @@ class Passes(Chunked):
             path, tape, raw = self._pass(
                 self._inputs(positions), whole=scarce or kept > self.memory // 2
             )
-            outputs.append(_alone(self.study.task.outputs(raw)))
+            answer = self.study.task.outputs(raw)
+            # A plain call may return a tensor that the model's next call changes.
+            outputs.append(answer.clone() if tape is None else _alone(answer))
             if len(outputs[-1]) != len(positions):
                 raise ValueError(
                     f"the model returned {len(outputs[-1])} rows for {len(positions)} examples; "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 import torch
@@ -201,6 +202,30 @@ class Replay(Passes):
             if not error <= share * scale:
                 return f"off by {error:.1e} of {scale:.1e} from a plain hook on {units}"
         return ""
+
+    @contextmanager
+    def recorded(self, step: int) -> Iterator[None]:
+        """Keep one chunk's record while the block runs, whatever the memory limit.
+
+        Raises
+        ------
+        ValueError
+            If the record is new and its outputs are not those of the plain pass.
+        """
+        new = self.tape(step) is None
+        with super().recorded(step):
+            tape = self.tape(step)
+            if new and tape is not None:
+                self._check_same(self.study.task.outputs(tape.raw), self.clean[self._chunks[step]])
+            yield
+
+    def _check_same(self, recorded: Tensor, plain: Tensor) -> None:
+        error, scale = largest_error(recorded, plain), scale_of(self.clean, self._paths.inside)
+        if not error <= slack(self.study.model, self.clean) * scale:
+            raise ValueError(
+                f"a recorded pass is off by {error:.1e} of {scale:.1e} from a plain one; give more "
+                "memory, or fewer examples, so that all passes are recorded and compared."
+            )
 
     def compares_all(self, step: int) -> bool:
         """Whether ``disagreement`` looks at every example of a chunk, and closely."""

@@ -15,7 +15,7 @@ from memviz.scores import Scores
 from memviz.study import Study
 
 from ._outputs import SetOutputs
-from ._readout import check_draws, random_reading, random_units
+from ._readout import check_draws, others_left, random_reading, random_units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,8 @@ class AblationCurve:
     chosen : float ``[K, G]``
         Accuracy with the k highest units ablated.
     random : float ``[draws, K, G]``
-        Accuracy with the same number of random units per layer ablated: the null.
+        Accuracy with the same number of random units per layer ablated: the null; NaN where these
+        layers have no other units to draw.
     name : str
         Name of the ranking.
     """
@@ -147,6 +148,9 @@ def ablation_curve(
         chosen.append([reading[name][0] for name in groups])
         draws = []
         for draw in range(random_draws):
+            if units and not others_left(replay.layers, units):
+                draws.append([float("nan")] * len(groups))
+                continue
             others = random_units(replay.layers, units, seed + draw)
             reading = random_reading(outputs, others) if units else reading
             draws.append([reading[name][0] for name in groups])

@@ -73,12 +73,13 @@ def figure(value: float) -> str:
 
     Examples
     --------
-    >>> figure(3.716), figure(-0.25), figure(12.34)
-    ('3.72', '−.25', '12.3')
+    >>> figure(3.716), figure(-0.25), figure(12.34), figure(3.125)
+    ('3.72', '−.25', '12.3', '3.13')
     """
     size = abs(value)
     digits = next((d for d, least in enumerate((100, 10, 0.1, 0.001)) if size >= least), 4)
-    text = f"{value:.{digits if size else 2}f}".replace("-", "−")
+    places = Decimal(1).scaleb(-(digits if size else 2))  # halves go up, as in the browser
+    text = f"{Decimal(float(value)).quantize(places, ROUND_HALF_UP):f}".replace("-", "−")
     return text.replace("0.", ".", 1) if size < 1 else text
 
 

@@ -110,7 +110,7 @@ def agreement(table: pd.DataFrame) -> Figure:
 
 
 def distribution(scores: Scores, study: Study) -> Figure:
-    """Histogram of the scores of each group, on a log scale; dashed, the ends of the null.
+    """Histogram of the finite scores of each group, on a log scale; dashed, the ends of the null.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def distribution(scores: Scores, study: Study) -> Figure:
     """
     if scores.examples is None:
         raise ValueError(f"{quoted(scores.name)} is over units; give scores over examples.")
-    known = ~np.isnan(scores.values)
+    known = np.isfinite(scores.values)
     values, examples = scores.values[known], np.asarray(scores.examples)[known]
     present = {name: mask.numpy()[examples] for name, mask in study.groups.items()}
     present = {name: mask for name, mask in present.items() if mask.any()}

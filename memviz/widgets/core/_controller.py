@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from memviz.session import HISTORY, Session
-from memviz.units import UnitSet
+from memviz.units import Unit, UnitSet
 
 from . import _messages as messages
 from . import _page as export
@@ -185,6 +185,11 @@ class Telling(ABC):
     def _everything(self, pictures: Sequence[Message]) -> list[Message]:
         first = [self.study_message(), self.state_message(), *pictures]
         return [*first, *(m for k, m in list(self._latest.items()) if k not in ("study", "state"))]
+
+    def _of_layers_shown(self, rows: Sequence[int], units: Sequence[Unit]) -> list[int]:
+        """Those of these rows whose units are in the layers that the views show."""
+        layers = set(self.session.layers)
+        return [row for row in rows if units[row].layer in layers]
 
     def _ablate_ranked(self, units: UnitSet) -> None:
         """Ablate units taken from the top of a ranking."""

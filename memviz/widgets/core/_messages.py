@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
@@ -114,10 +115,21 @@ def error_message(error: BaseException) -> Message:
 
 def saved_message(name: str) -> Message:
     """Says which file was written, and where below a Jupyter server's address it can be opened."""
-    notebook = PurePosixPath(os.environ.get("JPY_SESSION_NAME", ""))  # as Jupyter tells its kernels
-    href = f"files/{quote(str(notebook.parent / name))}" if notebook.suffix == ".ipynb" else ""
+    place = _below_the_server(Path(name).resolve())
+    href = f"files/{quote(place.as_posix())}" if place is not None else ""
     content = {"type": "exported", "file": name, "text": f"Saved as {name}.", "href": href}
     return Message(content, [])
+
+
+def _below_the_server(file: Path) -> Path | None:
+    """The file's path from the root of the Jupyter server that started this kernel, if one did."""
+    try:
+        from jupyter_core.paths import jupyter_runtime_dir
+
+        told = Path(jupyter_runtime_dir(), f"jpserver-{os.getppid()}.json").read_text()
+        return file.relative_to(Path(json.loads(told)["root_dir"]).resolve())
+    except (ImportError, OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def progress_message(job: str, done: int, total: int, words: str = "") -> Message:

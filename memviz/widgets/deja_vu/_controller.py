@@ -126,6 +126,7 @@ class DejaVuController(Telling):
         ranked = [] if shown is None else ranking(shown)
         unranked = () if shown is None else shown.content.get("unranked", ())
         ranked = [row for row in ranked if self.scores.units[row].layer not in unranked]
+        ranked = self._of_layers_shown(ranked, self.scores.units)
         if not 0 <= k <= len(ranked):
             raise ValueError(f"{k} units were asked for; {len(ranked)} have a score to rank by.")
         self._ablate_ranked(UnitSet([self.scores.units[row] for row in ranked[:k]]))

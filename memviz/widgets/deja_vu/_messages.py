@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -29,6 +30,7 @@ SORTS = {
 _SIDE = 96  # px of a picture at most
 _A_SHEET = 128  # pictures
 _MOST_BYTES = 4_500_000  # of the pictures in a saved page, which may have 8 MB
+_MOST_TEXT = 1_500_000  # characters about its pairs
 _RARE = 0.03  # of all captions; rarer words count as private
 
 
@@ -98,25 +100,28 @@ def pairs_message(
 def album_messages(
     retrieval: Retrieval, now: Retrieved, private: PrivateWords, tiles: Tiles, of: int
 ) -> Iterator[Message]:
-    """Every pair with what its caption finds, for a page without a kernel, and their pictures.
+    """The pairs with what their captions find, for a page without a kernel, and their pictures.
 
-    Pictures come in the order of the recall gap, as many as fit; ``pictured`` pairs have all of
-    theirs.
+    Both come in the order of the recall gap, as many as fit; the first ``pictured`` pairs have all
+    of their pictures.
     """
-    clean, pairs = retrieval.clean.found, retrieval.training
+    clean, pairs, units = retrieval.clean.found, retrieval.training, len(now.units)
     sides = [clean.target, now.found.target, clean.reference]
     values = {sort: clean.scores(sort).values for sort in SORTS if " " not in sort}  # type: ignore[arg-type]
     rows = np.asarray(clean.scored)
-    entries = {}
-    for row in rows.tolist():
+    entries, text = [], 0
+    for row in rows[np.argsort(-values["recall_gap"][rows], kind="stable")].tolist():
         caption = pairs.captions[row]
-        words, units = private.of(caption), len(now.units)
-        entries[row] = pair_message(retrieval, row, caption, sides, row, words, units, -1).content
-    order = rows[np.argsort(-values["recall_gap"][rows], kind="stable")].tolist()
+        words = private.of(caption)
+        entry = pair_message(retrieval, row, caption, sides, row, words, units, -1).content
+        text += len(json.dumps(entry))
+        if text > _MOST_TEXT:
+            break
+        entries.append(entry)
     held, room, pictured = set(tiles.sent), _MOST_BYTES - _bytes(tiles.all()), 0
-    while pictured < len(order):
-        few = order[pictured : pictured + _A_SHEET // 4]
-        wanted = [n for row in few for n in _pictures(entries[row]) if n not in held]
+    while pictured < len(entries):
+        few = entries[pictured : pictured + _A_SHEET // 4]
+        wanted = [number for entry in few for number in _pictures(entry) if number not in held]
         sheets = list(tiles.sheets(list(dict.fromkeys(wanted))))
         room -= _bytes(sheets)
         if room < 0:
@@ -124,7 +129,7 @@ def album_messages(
         held.update(wanted)
         pictured += len(few)
         yield from sheets
-    content = {"type": "album", "pairs": list(entries.values()), "pictured": pictured}
+    content = {"type": "album", "pairs": entries, "pictured": pictured}
     content["sentence"] = sentence(retrieval.clean, now, of, "")
     yield pack(content, **{name: np.asarray(v, np.float64) for name, v in values.items()})
 

@@ -169,6 +169,7 @@ class ExtractionController(Telling):
     def ablate_top(self, k: int) -> None:
         """Ablate the k units that the chosen score ranks highest."""
         ranked = self.held.ranking() if self.score == KEY else self.scores.ranking(self.score)
+        ranked = self._of_layers_shown(ranked, self.scores.units)
         if not 0 <= k <= len(ranked):
             raise ValueError(f"{k} units were asked for; {len(ranked)} have a score to rank by.")
         self._ablate_ranked(UnitSet([self.scores.units[row] for row in ranked[:k]]))

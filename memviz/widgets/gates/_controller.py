@@ -131,7 +131,14 @@ class GateController(Telling):
 
     def ablate_top(self, k: int) -> None:
         """Set the k gates that the chosen score ranks highest, each as that score does."""
-        ranked = self.scores.ranked(self.score)
+        shown = set(self.session.layers)
+        rows = {
+            row
+            for layer in self.circuits.circuit.layers
+            if layer.name in shown
+            for row in range(layer.start, layer.start + layer.gates)
+        }
+        ranked = [row for row in self.scores.ranked(self.score) if row in rows]
         if not 0 <= k <= len(ranked):
             raise ValueError(f"{k} gates were asked for; {len(ranked)} have a score to rank by.")
         settings = {row: self.scores.setting(row, self.score) for row in ranked[:k]}

@@ -126,8 +126,7 @@ class Controller(Telling):
     def ablate_top(self, k: int) -> None:
         """Ablate the k units of the layers shown that the chosen score ranks highest."""
         self._ranked_in, units = self.session.layers, self.scores.units
-        ranked = self.scores.ranking(self.score)
-        ranked = [row for row in ranked if units[row].layer in self._ranked_in]
+        ranked = self._of_layers_shown(self.scores.ranking(self.score), units)
         if not 0 <= k <= len(ranked):
             raise ValueError(f"{k} units were asked for; {len(ranked)} have a score to rank by.")
         self._ablate_ranked(UnitSet([units[row] for row in ranked[:k]]))

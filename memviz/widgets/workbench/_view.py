@@ -76,15 +76,18 @@ def _row_of_examples(controller: Controller, readout: Readout) -> list[Example]:
     change = readout.margin_change.abs().nan_to_num(posinf=0.0)
     first = change if readout.units else groups[0][1].float() if groups else change
     rows = first.argsort(descending=True, stable=True)[:_EXAMPLES]
-    names = [label[:_LONGEST] for label in labels.names]
+
+    def name(label: int) -> str:  # a model may say a class that no label names
+        return labels.names[label][:_LONGEST] if label < len(labels.names) else str(label)
+
     found = []
     shown = controller.pictures.full(rows)
     for row, was, now, drawn in zip(
         rows.tolist(), *predicted(readout, labels, rows), shown, strict=True
     ):
-        said = names[now] if was == now else f"{names[was]} → {names[now]}"
+        said = name(now) if was == now else f"{name(was)} → {name(now)}"
         group = next((name for name, mask in groups if mask[row]), "")
-        found.append(Example(drawn, f"given {names[labels.given[row]]}\nsays {said}", group))
+        found.append(Example(drawn, f"given {name(labels.given[row])}\nsays {said}", group))
     return found
 
 

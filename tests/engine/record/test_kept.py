@@ -132,3 +132,38 @@ def test_a_model_that_changes_its_input_answers_the_same_each_time() -> None:
         hidden[:, 2] = 0
         assert torch.allclose(first, study.model.head(hidden), atol=1e-6)
     assert torch.equal(study.inputs, inputs)
+
+
+class Reuses(torch.nn.Module):
+    """Returns a tensor that its next call writes over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = torch.nn.Linear(4, 3)
+        self.out = torch.zeros(64, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out[: len(x)].copy_(self.fc(x))
+
+
+def test_outputs_that_the_next_call_writes_over_are_kept() -> None:
+    torch.manual_seed(0)
+    model, x = Reuses().eval(), torch.randn(300, 4)
+    with torch.no_grad():
+        plain = model.fc(x)
+        replay = mv.Replay(study_of(model, x), memory=1)
+    assert len(replay._chunks) > 3
+    torch.testing.assert_close(replay.clean, plain)
+
+
+def test_a_record_made_late_is_compared_with_the_plain_pass() -> None:
+    torch.manual_seed(0)
+    model, x = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU()), torch.randn(300, 4)
+    replay = mv.Replay(study_of(model.eval(), x), memory=1)
+    assert replay.steps > 1 and replay.tape(1) is None
+    with replay.recorded(1):
+        assert replay.tape(1) is not None
+    replay.clean[replay._chunks[1][0]] += 1
+    with pytest.raises(ValueError, match="a recorded pass is off by 1.0e"), replay.recorded(1):
+        pass
+    assert replay.tape(1) is None

@@ -1,5 +1,6 @@
 """Outputs of many sets: replay's, whatever was asked before, and by less arithmetic."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -83,3 +84,15 @@ def test_new_weights_and_a_stop(study: mv.Study) -> None:
     assert torch.equal(sets.of("a:3"), after)
     with pytest.raises(IndexError, match="12"):
         sets.of("a:12")
+
+
+def test_a_curve_has_no_null_where_its_layers_have_no_other_units() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.ReLU(), torch.nn.Linear(2, 3))
+    groups = {"memorized": range(4), "clean": range(4, 20)}
+    study = mv.Study(model.eval(), torch.randn(20, 4), torch.zeros(20), groups)
+    ranking = mv.sweep(study, progress=False).scores()
+    curve = mv.ablation_curve(study, ranking, [0, 1, 2], random_draws=3, progress=False)
+    assert np.isfinite(curve.random[:, :2]).all()
+    assert np.isnan(curve.random[:, 2]).all() and np.isnan(curve.random_mean[2]).all()
+    assert len(curve.plot().axes) == 1

@@ -292,6 +292,9 @@ def test_a_saved_page_has_every_pair_as_it_would_be_told(
     # Pictures that do not fit are left out, those of the widest gaps last.
     monkeypatch.setattr(told, "_MOST_BYTES", 0)
     assert controller.snapshot()[-1].content["pictured"] == 0
+    monkeypatch.setattr(told, "_MOST_TEXT", 5_000)
+    few = [entry["row"] for entry in controller.snapshot()[-1].content["pairs"]]
+    assert 0 < len(few) < 10 and few == [entry["row"] for entry in album["pairs"][: len(few)]]
 
 
 def test_a_sheet_of_pictures_is_never_wide(retrieval: Retrieval) -> None:

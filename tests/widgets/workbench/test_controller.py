@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -270,16 +272,25 @@ def test_export_writes_beside_the_notebook(
     view: Pair, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     controller, ear = view
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JPY_SESSION_NAME", "a course/01.ipynb")
+    course, runtime = tmp_path / "root" / "a course", tmp_path / "runtime"
+    course.mkdir(parents=True)
+    runtime.mkdir()
+    monkeypatch.chdir(course)
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(runtime))
     ask(controller, ear, "export")
+    assert ear.of("exported")[0]["href"] == ""  # no server has started this kernel
+    server = {"root_dir": str(tmp_path / "root")}
+    (runtime / f"jpserver-{os.getppid()}.json").write_text(json.dumps(server))
     ask(controller, ear, "export")
-    assert {path.name for path in tmp_path.iterdir()} == {
+    assert {path.name for path in course.iterdir()} == {
         "memviz-strokes.html",
         "memviz-strokes-2.html",
     }
     assert ear.of("exported")[0]["text"] == "Saved as memviz-strokes.html."
-    assert ear.of("exported")[0]["href"] == "files/a%20course/memviz-strokes.html"
+    assert ear.of("exported")[1]["href"] == "files/a%20course/memviz-strokes-2.html"
+    (runtime / f"jpserver-{os.getppid()}.json").write_text(json.dumps({"root_dir": str(runtime)}))
+    ask(controller, ear, "export")
+    assert ear.of("exported")[2]["href"] == ""  # the server does not serve this folder
 
 
 # Bad messages -------------------------------------------------------------------------------------

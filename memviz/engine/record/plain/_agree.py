@@ -65,6 +65,8 @@ def largest_error(given: Tensor, plain: Tensor) -> float:
         return float("inf")
     if not given.numel():
         return 0.0
+    if given.is_complex():
+        given, plain = torch.view_as_real(given), torch.view_as_real(plain)
     given, plain = given.double(), plain.double()
     largest = float((given - plain).abs().max())
     if isfinite(largest):
@@ -93,6 +95,7 @@ def size(outputs: Tensor) -> float:
     """The largest finite output, without its sign."""
     if not outputs.numel():
         return 0.0
+    outputs = outputs.abs() if outputs.is_complex() else outputs
     largest = max(abs(float(end)) for end in outputs.aminmax())
     if isfinite(largest):  # which takes no copy of the outputs
         return largest

@@ -190,7 +190,7 @@ export function createStore(tell, saved = false, answers = false) {
     top(k) {
       if (store.fixed || !store.score()) return;
       if (saved) return store.alone.move(topRows(k), k);
-      forget();
+      pending.clear();
       wanted = { k, when: performance.now() };
       store.preview = null;
       store.off = topRows(k);
@@ -241,6 +241,7 @@ export function createStore(tell, saved = false, answers = false) {
 
   /** From here on the next state counts as it is. */
   function forget() {
+    clearTimeout(settle);
     pending.clear();
     chosen.clear();
     wanted = null;

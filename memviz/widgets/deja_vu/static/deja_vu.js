@@ -70,7 +70,8 @@ function pairList(view) {
       const shown = pairs.length < matching ? `the first ${count(pairs.length)} of ` : "";
       const { album } = store;
       more.hidden = (store.saved && !album) || pairs.length >= matching;
-      const thinned = album && album.pictured < album.pairs.size ? `; the page has the pictures of the ${count(album.pictured)} with the largest recall gap` : "";
+      const kept = album ? [album.pairs.size < of && `${count(album.pairs.size)} pairs`, album.pictured < album.pairs.size && `the pictures of the ${count(album.pictured)}`].filter(Boolean) : [];
+      const thinned = kept.length ? `; the page has ${kept.join(" and ")} with the largest recall gap` : "";
       say(note, matching ? `${shown}${count(matching)}${matching < of ? ` of ${count(of)}` : ""} pairs${thinned}` : "No caption has these words.");
     }
     sort.disabled = find.disabled = store.saved && !store.album;
