@@ -35,7 +35,7 @@ def report(
     try:
         check_place(file)
         written = write(find(study, study_seed), file, units=units, random_draws=draws, seed=seed)
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise SystemExit(f"report: {error}") from None
     size = written.stat().st_size / 1e6
     print(f"Wrote {written} ({size:.1f} MB): open it in any browser, or send it as it is.")
@@ -59,6 +59,8 @@ def find(name: str, seed: int) -> Study | Retrieval:
     try:
         found = getattr(import_module(module), wanted, None)
     except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):  # a package that the module lacks
+            raise
         raise ValueError(f"{error}; name a module of this folder, as in mine:study.") from None
     finally:
         sys.path.remove("")

@@ -36,16 +36,16 @@ def retrieval_page(
     """Measure everything; what comes back makes the page, given when it was written."""
     layers = unit_layers(retrieval)
     own = copy.copy(retrieval)  # the effects found here are not the user's
+    single = sum(layer.units for layer in layers if layer.kind != "heads")
+    if units is not None and units >= single:  # before what takes minutes
+        raise ValueError(_too_many(units, single))
     with laps.lap("units"):
         if own.effects is None:
             own.effects = unit_effects(own, progress=progress)
         ranking = _without_heads(own.effects, layers)
     most = at_most(len(ranking.order())) if units is None else units
     if most >= len(ranking.order()):
-        raise ValueError(
-            f"units is {most:,}; {len(ranking.order()):,} units of these models can be ranked, so "
-            f"choose from 1 to {len(ranking.order()) - 1:,}."
-        )
+        raise ValueError(_too_many(most, len(ranking.order())))
     counts = sorted({0, max(1, most // 16), max(1, most // 4), most})
     with laps.lap("curve"):
         curve = gap_curve(own, ranking, counts, random_draws=draws, seed=seed, progress=progress)
@@ -65,6 +65,13 @@ def retrieval_page(
         page, f"memviz report: {own.study.name}", chapters=chapters, view=view,
         about_live=_LIVE, last=last,
     )  # fmt: skip
+
+
+def _too_many(units: int, ranked: int) -> str:
+    return (
+        f"units is {units:,}; {ranked:,} units of these models can be ranked, so choose from 1 to "
+        f"{ranked - 1:,}."
+    )
 
 
 def _without_heads(effects: Scores, layers: list[Layer]) -> Scores:
