@@ -238,7 +238,7 @@ def test_the_code_rebuilds_the_state(digits: mv.Study, capsys: pytest.CaptureFix
     again = run(code)
     assert all_of(again) == all_of(session)
     printed = capsys.readouterr().out
-    assert printed.startswith("10 of 320 units ablated: memorized 100% → ")
+    assert printed.startswith("10 of 320 units ablated: memorized margin 3.72 → ")
     assert again.study is not digits
     assert all_of(run(mv.Session(digits).to_code())) == all_of(mv.Session(digits))
 

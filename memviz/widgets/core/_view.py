@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any, Self
 
@@ -177,5 +178,7 @@ class BaseView(anywidget.AnyWidget):
 
 
 def named_scores(scores: Mapping[str, Scores] | Sequence[Scores]) -> Mapping[str, Scores]:
-    """Scores by key: the one given, or their own name."""
-    return scores if isinstance(scores, Mapping) else {score.name: score for score in scores}
+    """Scores by name: the one that a mapping gives them, or their own."""
+    if isinstance(scores, Mapping):
+        return {name: replace(given, name=name) for name, given in scores.items()}
+    return {score.name: score for score in scores}

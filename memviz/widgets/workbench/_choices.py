@@ -41,7 +41,7 @@ def scores(study: Study, own: Mapping[str, Scores]) -> Choices:
             picks.append(_pick(f"{LOCALIZER}{name}", name, "other", "localizers"))
     for key, given in own.items():
         estimated = given.exact is not None and not given.exact.any()
-        picks.append(_pick(key, key, "estimate" if estimated else "other", "your own"))
+        picks.append(_pick(key, given.name, "estimate" if estimated else "other", "your own"))
     return picks
 
 

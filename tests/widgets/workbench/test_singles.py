@@ -81,7 +81,7 @@ def test_an_unsure_side_is_left_to_the_kernel() -> None:
     effects.margin_change[3, 7] = -effects.margin[7]  # on the boundary
     effects.margin_change[5, 0] = torch.nan
     effects.done[9] = False
-    table = Singles(effects, controller._labels, controller.session.replay.clean)
+    table = Singles(effects, controller.labels, controller.session.replay.clean)
     table.update()
     assert np.flatnonzero(~table.known).tolist() == [3, 5, 9]
 
