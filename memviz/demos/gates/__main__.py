@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for seed in given.seeds:
         print(f"seed {seed}\n")
         for variant in VARIANTS:
-            print(f"published design, {variant}: share of the test digits right")
+            print(f"design, {variant}: share of the test digits right")
             _, table = design(seed, variant)
             print(_side_by_side(table[table.group == "test"], "given"), "\n")
         study = load(seed)

@@ -23,7 +23,7 @@ CLEAN = 1347  # training images of the published design
 CLASSES = digits.CLASSES
 
 Init = Literal["residual", "gaussian"]
-# The published design; with Gaussian initialization; and with two channels a tree, in eight groups.
+# Leaves of any channel, two initializations; and the published routing, two channels a tree.
 Variant = Literal["residual", "gaussian", "two channels"]
 
 
@@ -57,10 +57,10 @@ def dense_network(seed: int = 0, init: Init = "residual") -> nn.Sequential:
 
 
 def tree_network(seed: int = 0, variant: Variant = "residual") -> nn.Sequential:
-    """The published design, for 8x8 pixels: two tree convolutions, each pooled by OR, two layers.
+    """The published design but for its routing, for 8x8 pixels.
 
-    3,264 gates, and 64 votes for each class. A tree's leaves read any channel; with
-    ``"two channels"`` they are routed as in the published networks for CIFAR-10, which are wider.
+    Two tree convolutions, each pooled by OR, and two layers: 3,264 gates, 64 votes for each class.
+    A tree's leaves read any channel; with ``"two channels"`` they are routed as published.
     """
     init: Init = "gaussian" if variant == "gaussian" else "residual"
     few, groups = (2, 8) if variant == "two channels" else (None, 1)

@@ -126,8 +126,8 @@ def curves(seed: Seed = 0) -> pd.DataFrame:
 def design(seed: Seed = 0, variant: Variant = "residual") -> tuple[nn.Sequential, pd.DataFrame]:
     """The published design in small on clean digits, hard, and its curves (training, test).
 
-    ``variant`` is ``"residual"`` or ``"gaussian"``, the initialization, or ``"two channels"``: the
-    leaves of a tree read two channels, as in the published networks for CIFAR-10.
+    ``variant`` is ``"residual"`` or ``"gaussian"``, the initialization, with leaves that read any
+    channel, or ``"two channels"``: those of a tree read two channels, as published.
 
     Examples
     --------
