@@ -15,7 +15,7 @@ See, find and switch off memorization in neural networks.
   python -m memviz lab        opens JupyterLab with the first notebook: start here
   python -m memviz demo       the same without a browser: a table and a figure
   python -m memviz report     writes one page to send: what was found, with a view that works
-  python -m memviz prepare    trains the networks of the ready studies again
+  python -m memviz prepare    makes ready what the notebooks read, so that no seat waits for it
   python -m memviz doctor     says what is installed, what is missing and how to fix it
 """
 
@@ -56,19 +56,24 @@ examples:
 """
 
 PREPARE = """\
-Trained networks for every mv.demo(NAME) ship with memviz. This trains them again from their recipes
-and replaces the shipped ones unless you name a folder. How long each demo takes is printed first;
-all together take about a quarter of an hour on two cores.
+For whoever gives a course, once a machine: loads every network that the notebooks read, trains
+those that are too many to ship, at most five minutes on one core, and keeps them in the cache
+folder (MEMVIZ_CACHE to choose it). Nothing is downloaded. Exit status 0: all is ready.
+
+With --again the shipped networks themselves are trained again from their recipes, and replaced
+unless you name a folder. How long each takes is printed first; all together take about a quarter of
+an hour on two cores.
 
 examples:
   python -m memviz prepare
-  python -m memviz prepare --only digits --only scenes
-  python -m memviz prepare --only digits --seeds 0 --folder trained
+  MEMVIZ_CACHE=/srv/memviz python -m memviz prepare
+  python -m memviz prepare --again --only digits --only scenes
+  python -m memviz prepare --again --only digits --seeds 0 --folder trained
 """
 
 DOCTOR = """\
-Exit status 0: everything that memviz needs is installed. 1: something is missing; the line below it
-gives the command that fixes it. The library itself needs neither JupyterLab nor Chromium.
+Exit status 0: yes, everything that memviz needs is installed. 1: something is missing; the line
+below it gives the command that fixes it. The library itself needs neither JupyterLab nor Chromium.
 
 examples:
   python -m memviz doctor
@@ -129,9 +134,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=arguments.seed,
         )
     if arguments.command == "prepare":
-        from memviz.cli.prepare import prepare
+        from memviz.cli.prepare import prepare, train_again
 
-        return prepare(arguments.seeds, only=arguments.only, folder=arguments.folder)
+        if arguments.again:
+            return train_again(arguments.seeds, only=arguments.only, folder=arguments.folder)
+        if arguments.seeds is not None or arguments.folder is not None:
+            parser.error("--seeds and --folder say what to train again: add --again.")
+        return prepare(arguments.only)
     from memviz.cli.doctor import doctor
 
     return doctor(as_json=arguments.json)
@@ -179,12 +188,15 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--draws", type=_whole(1), help="draws of random units (20; scenes 5)")
     report.add_argument("--seed", type=_whole(0), default=0, help="of draws and halves (0)")
 
-    prepare = command("prepare", "train the networks of the ready studies again", PREPARE)
+    prepare = command("prepare", "make ready what the notebooks read", PREPARE)
     prepare.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="this demo; may be repeated"
     )
-    _seeds(prepare, None, "one training each (those that ship)")
-    prepare.add_argument("--folder", type=Path, help="where to write (over the shipped weights)")
+    prepare.add_argument("--again", action="store_true", help="train what ships with memviz again")
+    _seeds(prepare, None, "with --again: one training each (those that ship)")
+    prepare.add_argument(
+        "--folder", type=Path, help="with --again: where to write (over the shipped weights)"
+    )
 
     doctor = command("doctor", "say what is installed, what is missing and how to fix it", DOCTOR)
     doctor.add_argument("--json", action="store_true", help="print one JSON object, nothing else")

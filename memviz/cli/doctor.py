@@ -17,10 +17,12 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from memviz.cli.lab import PACKAGE, install_command, notebooks
+from memviz.cli.machine import cores, memory
 
 from .. import _torchvision
 
 DISTRIBUTION = "memviz-torch"
+ENOUGH = 2 * 2**30  # bytes; what the largest notebook takes, and some room
 # Distribution that brings it: folder among JupyterLab's extensions.
 EXTENSIONS = {
     "anywidget": "anywidget",
@@ -51,12 +53,14 @@ def doctor(*, as_json: bool) -> int:
         if check.cure:
             print(f"{'':26} to fix it: {check.cure}")
     print()
-    print(
-        f"Missing: {', '.join(missing)}."
-        if missing
-        else "Everything that memviz needs is installed."
-    )
-    return int(bool(missing))
+    if missing:
+        print(f"No. Missing: {', '.join(missing)}.")
+        return 1
+    better = [check.name for check in checks if check.status == "optional" and check.cure]
+    if better:
+        print(f"Without these it works, but see the lines above: {', '.join(better)}.")
+    print("Yes: everything that memviz needs is installed.")
+    return 0
 
 
 def find_chromium() -> Path | None:
@@ -70,7 +74,7 @@ def _python() -> Iterator[Check]:
     good = sys.version_info >= (3, 11)
     yield Check(
         "python",
-        f"{platform.python_version()}, {platform.system()} {platform.machine()}",
+        f"{platform.python_version()}, {platform.system()} {platform.machine()}, {sys.executable}",
         "ok" if good else "missing",
         "" if good else "install Python 3.11 or newer",
     )
@@ -113,7 +117,14 @@ def _torch() -> Iterator[Check]:
         device = ", ".join(map(torch.cuda.get_device_name, range(torch.cuda.device_count())))
     else:
         device = "Apple GPU (mps)" if torch.backends.mps.is_available() else "CPU"
-    yield Check("torch device", f"{device}; {torch.get_num_threads()} threads")
+    threads, here = torch.get_num_threads(), cores()
+    cure = f"set OMP_NUM_THREADS={here} before Python starts: threads that share a core only wait"
+    yield Check(
+        "torch device",
+        f"{device}; {threads} threads on {here} core{'s' if here > 1 else ''}",
+        "optional" if threads > here else "ok",
+        cure if threads > here else "",
+    )
     try:
         import torchvision
     except Exception as error:  # whatever went wrong belongs in the report
@@ -147,19 +158,41 @@ def _front_end() -> Iterator[Check]:
 
 
 def _files() -> Iterator[Check]:
+    from memviz.cli.prepare import found_ready
+    from memviz.demos import cache_folder
+    from memviz.tensor_files import DamagedFile, read
+
     weights = sorted((PACKAGE / "demos" / "weights").glob("*.safetensors"))
-    yield Check(
-        "demo weights",
-        f"{len(weights)} files",
-        "ok" if weights else "optional",
-        "" if weights else "python -m memviz prepare",
-    )
+    damaged = []
+    for path in weights:
+        try:
+            read(path)
+        except DamagedFile:
+            damaged.append(path.name)
+    if weights and not damaged:
+        yield Check("demo weights", f"{len(weights)} files")
+    else:
+        value = f"damaged: {', '.join(damaged)}" if damaged else "none"
+        yield Check("demo weights", value, "missing", f"{install_command('lab')} --force-reinstall")
     found = len(list(notebooks().glob("*.ipynb")))
     yield Check("notebooks", f"{found} in {notebooks()}", "ok" if found else "optional")
+    kept = found_ready(cache_folder())
+    if kept is None:
+        cure = "python -m memviz prepare, before a course; else notebooks 03, 04 and 06 train"
+        yield Check("trained for notebooks", f"not yet, in {cache_folder()}", "optional", cure)
+    else:
+        yield Check("trained for notebooks", f"{kept} files in {cache_folder()}")
 
 
 def _machine() -> Iterator[Check]:
-    memory = "unknown"
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        memory = f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB"
-    yield Check("memory", f"{memory}; {os.cpu_count()} cores")
+    size, here = memory(), cores()
+    words = "unknown" if size is None else f"{size / 2**30:.1f} GiB for this process"
+    small = size is not None and size < ENOUGH
+    yield Check(
+        "memory",
+        f"{words}; {here} core{'s' if here > 1 else ''}",
+        "optional" if small else "ok",
+        f"give each kernel {ENOUGH / 2**30:g} GiB (JupyterHub: mem_limit), or it may be ended"
+        if small
+        else "",
+    )

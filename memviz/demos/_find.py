@@ -66,7 +66,8 @@ def demos() -> dict[str, ModuleType]:
 
     A demo has ``load(seed)`` and ``prepare(seeds, folder)``, or sets ``BUILT`` if it is built each
     time and nothing is trained. It may say in ``SHIPPED_SEEDS`` which seeds to prepare by default,
-    and in ``MINUTES`` how long one of them takes on two cores.
+    and in ``MINUTES`` how long one of them takes on two cores. What else the notebooks read, and
+    the package does not ship, its ``keep()`` trains and keeps.
 
     Examples
     --------

@@ -16,9 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from memviz import registry
 from memviz.__main__ import main
 from memviz.cli import demo, doctor, lab
+from memviz.cli.machine import memory
+from memviz.cli.prepare import found_ready
 from memviz.demos import demos
 from memviz.engine.sets import AblationCurve
 
@@ -419,7 +424,7 @@ class TestPrepare:
         tmp_path: Path,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        only = ["prepare", "--only", "digits"]
+        only = ["prepare", "--again", "--only", "digits"]
         assert main([*only, "--seeds", "0", "2", "--folder", str(tmp_path)]) == 0
         assert main(only) == 0
         assert asked == [("digits", [0, 2], tmp_path), ("digits", [0, 1, 2], None)]
@@ -433,7 +438,7 @@ class TestPrepare:
         asked: list[tuple[str, list[int], Path | None]],
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        assert main(["prepare"]) == 0
+        assert main(["prepare", "--again"]) == 0
         found = [(name, len(seeds)) for name, seeds, _ in asked]
         built = {name for name, module in demos().items() if getattr(module, "BUILT", False)}
         assert [name for name, _ in found] == sorted(set(demos()) - built)
@@ -444,12 +449,92 @@ class TestPrepare:
 
     def test_only_may_be_repeated(self, asked: list[tuple[str, list[int], Path | None]]) -> None:
         names = ["scenes", "digits", "scenes"]
-        assert main(["prepare", *(word for name in names for word in ("--only", name))]) == 0
+        assert (
+            main(["prepare", "--again", *(word for name in names for word in ("--only", name))])
+            == 0
+        )
         assert [name for name, _, _ in asked] == ["scenes", "digits"]
 
     def test_an_unknown_demo_is_answered_with_the_known(self) -> None:
         with pytest.raises(SystemExit, match=r"no demo 'contest' to prepare; .*digits, early"):
-            main(["prepare", "--only", "digits", "--only", "contest"])
+            main(["prepare", "--again", "--only", "digits", "--only", "contest"])
+
+
+class TestMakeReady:
+    @pytest.fixture
+    def read(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+        """Which demos were read; one of them keeps a file, as a training would."""
+        names: list[str] = []
+
+        def reader(name: str) -> Callable[[], None]:
+            def keep() -> None:
+                names.append(name)
+                if name == "families":
+                    (tmp_path / "cache" / "families.safetensors").write_bytes(b"kept")
+
+            return keep
+
+        for name, module in registry.load("demos").items():
+            if name in demos() or hasattr(module, "keep"):
+                monkeypatch.setattr(module, "keep", reader(name), raising=False)
+        monkeypatch.setenv("MEMVIZ_CACHE", str(tmp_path / "cache"))
+        return names
+
+    def test_everything_that_notebooks_read_is_read_and_said_to_be_ready(
+        self, read: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = tmp_path / "cache"
+        assert found_ready(folder) is None
+        assert main(["prepare"]) == 0
+        assert set(read) == set(demos()) | {"families"}
+        out = capsys.readouterr().out
+        assert out.endswith(f"For everybody on this machine, set: MEMVIZ_CACHE={folder}\n")
+        assert "Yes, ready without a network: 1 files (0 MB)" in out
+        assert found_ready(folder) == 1
+        (folder / "families.safetensors").unlink()
+        assert found_ready(folder) is None
+
+    def test_a_part_of_it_is_not_everything(self, read: list[str], tmp_path: Path) -> None:
+        assert main(["prepare", "--only", "families"]) == 0
+        assert read == ["families"]
+        assert found_ready(tmp_path / "cache") is None
+
+    def test_what_cannot_be_loaded_is_named(
+        self,
+        read: list[str],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        def damaged() -> None:
+            raise ValueError("The weights that come with memviz can't be used; install it again.")
+
+        monkeypatch.setattr(registry.load("demos")["gates"], "keep", damaged, raising=False)
+        assert main(["prepare"]) == 1
+        out = capsys.readouterr().out
+        assert "gates           no: The weights that come with memviz can't be used" in out
+        assert "No, not ready: gates." in out
+        assert found_ready(tmp_path / "cache") is None
+
+    def test_a_folder_that_cannot_be_written_is_named_before_any_training(
+        self, read: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("MEMVIZ_CACHE", str(tmp_path / "file" / "cache"))
+        with pytest.raises(SystemExit, match=r"can't be written: .*; set MEMVIZ_CACHE to a folder"):
+            main(["prepare"])
+        assert read == []
+
+    @pytest.mark.parametrize("options", [["--seeds", "0"], ["--folder", "trained"]])
+    def test_options_of_training_again_want_it(
+        self, read: list[str], options: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            main(["prepare", *options])
+        assert "--seeds and --folder say what to train again: add --again." in (
+            capsys.readouterr().err
+        )
+        assert read == []
 
 
 class TestDoctor:
@@ -471,11 +556,9 @@ class TestDoctor:
         return {check["name"]: check for check in found["checks"]}
 
     def test_all_is_well(self, capsys: pytest.CaptureFixture[str]) -> None:
-        import torch
-
         assert main(["doctor"]) == 0
         out = capsys.readouterr().out
-        assert out.endswith("Everything that memviz needs is installed.\n")
+        assert out.endswith("Yes: everything that memviz needs is installed.\n")
         for word in ("python", torch.__version__, "threads", "torchvision", "Chromium", "memory"):
             assert word in out
 
@@ -493,7 +576,7 @@ class TestDoctor:
         out = capsys.readouterr().out
         assert "missing   no-such-package" in out
         assert 'to fix it: python -m pip install -c constraints.txt -e ".[lab]"' in out
-        assert out.endswith("Missing: no-such-package.\n")
+        assert out.endswith("No. Missing: no-such-package.\n")
 
     def test_an_old_package_is_missing_too(self, capsys: pytest.CaptureFixture[str]) -> None:
         self.wanted[0] = "torch>=99"
@@ -538,10 +621,68 @@ class TestDoctor:
         monkeypatch.setattr(doctor, "notebooks", lambda: tmp_path)
         monkeypatch.setenv("MEMVIZ_CHROMIUM", str(tmp_path / "none"))
         checks = self.report(capsys)
-        for name in ("anywidget in Lab", "jupyterlab-widgets in Lab", "Chromium", "demo weights"):
+        for name in ("anywidget in Lab", "jupyterlab-widgets in Lab", "Chromium"):
             assert checks[name]["status"] == "optional"
             assert checks[name]["cure"]
+        assert checks["demo weights"]["status"] == "missing"
+        assert checks["demo weights"]["cure"]
         assert checks["notebooks"]["status"] == "optional"
+
+    def test_a_damaged_weight_file_is_named(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setattr(doctor, "PACKAGE", tmp_path)
+        folder = tmp_path / "demos" / "weights"
+        folder.mkdir(parents=True)
+        save_file({"w": torch.ones(100)}, folder / "good.safetensors")
+        save_file({"w": torch.ones(100)}, folder / "bad.safetensors")
+        assert self.report(capsys)["demo weights"]["status"] == "ok"
+        (folder / "bad.safetensors").write_bytes((folder / "good.safetensors").read_bytes()[:-5])
+        check = self.report(capsys)["demo weights"]
+        assert (check["status"], check["value"]) == ("missing", "damaged: bad.safetensors")
+
+    def test_a_course_that_is_not_ready_is_told_what_to_run(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setenv("MEMVIZ_CACHE", str(tmp_path))
+        check = self.report(capsys)["trained for notebooks"]
+        assert check["status"] == "optional"
+        assert check["cure"].startswith("python -m memviz prepare")
+        (tmp_path / "ready.json").write_text('{"files": []}')
+        assert self.report(capsys)["trained for notebooks"]["status"] == "ok"
+
+    def test_more_threads_than_cores_and_little_memory_are_told(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(doctor, "cores", lambda: 2)
+        monkeypatch.setattr(doctor, "memory", lambda: 2**29)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+        checks = self.report(capsys)
+        assert "64 threads on 2 cores" in checks["torch device"]["value"]
+        assert checks["torch device"]["cure"].startswith("set OMP_NUM_THREADS=2")
+        assert checks["memory"]["value"].startswith("0.5 GiB for this process; 2 cores")
+        assert "mem_limit" in checks["memory"]["cure"]
+
+    @pytest.mark.parametrize(
+        "name", ["sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"]
+    )
+    def test_memory_is_the_share_of_a_container(self, tmp_path: Path, name: str) -> None:
+        whole = memory(tmp_path)
+        assert whole is not None and whole > 2**28
+        file = tmp_path / name
+        file.parent.mkdir(parents=True)
+        file.write_text("max\n")
+        assert memory(tmp_path) == whole
+        file.write_text(f"{2**28}\n")
+        assert memory(tmp_path) == 2**28
+        file.write_text(f"{2**62}\n")  # how the older kernels say that there is no limit
+        assert memory(tmp_path) == whole
 
     @pytest.mark.parametrize("named", [True, False])
     def test_chromium_is_the_named_or_the_first_on_the_path(

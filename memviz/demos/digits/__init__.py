@@ -4,6 +4,7 @@ from ._accounting import ACCOUNTING_WEIGHT_DECAY as ACCOUNTING_WEIGHT_DECAY
 from ._accounting import SHIPPED_SEEDS as SHIPPED_SEEDS
 from ._accounting import accounting as accounting
 from ._accounting import accounting_study as accounting_study
+from ._accounting import keep as keep
 from ._accounting import wide_study as wide_study
 from ._score_file import read_scores as read_scores
 from ._score_file import write_scores as write_scores

@@ -105,6 +105,13 @@ def accounting(seed: int = 0, weight_decay: float = ACCOUNTING_WEIGHT_DECAY) -> 
     return _accounting(seed, {name: t.double() for name, t in tables.items()})
 
 
+def keep() -> None:
+    """Load what the notebooks load; what does not ship is trained and kept."""
+    digits.load(0)
+    accounting_study(0)
+    wide_study(0)
+
+
 def account(seed: int, weight_decay: float) -> GradientAccounting:
     """Train the ConvNet with gradient accounting."""
     data, model = digits.examples(seed), _convnet(seed)

@@ -158,6 +158,13 @@ def load(seed: int = 0, how: How = "simclr") -> Encoders:
     return Encoders(images, labels, subsets, models[0].eval(), reference, how, seed)
 
 
+def keep() -> None:
+    """Load what the notebook loads; what does not ship is trained and kept."""
+    hows: tuple[How, ...] = ("simclr", "supervised", "masked")
+    for how in hows:
+        load(0, how)
+
+
 def digits() -> tuple[Tensor, Tensor]:
     """scikit-learn's digits: images float32 ``[1797, 1, 8, 8]`` in [0, 1], labels int64."""
     # Imported here because it takes a second.

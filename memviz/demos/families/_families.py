@@ -105,6 +105,12 @@ def load(
     return {setting: _study(family, setting, seed, states[setting]) for setting in settings}
 
 
+def keep() -> None:
+    """Load what the notebook and its exercises load; what is missing is trained and kept."""
+    for family, seed in (("coloured digits", 0), ("shuffled digits", 0), ("coloured digits", 1)):
+        load(family, seed)
+
+
 def accuracies(study: Study) -> dict[str, float]:
     """Accuracy on the training and on the held-out examples, for the given labels."""
     assert isinstance(study.inputs, Tensor)
