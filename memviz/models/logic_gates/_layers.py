@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from memviz.checks import quoted
 
 from ._gates import Gates, Init
+from ._patterns import has_few_patterns, trees_by_pattern
 from ._trees import trees_of_gates
 
 
@@ -202,10 +203,12 @@ class TreeConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[n, kernels, rows, columns]`` of inputs ``[n, channels, height, width]``."""
-        # The same values in a third of the time; but the levels' modules are not called.
+        # The same values in a third of the time or less; but the levels' modules are not called.
         if not _watched(self.trees):
             tables = [gates.coefficients() for gates in self.trees if isinstance(gates, Gates)]
-            return trees_of_gates(x, self.leaves, tables, self.window, self.padding)
+            few = self.training and has_few_patterns(x, self.leaves, self.window, self.padding)
+            trees = trees_by_pattern if few else trees_of_gates
+            return trees(x, self.leaves, tables, self.window, self.padding)
         rows, columns = (size + 2 * self.padding - self.window + 1 for size in x.shape[2:])
         places = F.unfold(x, self.window, padding=self.padding)
         values = places[:, self.leaves]  # [n, kernels, leaves, rows · columns]
