@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from memviz.checks import Count, IndicesLike, NoneChosenError, Share, as_indices, checked, quoted
 from memviz.scores import Scores
 from memviz.tasks import Classification, Inputs, Task, as_numbers, check_labels
 
+from ._from_dataset import FromDataset
 from ._groups import as_groups
 from ._inputs import advice_on_batches, as_inputs, check_length, read_lazily
 from ._reader import DatasetInputs
@@ -24,6 +27,12 @@ _NAMES = (
     "number them, for example with class_names, labels = numpy.unique(labels, return_inverse=True)"
 )
 _METHODS = ("outputs", "predictions", "margin", "loss")
+
+
+class _ReadInBatches(Protocol):
+    """A dataset of Hugging Face, and whatever else is read by many indices at once."""
+
+    def __getitems__(self, keys: Any, /) -> Any: ...
 
 
 @dataclass(eq=False)
@@ -100,6 +109,26 @@ class Study:
     task: Task = field(default_factory=Classification)
     origin: str = ""
     suspicion: Suspicion | None = None
+
+    if TYPE_CHECKING:
+        # What may be given is wider than what the fields hold once it is read.
+        def __init__(
+            self,
+            model: nn.Module,
+            inputs: Inputs | FromDataset | Dataset[Any] | _ReadInBatches,
+            labels: ArrayLike | Tensor | None = None,
+            groups: Mapping[str, IndicesLike] = ...,
+            true_labels: ArrayLike | Tensor | None = None,
+            class_names: Sequence[str] | None = None,
+            name: str = "study",
+            summary: str = "",
+            images: np.ndarray | None = None,
+            checkpoints: Mapping[int, Mapping[str, Tensor]] = ...,
+            reference_model: nn.Module | None = None,
+            task: Task = ...,
+            origin: str = "",
+            suspicion: Suspicion | None = None,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):
