@@ -13,3 +13,6 @@ from ._marks import units_of as units_of
 from ._set import UnitSet as UnitSet
 from ._set import UnitsLike as UnitsLike
 from ._unit import Unit as Unit
+from ._words import LayerWords as LayerWords
+from ._words import layer_words as layer_words
+from ._words import unit_words as unit_words

@@ -612,6 +612,27 @@ def test_a_view_drawn_before_it_is_attached(open_page, fake):
     assert is_off(page, 59)
 
 
+def test_layers_are_called_by_their_words_and_asked_for_by_their_path(open_page):
+    path, words = "blocks.1.mlp.fc1", "block 1 · MLP neurons"
+    fake = FakeStudy(layers=[(path, 32), ("conv4", 64)], examples=60)
+    study = fake.study()
+    study["msg"]["layers"][0] |= {"label": words, "one": "block 1 · MLP neuron"}
+    page = open_page()
+    page.evaluate("start('workbench')")
+    play(page, study, fake.state(layers=[path, "conv4"], units=""), fake.scores(), fake.readout())
+    settle(page)
+    title = page.locator(".mv-map h3").first
+    assert title.inner_text().startswith(words) and title.get_attribute("title") == path
+    page.locator(f"canvas.mv-units[data-layer='{path}']").hover(position={"x": 8, "y": 8})
+    assert page.locator(".mv-tip h3").inner_text().startswith("block 1 · MLP neuron 0")
+    page.mouse.down()
+    page.mouse.up()
+    assert sent(page)[-1] == {"type": "toggle", "units": f"{path}:0"}
+    for find in ("neurons", "fc1"):
+        page.locator(".mv-findbox input").fill(find)
+        assert page.locator(".mv-layers [role=option]:visible").count() == 1
+
+
 def test_untrusted_text_stays_text(open_page):
     fake = FakeStudy(
         layers=[(EVIL.replace(" ", "\u00a0"), 32), ("conv4", 64)], examples=60, classes=[EVIL] * 10

@@ -73,6 +73,8 @@ class FakeStudy:
             layers.append(
                 {
                     "name": name,
+                    "label": name,
+                    "one": f"{name} unit",
                     "kind": "conv" if "conv" in name else "linear",
                     "units": units,
                     "start": start,

@@ -19,7 +19,7 @@ from memviz.progress import slow
 from memviz.statistics import NORMAL, generator_of, wilson
 from memviz.study import Study
 from memviz.tasks import are_right
-from memviz.units import Layer, UnitSet, UnitsLike
+from memviz.units import Layer, UnitSet, UnitsLike, layer_words, unit_words
 
 from ._outputs import SetOutputs
 
@@ -124,6 +124,8 @@ class Readout:
     right_before, right_after : bool ``[n]``
         Whether each example is right.
     margin_change : float32 ``[n]``
+    one : str
+        What the ablated unit is called, if it is a single one.
     random : dict of name to ``[draws, 2]``
         Accuracy and mean margin with the same number of random units per layer: the null.
     """
@@ -137,6 +139,7 @@ class Readout:
     right_before: Tensor
     right_after: Tensor
     margin_change: Tensor
+    one: str
     random: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -146,8 +149,7 @@ class Readout:
             parts = [f"{name} {percent(g.before.accuracy)}" for name, g in self.groups.items()]
             return f"No unit is ablated: {', '.join(parts)}."
         if len(self.units) == 1:
-            unit = next(iter(self.units))
-            what = f"{unit.layer} unit {unit.index} ablated"
+            what = f"{self.one} ablated"
         else:
             what = f"{len(self.units)} of {self.of} units ablated"
         changes = [f"{name} {g.words}" for name, g in self.groups.items()]
@@ -256,7 +258,8 @@ def read(replay: Replay, units: UnitSet, outputs: Tensor, how: Intervention) -> 
     of = sum(layer.units for layer in replay.layers if not layer.is_output)
     change = (margins[1] - margins[0]).float()
     said, is_right = (predicted[0], predicted[1]), (right[0], right[1])
-    return Readout(units, of, str(how), groups, *said, *is_right, change)
+    one = unit_words(next(iter(units)), layer_words(replay.layers)) if len(units) == 1 else ""
+    return Readout(units, of, str(how), groups, *said, *is_right, change, one)
 
 
 def _now_true(study: Study, examples: Tensor, outputs: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from memviz.probes.capacity import units_by_points
 from memviz.session import Session
-from memviz.widgets.core import Message, pack, unit_scores_message
+from memviz.widgets.core import Message, layers_content, pack, unit_scores_message
 
 from ._beside import DRAWN, SIDE, Beside, window
 from ._network import Network
@@ -24,14 +24,10 @@ SHADE = "weights"
 
 def study_message(session: Session, network: Network, built: int) -> Message:
     """Layers and units of the network; ``built`` numbers it, since two may look the same."""
-    study, start, layers = session.study, 0, []
-    for layer in session.known:
-        layers.append({"name": layer.name, "kind": layer.kind, "units": layer.units})
-        layers[-1] |= {"start": start}
-        start += layer.units
+    study = session.study
     content: dict[str, Any] = {"type": "study", "built": built, "name": study.name}
-    content |= {"summary": summary(network.settings), "classes": ["−", "+"], "layers": layers}
-    content |= {"groups": [], "units": start, "of_words": f"{start:,} units", "methods": []}
+    content |= {"summary": summary(network.settings), "classes": ["−", "+"], "groups": []}
+    content |= layers_content(session.known, session.known) | {"methods": []}
     content |= {"scores": [{"key": SHADE, "label": "incoming weights"}], "interventions": []}
     content |= {"examples": len(study), "variants": []}
     content["image"] = {"height": 1, "width": 1, "channels": 1, "ink": True}

@@ -15,6 +15,7 @@ from ._messages import Sink as Sink
 from ._messages import error_message as error_message
 from ._messages import extra_scores_message as extra_scores_message
 from ._messages import interventions as interventions
+from ._messages import layers_content as layers_content
 from ._messages import pack as pack
 from ._messages import progress_message as progress_message
 from ._messages import ranking as ranking

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from memviz.scores import Scores
 from memviz.session import Session
-from memviz.units import Unit
+from memviz.units import Layer, Unit, layer_words
 
 from ._labels import UNKNOWN as UNKNOWN
 from ._labels import Labels
@@ -63,13 +63,7 @@ def study_message(
 
     ``outputs`` are those of all examples, where they are known without a recorded pass.
     """
-    study, start, layers = session.study, 0, list[dict[str, Any]]()
-    for layer in session.known:
-        layers.append(
-            {"name": layer.name, "kind": layer.kind, "units": layer.units, "start": start}
-        )
-        layers[-1] |= {"dead": sorted(layer.dead)} if layer.dead else {}
-        start += layer.units
+    study = session.study
     group = np.full(len(study), 2**16 - 1, np.uint16)
     for index, mask in enumerate(study.groups.values()):
         group[mask.numpy()] = index
@@ -82,9 +76,7 @@ def study_message(
         "summary": study.summary,
         "classes": labels.names,
         "groups": [{"name": n, "count": int(m.sum())} for n, m in study.groups.items()],
-        "layers": layers,
-        "units": start,
-        "of_words": f"{start:,} units",
+        **layers_content(session.known, session.known),
         "scores": list(scores),
         "interventions": list(interventions),
         "image": {**image, "asked": pictures.on_demand},
@@ -93,6 +85,18 @@ def study_message(
         "variants": [{"key": key, "label": words} for key, words in session.variants.items()],
     }
     return pack(content, label=labels.given, truth=labels.truth, group=group)
+
+
+def layers_content(layers: Sequence[Layer], known: Sequence[Layer]) -> dict[str, Any]:
+    """The layers of a view, among all that are known: names, words, units and where they start."""
+    words, start, entries = layer_words(known), 0, list[dict[str, Any]]()
+    for layer in layers:
+        title, one = words[layer.name]
+        entries.append({"name": layer.name, "label": title, "one": one, "kind": layer.kind})
+        entries[-1] |= {"units": layer.units, "start": start}
+        entries[-1] |= {"dead": sorted(layer.dead)} if layer.dead else {}
+        start += layer.units
+    return {"layers": entries, "units": start, "of_words": f"{start:,} units"}
 
 
 def interventions(how: str) -> Choices:

@@ -291,10 +291,12 @@ class ExtractionController(Telling):
         self.after = reader.ask(asked, units, how) if units else self.before
         words = ""
         if units and ahead:
-            off = messages.ablated_words(units, len(self.scores.units))
-            words = f"{off}: {self._passage_words()}; all passages are on their way."
+            words = f"{self._off(units)}: {self._passage_words()}; all passages are on their way."
         given = (asked, self.before, self.after, len(units), version, words)
         self.tell_and_keep(messages.passage_message(self.passages, *given))
+
+    def _off(self, units: UnitSet) -> str:
+        return messages.ablated_words(units, len(self.scores.units), self.session.known)
 
     def _passage_words(self) -> str:
         if self.before is None or self.after is None:
@@ -305,12 +307,12 @@ class ExtractionController(Telling):
         """Send the figures of all passages, and the sentence."""
         assert self.clean is not None and self.now is not None and self._shown is not None
         passages, asked, about = self.passages, self.asked, ""
-        units, of = self._shown[0], len(self.scores.units)
+        units = self._shown[0]
         found = figures(self.clean, self.now, passages.trained, passages.held_out)
         if asked is not None and self.before is not None:
             starts = self.curves.starts(asked.row)
             about = messages.about_passage(passages, asked, self.before.recital, starts)
-        words = messages.sentence(found, self._passage_words(), units, of, about)
+        words = messages.sentence(found, self._passage_words(), self._off(units), about)
         given = (found, self.clean, self.now, len(units), self._version, words)
         self.tell_and_keep(messages.figures_message(*given))
 

@@ -10,8 +10,8 @@ import torch
 
 from memviz.probes.extraction import Recital
 from memviz.session import Session
-from memviz.units import Layer, UnitSet
-from memviz.widgets.core import Choices, Message, interventions, pack
+from memviz.units import Layer, UnitSet, layer_words, unit_words
+from memviz.widgets.core import Choices, Message, interventions, layers_content, pack
 
 from ._figures import Reading, told
 from ._opened import WANTED, Answered, Asked, candidates, sides, tries
@@ -22,11 +22,7 @@ def study_message(
     session: Session, passages: Passages, layers: Sequence[Layer], scores: Choices
 ) -> Message:
     """Everything that never changes."""
-    study, start, listed = session.study, 0, []
-    for layer in layers:
-        listed.append({"name": layer.name, "kind": layer.kind, "units": layer.units})
-        listed[-1] |= {"start": start}
-        start += layer.units
+    study = session.study
     group = np.full(len(study), 255, np.uint8)
     for index, mask in enumerate(study.groups.values()):
         group[mask.numpy()] = index
@@ -37,9 +33,7 @@ def study_message(
         "summary": study.summary,
         "classes": [],
         "groups": [{"name": n, "count": int(m.sum())} for n, m in study.groups.items()],
-        "layers": listed,
-        "units": start,
-        "of_words": f"{start:,} units",
+        **layers_content(layers, session.known),
         "scores": list(scores),
         "interventions": interventions(session.how),
         "image": {"height": 1, "width": 1, "channels": 1, "ink": True},
@@ -173,12 +167,11 @@ def curve_message(
     )
 
 
-def ablated_words(units: UnitSet, of: int) -> str:
-    """Which units are off."""
+def ablated_words(units: UnitSet, of: int, known: Sequence[Layer]) -> str:
+    """Which units are off, of those in the list; empty if none is."""
     if len(units) == 1:
-        unit = next(iter(units))
-        return f"{unit.layer} unit {unit.index} ablated"
-    return f"{len(units):,} of {of:,} units ablated"
+        return f"{unit_words(next(iter(units)), layer_words(known))} ablated"
+    return f"{len(units):,} of {of:,} units ablated" if units else ""
 
 
 def passage_words(before: Recital, after: Recital) -> str:
@@ -194,10 +187,10 @@ def passage_words(before: Recital, after: Recital) -> str:
     return f"this passage breaks at {broken}, {was}"
 
 
-def sentence(found: dict[str, Any], passage: str, units: UnitSet, of: int, about: str) -> str:
-    """What happened, in one line."""
+def sentence(found: dict[str, Any], passage: str, off: str, about: str) -> str:
+    """What happened, in one line; ``off`` are the ablated units in words, if there are any."""
     recited, held, perplexity = (found.get(key) for key in ("recited", "held", "perplexity"))
-    if not units:
+    if not off:
         parts = []
         if recited:
             count, among = recited["counts"][0], recited["of"]
@@ -215,7 +208,7 @@ def sentence(found: dict[str, Any], passage: str, units: UnitSet, of: int, about
         parts.append(f"held-out perplexity {before} → {after}")
     head, *rest = parts or ["nothing to read"]
     told_of = f"{head}; {', '.join(rest)}" if passage and rest else ", ".join([head, *rest])
-    return f"{ablated_words(units, of)}: {told_of}."
+    return f"{off}: {told_of}."
 
 
 def about_passage(passages: Passages, asked: Asked, before: Recital, starts: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 from memviz.engine.sets import percent
 from memviz.plots import style
 from memviz.plots.style import NULL, group_style
+from memviz.units import layer_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,11 +114,15 @@ def picture(
     if measure:
         figure.text(0.01, 1 - 2.35 / height, f"Bluer: more {measure}.", fontsize=7, **words)
     highest = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
-    start, width = 0, 8.8 / len(shown)
+    start, width, words_of = 0, 8.8 / len(shown), layer_words(layers)
     for place, layer in enumerate(shown):
         stop = start + layer.units
         axes = area(0.1 + place * width, 0.55, 0.92 * width, 1.7)
         _map(axes, layer, values[start:stop], off[start:stop], max(highest, 1e-12))
+        title = f"{words_of[layer.name].layer} · {layer.units}"
+        # A letter is about a 16th of an inch wide, and there is room for three lines.
+        lines = textwrap.wrap(title, max(int(14 * width), 8))[:3]
+        axes.set_title("\n".join(lines), fontsize=7.5, loc="left", parse_math=False)
         start = stop
     _accuracies(area(1.8, 2.8, 7.1, 1.0), readout)
     if examples:
@@ -152,7 +158,6 @@ def _map(axes: Axes, layer: Layer, values: np.ndarray, off: np.ndarray, top: flo
     units = np.flatnonzero(off)
     axes.plot(units % columns, units // columns, "x", color="#D55E00", ms=4, mew=1.4)
     axes.set_anchor("NW")
-    axes.set_title(f"{layer.name} · {layer.units}", fontsize=8, loc="left", parse_math=False)
     axes.set_axis_off()
 
 

@@ -74,6 +74,16 @@ def test_hello_tells_pairs_one_pair_and_the_figures(
     assert gaps["sentence"].startswith("All 1,360 units are on")
 
 
+def test_layers_have_their_path_and_are_called_by_tower_block_and_part(
+    controller: DejaVuController, sink: Sink
+) -> None:
+    layers = {layer["name"]: layer for layer in sink.last("study")["layers"]}
+    assert layers[FC]["label"] == "text block 1 · MLP neurons"
+    assert layers[f"visual.{FC}"]["one"] == "image block 1 · MLP neuron"
+    controller.receive({"type": "toggle", "units": f"{FC}:3"}, sink)
+    assert f"{FC}:3" in controller.code() and sink.last("state")["units"] == f"{FC}:3"
+
+
 def test_a_toggle_moves_everything_and_undo_goes_back(
     controller: DejaVuController, sink: Sink, retrieval: Retrieval
 ) -> None:

@@ -30,7 +30,7 @@ export function unitWords(store, row) {
   const parts = known ? [["", "Ablated alone, it loses "], ...lostWords(store, row)] : [];
   const rank = score && score.rank[row] ? `rank ${count(score.rank[row])} of ${count(score.order.length)}` : state === 1 ? "estimate" : "";
   const value = score && state ? `${figure(score.value[row])} ${score.measure || score.label}${state === 1 ? ", estimated" : ""}` : score && score.kind === "other" ? "no value for this score" : "no score yet";
-  return { name: `${layer.name} unit ${row - layer.start}`, rank, on: `${off ? "Off" : "On"}${layer.dead && layer.dead.includes(row - layer.start) ? ", dead: nothing reads it" : ""}. `, parts, score: value };
+  return { name: `${layer.one} ${row - layer.start}`, rank, on: `${off ? "Off" : "On"}${layer.dead && layer.dead.includes(row - layer.start) ? ", dead: nothing reads it" : ""}. `, parts, score: value };
 }
 
 /** The same as one line of text. @param {Store} store */

@@ -1,6 +1,7 @@
 /** What the checker knows of the front end. A view adds its own fields to `Store` in its own folder. */
 
-interface Layer { name: string; kind: string; units: number; start: number; dead?: number[] }
+/** `label` and `one` are what it and one of its units are called; `name` is its path. */
+interface Layer { name: string; label: string; one: string; kind: string; units: number; start: number; dead?: number[] }
 interface Group { name: string; count: number }
 interface Choice { key: string; label: string; kind?: string; measure?: string; group?: string }
 

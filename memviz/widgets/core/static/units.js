@@ -37,12 +37,12 @@ export function unitMaps(view, only = null) {
     const id = `${view.uid}-${layer.start}`;
     const cell = el("div", { role: "gridcell", id });
     const canvas = el("canvas", { class: "mv-units", "data-layer": layer.name, tabindex: 0, role: "grid", "aria-multiselectable": "true",
-      "aria-label": `${layer.name}, ${layer.units} units`, "aria-activedescendant": id, onkeydown: (e) => keys(e, map), onfocus: () => focused(map), onblur: () => blurred(map) },
+      "aria-label": `${layer.label}, ${layer.units} units`, "aria-activedescendant": id, onkeydown: (e) => keys(e, map), onfocus: () => focused(map), onblur: () => blurred(map) },
       el("div", { role: "row" }, cell));
     const ring = el("div", { class: "mv-ring", hidden: true });
     const band = el("div", { class: "mv-band", hidden: true });
     const small = el("small");
-    const node = el("figure", { class: "mv-map" }, el("h3", { title: layer.name }, layer.name, " ", small), el("div", { class: "mv-sheet" }, canvas, ring, band));
+    const node = el("figure", { class: "mv-map" }, el("h3", { title: layer.name }, layer.label, " ", small), el("div", { class: "mv-sheet" }, canvas, ring, band));
     const map = { layer, node, canvas, cell, ring, band, small, active: 0, columns: 8 };
     pointer(map);
     return map;

@@ -62,7 +62,7 @@ export function firingRegion(view) {
     const layer = store.layer(row);
     const found = store.firing;
     const here = Boolean(found && found.unit === unit);
-    say(title, `${layer.name} unit ${row - layer.start} fires most on`);
+    say(title, `${layer.one} ${row - layer.start} fires most on`);
     say(note, layer.kind === "conv" ? "activation, mean over positions" : "activation");
     // The old pictures stay, dimmed, until the new ones come.
     tiles.classList.toggle("mv-stale", !here);

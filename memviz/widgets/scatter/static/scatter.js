@@ -195,10 +195,11 @@ export function scatterRegion(view) {
       for (const o of select.options) o.disabled = store.saved && !store.scores.has(o.value);
       select.value = store.scatter[key];
     }
-    const names = store.study.layers.map((l) => l.name).filter((name) => store.state.layers.includes(name));
+    const here = store.study.layers.filter((l) => store.state.layers.includes(l.name));
+    const names = here.map((l) => l.name);
     if (!names.includes(layer)) layer = "";
     if ([...layerPick.options].slice(1).map((o) => o.value).join("\n") !== names.join("\n") || !layerPick.options.length) {
-      layerPick.replaceChildren(el("option", { value: "" }, "all shown"), ...names.map((name) => el("option", { value: name }, name)));
+      layerPick.replaceChildren(el("option", { value: "" }, "all shown"), ...here.map((l) => el("option", { value: l.name, title: l.name }, l.label)));
     }
     layerPick.value = layer;
   }
@@ -265,6 +266,7 @@ export function scatterRegion(view) {
       layout();
       paint();
     }
+    if (dirty.has("random") || dirty.has("readout")) side.update();
     if (active < 0) ring.hidden = true;
   }
   return { root, watch: plot, update };

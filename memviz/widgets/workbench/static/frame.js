@@ -105,7 +105,7 @@ function countTrue(store, { before, after }, groups) {
 function frameSentence(store, rows, of, groups) {
   if (!rows.length) return `No unit is ablated: ${groups.map((g) => `${g.name} ${percent(g.before.accuracy)}`).join(", ")}.`;
   const layer = store.layer(rows[0]);
-  const what = rows.length === 1 ? `${layer.name} unit ${rows[0] - layer.start} ablated` : `${rows.length} of ${of} units ablated`;
+  const what = rows.length === 1 ? `${layer.one} ${rows[0] - layer.start} ablated` : `${rows.length} of ${of} units ablated`;
   const flipped = (g) => g.right_to_wrong + g.wrong_to_right > 0;
   const parts = groups.map((g) => {
     const words = (side) => (flipped(g) ? percent(side.accuracy) : figure(side.margin));

@@ -20,7 +20,7 @@ export function layerList(view) {
       const node = el(
         "li",
         { role: "option", "data-layer": layer.name, tabindex: i ? -1 : 0, title: `${layer.name} · ${layer.kind}`, onclick: () => toggle(layer.name) },
-        el("span", { class: "mv-box", "aria-hidden": "true" }), el("span", { class: "mv-name" }, layer.name),
+        el("span", { class: "mv-box", "aria-hidden": "true" }), el("span", { class: "mv-name" }, layer.label),
         el("span", { class: "mv-n" }, off, layer.units), el("span", { class: "mv-bar" }, bar),
       );
       return { layer, node, off, bar };
@@ -31,7 +31,7 @@ export function layerList(view) {
 
   function filter() {
     const words = find.value.trim().toLowerCase();
-    for (const { layer, node } of items) node.hidden = !layer.name.toLowerCase().includes(words);
+    for (const { layer, node } of items) node.hidden = !`${layer.label} ${layer.name}`.toLowerCase().includes(words);
     nothing.hidden = !items.length || items.some(({ node }) => !node.hidden);
     rove(items.find(({ node }) => !node.hidden && node.tabIndex === 0) || items.find(({ node }) => !node.hidden));
   }
@@ -70,7 +70,7 @@ export function layerList(view) {
     const score = store.score();
     for (const { layer, node, off, bar } of items) {
       const n = store.offCount(layer);
-      put(node, { "aria-selected": String(shown.has(layer.name)), "aria-label": `${layer.name}, ${layer.units} units${n ? `, ${n} off` : ""}` });
+      put(node, { "aria-selected": String(shown.has(layer.name)), "aria-label": `${layer.label}, ${layer.units} units${n ? `, ${n} off` : ""}` });
       say(off, n ? `✕${n}` : "");
       let best = score ? score.low : 0;
       let estimate = true;
