@@ -131,6 +131,23 @@ def test_a_rectangle_brushes_and_ablates_what_is_on(plot, fake):
     assert "Drag over the dots" in brushed(plot)
 
 
+def test_random_units_are_told_beside_what_is_off(plot, fake):
+    control = plot.locator(".mv-control")
+    assert not control.is_visible()
+    play(plot, fake.state(version=2, units="conv4:0-7"), fake.readout(2))
+    settle(plot)
+    assert control.inner_text() == "Random units of the same layers: drawing …"
+    play(plot, fake.random(2))
+    settle(plot)
+    assert control.inner_text() == (
+        "For comparison, 8 random units of the same layers off instead (mean of 200 draws): "
+        "memorized .99, clean 1.00, test .93."
+    )
+    play(plot, fake.state(version=3, units=""), fake.readout(3))
+    settle(plot)
+    assert not control.is_visible()
+
+
 def test_an_ablated_unit_is_a_cross(plot, fake):
     x, y = place(plot, 5)
     between = f"""() => {{
@@ -314,7 +331,7 @@ def test_the_legend_says_what_the_scores_are(plot):
     value, some = np.linspace(0, 1, 320), np.where(ROWS < 9, 2, 1)
     mixed = scores("entropy", value, kind="exact", state=some)
     play(plot, *swept(17), mixed)
-    exact, estimate, own = "exact", "an estimate", "a measured value"
+    exact, estimate, own = "computed exactly", "only estimated", "measured"
 
     def legend(x, y):
         play(plot, scatter(x, y))
@@ -323,19 +340,22 @@ def test_the_legend_says_what_the_scores_are(plot):
         return [mark.inner_text() if mark.is_visible() else "" for mark in marks]
 
     def pair(a, b):
-        return f"one score {a}, the other {b}"
+        return f"a unit: one value {a}, the other {b}"
+
+    def both(a):
+        return f"a unit: both values {a}"
 
     for x, y, sure, guess in [
-        ("effect", "effect", "both scores exact", ""),
+        ("effect", "effect", both(exact), ""),
         ("effect", "UnitMem", pair(exact, own), ""),
-        ("UnitMem", "UnitMem", "both scores measured values", ""),
-        ("estimate", "estimate", "", "both scores estimates"),
+        ("UnitMem", "UnitMem", both(own), ""),
+        ("estimate", "estimate", "", both(estimate)),
         ("estimate", "effect", "", pair(estimate, exact)),
         ("estimate", "UnitMem", "", pair(estimate, own)),
         # A user's own score that is exact for some units and estimated for the others.
-        ("entropy", "effect", "both scores exact", pair(estimate, exact)),
+        ("entropy", "effect", both(exact), pair(estimate, exact)),
         ("entropy", "UnitMem", pair(exact, own), pair(estimate, own)),
-        ("entropy", "estimate", "", f"{pair(estimate, exact)}, or both scores estimates"),
+        ("entropy", "estimate", "", f"{pair(estimate, exact)}, or {both(estimate)}"),
     ]:
         assert legend(x, y) == legend(y, x) == [sure, guess], (x, y)
 
