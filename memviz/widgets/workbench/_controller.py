@@ -40,6 +40,7 @@ from ._messages import (
     Thumbnails,
     ahead_message,
     no_random_message,
+    pictured_words,
     random_message,
     readout_message,
 )
@@ -291,6 +292,11 @@ class Controller(Telling):
             added.append(self._singles.adding_message(self.key))
 
         self.worker.run_first(measure)
+        thinned = pictured_words(messages, len(self.session.study))
+        if thinned:
+            first = messages[0].content
+            summary = " · ".join(filter(None, (first["summary"], thinned)))
+            messages[0] = messages[0]._replace(content={**first, "summary": summary})
         return [*messages, *(message for message in added if message is not None)]
 
     def study_message(self) -> Message:

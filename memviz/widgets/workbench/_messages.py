@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ from memviz.widgets.core import (
 
 _AT_ONCE = 64  # thumbnails per answer to a view: a click never waits for more
 _WAITING = 16  # requests that wait; older ones are of what was scrolled past
-_KEPT = 16  # answers that a page without a kernel is given of a large study
+_KEPT = 16  # answers that a page without a kernel is given of a large study, before others
+_SHEETS = 64  # that a page keeps of a large study, as in asked.js
+_MOST_BYTES = 2_000_000  # of the thumbnails in a page of a large study
 
 
 class Thumbnails:
@@ -46,8 +49,31 @@ class Thumbnails:
         return [] if self._pictures.on_demand else self._all()
 
     def for_page(self) -> Sequence[Message]:
-        """The sheets for a page that has nobody to ask: of a large study, those last seen."""
-        return list(self._sent) if self._pictures.is_large else self._all()
+        """The sheets for a page that has nobody to ask; of a large study, as many as fit.
+
+        Those last seen come first, then the first examples of each group in turn.
+        """
+        if not self._pictures.is_large:
+            return self._all()
+        found, room = list(self._sent), _MOST_BYTES - _bytes(self._sent)
+        seen = {int(i) for message in found for i in np.frombuffer(message.buffers[1], np.uint32)}
+        for part in self._in_turn(seen).split(_AT_ONCE):
+            sheet = self._picked(part)
+            room -= _bytes([sheet])
+            if room < 0 or len(found) == _SHEETS:
+                break
+            found.append(sheet)
+        return found
+
+    def _in_turn(self, seen: set[int]) -> torch.Tensor:
+        """All examples but those seen, a member of each group in turn."""
+        study = self._pictures.study
+        grouped = [mask.nonzero()[:, 0].tolist() for mask in study.groups.values()]
+        others = torch.arange(len(study)).tolist()
+        turns = itertools.zip_longest(*grouped)
+        listed = dict.fromkeys(i for turn in turns for i in turn if i is not None)
+        listed |= dict.fromkeys(others)
+        return torch.tensor([i for i in listed if i not in seen], dtype=torch.long)
 
     def ask(self, sink: Sink, examples: torch.Tensor) -> None:
         """Note which thumbnails a view wants; ``steps`` makes them."""
@@ -82,6 +108,22 @@ class Thumbnails:
 
     def _png(self, examples: torch.Tensor) -> np.ndarray:
         return np.frombuffer(self._pictures.sheet(examples), np.uint8)
+
+
+def _bytes(messages: Iterable[Message]) -> int:
+    return sum(len(buffer) for message in messages for buffer in message.buffers)
+
+
+def pictured_words(messages: Iterable[Message], of: int) -> str:
+    """How many examples of a large study a page has pictures of, and by which rule."""
+    asked = [m for m in messages if m.content["type"] == "thumbnails"]
+    count = len({i for m in asked for i in np.frombuffer(m.buffers[1], np.uint32).tolist()})
+    if not asked or count == of:
+        return ""
+    return (
+        f"this page has the pictures of {count:,} of {of:,} examples: those last seen, then the "
+        "first of each group in turn"
+    )
 
 
 def readout_message(

@@ -2,7 +2,7 @@
 
 import io
 import json
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -346,7 +346,15 @@ def test_50_000_examples_fit_in_small_messages() -> None:
     assert sorted(shown) == sorted(wanted.tolist())
     for example, tile in shown.items():
         assert np.array_equal(tile, pictures.full(torch.tensor([example]))[0, ..., 0])
-    assert len(thumbnails.for_page()) == 2  # a page shows what was seen
+    page = thumbnails.for_page()  # what was seen, and then as many others as fit
+    assert page[:2] == [message for _, message in got] and sum(map(size, page)) < 2_100_000
+    drawn = [decoded(message)["examples"].tolist() for message in page]
+    every, others = list(chain(*drawn)), list(chain(*drawn[2:]))
+    assert len(set(every)) == len(every) and len(others) > 2_000
+    first = [i for i in range(99) if i not in shown]
+    assert others[:4] == [0, 100, 1, 101] and [i for i in others if i < 99] == first
+    words = messages.pictured_words(page, 50_000)
+    assert words.startswith(f"this page has the pictures of {len(every):,} of 50,000 ")
 
 
 def test_old_requests_are_dropped_and_the_newest_comes_first() -> None:
