@@ -5,13 +5,9 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from memviz.checks import check_place
-
-if TYPE_CHECKING:
-    from memviz.probes.deja_vu.ablation import Retrieval
-    from memviz.study import Study
 
 
 def report(
@@ -30,20 +26,33 @@ def report(
     SystemExit
         With one sentence, if there is no such study or the file can't be written.
     """
+    from memviz.probes.deja_vu.ablation import Retrieval
     from memviz.reports import report as write
+    from memviz.study import check_study
 
     try:
         check_place(file)
-        written = write(find(study, study_seed), file, units=units, random_draws=draws, seed=seed)
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        found = find(study, study_seed)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"report: {error}") from None
+    # What the user's own function raises is theirs, and keeps its traceback.
+    made = found() if callable(found) else found
+    try:
+        if not isinstance(made, Retrieval):
+            check_study(made)
+    except TypeError as error:
+        raise SystemExit(f"report: {error}") from None
+    try:
+        written = write(made, file, units=units, random_draws=draws, seed=seed)
+    except (OSError, ValueError) as error:
         raise SystemExit(f"report: {error}") from None
     size = written.stat().st_size / 1e6
     print(f"Wrote {written} ({size:.1f} MB): open it in any browser, or send it as it is.")
     return 0
 
 
-def find(name: str, seed: int) -> Study | Retrieval:
-    """A ready study by its name, or what ``module:name`` holds or makes.
+def find(name: str, seed: int) -> Any:
+    """A ready study by its name, or what ``module:name`` is: a study, or a function for it.
 
     Raises
     ------
@@ -66,5 +75,4 @@ def find(name: str, seed: int) -> Study | Retrieval:
         sys.path.remove("")
     if found is None:
         raise ValueError(f"the module {module!r} has no {wanted!r}; name a Study in it.")
-    made: Study | Retrieval = found() if callable(found) else found
-    return made
+    return found

@@ -49,7 +49,7 @@ def _computed(controller: Telling, part: str, *, progress: bool) -> Saved:
         finally:
             controller.close()
     if ear.errors:
-        raise RuntimeError(ear.errors[0])
+        raise RuntimeError(ear.errors[0]) from controller.failure
     return found
 
 

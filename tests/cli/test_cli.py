@@ -105,6 +105,15 @@ class TestReport:
         with pytest.raises(SystemExit, match=re.escape(sentence)):
             main(["report", *arguments])
 
+    def test_what_the_users_own_function_raises_is_theirs(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "my_other_study.py").write_text("def make():\n    return 1 + 'a'\n")
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(TypeError, match="unsupported operand") as raised:
+            main(["report", "my_other_study:make"])
+        assert raised.traceback[-1].name == "make"
+
 
 def test_a_command_lets_idle_threads_sleep(tmp_path: Path) -> None:
     """Set before torch is imported, which reads it once."""

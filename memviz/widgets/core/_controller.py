@@ -40,6 +40,7 @@ class Telling(ABC):
         self.sinks: list[Sink] = []
         self.worker = Worker(self._failed, threaded=threaded)
         self.top: int | None = None
+        self.failure: BaseException | None = None  # the newest, of which the views have one line
         self._part = part
         self._ranked: tuple[UnitSet, str] | None = None  # the top units, and their key
         self._latest: dict[str, Message] = {}
@@ -90,6 +91,7 @@ class Telling(ABC):
         try:
             fulfil(self.actions, content, sink)
         except Exception as error:
+            self.failure = error
             self._send(sink, messages.error_message(error))
             self._send(sink, self.state_message())
 
@@ -265,6 +267,7 @@ class Telling(ABC):
             self.broadcast(messages.progress_message(job, done, total, words))
 
     def _failed(self, error: BaseException) -> None:
+        self.failure = error
         self.broadcast(messages.error_message(error))
         self.broadcast(messages.progress_message("", 0, 0))
         if self.worker.threaded and self._trains():
