@@ -47,7 +47,9 @@ def test_environment_yml_is_in_step_with_pyproject() -> None:
     assert environment["channels"] == ["conda-forge"]
 
 
-@pytest.mark.parametrize("requirement", requirements("hf", "lab", "test"), ids=lambda r: r.name)
+@pytest.mark.parametrize(
+    "requirement", requirements("docs", "hf", "lab", "test"), ids=lambda r: r.name
+)
 def test_constraints_pin_every_dependency_within_its_bounds(requirement: Requirement) -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
@@ -59,7 +61,7 @@ def test_constraints_pin_every_dependency_within_its_bounds(requirement: Require
 
 
 def test_lower_bounds_have_no_caps() -> None:
-    for requirement in requirements("hf", "lab", "test"):
+    for requirement in requirements("docs", "hf", "lab", "test"):
         assert [specifier.operator for specifier in requirement.specifier] == [">="]
 
 
@@ -101,7 +103,7 @@ def test_links_of_the_readme_lead_somewhere() -> None:
 
 
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-TEXTS += [*(ROOT / "docs").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
+TEXTS += [*(ROOT / "docs").rglob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
 
 
 @pytest.mark.parametrize("text", sorted(TEXTS), ids=lambda path: path.name)

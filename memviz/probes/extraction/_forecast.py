@@ -115,8 +115,9 @@ class Forecast:
 def forecast(predictor: Any, target: Any) -> Forecast:
     """Judge a predictor's memorized set against a target's, passage by passage.
 
-    Precision = |S ∩ L| / |S| and recall = |S ∩ L| / |L| (Biderman et al. 2023, section 3). Missing
-    a passage that the large model will memorize is the costly error, so recall is what matters.
+    Precision is ``|S ∩ L| / |S|`` and recall ``|S ∩ L| / |L|`` (Biderman et al. 2023, section 3).
+    Missing a passage that the large model will memorize is the costly error, so recall is what
+    matters.
 
     Parameters
     ----------

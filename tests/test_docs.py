@@ -1,0 +1,101 @@
+"""The pages of the documentation site: whole, reachable, and their code runs."""
+
+import doctest
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+NAMES = [page.relative_to(DOCS).with_suffix("").as_posix() for page in PAGES]
+NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+
+
+def in_toctrees(page: Path) -> set[str]:
+    """What the toctrees of a page name, from the folder of the pages on."""
+    entries: set[str] = set()
+    for block in re.findall(r"^```\{toctree\}\n(.*?)^```", page.read_text(), re.DOTALL | re.M):
+        lines = [line.strip() for line in block.splitlines()]
+        names = [line for line in lines if line and not line.startswith(":")]
+        entries |= {(page.parent / name).relative_to(DOCS).as_posix() for name in names}
+    return entries
+
+
+def test_every_page_is_in_one_toctree_and_every_entry_has_a_page() -> None:
+    entries = [entry for page in PAGES for entry in in_toctrees(page)]
+    assert len(entries) == len(set(entries))
+    pages, written = set(NAMES) - {"index"}, {"api/index", "notebooks/*"}  # those are made
+    assert set(entries) - written == pages
+    assert written <= set(entries)
+
+
+def test_every_paper_has_a_page_that_says_the_same_things() -> None:
+    folders = {path.parent.name for path in (ROOT / "memviz/probes").glob("*/__init__.py")}
+    papers = {page.stem: page.read_text() for page in (DOCS / "papers").glob("*.md")}
+    assert folders <= set(papers)
+    for name, text in papers.items():
+        if name != "index":
+            for part in ("## Claim", "## Definition", "**Null", "## What we saw", "## Traps"):
+                assert part in text, f"{name} lacks {part}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_figures_name_a_cell_of_a_notebook(page: Path) -> None:
+    named = re.findall(r"\{from-notebook\} (\S+)\n:cell: (\S+)\n:alt: \S", page.read_text())
+    assert len(named) == page.read_text().count("{from-notebook}")
+    for notebook, cell in named:
+        cells = json.loads(NOTEBOOKS[notebook].read_text())["cells"]
+        assert cell in {one["id"] for one in cells if one["cell_type"] == "code"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+\.(?:md|ipynb|png))", page.read_text()):
+        if "://" not in target:
+            there = (page.parent / target).resolve()
+            if DOCS / "notebooks" in there.parents:  # where the build puts them
+                assert there.stem in NOTEBOOKS
+            else:
+                assert there.exists(), target
+
+
+def test_no_page_tells_where_it_was_written() -> None:
+    for page in PAGES:
+        assert not re.search(r"(?<![\w.~])/(work|tmp|home|root|Users)/", page.read_text()), page
+
+
+WITH_CODE = [page for page in PAGES if ">>> " in page.read_text()]
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.stem)
+def test_code_in_the_pages_runs(page: Path) -> None:
+    # A closing fence would count as expected output.
+    text = re.sub(r"^```.*$", "", page.read_text(), flags=re.M)
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    test = doctest.DocTestParser().get_doctest(text, {}, page.stem, str(page), 0)
+    said: list[str] = []
+    result = doctest.DocTestRunner(optionflags=flags).run(test, out=said.append)
+    assert result.failed == 0, "".join(said)
+    assert result.attempted > 0
+
+
+def test_dead_links_of_a_site_are_found(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("links", DOCS / "parts/links.py")
+    assert spec is not None and spec.loader is not None
+    links = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(links)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.html").write_text(
+        '<h1 id="top"><a href="#top"></a><a href="sub/b.html#here"><img src="no.png">'
+        '<a href="https://example.org/x"><a href="sub/b.html#there"><a href="c.html">'
+    )
+    (tmp_path / "sub/b.html").write_text('<p id="here"><a href="../a.html">')
+    assert links.dead_links(tmp_path) == [
+        "a.html: c.html",
+        "a.html: no.png",
+        "a.html: sub/b.html#there (no such anchor)",
+    ]
