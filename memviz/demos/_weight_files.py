@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +14,7 @@ from torch import Tensor
 from memviz import tensor_files
 
 State = dict[str, Tensor]
+_FLOATS = "floats"  # the fact that names the floating-point tensors, their types and their shapes
 
 
 class DamagedWeights(ValueError):
@@ -34,14 +37,67 @@ def write(path: Path, state: Mapping[str, Tensor], facts: Mapping[str, str], hal
     """Write a state dict and its facts atomically.
 
     With ``half``, kernels and matrices are stored in half precision. Vectors are not: batch-norm
-    statistics can be too small for half precision, and take little space.
+    statistics can be too small for half precision, and take little space. All numbers of one type
+    lie byte by byte, first bytes first: so a wheel, or any zip file, packs them smaller.
     """
     kept = {
         name: tensor.half() if half and tensor.ndim > 1 else tensor
         for name, tensor in state.items()
     }
     tensor_files.make_folder(path.parent)
-    tensor_files.write(path, kept, {**facts, "sha256": tensor_files.digest(kept)})
+    planes, floats = _to_planes(kept)
+    about = {**facts, "sha256": tensor_files.digest(kept), _FLOATS: floats}
+    tensor_files.write(path, planes, about)
+
+
+def _to_planes(state: Mapping[str, Tensor]) -> tuple[State, str]:
+    """A state dict whose floats are joined, uint8 ``[bytes of a number, numbers]`` a type."""
+    floats: dict[str, list[Tensor]] = {}
+    listed = []
+    for name, tensor in state.items():
+        if tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            listed.append([name, kind, list(tensor.shape)])
+            floats.setdefault(kind, []).append(tensor.detach().cpu().flatten())
+    planes = {name: tensor for name, tensor in state.items() if not tensor.is_floating_point()}
+    for kind, tensors in floats.items():
+        size = tensors[0].element_size()
+        planes[f"{_FLOATS}.{kind}"] = torch.cat(tensors).view(torch.uint8).reshape(-1, size).T
+    return planes, json.dumps(listed)
+
+
+def _from_planes(planes: State, floats: str) -> State:
+    """The state dict of which ``_to_planes`` made these; raises whatever a wrong list leads to."""
+    listed = json.loads(floats)
+    whole = {
+        kind: planes.pop(f"{_FLOATS}.{kind}").T.flatten().view(getattr(torch, kind))
+        for kind in {kind for _, kind, _ in listed}
+    }
+    state, begin = dict(planes), dict.fromkeys(whole, 0)
+    for name, kind, shape in listed:
+        end = begin[kind] + math.prod(shape)
+        # Cloned: no two tensors of a model may share memory.
+        state[name] = whole[kind][begin[kind] : end].reshape(shape).clone()
+        begin[kind] = end
+    return state
+
+
+def stored(path: Path) -> tuple[State, dict[str, str]]:
+    """Read a state dict as it was written, in half precision or full, and its facts.
+
+    Raises
+    ------
+    DamagedWeights : the file is truncated or altered.
+    """
+    try:
+        kept, facts = tensor_files.read(path)
+        if _FLOATS in facts:  # files of before 0.2 have no planes
+            kept = _from_planes(kept, facts.pop(_FLOATS))
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise DamagedWeights(f"{path.name} can't be read ({error})") from error
+    if facts.get("sha256") != tensor_files.digest(kept):
+        raise DamagedWeights(f"{path.name} was altered after it was written")
+    return kept, facts
 
 
 def read(path: Path, expected: Mapping[str, str]) -> tuple[State, dict[str, str]]:
@@ -51,15 +107,10 @@ def read(path: Path, expected: Mapping[str, str]) -> tuple[State, dict[str, str]
     ------
     DamagedWeights : the file is truncated, altered, or its facts differ from ``expected``.
     """
-    try:
-        kept, facts = tensor_files.read(path)
-    except tensor_files.DamagedFile as error:
-        raise DamagedWeights(f"{path.name} can't be read ({error})") from error
+    kept, facts = stored(path)
     for key, value in expected.items():
         if facts.get(key) != value:
             raise DamagedWeights(f"{path.name} has {key} {facts.get(key)!r}, expected {value!r}")
-    if facts.get("sha256") != tensor_files.digest(kept):
-        raise DamagedWeights(f"{path.name} was altered after it was written")
     state = {
         name: tensor.float() if tensor.dtype == torch.float16 else tensor
         for name, tensor in kept.items()
