@@ -31,7 +31,7 @@ export function capacityBar(view) {
     select.disabled = seed.disabled = store.saved;
     precision.show(PRECISIONS, now.values.precision, store.saved);
     click.show(CLICKS, store.capacity.click, false);
-    if (document.activeElement !== seed) seed.value = String(now.values.seed);
+    if (!seed.matches(":focus")) seed.value = String(now.values.seed);
   }
   return { root, update };
 }
