@@ -48,6 +48,30 @@ def test_cross_entropy_memorizes_and_elr_does_not():
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("method", early_learning.SHIPPED_METHODS)
+def test_shipped_figures_are_measured_on_what_ships(seed, method):
+    assert summary(seed, method) == early_learning._measured(seed, method)
+
+
+def test_a_loss_that_holds_on_is_right_at_its_end_and_others_only_where_they_stop():
+    """What notebook 04 says of the table of all losses, in the mean of three seeds."""
+    means = {
+        method: {
+            name: sum(summary(seed, method)[name] for seed in range(3)) / 3
+            for name in early_learning.FIGURES
+        }
+        for method in early_learning.METHODS
+    }
+    lost = {
+        method: row["test at the stopping epoch"] - row["test"] for method, row in means.items()
+    }
+    assert min(lost["CE"], lost["bootstrap"]) > max(lost["forward"], lost["SL"])
+    assert min(lost["forward"], lost["SL"]) > max(lost["ELR"], lost["GCE"])
+    assert means["CE"]["true at the peak"] > 0.9
+    assert means["ELR, beta 0"]["clean right"] < 0.5
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_targets_find_the_wrong_labels_and_those_of_cross_entropy_do_not(seed):
     scores, wrong = detected(seed), examples(seed).groups["memorized"][:1200].numpy()
     assert (scores.values > 0)[wrong].mean() > 0.85

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from typing import TypeVar
@@ -49,10 +50,29 @@ def chunk_size(
 
 
 def default_memory(device: torch.device) -> int:
-    """Bytes the engine may keep: 1 GiB on a CPU, half of what is free on a GPU."""
+    """Bytes the engine may keep: half of what is free on a GPU, elsewhere 1 GiB.
+
+    The environment variable ``MEMVIZ_MEMORY`` gives another number for the CPU, in MiB: where many
+    people share a machine, less is kept and more is computed again. Results differ by rounding
+    alone.
+
+    Raises
+    ------
+    ValueError : ``MEMVIZ_MEMORY`` is not a whole number from 1 up.
+
+    Examples
+    --------
+    >>> default_memory(torch.device("cpu"))
+    1073741824
+    """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] // 2)
-    return 2**30
+    chosen = os.environ.get("MEMVIZ_MEMORY", "1024")
+    if not chosen.isdecimal() or int(chosen) < 1:
+        raise ValueError(
+            f"MEMVIZ_MEMORY is a whole number of MiB from 1 up, but the environment has {chosen!r}."
+        )
+    return int(chosen) * 2**20
 
 
 def split(n: int, size: int) -> list[Tensor]:

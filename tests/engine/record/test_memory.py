@@ -1,0 +1,39 @@
+"""How much the engine keeps: the environment says it, and results differ by rounding alone."""
+
+import pytest
+import torch
+
+import memviz as mv
+from memviz.engine.record import default_memory
+from memviz.models import MLP
+
+CPU = torch.device("cpu")
+
+
+def test_the_environment_says_how_much_is_kept(monkeypatch):
+    monkeypatch.delenv("MEMVIZ_MEMORY", raising=False)
+    assert default_memory(CPU) == 2**30
+    monkeypatch.setenv("MEMVIZ_MEMORY", "96")
+    assert default_memory(CPU) == 96 * 2**20
+
+
+@pytest.mark.parametrize("given", ["", "0", "-5", "1.5", "1 GB"])
+def test_what_is_no_number_of_mib_is_refused(monkeypatch, given):
+    monkeypatch.setenv("MEMVIZ_MEMORY", given)
+    with pytest.raises(ValueError, match="MEMVIZ_MEMORY is a whole number of MiB from 1 up, but"):
+        default_memory(CPU)
+
+
+def test_results_differ_by_rounding_alone(monkeypatch):
+    draw = torch.Generator().manual_seed(0)
+    # A record of some 6 MB: with one MiB to keep, nothing is kept and chunks are small.
+    inputs = torch.randn(400, 64, generator=draw)
+    labels = torch.randint(10, (400,), generator=draw)
+    groups = {"memorized": range(40), "clean": range(40, 400)}
+    study = mv.Study(MLP((64, 512, 512, 10), seed=0).eval(), inputs, labels, groups)
+    units = mv.UnitSet("fc1:0-15 fc2:0-15")
+    found = []
+    for mib in ("1024", "1"):
+        monkeypatch.setenv("MEMVIZ_MEMORY", mib)
+        found.append(mv.sweep(study, units, progress=False).margin_change)
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
