@@ -19,5 +19,7 @@ from ._counts import necessary as necessary
 from ._counts import units_by_points as units_by_points
 from ._trained import trained as trained
 from ._trained import trained_networks as trained_networks
+from ._trained import training_steps as training_steps
 from ._trained import units_by_training as units_by_training
+from ._trained import width_search as width_search
 from ._trained import width_test as width_test

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _BATCH = 128
+Result = TypeVar("Result")
 
 
 @checked
@@ -57,6 +58,40 @@ def trained(
     >>> bool((model(x).argmax(1) == (x[:, 0] > 0)).all())
     True
     """
+    return ended(
+        training_steps(
+            inputs, labels, widths, classes,
+            epochs=epochs, learning_rate=learning_rate, seed=seed,
+        )
+    )  # fmt: skip
+
+
+@checked
+def training_steps(
+    inputs: Tensor,
+    labels: Tensor,
+    widths: Sequence[Count],
+    classes: Count,
+    *,
+    epochs: Count = 300,
+    learning_rate: Positive = 3e-3,
+    seed: Seed = 0,
+) -> Generator[None, None, nn.Module]:
+    """:func:`trained`, an epoch a step, for whoever has other things to do in between.
+
+    The generator returns the model.
+
+    Parameters
+    ----------
+    inputs, labels, widths, classes, epochs, learning_rate, seed
+        As there.
+
+    Examples
+    --------
+    >>> x = torch.linspace(-1, 1, 8, dtype=torch.float64)[:, None]
+    >>> len(list(training_steps(x, (x[:, 0] > 0).long(), [8], 2, epochs=100)))
+    100
+    """
     inputs, labels = checked_examples(inputs, labels)
     if int(labels.max()) >= classes:
         raise ValueError(
@@ -66,16 +101,34 @@ def trained(
     model = MLP((x.shape[1], *widths, max(2, classes)), seed=seed).double()
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     draw = torch.Generator().manual_seed(seed)
-    with torch.enable_grad():
-        for epoch in range(epochs):
+    for epoch in range(epochs):
+        with torch.enable_grad():
             for rows in torch.randperm(len(x), generator=draw).split(_BATCH):
                 # The rate falls to 0 in a straight line.
                 optimizer.param_groups[0]["lr"] = learning_rate * (1 - epoch / epochs)
                 optimizer.zero_grad()
                 F.cross_entropy(model(x[rows]), labels[rows]).backward()
                 optimizer.step()
+        yield
     optimizer.zero_grad()
     return model.eval()
+
+
+def ended(steps: Generator[None, None, Result]) -> Result:
+    """What a generator returns, once all of its steps are done.
+
+    Examples
+    --------
+    >>> x, y = torch.rand(4, 1, dtype=torch.float64), torch.tensor([0, 1, 0, 1])
+    >>> ended(training_steps(x, y, [8], 2, epochs=1)).training
+    False
+    """
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
 
 
 @checked
@@ -183,17 +236,50 @@ def units_by_training(
         checked_size(number, features)
     rows = []
     for number in slow(list(points), "points", progress=progress):
-        draw = torch.Generator().manual_seed(seed)
-        x = torch.randn(number, features, generator=draw, dtype=torch.float64)
-        y = torch.randint(2, (number,), generator=draw)
-        width, accuracy = min(widest, max(1, necessary(number) // 2)), 0.0
-        while True:
-            accuracy = _accuracy(trained(x, y, [width, width], 2, epochs=epochs, seed=seed), x, y)
-            if accuracy >= reach or width == widest:
-                break
-            width = min(widest, max(width + 1, round(width * 1.25)))
+        width, accuracy = ended(
+            width_search(number, features, reach=reach, widest=widest, epochs=epochs, seed=seed)
+        )
         rows.append((number, 2 * width, accuracy, accuracy >= reach, "measured"))
     return pd.DataFrame(rows, columns=["points", "units", "train", "reached", "label"])
+
+
+@checked
+def width_search(
+    number: Count,
+    features: Count = 20,
+    *,
+    reach: Share = 1.0,
+    widest: Count = 256,
+    epochs: Count = 300,
+    seed: Seed = 0,
+) -> Generator[None, None, tuple[int, float]]:
+    """:func:`units_by_training` for one number of points, an epoch a step.
+
+    The generator returns the width of each layer and its training accuracy.
+
+    Parameters
+    ----------
+    number : int
+        Of points.
+    features, reach, widest, epochs, seed
+        As there.
+
+    Examples
+    --------
+    >>> width, accuracy = ended(width_search(5, 5, epochs=100))
+    >>> 2 * width == int(units_by_training([5], 5, epochs=100, progress=False).units[0])
+    True
+    """
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(number, features, generator=draw, dtype=torch.float64)
+    y = torch.randint(2, (number,), generator=draw)
+    width = min(widest, max(1, necessary(number) // 2))
+    while True:
+        model = yield from training_steps(x, y, [width, width], 2, epochs=epochs, seed=seed)
+        accuracy = _accuracy(model, x, y)
+        if accuracy >= reach or width == widest:
+            return width, accuracy
+        width = min(widest, max(width + 1, round(width * 1.25)))
 
 
 @checked

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from memviz.models.memorizers import Memorizer
-from memviz.probes.capacity import covered, trained, units_by_training
+from memviz.probes.capacity import covered, training_steps, width_search
 
 from ._network import built, says
 from ._points import Points
@@ -68,12 +67,6 @@ def window(points: Points) -> tuple[float, float, float, float]:
 
 def beside(points: Points, settings: Settings, method: str) -> Beside:
     """One method on these points, float64."""
-    if method == TRAINED:
-        model = trained(points.inputs, (points.signs > 0).long(), [16, 16], 2, seed=settings.seed)
-        largest = max(float(p.detach().abs().max()) for p in model.parameters())
-        train, test, regions = _said(model, points)
-        words = "Trained, Adam"
-        return Beside(TRAINED, words, 32, largest, train=train, test=test, regions=regions)
     words = METHODS[method][2]
     try:
         made = built(points, method, settings)
@@ -93,6 +86,16 @@ def beside(points: Points, settings: Settings, method: str) -> Beside:
         made.radii,
         regions,
     )
+
+
+def _trained(points: Points, settings: Settings) -> Generator[None, None, Beside]:
+    """A trained network on these points, an epoch a step."""
+    labels = (points.signs > 0).long()
+    model = yield from training_steps(points.inputs, labels, [16, 16], 2, seed=settings.seed)
+    largest = max(float(p.detach().abs().max()) for p in model.parameters())
+    train, test, regions = _said(model, points)
+    words = "Trained, Adam"
+    return Beside(TRAINED, words, 32, largest, train=train, test=test, regions=regions)
 
 
 def _covered(made: Memorizer, points: Points) -> float | None:
@@ -122,15 +125,25 @@ def _signs(model: nn.Module, rows: Tensor) -> Tensor:
     return torch.where(said.abs() <= _NOTHING, 0.0, said.sign())
 
 
-def all_beside(points: Points, settings: Settings) -> Iterator[Beside]:
-    """Every method, those that are drawn first."""
+def all_beside(points: Points, settings: Settings) -> Iterator[Beside | None]:
+    """Every method, those that are drawn first; None after each epoch of the training."""
     order: Sequence[str] = [*DRAWN, *(m for m in METHODS if m not in DRAWN)]
     for method in order:
-        yield beside(points, settings, method)
+        if method == TRAINED:
+            yield (yield from _trained(points, settings))
+        else:
+            yield beside(points, settings, method)
 
 
-@lru_cache(maxsize=64)
-def trained_units(n: int, features: int) -> tuple[int, bool]:
-    """Units with which Adam fits so many points of random labels, and whether it does."""
-    row = units_by_training([n], features, widest=128, progress=False).iloc[0]
-    return int(row.units), bool(row.reached)
+_known: dict[tuple[int, int], tuple[int, bool]] = {}
+
+
+def trained_units(n: int, features: int) -> Generator[None, None, tuple[int, bool]]:
+    """Units with which Adam fits so many points of random labels, and whether it does.
+
+    An epoch a step, and none for what is known.
+    """
+    if (n, features) not in _known:
+        width, accuracy = yield from width_search(n, features, widest=128)
+        _known[n, features] = 2 * width, accuracy == 1
+    return _known[n, features]

@@ -198,25 +198,27 @@ class CapacityController(Telling):
             self.tell_and_keep(messages.function_message(*given))
 
     def _beside_steps(self, shown: Network) -> Iterator[None]:
-        total = len(METHODS) + 1
-        for done, found in enumerate(all_beside(shown.points, shown.settings), 1):
+        total, done = len(METHODS) + 1, 0
+        for found in all_beside(shown.points, shown.settings):
             if shown is not self.network:
                 return
-            self.compared[found.method] = found
-            message = messages.beside_message(shown, found)
-            self.tell_and_keep(message, f"capacity_beside {found.method}")
-            self.tell_progress(
-                "beside", "methods", done % total and done, total if done < total else 0
-            )
+            if found is not None:
+                done += 1
+                self.compared[found.method] = found
+                message = messages.beside_message(shown, found)
+                self.tell_and_keep(message, f"capacity_beside {found.method}")
+                self.tell_progress(
+                    "beside", "methods", done % total and done, total if done < total else 0
+                )
             yield
 
     def _needed_steps(self, shown: Network) -> Iterator[None]:
         known: dict[int, tuple[int, bool]] = {}
         for n in (0, *TRAINED_ON):
+            if n:
+                known[n] = yield from trained_units(n, shown.settings.features)
             if shown is not self.network:
                 return
-            if n:
-                known[n] = trained_units(n, shown.settings.features)
             self.tell_and_keep(messages.needed_message(shown.settings, known))
             yield
 

@@ -11,6 +11,8 @@ import torch
 import memviz as mv
 from memviz.demos.digits import examples
 from memviz.models.memorizers import construct_memorizer
+from memviz.probes.capacity import units_by_training
+from memviz.widgets.capacity import _beside
 from memviz.widgets.capacity._beside import DRAWN, SIDE, beside, window
 from memviz.widgets.capacity._controller import CapacityController
 from memviz.widgets.capacity._points import KINDS, MOST, points
@@ -126,6 +128,29 @@ def test_one_owner_moves_all_others_by_one_and_two_neighbours_none(playground, s
     assert not playground.reading.moved[~own].any()
     assert "the other 4 keep their value" in playground.sentence
     assert sink.last("capacity")["off"] == [1, 2]
+
+
+def test_a_click_waits_for_one_step_of_a_training_at_most(sink, monkeypatch) -> None:
+    monkeypatch.setattr(_beside, "_known", {})
+    taken, step = [], torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda *a: (taken.append(1), step(*a)))
+    controller = CapacityController(Settings(n=12), threaded=False)
+    controller.sinks.append(sink)
+    trained = []  # steps of Adam in each step of background work
+    while len(_beside._known) < 2:
+        before = len(taken)
+        assert controller.worker._step()
+        trained.append(len(taken) - before)
+        if len(taken) in (100, 700) and trained[-1]:  # beside the methods, and in the search
+            before, owner = len(taken), int(len(taken) == 100)
+            controller.receive({"type": "set", "units": f"layer2:{owner}"}, sink)
+            assert controller.worker._step() and len(taken) == before
+            assert sink.last("capacity")["off"] == [owner]
+    assert max(trained) == 1 and sum(trained) > 900
+    for (n, _), (units, reached) in _beside._known.items():
+        row = units_by_training([n], 2, widest=128, progress=False).iloc[0]
+        assert (units, reached) == (row.units, row.reached)
+    controller.close()
 
 
 def test_values_are_those_of_the_plain_functions(playground, sink) -> None:
