@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from tests.support.fake_study import FakeStudy
 from tests.support.jupyter import JupyterLab
 from tests.support.page import serve
+from tests.support.saved import SavedPages
 
 NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"]
 ARGS = [
@@ -82,6 +83,14 @@ def open_page(browser):
     for context in contexts:
         context.close()
     assert errors == []
+
+
+@pytest.fixture
+def open_saved(browser: object) -> Iterator[Callable[..., Any]]:
+    """A function that opens a saved page from its file, as ``SavedPages.open`` does."""
+    pages = SavedPages(browser)
+    yield pages.open
+    pages.close()
 
 
 @pytest.fixture(scope="module")
