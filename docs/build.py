@@ -60,7 +60,12 @@ def gather(source: Path) -> None:
     """Bring the source in step with this folder; what is as it was keeps its time."""
     wanted = {path.relative_to(DOCS) for path in pages()}
     for path in wanted:
-        copy(DOCS / path, source / path)
+        # Notebooks move from beside this folder into it.
+        content = (DOCS / path).read_bytes()
+        moved = (
+            content.replace(b"../notebooks/", b"notebooks/") if path.suffix == ".md" else content
+        )
+        write(source / path, moved)
     for path in source.rglob("*.md"):
         if path.relative_to(source) not in wanted and path.parent.name != "api":
             path.unlink()
@@ -72,17 +77,17 @@ def pages() -> Iterator[Path]:
         yield from DOCS.glob(pattern)
 
 
-def copy(path: Path, target: Path) -> None:
-    """Copy a file unless the copy has its content."""
+def write(target: Path, content: bytes) -> None:
+    """Write a file unless it has this content."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.exists() or target.read_bytes() != path.read_bytes():
-        shutil.copyfile(path, target)
+    if not target.exists() or target.read_bytes() != content:
+        target.write_bytes(content)
 
 
 def copy_new(folder: Path, target: Path, pattern: str) -> None:
     """Copy the files of a folder."""
     for path in sorted(folder.glob(pattern)):
-        copy(path, target / path.name)
+        write(target / path.name, path.read_bytes())
 
 
 def execute(folder: Path) -> Path:
