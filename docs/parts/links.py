@@ -24,22 +24,26 @@ class _Page(HTMLParser):
                 self.targets.add(value)
 
 
+# Templates of the theme, and pages of views, whose links are made by their scripts.
+NOT_OURS = {"_static", "_live"}
+
+
 def dead_links(site: Path) -> list[str]:
     """One line for each link of the site's pages that leads nowhere inside it."""
-    pages = {path: _Page(path.read_text()) for path in sorted(site.rglob("*.html"))}
+    files = sorted(site.rglob("*.html"))
+    ours = [path for path in files if not NOT_OURS & set(path.relative_to(site).parts)]
+    pages = {path: _Page(path.read_text()) for path in ours}
     dead = []
     for path, page in pages.items():
         for target in sorted(page.targets):
             parts = urlsplit(target)
-            if parts.scheme or parts.netloc or "/_live/" in str(path):
+            if parts.scheme or parts.netloc:
                 continue
             there = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if there.is_dir():
                 there /= "index.html"
             if not there.is_relative_to(site) or not there.is_file():
                 dead.append(f"{path.relative_to(site)}: {target}")
-            elif parts.fragment and there in pages:
-                anchors = pages[there].anchors
-                if unquote(parts.fragment) not in anchors and "_live" not in there.parts:
-                    dead.append(f"{path.relative_to(site)}: {target} (no such anchor)")
+            elif there in pages and unquote(parts.fragment) not in {"", *pages[there].anchors}:
+                dead.append(f"{path.relative_to(site)}: {target} (no such anchor)")
     return dead
