@@ -42,7 +42,8 @@ def embed(
     Raises
     ------
     ValueError
-        If there are no items, or ``encode`` returns anything but finite floats, a row per item.
+        If there are no items, or ``encode`` fails or returns anything but finite floats, a row per
+        item.
 
     Examples
     --------
@@ -133,8 +134,15 @@ def _parts(
         raise ValueError("there are no items to embed; give at least one.")
     for start in slow(range(0, len(items), batch), "embedding", progress=progress):
         chunk = items[start : start + batch]
-        with torch.no_grad():
-            output = encode(chunk)
+        try:
+            with torch.no_grad():
+                output = encode(chunk)
+        except Exception as error:
+            first = str(error).split("\n")[0][:200]
+            raise ValueError(
+                f"the encoder failed on items {start:,} to {start + len(chunk) - 1:,}: "
+                f"{type(error).__name__}: {first}; give what it takes, or mend it."
+            ) from error
         yield _checked(output, len(chunk), start)
 
 

@@ -150,6 +150,7 @@ def test_an_interrupted_embedding_leaves_no_file(tmp_path: Path):
         (lambda rows: rows[:1], "returned 1 rows for 2 items"),
         (lambda rows: rows.masked_fill(rows == 0.5, torch.nan), "NaN or infinity for item 1;"),
         (lambda rows: rows.masked_fill(rows == 1.6, torch.inf), "NaN or infinity for item 4;"),
+        (lambda rows: rows @ rows, r"failed on items 0 to 1: RuntimeError: mat1 .*; give what it"),
     ],
 )
 def test_a_wrong_encoder_gets_one_sentence(encode, words):

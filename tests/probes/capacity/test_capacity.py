@@ -127,6 +127,8 @@ def test_clusters_are_apart_and_seeds_share_their_centres():
     assert near.max() < 2 * 4 / 6
     with pytest.raises(ValueError, match="don't fit in 1 dimensions"):
         planted_clusters(3, features=1, clusters=24)
+    with pytest.raises(ValueError, match="apart is infinite; give a distance"):
+        planted_clusters(4, apart=float("inf"))
 
 
 def test_all_fit_and_the_certified_one_alone_says_anything_of_others():
