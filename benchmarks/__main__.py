@@ -36,6 +36,8 @@ SETTINGS = {
     },
     "page": {},  # it writes what the others have measured
     "interrupts": {},  # it looks for faults, too
+    "cluster": {},  # so does it, on a cluster of its own
+    "hundredfold": {},  # its slopes stand in docs/scale.md
     "soak": {},  # it looks for faults and measures no speed
 }
 # Each in a process of its own, so that none finds another's memory.

@@ -2,6 +2,7 @@
 
 from ._fingerprint import fingerprint as fingerprint
 from ._folder import TrainingFolder as TrainingFolder
+from ._pairs import train_pairs as train_pairs
 from ._recipe import Recipe as Recipe
 from ._recipe import second_split as second_split
 from ._spread import Training as Training

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from memviz.checks import quoted
 from memviz.tensor_files import State
 
+from ._cluster import client_of, over_dask
 from ._folder import TrainingFolder
 
 # (arrays ..., indices to train on, seed) to the tables to keep; runs in another process.
@@ -157,25 +158,26 @@ def _results(
     jobs: int | None,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Number and tables of each training as it is finished, in any order."""
+    backend = get_active_backend()[0]
+    calls = (
+        (number, train_one, tasks[number].chosen.numpy(), tasks[number].seed) for number in missing
+    )
+    if (client := client_of(backend)) is not None:
+        yield from over_dask(client, _numbered, arrays, calls)
+        return
     # As each is finished, where the backend can; Ray's, for one, gives all at the end.
-    early = get_active_backend()[0].supports_return_generator
+    early = backend.supports_return_generator
     parallel = Parallel(
         n_jobs=jobs,
         return_as="generator_unordered" if early else "list",
         batch_size=1,
         mmap_mode="c",
     )
-    calls = (
-        delayed(_numbered)(
-            number, train_one, arrays, tasks[number].chosen.numpy(), tasks[number].seed
-        )
-        for number in missing
-    )
-    yield from parallel(calls)
+    yield from parallel(delayed(_numbered)(arrays, *rest) for rest in calls)
 
 
 def _numbered(
-    number: int, train_one: TrainOne, arrays: tuple[Any, ...], chosen: np.ndarray, seed: int
+    arrays: tuple[Any, ...], number: int, train_one: TrainOne, chosen: np.ndarray, seed: int
 ) -> tuple[int, dict[str, np.ndarray]]:
     """Runs in the other process."""
     return number, train_one(*arrays, chosen, seed)
