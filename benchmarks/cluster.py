@@ -35,6 +35,7 @@ from benchmarks.report import about, parser, show, significant
 from benchmarks.timing import one_thread
 from memviz.data.augmentations import ShiftAndNoise
 from memviz.data.subsets import four_subsets
+from memviz.demos import digits
 from memviz.models.mlp import MLP
 from memviz.models.vae import MLPVAE, binarized
 from memviz.probes.density import cross_fit
@@ -96,9 +97,8 @@ def feldman_zhang(
     wrap: Callable[[Any], Any], trainings: int, folder: Path | None = None
 ) -> dict[str, torch.Tensor]:
     """Memorization of 300 digits, from trainings on random subsets."""
-    digits = mv.demo("digits")
-    assert isinstance(digits.inputs, torch.Tensor)
-    inputs, labels = digits.inputs[:300].flatten(1), digits.labels[:300]
+    data = digits.examples(0)
+    inputs, labels = data.inputs[:300].flatten(1), data.labels[:300]
     study = mv.Study(MLP((64, 32, 10)).eval(), inputs, labels, {"clean": range(300)})
     fit = wrap(Recipe(partial(MLP, (64, 32, 10)), epochs=10))
     found = train_subsets(study, fit, trainings=trainings, folder=folder, progress=False)
@@ -111,9 +111,8 @@ def density(
     wrap: Callable[[Any], Any], trainings: int, folder: Path | None = None
 ) -> dict[str, torch.Tensor]:
     """M of 300 digits, from variational autoencoders trained without each fold."""
-    digits = mv.demo("digits")
-    assert isinstance(digits.inputs, torch.Tensor)
-    images = binarized(digits.inputs[:300].flatten(1), seed=0)
+    data = digits.examples(0)
+    images = binarized(data.inputs[:300].flatten(1), seed=0)
     fit = wrap(VAERecipe(partial(MLPVAE, 64, (32,), 4), epochs=(5, 10), samples=32))
     found = cross_fit(images, fit, folds=trainings, repeats=1, folder=folder, progress=False)
     scores = found.memorization()
@@ -130,9 +129,8 @@ def encoder_pairs(
     wrap: Callable[[Any], Any], trainings: int, folder: Path | None = None
 ) -> dict[str, torch.Tensor]:
     """LayerMem of pairs of SimCLR encoders."""
-    digits = mv.demo("digits")
-    assert isinstance(digits.inputs, torch.Tensor)
-    images, augment = digits.inputs[:200], ShiftAndNoise(1, 0.1)
+    data = digits.examples(0)
+    images, augment = data.inputs[:200], ShiftAndNoise(1, 0.1)
     subsets = four_subsets(200, 60, 30, 30, 60)
     fit = wrap(partial(train_simclr, augment=augment, epochs=10, batch_size=30, progress=False))
     made = train_pairs(
