@@ -10,7 +10,7 @@ from pathlib import Path
 
 # In the order of the sidebar. A name is documented once, in the first room with the fewest dots.
 ROOMS = {
-    "memviz": "What you call as `mv.…`",
+    "memviz": "What you call as mv.…",
     "study": "A model with its examples",
     "tasks": "What counts as right",
     "units": "Names of units",
