@@ -102,6 +102,7 @@ def test_links_of_the_readme_lead_somewhere() -> None:
         assert (ROOT / target).exists(), target
 
 
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 TEXTS += [*(ROOT / "docs").rglob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
 
@@ -110,6 +111,19 @@ TEXTS += [*(ROOT / "docs").rglob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
 def test_dotted_names_in_a_text_lead_somewhere(text: Path) -> None:
     for name in sorted(set(re.findall(r"\bmemviz(?:\.[A-Za-z_]\w*)+", text.read_text()))):
         pkgutil.resolve_name(name)
+
+
+@pytest.mark.parametrize(
+    "text", sorted((ROOT / "docs" / "course").glob("*.md")), ids=lambda p: p.name
+)
+def test_links_of_the_course_lead_somewhere(text: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)\)", text.read_text())
+    assert [target for target in targets if not (text.parent / target).exists()] == []
+
+
+def test_the_teacher_s_page_names_every_notebook() -> None:
+    text = (ROOT / "docs" / "course" / "teaching.md").read_text()
+    assert [path.stem for path in NOTEBOOKS if not re.search(rf"\b{path.stem[:2]}\b", text)] == []
 
 
 def test_changelog_has_this_version() -> None:
@@ -173,9 +187,6 @@ def test_the_wheel_names_what_is_not_python() -> None:
     unnamed = [p for p in other if not any(p.match(pattern) for pattern in WHEEL["artifacts"])]
     assert unnamed == []
     assert WHEEL["force-include"] == {"notebooks": "memviz/notebooks"}
-
-
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)

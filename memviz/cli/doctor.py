@@ -22,7 +22,7 @@ from memviz.cli.machine import cores, memory
 from .. import _torchvision
 
 DISTRIBUTION = "memviz-torch"
-ENOUGH = 2 * 2**30  # bytes; what the largest notebook takes, and some room
+ENOUGH = 5 * 2**29  # bytes: 2.5 GiB, a little more than the largest notebook takes
 # Distribution that brings it: folder among JupyterLab's extensions.
 EXTENSIONS = {
     "anywidget": "anywidget",
