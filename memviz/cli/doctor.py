@@ -178,7 +178,7 @@ def _files() -> Iterator[Check]:
     yield Check("notebooks", f"{found} in {notebooks()}", "ok" if found else "optional")
     kept = found_ready(cache_folder())
     if kept is None:
-        cure = "python -m memviz prepare, before a course; else notebooks 03, 04 and 06 train"
+        cure = "python -m memviz prepare, before a course; else notebooks 03 and 06 train"
         yield Check("trained for notebooks", f"not yet, in {cache_folder()}", "optional", cure)
     else:
         yield Check("trained for notebooks", f"{kept} files in {cache_folder()}")

@@ -53,8 +53,11 @@ def prepare(only: Sequence[str]) -> int:
     if failed:
         print(f"\nNo, not ready: {', '.join(failed)}. Beside each stands what to do.")
         return 1
+    if only:
+        print(f"\nYes, ready: {', '.join(chosen)}.")
+        return 0
     files = sorted(path.name for path in folder.glob("*.safetensors"))
-    if not only and found_ready(folder) != len(files):
+    if found_ready(folder) != len(files):
         with atomic_write(folder / _NOTE) as part:
             part.write_text(json.dumps({"files": files}), encoding="utf-8")
     size = sum((folder / name).stat().st_size for name in files) / 1e6

@@ -503,8 +503,11 @@ class TestMakeReady:
         (folder / "families.safetensors").unlink()
         assert found_ready(folder) is None
 
-    def test_a_part_of_it_is_not_everything(self, read: list[str], tmp_path: Path) -> None:
+    def test_a_part_of_it_is_not_everything(
+        self, read: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert main(["prepare", "--only", "families"]) == 0
+        assert capsys.readouterr().out.endswith("\nYes, ready: families.\n")
         assert read == ["families"]
         assert found_ready(tmp_path / "cache") is None
 
