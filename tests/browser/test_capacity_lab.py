@@ -36,6 +36,7 @@ def test_owners_lose_their_points_and_another_network_is_built(
         page.locator(".mv-cp-read path[d*='l4.2']").first.wait_for(timeout=120_000)
         page.set_viewport_size({"width": 1400, "height": 1800})
         page.locator(".mv-undo").scroll_into_view_if_needed()
+        page.mouse.move(0, 0)  # no tip over the pictures
         for theme in ("Light", "Dark"):
             notebook.theme(f"JupyterLab {theme}")
             page.locator(".mv").first.screenshot(path=pictures / f"capacity-{theme.lower()}.png")
