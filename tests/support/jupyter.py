@@ -1,4 +1,4 @@
-"""A real JupyterLab on loopback, and one notebook in it, driven by Playwright."""
+"""A real JupyterLab, Notebook 7 or Voilà on loopback, and one notebook, driven by Playwright."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import nbformat
 
@@ -29,10 +30,10 @@ widget"""
 _KERNEL = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
 
 
-class JupyterLab:
-    """The server, in a private folder; `stop` ends it with its kernels."""
+class Server:
+    """A server in a private folder, with its settings there; `stop` ends it with its kernels."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, module: str, arguments: list[str], answers: str) -> None:
         self.folder = folder
         self.port = _free_port()
         private = folder / "private"
@@ -55,28 +56,26 @@ class JupyterLab:
         }
         environment.pop("MPLBACKEND", None)  # figures should show inline, as a user sees them
         self.log = folder / "jupyter.log"
-        command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
-        command += ["--ip=127.0.0.1", f"--port={self.port}", "--ServerApp.port_retries=0"]
-        command += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"]
-        command += ["--LabApp.expose_app_in_browser=True"]
+        command = [sys.executable, "-m", module, *arguments, "--no-browser", f"--port={self.port}"]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, start_new_session=True
             )
-        self._wait()
+        self._wait(module, f"http://127.0.0.1:{self.port}/{answers}")
 
-    def _wait(self) -> None:
+    def _wait(self, module: str, address: str) -> None:
         end = time.monotonic() + 90
-        address = f"http://127.0.0.1:{self.port}/api/status?token={TOKEN}"
         while time.monotonic() < end and self.process.poll() is None:
             try:
                 with urllib.request.urlopen(address, timeout=5) as answer:
                     if answer.status == 200:
                         return
+            except HTTPError:  # it answers
+                return
             except OSError:
                 time.sleep(0.1)
         self.stop()
-        raise RuntimeError(f"JupyterLab did not start:\n{self.log.read_text()[-3000:]}")
+        raise RuntimeError(f"{module} did not start:\n{self.log.read_text()[-3000:]}")
 
     def stop(self) -> None:
         """End the server and its kernels."""
@@ -89,20 +88,49 @@ class JupyterLab:
                 self.process.wait(15)
 
 
+class JupyterLab(Server):
+    """JupyterLab, or Notebook 7, which is built of the same parts."""
+
+    def __init__(self, folder: Path, module: str = "jupyterlab") -> None:
+        app, self.tree = {
+            "jupyterlab": ("LabApp", "lab/tree"),
+            "notebook": ("JupyterNotebookApp", "notebooks"),
+        }[module]
+        arguments = ["--allow-root", "--ip=127.0.0.1", "--ServerApp.port_retries=0"]
+        arguments += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"]
+        arguments += [f"--{app}.expose_app_in_browser=True"]
+        super().__init__(folder, module, arguments, f"api/status?token={TOKEN}")
+
+
+class Voila(Server):
+    """Voilà, which runs a notebook and shows its outputs alone."""
+
+    def __init__(self, folder: Path, cells: list[str]) -> None:
+        arguments = [str(write_notebook(folder / "shown.ipynb", cells)), "--Voila.ip=127.0.0.1"]
+        super().__init__(folder, "voila", arguments, "voila/api/themes/none")
+
+
+def write_notebook(path: Path, cells: list[str]) -> Path:
+    """A notebook of code cells for this interpreter's kernel."""
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(book, path)
+    return path
+
+
 class Notebook:
     """One notebook, opened and run; `page` is Playwright's."""
 
     def __init__(self, lab: JupyterLab, browser: Any, name: str, cells: list[str]) -> None:
-        book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-        book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-        nbformat.write(book, lab.folder / f"{name}.ipynb")
+        write_notebook(lab.folder / f"{name}.ipynb", cells)
         self.context = browser.new_context(viewport={"width": 1400, "height": 1200})
         self.page = self.context.new_page()
         self.errors: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(
-            f"http://127.0.0.1:{lab.port}/lab/tree/{name}.ipynb?token={TOKEN}&reset",
+            f"http://127.0.0.1:{lab.port}/{lab.tree}/{name}.ipynb?token={TOKEN}&reset",
             wait_until="domcontentloaded",
+            timeout=90_000,
         )
         self.page.wait_for_function(f"() => {_KERNEL}?.status === 'idle'", timeout=90_000)
 

@@ -18,8 +18,9 @@ def opened(
     return notebook
 
 
-def click_unit(notebook: Notebook, layer: str, unit: int, **options: Any) -> None:
-    canvas = notebook.page.locator(f"canvas.mv-units[data-layer='{layer}']")
+def click_unit(shown: Any, layer: str, unit: int, **options: Any) -> None:
+    """Click a unit of the map, in a notebook or on any other page that has `page`."""
+    canvas = shown.page.locator(f"canvas.mv-units[data-layer='{layer}']")
     canvas.scroll_into_view_if_needed()
     columns = int(canvas.get_attribute("data-columns"))
     pitch = float(canvas.get_attribute("data-pitch"))
@@ -27,9 +28,9 @@ def click_unit(notebook: Notebook, layer: str, unit: int, **options: Any) -> Non
     canvas.click(position=place, **options)
 
 
-def says(notebook: Notebook, words: str) -> None:
+def says(shown: Any, words: str) -> None:
     """Wait until the live sentence says this, and no estimate stands in for the figures."""
-    notebook.page.wait_for_function(
+    shown.page.wait_for_function(
         "(words) => document.querySelector('.mv-say')?.textContent.includes(words)"
         " && !document.querySelector('.mv-guess')",
         arg=words,
