@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from memviz.widgets.workbench import unit_map as unit_map
     from memviz.widgets.workbench import workbench as workbench
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "CancelledError",
     "Classification",

@@ -130,6 +130,14 @@ def test_changelog_has_this_version() -> None:
     assert f"## [{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_the_citation_names_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"] == mv.__version__
+    assert citation["license"] == PROJECT["license"]
+    day = citation["date-released"].isoformat()
+    assert f"## [{citation['version']}] - {day}" in (ROOT / "CHANGELOG.md").read_text()
+
+
 def test_licence_is_apache() -> None:
     text = (ROOT / "LICENSE").read_text()
     assert "Apache License" in text
