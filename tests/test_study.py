@@ -484,3 +484,33 @@ def test_what_needs_classes_refuses_other_labels() -> None:
     study = made(nn.Linear(4, 1).eval(), labels=torch.randn(N), task=mv.Regression(0.5))
     with pytest.raises(ValueError, match="attributions need one class per example, and the labels"):
         check_classes(study, "attributions")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "cure"),
+    [
+        (torch.rand(N, 4).double(), "inputs is float64 and the model's weights are float32: give "),
+        (torch.ones(N, 4).byte(), "give inputs.to(torch.float32), scaled as in training."),
+        (torch.rand(N, 5), "memviz called Linear(float32 [2, 5]): a batch of the study's inputs."),
+    ],
+)
+def test_a_model_that_fails_says_what_it_was_called_with(inputs: torch.Tensor, cure: str) -> None:
+    model = nn.Linear(4, 3).eval()
+    study = mv.Study(model, inputs, torch.zeros(N), {"test": range(N)})
+    with pytest.raises(RuntimeError) as plain:
+        model(inputs[:2])
+    with pytest.raises(RuntimeError) as caught:
+        mv.layers(study)
+    assert str(caught.value) == str(plain.value)  # torch's own words stay
+    assert cure in " ".join(caught.value.__notes__)
+
+
+def test_labels_that_were_forgotten() -> None:
+    task = mv.tasks.Language(prompt=8, continuation=8)
+    with pytest.raises(ValueError, match=r"no labels are given; .*prompt=8, .*help\(Language\)"):
+        mv.Study(nn.Linear(4, 3).eval(), torch.rand(N, 4), groups={"test": range(N)}, task=task)
+
+
+def test_a_group_in_place_of_its_examples() -> None:
+    with pytest.raises(ValueError, match=r"the name of a group; .*: study.group\('clean'\)"):
+        mv.sweep(made(), examples="clean")  # type: ignore[arg-type]

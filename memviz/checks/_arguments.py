@@ -129,7 +129,8 @@ def _refusal(name: str, value: Any, hint: Any) -> Exception:
 _MAKE = {
     "Study": "build one from {which} model and its data: mv.Study(model, inputs, labels, groups)",
     "Session": "make one: mv.Session(study)",
-    "Scores": "make them with a probe, or by hand: mv.Scores(name, measure, values, units=...)",
+    "Scores": "make them with a probe, such as memviz.probes.examples.scores_of_model(study), or "
+    "by hand: mv.Scores(name, measure, values, examples=...), with units=... if they are of units",
     "Effects": "make them with mv.sweep or mv.estimate",
 }
 

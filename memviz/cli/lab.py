@@ -55,7 +55,8 @@ def tell_address(process: int, notebook: Path) -> None:
 def find_notebook(notebook: str, *, in_place: bool = False) -> Path:
     """The file to open; of a shipped notebook, unless ``in_place``, a copy to change.
 
-    The copy is in the current folder, or in ``my_notebooks`` there if memviz runs from a clone.
+    The copy is in ``my_notebooks`` of the current folder, with copies of the others beside it:
+    the notebooks link to each other.
     """
     own = Path(notebook).expanduser()
     if own.is_file():
@@ -70,13 +71,15 @@ def find_notebook(notebook: str, *, in_place: bool = False) -> Path:
         )
     if in_place:
         return shipped
-    copy = Path.cwd() / ("my_notebooks" if is_checkout() else "") / shipped.name
+    copy = Path.cwd() / "my_notebooks" / shipped.name
     if copy.exists():
         print(f"Opening {copy}, which was already there.")
     else:
-        copy.parent.mkdir(exist_ok=True)
-        shutil.copyfile(shipped, copy)
         print(f"Copied {shipped.name} to {copy.parent}, so that you can change it.")
+    copy.parent.mkdir(exist_ok=True)
+    for each in folder.glob("*.ipynb"):
+        if not (mine := copy.parent / each.name).exists():
+            shutil.copyfile(each, mine)
     return copy
 
 

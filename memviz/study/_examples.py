@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memviz.checks import IndicesLike, as_indices
+from memviz.checks import IndicesLike, as_indices, quoted
 
 from ._study import Study, check_study
 
@@ -48,6 +48,11 @@ def check_examples(
     check_study(study)
     if examples is None:
         return torch.arange(len(study))
+    if isinstance(examples, str) and examples in study.groups:
+        raise ValueError(
+            f"{what} is {quoted(examples)}, the name of a group; give its examples: "
+            f"study.group({quoted(examples)})."
+        )
     return as_indices(what, examples, len(study), each_once=each_once)
 
 

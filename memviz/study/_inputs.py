@@ -110,6 +110,27 @@ def advice_on_batches(value: Any) -> str:
     return ""
 
 
+def explain(error: Exception, model: nn.Module, inputs: Inputs) -> None:
+    """Add to the model's error what it was called with, and what to do where types differ."""
+    if type(error) not in (RuntimeError, TypeError, ValueError):
+        return  # memviz's own, which says what to do
+    named = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    given = ", ".join(
+        f"{name}{'=' if name else ''}{str(part.dtype).removeprefix('torch.')} {list(part.shape)}"
+        for name, part in named.items()
+    )
+    error.add_note(f"memviz called {type(model).__name__}({given}): a batch of the study's inputs.")
+    weights = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+    for name, part in named.items():
+        # Whole numbers of 32 or 64 bits are ids, as an embedding wants them.
+        if weights not in (None, part.dtype) and part.dtype not in (torch.int64, torch.int32):
+            kind, own = (str(dtype).removeprefix("torch.") for dtype in (part.dtype, weights))
+            error.add_note(
+                f"{name or 'inputs'} is {kind} and the model's weights are {own}: give "
+                f"{name or 'inputs'}.to(torch.{own}), scaled as in training."
+            )
+
+
 def _as_tensor(what: str, value: Any, n: int, model: nn.Module) -> Tensor:
     if isinstance(value, Tensor):
         return value.detach() if value.requires_grad else value

@@ -18,7 +18,7 @@ from memviz.tasks import Classification, Inputs, Task, as_numbers, check_labels
 
 from ._from_dataset import FromDataset
 from ._groups import as_groups
-from ._inputs import advice_on_batches, as_inputs, check_length, read_lazily
+from ._inputs import advice_on_batches, as_inputs, check_length, explain, read_lazily
 from ._reader import DatasetInputs
 from ._ready import check_ready
 from ._suspects import Rest, Suspicion, after_review, suspicion
@@ -141,6 +141,11 @@ class Study:
         given: Any = self.labels
         if lazy is not None and given is None:
             given = _labels_in(lazy)
+        if given is None:
+            raise ValueError(
+                f"no labels are given; give labels=..., what {self.task!r} judges the answer by, "
+                f"for each example; help({type(self.task).__name__}) says in what form."
+            )
         self.labels = self._as_labels("labels", given)
         read = lazy if lazy is not None else self.inputs
         if isinstance(read, DatasetInputs):
@@ -214,9 +219,16 @@ class Study:
 
     def call(self, inputs: Inputs) -> Callable[[], Any]:
         """A function that calls the model on a batch."""
-        if isinstance(inputs, Mapping):
-            return lambda: self.model(**inputs)
-        return lambda: self.model(inputs)
+        with_names = isinstance(inputs, Mapping)
+
+        def call() -> Any:
+            try:
+                return self.model(**inputs) if with_names else self.model(inputs)
+            except (RuntimeError, TypeError, ValueError) as error:
+                explain(error, self.model, inputs)
+                raise
+
+        return call
 
     def group(self, name: str) -> Tensor:
         """Examples of a group, int64 ``[members]``.

@@ -150,7 +150,10 @@ def _entries(units: Any) -> Iterator[tuple[str, Iterable[int]]]:
         raise TypeError(f"expected units, got {quoted(units)}; {_ADVICE}.")
 
 
-_ADVICE = "give text such as 'fc:0-9', a list of Units, or indices by layer, {'fc': [0, 1]}"
+_ADVICE = (
+    "give text such as 'fc:0-9', a list of Units, indices by layer, {'fc': [0, 1]}, or all units "
+    "of a layer, mv.layers(study)[0].all()"
+)
 
 
 def _indices(layer: str, given: Iterable[int]) -> Iterator[int]:

@@ -61,7 +61,8 @@ def parsed(text: str) -> dict[str, Iterable[int]]:
             raise ValueError(
                 f"{quoted(text[place:].split(maxsplit=1)[0])} is not a set of units; write "
                 "layer:indices, for example 'layer3.0.conv2:5,17 fc:0-9', with names that hold "
-                "spaces, colons or commas in double quotes."
+                "spaces, colons or commas in double quotes; all units of a layer are "
+                "mv.layers(study)[0].all()."
             )
         pieces = match["ranges"].split(",")
         by_layer.setdefault(layer, []).extend(_ends(layer, piece) for piece in pieces)

@@ -217,22 +217,35 @@ class TestLab:
     def test_from_a_wheel_the_notebook_is_copied(
         self, wheel: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert lab.find_notebook("00_start_here") == Path.cwd() / "00_start_here.ipynb"
-        assert Path("00_start_here.ipynb").read_text() == "shipped"
+        assert (
+            lab.find_notebook("00_start_here")
+            == Path.cwd() / "my_notebooks" / "00_start_here.ipynb"
+        )
+        assert Path("my_notebooks/00_start_here.ipynb").read_text() == "shipped"
         assert "Copied 00_start_here.ipynb" in capsys.readouterr().out
+
+    def test_links_between_the_notebooks_lead_to_copies(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("my_notebooks").mkdir()
+        Path("my_notebooks/03_where.ipynb").write_text("mine")
+        first = lab.find_notebook("00_start_here")
+        linked = set(re.findall(r"\]\((\w+\.ipynb)\)", first.read_text()))
+        assert "01_bring_your_own_model.ipynb" in linked
+        assert all((first.parent / name).is_file() for name in linked)
+        assert (first.parent / "03_where.ipynb").read_text() == "mine"
 
     def test_from_a_wheel_nothing_is_overwritten(
         self, wheel: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        other = Path.cwd().parent / "elsewhere"
-        other.mkdir()
-        Path("00_start_here.ipynb").write_text("mine")
+        Path("my_notebooks").mkdir()
+        Path("my_notebooks/00_start_here.ipynb").write_text("mine")
         assert lab.find_notebook("00_start_here").read_text() == "mine"
-        # As a name, not as a path, it is looked up among the shipped ones and found here, too.
-        Path("00_start_here.ipynb").rename("kept.ipynb")
-        Path("00_start_here.ipynb").write_text("mine again")
-        assert lab.find_notebook("00_start_here").read_text() == "mine again"
         assert "was already there" in capsys.readouterr().out
+        # A file of the current folder comes first.
+        Path("00_start_here.ipynb").write_text("nearer")
+        assert lab.find_notebook("00_start_here.ipynb").read_text() == "nearer"
 
     def test_from_a_wheel_the_cure_names_the_distribution(self, wheel: Path) -> None:
         assert lab.install_command("lab") == 'python -m pip install "memviz-torch[lab]"'

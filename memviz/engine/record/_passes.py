@@ -45,7 +45,9 @@ class Passes(Chunked):
         Why no pass may be recorded; empty if passes may.
     """
 
-    def __init__(self, study: Study, examples: IndicesLike | None, memory: int | None) -> None:
+    def __init__(
+        self, study: Study, examples: IndicesLike | None, memory: int | None, progress: bool
+    ) -> None:
         self.study = study
         self.examples = check_examples(study, examples)
         self.memory = default_memory(study.device) if memory is None else memory
@@ -72,7 +74,7 @@ class Passes(Chunked):
         self._paths_taken: list[Path] = []
         self._chunks: list[Tensor] = []
         self._recorded_bytes = 0
-        self.guard(lambda: self._record(progress=True))
+        self.guard(lambda: self._record(progress))
 
     @property
     def layers(self) -> list[Layer]:

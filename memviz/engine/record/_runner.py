@@ -56,6 +56,8 @@ class Replay(Passes):
     memory : int, optional
         Bytes to use, 1 GiB or half of a GPU's free memory by default. Half of it is for recorded
         results; if they do not fit, passes are run whole or recorded again each time.
+    progress : bool
+        Show a progress bar where recording takes longer than a second.
 
     Attributes
     ----------
@@ -82,13 +84,18 @@ class Replay(Passes):
 
     @checked
     def __init__(
-        self, study: Study, examples: IndicesLike | None = None, *, memory: int | None = None
+        self,
+        study: Study,
+        examples: IndicesLike | None = None,
+        *,
+        memory: int | None = None,
+        progress: bool = True,
     ) -> None:
         check_study(study)
         check_ready(study.model)
         self._confirmed: set[tuple[tuple[str, ...], Intervention]] = set()
         self._plain: tuple[int, Tensor, Reference] | None = None
-        super().__init__(study, examples, memory)
+        super().__init__(study, examples, memory, progress)
         self.guard(self._compare)
 
     def check(self, units: UnitsLike) -> UnitSet:

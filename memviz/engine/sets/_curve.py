@@ -140,7 +140,7 @@ def ablation_curve(
     """
     check_draws(random_draws, 1)
     sets = [ranking.top(count, "units") for count in counts]
-    replay, how = Replay(study), intervention(how)
+    replay, how = Replay(study, progress=progress), intervention(how)
     groups, outputs = list(study.groups), SetOutputs(replay, how)
     chosen, null = [], []
     for units in slow(sets, "curve", progress=progress):

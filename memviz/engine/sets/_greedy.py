@@ -151,7 +151,7 @@ def greedy(
     group, against = default_groups(study, group, against)
     if group == against:
         raise ValueError(f"group and against are both {quoted(group)}; name two groups.")
-    replay = Replay(study, check_examples(study, examples), memory=memory)
+    replay = Replay(study, check_examples(study, examples), memory=memory, progress=progress)
     known = list(replay.check(units)) if units is not None else default_units(replay.layers)
     if not 1 <= size <= len(known):
         raise ValueError(

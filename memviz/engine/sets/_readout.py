@@ -193,6 +193,7 @@ def readout(
     *,
     random_draws: int = 20,
     seed: Seed = 0,
+    progress: bool = True,
 ) -> Readout:
     """Accuracy and margin of each group before and after ablation, and with random units.
 
@@ -206,6 +207,8 @@ def readout(
         none either if these units are all of their layers.
     seed : int
         Of these draws.
+    progress : bool
+        Show a progress bar once it takes longer than a second.
 
     Raises
     ------
@@ -220,7 +223,7 @@ def readout(
     5
     """
     check_draws(random_draws, 0)
-    replay = Replay(study)
+    replay = Replay(study, progress=progress)
     how = intervention(how)
     chosen = replay.check(units)
     result = read(replay, chosen, replay.outputs(chosen, how), how)
@@ -228,7 +231,7 @@ def readout(
         sets = SetOutputs(replay, how)
         draws = [
             random_reading(sets, random_units(replay.layers, chosen, seed + draw))
-            for draw in slow(range(random_draws), "random units")
+            for draw in slow(range(random_draws), "random units", progress=progress)
         ]
         result.random = {name: np.array([draw[name] for draw in draws]) for name in result.groups}
     return result

@@ -70,7 +70,7 @@ def sweep_stream(
     >>> first, last
     (0, 3)
     """
-    replay = Replay(study, check_examples(study, examples), memory=memory)
+    replay = Replay(study, check_examples(study, examples), memory=memory, progress=progress)
     chosen = chosen_units(replay, units)
     how = intervention(how)
     if top is not None and not 0 <= top <= len(chosen):

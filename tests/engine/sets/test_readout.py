@@ -200,3 +200,20 @@ def test_many_margins_are_averaged_exactly() -> None:
     margins[::3] = 1000.0
     wanted = margins.double().mean()
     assert Reading.of(margins.double()).margin == pytest.approx(float(wanted), rel=1e-12)
+
+
+def test_without_progress_no_bar_is_shown(study: mv.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+
+    def bar(items, words, total, *, disable, **_):
+        if not disable:
+            shown.append(words)
+        return items
+
+    monkeypatch.setattr("memviz.progress.tqdm", bar)
+    mv.sweep(study, "fc:0-3", progress=False)
+    mv.readout(study, "fc:0-3", random_draws=2, progress=False)
+    mv.ablation_curve(study, mv.sweep(study, progress=False).scores(), (0, 2), progress=False)
+    assert shown == []
+    mv.readout(study, "fc:0-3", random_draws=2)
+    assert shown == ["recording", "random units"]
