@@ -256,9 +256,14 @@ class DatasetInputs:
             try:
                 batch = parted(self._collate(fetched(self.source.dataset, [index])), self._names)
             except Exception as reason:
+                cure = "mend it, or leave it out with torch.utils.data.Subset"
+                if "PIL." in str(reason):
+                    cure = (
+                        "give the dataset a transform that makes images tensors, the one of the "
+                        "model's training, or torchvision.transforms.ToTensor()"
+                    )
                 raise UnreadableError(
-                    f"example {index} of the dataset can't be read: {_short(reason)}; mend it, or "
-                    "leave it out with torch.utils.data.Subset."
+                    f"example {index} of the dataset can't be read: {_short(reason)}; {cure}."
                 ) from reason
             self._checked(batch, [index])
         raise UnreadableError(

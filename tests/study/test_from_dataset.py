@@ -326,7 +326,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "pictures": (
         lambda: Pictures(lambda image: image),
-        "example 0 of the dataset can't be read: TypeError: default_collate",
+        "example 0 of the dataset can't be read: TypeError: .*; give the dataset a transform",
     ),
     "three parts": (
         lambda: Pictures(change=lambda k, item: (*item, k)),

@@ -87,7 +87,7 @@ def sweep_stream(
     else:
         effects, rows = new_effects(replay, chosen, how), list(range(len(chosen)))
     file = Checkpoint(path, effects) if path is not None else None
-    bar = tqdm(total=len(rows), disable=not progress, unit="unit", desc="sweep")
+    bar = tqdm(total=len(rows), disable=not progress or not rows, unit="unit", desc="sweep")
     yielded = int(effects.done.sum())
     try:
         yield effects

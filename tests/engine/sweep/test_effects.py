@@ -365,3 +365,10 @@ def test_hundreds_of_groups(count: int) -> None:
     expected = -effects.margin_change[:, -2:].mean(1) + effects.margin_change[:, :2].mean(1)
     assert torch.allclose(torch.from_numpy(effects.scores(last, "g0").values).float(), expected)
     assert len(mv.readout(study, "0:1").frame) == count
+
+
+def test_a_sweep_of_nothing_shows_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    mv.sweep(net(), top=0)
+    assert "sweep" not in capsys.readouterr().err
+    mv.sweep(net(), "3:0-1")
+    assert "sweep" in capsys.readouterr().err
