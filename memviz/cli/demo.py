@@ -72,7 +72,8 @@ def measure_all(
         answers = Parallel(n_jobs=processes, return_as="generator")(
             delayed(_measure_quietly)(seed, units=units, draws=draws) for seed in seeds
         )
-        bar = tqdm(answers, "networks", len(seeds), leave=False, delay=1.0, disable=not progress)
+        # At once: no network is done before all have begun, and a bar with a delay waits for one.
+        bar = tqdm(answers, "networks", len(seeds), leave=False, disable=not progress)
         curves, counts, said = zip(*bar, strict=True)
     for line in dict.fromkeys(line for lines in said for line in lines):
         print(line, file=sys.stderr)

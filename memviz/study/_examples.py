@@ -48,10 +48,11 @@ def check_examples(
     check_study(study)
     if examples is None:
         return torch.arange(len(study))
-    if isinstance(examples, str) and examples in study.groups:
+    given: object = examples
+    if isinstance(given, str) and given in study.groups:
         raise ValueError(
-            f"{what} is {quoted(examples)}, the name of a group; give its examples: "
-            f"study.group({quoted(examples)})."
+            f"{what} is {quoted(given)}, the name of a group; give its examples: "
+            f"study.group({quoted(given)})."
         )
     return as_indices(what, examples, len(study), each_once=each_once)
 

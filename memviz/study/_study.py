@@ -219,11 +219,12 @@ class Study:
 
     def call(self, inputs: Inputs) -> Callable[[], Any]:
         """A function that calls the model on a batch."""
-        with_names = isinstance(inputs, Mapping)
 
         def call() -> Any:
             try:
-                return self.model(**inputs) if with_names else self.model(inputs)
+                if isinstance(inputs, Mapping):
+                    return self.model(**inputs)
+                return self.model(inputs)
             except (RuntimeError, TypeError, ValueError) as error:
                 explain(error, self.model, inputs)
                 raise
