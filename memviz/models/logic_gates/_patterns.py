@@ -60,7 +60,8 @@ class _LookUp(torch.autograd.Function):
         weights = x.new_zeros(kernels, x.shape[1] * window * window)
         weights.scatter_add_(1, leaves, powers)
         number = F.conv2d(x, weights.view(kernels, -1, window, window), padding=padding)
-        entry = number.int() + (torch.arange(kernels, dtype=torch.int32) << count)[:, None, None]
+        # Rounded: a convolution by Winograd's scheme is a little off whole numbers.
+        entry = number.round().int() + (torch.arange(kernels, dtype=torch.int32) << count)[:, None, None]
         ctx.save_for_backward(entry)
         ctx.shape = table.shape
         return table.flatten().index_select(0, entry.flatten()).view(entry.shape)
