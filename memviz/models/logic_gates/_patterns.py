@@ -61,7 +61,8 @@ class _LookUp(torch.autograd.Function):
         weights.scatter_add_(1, leaves, powers)
         number = F.conv2d(x, weights.view(kernels, -1, window, window), padding=padding)
         # Rounded: a convolution by Winograd's scheme is a little off whole numbers.
-        entry = number.round().int() + (torch.arange(kernels, dtype=torch.int32) << count)[:, None, None]
+        first = torch.arange(kernels, dtype=torch.int32) << count
+        entry = number.round().int() + first[:, None, None]
         ctx.save_for_backward(entry)
         ctx.shape = table.shape
         return table.flatten().index_select(0, entry.flatten()).view(entry.shape)
