@@ -141,6 +141,25 @@ def test_a_saved_page_can_be_read_but_not_switched(
     assert page.get_by_text("Saved page: switching units needs a running kernel.").is_visible()
 
 
+def test_every_example_opens_with_its_picture(show: Any, ablated: Controller) -> None:
+    page = show(ablated)
+    for group in (0, 1, 2):
+        page.locator(f"[data-filter='group {group}']").click()
+        tile = page.locator(".mv-tile").nth(4)
+        tile.click()
+        assert tile.get_attribute("aria-selected") == "true"
+        page.wait_for_function(
+            """() => {
+              const canvas = document.querySelector(".mv-trio canvas");
+              const { width, height } = canvas;
+              const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+              return new Set(data).size > 4;
+            }"""
+        )
+        assert page.get_by_text("Why it is predicted so needs a running kernel.").is_visible()
+        assert page.locator(".mv-trio figure:visible").count() == 1
+
+
 def test_nothing_serious_is_found_by_axe(show: Any, ablated: Controller) -> None:
     assert serious(show(ablated)) == []
 

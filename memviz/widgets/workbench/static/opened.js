@@ -68,7 +68,7 @@ export function openedExample(view, closed) {
     say(after.caption, `why ${whom}: after`);
     say(forWords, `for ${whom}`);
     say(againstWords, `against ${whom}`);
-    why.hidden = !study.methods.length;
+    why.hidden = !study.methods.length || (store.saved && !example);
     for (const { part, key } of [{ part: before, key: "attr_before" }, { part: after, key: "attr_after" }]) {
       part.node.hidden = why.hidden;
       part.node.classList.toggle("mv-waiting", !(example && example[key]));
@@ -108,7 +108,7 @@ export function openedExample(view, closed) {
     else view.picture(image.canvas, i);
     put(image.canvas, { "aria-label": `example ${i}` });
     explain(example);
-    say(words, (example && example.words) || "");
+    say(words, example ? example.words || "" : store.saved ? "Why it is predicted so needs a running kernel." : "");
     words.title = words.textContent;
     odds.hidden = !(example && example.prob_before);
     if (!odds.hidden) chart.replaceChildren(probabilities(store, i, example));
