@@ -78,12 +78,11 @@ def legend(
 ) -> None:
     """A legend without a box, whose labels are plain text: a dollar sign is no mathematics.
 
-    Unless a place is given, that of a figure of one plot stands at its right, where it covers no
-    data; the figure is as much wider.
+    Unless a place is given, that of a plot stands at its right, where it covers no data; the
+    figure is as much wider.
     """
     whole: Any = drawn.figure  # a figure's own is itself
-    alone = drawn is not whole and hasattr(whole, "set_figwidth") and len(whole.axes) == 1
-    beside = alone and "loc" not in look
+    beside = drawn is not whole and hasattr(whole, "set_figwidth") and "loc" not in look
     if beside:
         look |= {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "handlelength": 1.6}
     made = drawn.legend(*handles_and_labels, frameon=False, fontsize=fontsize, **look)

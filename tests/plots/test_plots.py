@@ -258,3 +258,20 @@ def test_in_a_notebook_a_figure_shows_on_either_theme(tmp_path: Path) -> None:
     assert len(ink) and ink.max(1).min() > 90  # nothing black
     assert style._INK not in written(figure, tmp_path).upper()
     assert figure.get_facecolor() == axes.get_facecolor() == (1, 1, 1, 1)
+
+
+def test_a_legend_stands_at_the_right_of_its_plot_and_covers_no_data() -> None:
+    for panels in (1, 2):
+        figure = style.figure(4 * panels, 3)
+        for axes in np.ravel(figure.subplots(1, panels)):
+            axes.plot([0, 1], [0, 1], label="a rather long label of a line")
+            axes.plot([0, 1], [1, 0], label="$b$")
+            style.legend(axes)
+        figure.draw_without_rendering()
+        plots = [axes.get_window_extent() for axes in figure.axes]
+        for axes in figure.axes:
+            told = axes.get_legend()
+            assert told is not None and told.get_texts()[1].get_text() == "$b$"
+            box = told.get_window_extent()
+            assert not any(box.overlaps(plot) for plot in plots)
+            assert box.x1 <= figure.bbox.x1 and axes.get_window_extent().width > 150

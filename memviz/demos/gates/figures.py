@@ -38,7 +38,7 @@ def soft_against_hard(curves: pd.DataFrame, group: str = "test") -> Figure:
         rows = curves[(curves.group == group) & (curves.reading == reading)]
         axes.plot(rows.step, rows.true, _DASH[reading], color=colour, lw=1.6, label=reading)
     axes.set(xscale="log", ylim=(0, 1.02), xlabel="step", ylabel=f"{group} digits right")
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    style.legend(axes)
     quiet(axes)
     return figure
 
@@ -70,8 +70,8 @@ def three_ways(curves: pd.DataFrame, reading: str = "hard") -> Figure:
     ):
         part = rows[rows.group == group]
         axes.plot(part.step, part[share], color=colour, lw=1.6, label=label)
-    axes.set(xscale="log", ylim=(0, 1.02), xlabel="step", ylabel=f"share, read {reading}")
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    axes.set(xscale="log", ylim=(0, 1.02), xlabel="step", ylabel=f"share, of the {reading} network")
+    style.legend(axes)
     quiet(axes)
     return figure
 
@@ -101,6 +101,6 @@ def gates_off(table: pd.DataFrame) -> Figure:
             axes.plot(rows.gates, rows[group], dash, color=colour, lw=1.4, ms=4, label=label)
     axes.set(ylim=(0, 1.05), xlabel="gates off, of those that are live", ylabel="given their label")
     axes.set_xscale("symlog", linthresh=25)
-    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    style.legend(axes)
     quiet(axes)
     return figure

@@ -72,7 +72,8 @@ def quadrants(results: Sequence[Quadrants], epochs: Sequence[float] | None = Non
     else:
         at = range(1, len(results) + 1) if epochs is None else epochs
         axes.stackplot(list(at), list(shares.values()), labels=list(shares), colors=colours)
-        axes.set(ylim=(0, 1), xlabel="checkpoint" if epochs is None else "epoch", ylabel="share")
-        axes.legend(fontsize=7, loc="lower right")
+        axes.set(ylim=(0, 1), ylabel="share of the images")
+        axes.set_xlabel("checkpoint" if epochs is None else "epoch")
+        legend(axes, fontsize=7)
     quiet(axes)
     return figure

@@ -56,7 +56,7 @@ def rank_correlations(tables: Mapping[str, pd.DataFrame]) -> Figure:
             cmap="icefire" if is_dark() else "vlag",
             annot=np.vectorize(_short)(table.to_numpy(float)),
             fmt="",
-            annot_kws={"fontsize": 6.5},
+            annot_kws={"fontsize": 7.5},
             cbar=False,
             linewidths=0.4,
             linecolor=NULL,
@@ -64,10 +64,8 @@ def rank_correlations(tables: Mapping[str, pd.DataFrame]) -> Figure:
         axes.set_title(title, loc="left", fontsize=10, parse_math=False)
         axes.tick_params(length=0)
         names = [str(name) for name in table.columns]
-        axes.set_xticklabels(names, fontsize=7.5, rotation=90, parse_math=False)
-        axes.set_yticklabels(
-            names if place == 0 else [], fontsize=7.5, rotation=0, parse_math=False
-        )
+        axes.set_xticklabels(names, fontsize=8, rotation=90, parse_math=False)
+        axes.set_yticklabels(names if place == 0 else [], fontsize=8, rotation=0, parse_math=False)
     bar = figure.colorbar(panels[-1].collections[0], ax=list(panels), shrink=0.6, pad=0.02)
     bar.set_label("Spearman rank correlation", fontsize=8)
     bar.ax.tick_params(labelsize=7)

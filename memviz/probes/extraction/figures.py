@@ -124,5 +124,5 @@ def histogram(extractions: Mapping[str, HasScores]) -> Figure:
         axes.tick_params(labelsize=7)
         quiet(axes)
     places[0].set_ylabel("passages", fontsize=8)
-    style.legend(places[0])
+    style.legend(places[-1])
     return figure

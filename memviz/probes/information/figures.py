@@ -192,7 +192,9 @@ def entropy_by_model(results: Mapping[Any, Sequence[Measured]], label: str = "mo
         What the settings are.
     """
     figure = style.figure(9.6, 3.0)
-    _by_model(np.asarray(figure.subplots(1, 3, width_ratios=[5, 4, 4])), results, label)
+    row = np.asarray(figure.subplots(1, 3, width_ratios=[5, 4, 4]))
+    _by_model(row, results, label)
+    legend(row[0])
     return figure
 
 
@@ -210,6 +212,7 @@ def entropy_under_edges(
     rows = figure.subplots(len(results), 3, width_ratios=[5, 4, 4], squeeze=False)
     for row, models in zip(rows, results.values(), strict=True):
         _by_model(row, models, label)
+    legend(rows[0][0])
     return figure
 
 
@@ -248,7 +251,6 @@ def _by_model(row: np.ndarray, results: Mapping[Any, Sequence[Measured]], label:
     curve.set(ylabel="entropy, nats")
     curve.set_xlabel(label, parse_math=False)
     _title(curve, f"edges: {first.edges}, {first.bins} bins")
-    legend(curve)
     quiet(curve)
     for axes, name, model in zip(row[1:], (names[0], names[-1]), (first, last), strict=True):
         _edges(axes, model)

@@ -80,7 +80,7 @@ def gaps(result: TwoModels, draws: int = 1000, seed: int = 0) -> Figure:
     sides = zip(result.names, (result.target, result.reference), (TARGET, REFERENCE), strict=True)
     for (name, side, colour), dashes in zip(sides, ("-", "--"), strict=True):
         _survival(curves, side.recall[result.scored], label=name, color=colour, ls=dashes)
-    curves.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="t", ylabel="share of pairs with recall ≥ t")
+    curves.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="share of pairs at or above it")
     legend(curves)
     curves.set_title(f"area between: AUCG {result.aucg:+.3f}", loc="left", fontsize=9)
     quiet(curves)
@@ -93,7 +93,7 @@ def gaps(result: TwoModels, draws: int = 1000, seed: int = 0) -> Figure:
     bars.axvline(0, color=NULL, lw=0.8)
     bars.set_yticks(places, list(frame.index))
     bars.set(ylim=(len(frame) + 0.2, -0.6), xlabel="gap, 95 % interval over pairs")
-    legend(bars, loc="lower right")
+    legend(bars)
     quiet(bars)
     return figure
 
