@@ -44,7 +44,7 @@ def test_a_pair_is_forgotten(lab: JupyterLab, browser: Any, pictures: Path) -> N
         before = page.locator("[data-measure=AUCG] .mv-now").inner_text()
         click_unit(notebook, LAYER, 7)
         notebook.wait_for("str(session.units)", f"{LAYER}:7")
-        says(notebook, "1 of 1,360 units ablated: this pair's recall")
+        says(notebook, "text block 1 · MLP neuron 7 ablated: this pair's recall")
         # The units that hold this pair, exactly; then the top 8 of them.
         page.get_by_role("button", name="Find the units that hold this pair").click()
         page.wait_for_function(

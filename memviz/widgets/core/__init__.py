@@ -12,6 +12,7 @@ from ._messages import ROUNDING as ROUNDING
 from ._messages import Choices as Choices
 from ._messages import Message as Message
 from ._messages import Sink as Sink
+from ._messages import ablated_words as ablated_words
 from ._messages import error_message as error_message
 from ._messages import extra_scores_message as extra_scores_message
 from ._messages import interventions as interventions

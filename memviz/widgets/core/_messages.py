@@ -14,7 +14,7 @@ from torch import Tensor
 
 from memviz.scores import Scores
 from memviz.session import Session
-from memviz.units import Layer, Unit, layer_words
+from memviz.units import Layer, Unit, UnitSet, layer_words, unit_words
 
 from ._labels import UNKNOWN as UNKNOWN
 from ._labels import Labels
@@ -97,6 +97,13 @@ def layers_content(layers: Sequence[Layer], known: Sequence[Layer]) -> dict[str,
         entries[-1] |= {"dead": sorted(layer.dead)} if layer.dead else {}
         start += layer.units
     return {"layers": entries, "units": start, "of_words": f"{start:,} units"}
+
+
+def ablated_words(units: UnitSet, of: int, known: Sequence[Layer]) -> str:
+    """Which units are off, of those in the list; empty if none is."""
+    if len(units) == 1:
+        return f"{unit_words(next(iter(units)), layer_words(known))} ablated"
+    return f"{len(units):,} of {of:,} units ablated" if units else ""
 
 
 def interventions(how: str) -> Choices:

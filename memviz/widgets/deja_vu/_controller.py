@@ -192,7 +192,7 @@ class DejaVuController(Telling):
             return  # a newer answer waits
         fresh, self.shown, self._version = now is not self.shown, now, version
         clean = self.retrieval.clean
-        self.tell_and_keep(messages.gaps_message(clean, now, version, len(self.scores.units), pair))
+        self.tell_and_keep(messages.gaps_message(clean, now, version, self.session.known, pair))
         if fresh:
             self._draws = None
             self._latest.pop("chance", None)
@@ -301,9 +301,8 @@ class DejaVuController(Telling):
         """All that a new view needs, and every pair, which a page without a kernel opens itself."""
         told = super().snapshot()
         assert self.shown is not None
-        units = len(self.scores.units)
         album = messages.album_messages(
-            self.retrieval, self.shown, self._private, self._tiles, units
+            self.retrieval, self.shown, self._private, self._tiles, self.session.known
         )
         return [*told, *album]
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from memviz.engine.sets import percent
 from memviz.probes.deja_vu import DejaVu, Predictions, neighbour_changes
 from memviz.probes.deja_vu.ablation import MEASURES, Retrieval, Retrieved, measured
-from memviz.widgets.core import NO_RANDOM, Message, pack
+from memviz.units import Layer
+from memviz.widgets.core import NO_RANDOM, Message, ablated_words, pack
 
 LISTED = 200  # pairs listed at first, and added by each request for more
 SHOWN = 5  # neighbours drawn
@@ -98,7 +99,11 @@ def pairs_message(
 
 
 def album_messages(
-    retrieval: Retrieval, now: Retrieved, private: PrivateWords, tiles: Tiles, of: int
+    retrieval: Retrieval,
+    now: Retrieved,
+    private: PrivateWords,
+    tiles: Tiles,
+    known: Sequence[Layer],
 ) -> Iterator[Message]:
     """The pairs with what their captions find, for a page without a kernel, and their pictures.
 
@@ -130,7 +135,7 @@ def album_messages(
         pictured += len(few)
         yield from sheets
     content = {"type": "album", "pairs": entries, "pictured": pictured}
-    content["sentence"] = sentence(retrieval.clean, now, of, "")
+    content["sentence"] = sentence(retrieval.clean, now, known, "")
     yield pack(content, **{name: np.asarray(v, np.float64) for name, v in values.items()})
 
 
@@ -193,7 +198,9 @@ def pair_message(
     return Message(content, [])
 
 
-def gaps_message(clean: Retrieved, now: Retrieved, version: int, of: int, pair: str) -> Message:
+def gaps_message(
+    clean: Retrieved, now: Retrieved, version: int, known: Sequence[Layer], pair: str
+) -> Message:
     """The figures over all pairs before and after ablation, their null, and the recall curves."""
     before, after = measured(clean), measured(now)
     figures = [
@@ -208,9 +215,9 @@ def gaps_message(clean: Retrieved, now: Retrieved, version: int, of: int, pair: 
     }
     content = {"type": "gaps", "version": version, "figures": figures, "units": len(now.units)}
     content |= {
-        "of": of,
+        "of": sum(layer.units for layer in known),
         "pairs": len(now.found.scored),
-        "sentence": sentence(clean, now, of, pair),
+        "sentence": sentence(clean, now, known, pair),
     }
     held_out = now.found.null
     content |= {"held_out": 0 if held_out is None else len(held_out.scored)}
@@ -237,16 +244,17 @@ def chance_message(
     return Message({**content, "units": units}, [])
 
 
-def sentence(clean: Retrieved, now: Retrieved, of: int, pair: str) -> str:
+def sentence(clean: Retrieved, now: Retrieved, known: Sequence[Layer], pair: str) -> str:
     """What happened, in one line."""
     before, after = clean.found, now.found
+    of = sum(layer.units for layer in known)
     if not now.units:
         return (
             f"All {of:,} units are on: AUCG of {len(before.scored):,} pairs "
             f"{_share(before.aucg)}, utility {_share(clean.utility)}."
         )
     return (
-        f"{len(now.units):,} of {of:,} units ablated: {pair}AUCG of all pairs "
+        f"{ablated_words(now.units, of, known)}: {pair}AUCG of all pairs "
         f"{_share(before.aucg)} → {_share(after.aucg)}, utility "
         f"{_share(clean.utility)} → {_share(now.utility)}."
     )

@@ -16,7 +16,7 @@ from memviz.probes.extraction import Recital
 from memviz.scores import Scores
 from memviz.session import Session
 from memviz.units import UnitSet
-from memviz.widgets.core import NO_RANDOM, Action, Message, Telling
+from memviz.widgets.core import NO_RANDOM, Action, Message, Telling, ablated_words
 from memviz.widgets.workbench import ShownScores
 
 from . import _messages as messages
@@ -296,7 +296,7 @@ class ExtractionController(Telling):
         self.tell_and_keep(messages.passage_message(self.passages, *given))
 
     def _off(self, units: UnitSet) -> str:
-        return messages.ablated_words(units, len(self.scores.units), self.session.known)
+        return ablated_words(units, len(self.scores.units), self.session.known)
 
     def _passage_words(self) -> str:
         if self.before is None or self.after is None:

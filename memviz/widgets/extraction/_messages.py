@@ -10,7 +10,7 @@ import torch
 
 from memviz.probes.extraction import Recital
 from memviz.session import Session
-from memviz.units import Layer, UnitSet, layer_words, unit_words
+from memviz.units import Layer
 from memviz.widgets.core import Choices, Message, interventions, layers_content, pack
 
 from ._figures import Reading, told
@@ -165,13 +165,6 @@ def curve_message(
         {**content, "starts": starts, **wrong},
         **{k: v.astype(np.float32) for k, v in curves.items()},
     )
-
-
-def ablated_words(units: UnitSet, of: int, known: Sequence[Layer]) -> str:
-    """Which units are off, of those in the list; empty if none is."""
-    if len(units) == 1:
-        return f"{unit_words(next(iter(units)), layer_words(known))} ablated"
-    return f"{len(units):,} of {of:,} units ablated" if units else ""
 
 
 def passage_words(before: Recital, after: Recital) -> str:

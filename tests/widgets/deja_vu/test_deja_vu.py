@@ -82,6 +82,9 @@ def test_layers_have_their_path_and_are_called_by_tower_block_and_part(
     assert layers[f"visual.{FC}"]["one"] == "image block 1 · MLP neuron"
     controller.receive({"type": "toggle", "units": f"{FC}:3"}, sink)
     assert f"{FC}:3" in controller.code() and sink.last("state")["units"] == f"{FC}:3"
+    work(controller)
+    assert sink.last("gaps")["sentence"].startswith("text block 1 · MLP neuron 3 ablated: ")
+    assert sink.last("gaps")["of"] == 1360
 
 
 def test_a_toggle_moves_everything_and_undo_goes_back(
