@@ -12,7 +12,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -124,10 +124,8 @@ class undisturbed(Restored):
         self._gradients = torch.is_grad_enabled()
         self._modes = torch._C._len_torch_function_stack()
         self._buffers = buffers_kept(counting)
-        self._of_gpus: list[Tensor] = []
         self._state = torch.get_rng_state() if random else None
-        if random and torch.cuda.is_initialized():
-            self._of_gpus = torch.cuda.get_rng_state_all()
+        self._of_devices = DeviceStates() if random else None
 
     def written(self) -> bool:
         """Whether a buffer was written so far."""
@@ -144,9 +142,58 @@ class undisturbed(Restored):
         self._buffers.put_back()
         if self._state is not None:
             torch.set_rng_state(self._state)
-        if self._of_gpus:
-            torch.cuda.set_rng_state_all(self._of_gpus)
+        if self._of_devices is not None:
+            self._of_devices.put_back()
         torch.set_grad_enabled(self._gradients)
+
+
+class DeviceDraws(NamedTuple):
+    """How the random states of an accelerator's devices are read, written and seeded."""
+
+    read: Callable[[], Any]
+    write: Callable[[Any], object]
+    seed: Callable[[int], object]
+
+
+def device_draws() -> DeviceDraws | None:
+    """Of the accelerator in use: CUDA, MPS, XPU or a plug-in; None if none is, or not yet.
+
+    Examples
+    --------
+    >>> draws = device_draws()
+    >>> draws is None or draws.read() is not None
+    True
+    """
+    device = torch.accelerator.current_accelerator()
+    if device is None:
+        return None
+    module = torch.get_device_module(device)
+    # Asking an accelerator that is not in use would start it.
+    if not getattr(module, "is_initialized", torch.accelerator.is_available)():
+        return None
+    if hasattr(module, "get_rng_state_all"):
+        return DeviceDraws(
+            module.get_rng_state_all, module.set_rng_state_all, module.manual_seed_all
+        )
+    return DeviceDraws(module.get_rng_state, module.set_rng_state, module.manual_seed)
+
+
+class DeviceStates:
+    """The random states of the accelerator in use, as they are now.
+
+    Examples
+    --------
+    >>> DeviceStates().put_back()
+    """
+
+    def __init__(self) -> None:
+        self._draws = device_draws()
+        self._states = None if self._draws is None else self._draws.read()
+
+    def put_back(self) -> None:
+        """Make them what they were."""
+        if self._draws is not None:
+            self._draws.write(self._states)
 
 
 class random_kept(Restored):
@@ -242,9 +289,9 @@ def _generators() -> dict[str, tuple[Callable[[], Any], Callable[[Any], object]]
         "Python's random module": (random.getstate, random.setstate),
         "NumPy": (lambda: np.random.get_state(legacy=False), np.random.set_state),  # noqa: NPY002
     }
-    if torch.cuda.is_initialized():
-        cuda = torch.cuda
-        generators["torch on the GPU"] = cuda.get_rng_state_all, cuda.set_rng_state_all
+    of_devices = device_draws()
+    if of_devices is not None:
+        generators["torch on the GPU"] = of_devices.read, of_devices.write
     return generators
 
 

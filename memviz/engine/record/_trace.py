@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from memviz.restored import Restored, hooked, undisturbed, version
+from memviz.restored import DeviceStates, Restored, hooked, undisturbed, version
 from memviz.units import Marked
 
 from ._values import Key, key_of, leaves, memory, positional, storage_bytes, tensors_in
@@ -171,7 +171,7 @@ class _DrawsUndone(Restored):
 
     def __init__(self) -> None:
         self._modes, self._state = torch._C._len_torch_dispatch_stack(), torch.get_rng_state()
-        self._of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        self._of_devices = DeviceStates()
         self.draws = _Draws()
 
     def begin(self) -> None:
@@ -187,8 +187,7 @@ class _DrawsUndone(Restored):
         if self.draws.number:
             if not torch.equal(self._state, torch.get_rng_state()):
                 torch.set_rng_state(self._state)
-            if self._of_gpus:
-                torch.cuda.set_rng_state_all(self._of_gpus)
+            self._of_devices.put_back()
 
 
 class _Tracing(TorchFunctionMode):

@@ -10,6 +10,8 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from memviz.restored import DeviceStates, device_draws
+
 # Threads share torch's global generators.
 _ONE_AT_A_TIME = RLock()
 
@@ -49,7 +51,7 @@ class _Seeded:
 
     def __init__(self, seed: int, device: str) -> None:
         self._seed, self._device = seed, device
-        self._before: tuple[Tensor, list[Tensor], bool] | None = None
+        self._before: tuple[Tensor, DeviceStates, bool] | None = None
         self._locked = False
 
     def __enter__(self) -> None:
@@ -63,14 +65,13 @@ class _Seeded:
     def _begin(self) -> None:
         if torch.device(self._device).type == "cuda":
             torch.cuda.init()
-        cuda = torch.cuda.is_initialized()
         self._locked = True  # before the lock is taken, since an interrupt may come right after
         _ONE_AT_A_TIME.acquire()
-        devices = torch.cuda.get_rng_state_all() if cuda else []
-        self._before = torch.get_rng_state(), devices, torch.is_grad_enabled()
+        self._before = torch.get_rng_state(), DeviceStates(), torch.is_grad_enabled()
         torch.default_generator.manual_seed(self._seed)
-        if cuda:
-            torch.cuda.manual_seed_all(self._seed)
+        of_devices = device_draws()
+        if of_devices is not None:
+            of_devices.seed(self._seed)
 
     def __exit__(
         self,
@@ -81,8 +82,7 @@ class _Seeded:
         if self._before is not None:
             drawing, devices, gradients = self._before
             torch.default_generator.set_state(drawing)
-            if devices:
-                torch.cuda.set_rng_state_all(devices)
+            devices.put_back()
             torch.set_grad_enabled(gradients)
             self._before = None
         if self._locked:
@@ -92,7 +92,7 @@ class _Seeded:
 
 
 def seeded_draws(seed: int, device: str = "cpu") -> _Seeded:
-    """Seed torch's global generators of the CPU and of CUDA devices, and put them back after.
+    """Seed the global generators of the CPU and of the accelerator in use; put them back after.
 
     Gradients are enabled or disabled as before, too. An interrupt can arrive in the very moment in
     which a context is left; one that is written twice, ``with draws, draws:``, is left even then.

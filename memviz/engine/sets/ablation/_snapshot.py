@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.restored import version
+from memviz.restored import DeviceStates, version
 
 _SMALL = 2**16  # values of a tensor that is copied; of a larger one, a change is noticed
 _DEPTH = 6
@@ -39,7 +39,7 @@ class Snapshot:
         self._tensors: dict[int, tuple[Tensor, int, Tensor | None]] = {}
         self._seen: set[int] = set()
         self._random = (torch.get_rng_state(), random.getstate(), np.random.get_state())  # noqa: NPY002
-        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        self._of_devices = DeviceStates()
         for module in model.modules():
             self._keep_module(module)
         for argument in arguments:
@@ -50,8 +50,7 @@ class Snapshot:
         torch.set_rng_state(self._random[0])
         random.setstate(self._random[1])
         np.random.set_state(self._random[2])  # noqa: NPY002
-        if self._cuda:
-            torch.cuda.set_rng_state_all(self._cuda)
+        self._of_devices.put_back()
         for undo in self._undo:
             undo()
         whole = True
