@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from memviz.checks import quoted
-from memviz.training.epochs import Epochs, OnEpoch, advice, check_seed, seeded_epoch
+from memviz.training.epochs import (
+    Epochs,
+    OnEpoch,
+    advice,
+    check_one_device,
+    check_seed,
+    seeded_epoch,
+)
 from memviz.training.example_tied_dropout import example_ids, ids_put_back
 from memviz.training.loaders import labels_for
 from memviz.training.recorder import EVALUATION_BATCH, Recorder
@@ -92,6 +99,7 @@ def train(
         "optimizer": f"{optimizer}, {schedule}",
     }
     _check(inputs, labels, epochs, batch_size, learning_rate, weight_decay, checkpoint_epochs)
+    check_one_device(model, inputs=inputs, labels=labels)
     chosen = _chosen(examples, len(inputs))
     recorder = Recorder(inputs, labels, checkpoint_epochs=checkpoint_epochs, folder=folder)
     steps = epochs * -(-len(chosen) // batch_size)

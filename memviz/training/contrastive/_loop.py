@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from memviz.training.epochs import Epochs, OnEpoch, advice, check_seed, seeded_epoch
+from memviz.training.epochs import (
+    Epochs,
+    OnEpoch,
+    advice,
+    check_one_device,
+    check_seed,
+    seeded_epoch,
+)
 
 from ._masking import mask_captions
 from ._resume import FILE, ContrastiveProgress
@@ -95,6 +102,7 @@ def train_contrastive(
         warnings.warn("heldout is now held_out.", DeprecationWarning, stacklevel=2)
         held_out = heldout
     _check(images, tokens, epochs, batch_size, learning_rate, weight_decay, temperature)
+    check_one_device(model, images=images, tokens=tokens)
     _check_stop(held_out, patience, checkpoint_epochs, epochs)
     seed = check_seed(seed)
     settings = {

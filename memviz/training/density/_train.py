@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from memviz.models.vae import VAE, Proposal, check_images
-from memviz.training.epochs import Epochs, OnEpoch, check_seed, seeded_epoch
+from memviz.training.epochs import Epochs, OnEpoch, check_one_device, check_seed, seeded_epoch
 
 _FITTED = 512  # images whose proposals are fitted at a time
 _ENTRIES = 2**14  # importance samples at a time; more is slower, since they leave the cache
@@ -60,6 +60,7 @@ def train_vae(
     True
     """
     check_images(images)
+    check_one_device(model, images=images)
     seed = check_seed(seed)
     chosen = torch.arange(len(images)) if examples is None else examples
     if not len(chosen):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 from torch.optim.swa_utils import AveragedModel
 
-from memviz.training.epochs import Epochs, advice, check_seed, seeded_epoch
+from memviz.training.epochs import Epochs, advice, check_one_device, check_seed, seeded_epoch
 from memviz.training.recorder import Recorder
 from memviz.training.resume import Progress
 from memviz.training.run import TrainingRun
@@ -196,6 +196,8 @@ def train_two(
         "ramp_steps": ramp_steps,
         "seed": seed,
     }
+    for model in models:
+        check_one_device(model, inputs=inputs, labels=labels)
     recorder = Recorder(inputs, labels)
     chosen = torch.arange(len(inputs)) if examples is None else torch.as_tensor(examples)
     pair, learning_losses = nn.ModuleList(models), nn.ModuleList(losses)

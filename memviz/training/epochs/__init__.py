@@ -7,3 +7,4 @@ from ._frame import Epochs as Epochs
 from ._frame import OnEpoch as OnEpoch
 from ._frame import advice as advice
 from ._interrupts import HeldBack as HeldBack
+from ._places import check_one_device as check_one_device
