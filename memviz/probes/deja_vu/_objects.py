@@ -113,7 +113,7 @@ def predicted_objects(neighbours: Tensor, public_objects: Tensor, top: int | Non
     """
     check_objects(public_objects, "public_objects")
     _check_neighbours(neighbours, len(public_objects))
-    return shares_of(neighbours, None, None, public_objects, check_top(top))
+    return shares_of(neighbours.cpu(), None, None, public_objects.cpu(), check_top(top))
 
 
 @checked
@@ -165,6 +165,7 @@ def predict(
         )
     check_top(top)
     _check_neighbours(neighbours.ids, len(public_objects))
+    objects, public_objects = objects.cpu(), public_objects.cpu()  # as the neighbours are
     right, predicted = [], []
     step = max(1, _BLOCK // max(objects.shape[1], 1))
     for start in range(0, len(objects), step):
