@@ -85,13 +85,13 @@ BY_HAND: dict[str, tuple[Call, str]] = {
 }
 
 
-def given(device: torch.device | str) -> dict[str, Tensor]:
-    """What the calls are made with."""
+def given(device: torch.device | str, *, fake: bool = False) -> dict[str, Tensor]:
+    """What the calls are made with; fake tensors have no values to copy."""
     values, mask = torch.arange(1.0, 13).view(3, 4), torch.arange(12).view(3, 4) % 2 > 0
     number, indices = torch.full((), 2.0), 2 * torch.arange(2)
     of_device = zip(("g", "gm", "gn", "gi"), (values, mask, number, indices), strict=True)
     on = {name: torch.empty_like(value, device=device) for name, value in of_device}
-    if device == DEVICE:
+    if not fake:
         for name, value in zip(on, (values, mask, number, indices), strict=True):
             on[name].copy_(value)
     return {**on, "c": values.clone(), "m": mask, "n": number, "i": indices}
@@ -102,7 +102,7 @@ class TestRules:
     def test_mixes_what_torch_s_fake_cuda_tensors_mix(self, call: str) -> None:
         torch._C._ensureCUDADeviceGuardSet()
         with FakeTensorMode(allow_non_fake_inputs=True):
-            known = given("cuda")
+            known = given("cuda", fake=True)
             try:
                 CALLS[call](**known)
                 mixes = True
@@ -122,6 +122,20 @@ class TestRules:
                 make(**given(DEVICE))
         else:
             make(**given(DEVICE))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device here")
+@pytest.mark.parametrize("call", [*CALLS, *BY_HAND])
+def test_a_gpu_gives_the_same_verdict(call: str) -> None:
+    verdicts = []
+    for device in (torch.device("cuda", 0), DEVICE):
+        try:
+            (CALLS.get(call) or BY_HAND[call][0])(**given(device))
+            verdicts.append("mixed")
+        except (RuntimeError, TypeError):
+            verdicts.append("refused")
+    assert verdicts[0] == verdicts[1]
 
 
 class TestTensors:
@@ -232,6 +246,7 @@ def test_a_trained_step_is_the_cpu_s_bit_for_bit() -> None:
         lambda x: x.sort(1, descending=True)[1],
         lambda x: x.topk(2)[0],
         lambda x: x.nonzero(),
+        lambda x: x.clone().remainder_(0.3),
         lambda x: x.unique(return_inverse=True)[1],
         lambda x: x.cumsum(0).logsumexp(1),
         lambda x: torch.einsum("ij,kj->ik", x, x).log_softmax(0),

@@ -136,7 +136,7 @@ def _run(op: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Any:
                 return _view(original, value)
         return to_device(value)
 
-    given = [to_kernel(value) for value in args]
+    given = [to_kernel(value) for value in _numbers_as_tensors(op, args)]
     named = {name: to_kernel(value) for name, value in kwargs.items()}
     draws = torch.Tag.nondeterministic_seeded in op.tags
     with torch._C.DisableTorchFunction(), _own_draws() if draws else nullcontext():
@@ -145,6 +145,19 @@ def _run(op: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Any:
         if original.shape != own.shape or original.stride() != own.stride():
             _point_to(original, own)
     return from_kernel(result)
+
+
+def _numbers_as_tensors(op: torch._ops.OpOverload, args: tuple[Any, ...]) -> list[Any]:
+    """Torch hands over 3 for the tensor it made of ``x.remainder_(3)``, and asks for a tensor."""
+    if torch._C._should_allow_numbers_as_tensors(op._schema.name.removeprefix("aten::")):
+        return list(args)
+    first = next((value for value in args if isinstance(value, Tensor)), None)
+    return [
+        torch.tensor(value, dtype=torch.result_type(first, value))
+        if isinstance(value, bool | int | float) and isinstance(argument.type, torch.TensorType)
+        else value
+        for value, argument in zip(args, op._schema.arguments, strict=False)
+    ]
 
 
 def _address(value: Tensor) -> int:
