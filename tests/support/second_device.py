@@ -7,8 +7,9 @@ tensor of the CPU beside one of the device, unless it is a number (0-dim) in a p
 or an index; a CPU generator that shall draw on the device. The device draws from a generator of
 its own.
 
-It is registered with the first import and stays registered in the process, since torch has no way
-back. It needs no compiler: DLPack hands memory of the CPU over under the device's name.
+``register`` is called before a test that needs it, not when tests are collected: the device stays
+registered in the process, since torch has no way back. It needs no compiler: DLPack hands memory of
+the CPU over under the device's name.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor
 from torch.utils import backend_registration
 
 NAME = "standin"
+DEVICE = torch.device("privateuseone", 0)  # it has its name from the registration on
 _MIXED = "Expected all tensors to be on the same device, but found at least two devices, {} and {}!"
 _GENERATOR = "Expected a '{}' device type for generator but found '{}'"
 _CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
@@ -262,7 +264,9 @@ _MODULE = _Module()
 _LIBRARIES: list[torch.library.Library] = []
 
 
-def _register() -> torch.device:
+@cache
+def register() -> None:
+    """Give torch the device; once in a process."""
     backend_registration._setup_privateuseone_for_python_backend(NAME, _MODULE)
     every, own = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
     _LIBRARIES.extend((every, own))
@@ -274,7 +278,3 @@ def _register() -> torch.device:
         op = getattr(_aten.set_, name)
         own.impl(op, partial(op.redispatch, _CPU), "PrivateUse1")
     mock.patch.object(torch.storage._StorageBase, "clone", _clone_storage).start()
-    return torch.device(NAME, 0)
-
-
-DEVICE = _register()
