@@ -2,6 +2,7 @@
 
     python -m benchmarks.soak --messages 10000
     python -m benchmarks.soak --messages 10000 --out soak.json     goes on where it stopped
+    python -m benchmarks.soak --messages 0 --interactions 10000    in a browser, with JupyterLab
 
 Every widget is opened and closed on a few sessions of two small studies, is sent bursts of
 requests, a third of them malformed, and now and then loses its channel. After each burst every view
@@ -13,6 +14,7 @@ while a workbench is busy, and two workbenches on one study. Prints one JSON obj
 - ``rss_mb_first`` after the warm-up and ``rss_mb_last``, of this process
 - ``identical``: models and outputs are bitwise as they were, hooks and flags included
 - ``plain_calls``, ``plain_wrong``; ``clicks``, ``click_errors``
+- ``interactions`` in a browser, and what :mod:`benchmarks.soak_browser` says of them
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ import torch
 import memviz as mv
 from benchmarks.report import about
 from benchmarks.soak_beside import plain_calls, two_workbenches
+from benchmarks.soak_browser import in_browser
 from benchmarks.soak_messages import bad, good
 from benchmarks.soak_world import (
     Model,
@@ -227,19 +230,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--messages", type=int, default=10_000)
     arguments.add_argument("--plain-calls", type=int, default=5000, help="0 leaves the part out")
     arguments.add_argument("--clicks", type=int, default=500, help="0 leaves the part out")
+    arguments.add_argument("--interactions", type=int, default=0, help="in a browser")
     arguments.add_argument("--seed", type=int, default=0)
-    arguments.add_argument("--minutes", type=float, default=60, help="for the messages, at most")
+    arguments.add_argument(
+        "--minutes", type=float, default=60, help="for messages and for interactions, at most"
+    )
     arguments.add_argument("--out", type=Path, help="keeps the state; a second run goes on from it")
     arguments.add_argument("--json", action="store_true", help="it prints JSON anyway")
     chosen = arguments.parse_args(argv)
     out = None if chosen.out is None else chosen.out.absolute()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    state = messages_part(chosen.messages, chosen.seed, out, chosen.minutes)
+    state: dict[str, Any] = {"benchmark": "soak", "seed": chosen.seed, "complete": False}
+    if chosen.messages:
+        state = messages_part(chosen.messages, chosen.seed, out, chosen.minutes)
     if state["complete"]:
         state |= {} if not chosen.plain_calls else plain_calls(chosen.plain_calls, chosen.seed)
         state |= {} if not chosen.clicks else two_workbenches(chosen.clicks, chosen.seed)
-        if out is not None:
-            _write(out, state)
+    if chosen.interactions:
+        state |= in_browser(chosen.interactions, chosen.seed, chosen.minutes)
+    if out is not None and chosen.messages:
+        _write(out, state)
     print(json.dumps({**state, "about": about()}, indent=1))
 
 

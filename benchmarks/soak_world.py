@@ -99,12 +99,13 @@ class Channel:
             self.wrong.append(f"a message of type {content['type']} is no JSON: {error}")
         if content["type"] == "error":
             self.errors.append(content["text"])
-            if raw := _is_raw(content["text"]):
+            if raw := is_raw(content["text"]):
                 self.wrong.append(f"{raw}: {content['text'][:200]}")
         self.newest[content["type"]] = content
 
 
-def _is_raw(text: str) -> str:
+def is_raw(text: str) -> str:
+    """What is wrong with an error that a widget shows; empty if it is a sentence."""
     if "\n" in text or len(text) > 450:
         return "an error of more than a line"
     if _RAW.search(text):

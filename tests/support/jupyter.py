@@ -64,7 +64,7 @@ class Server:
         self._wait(module, f"http://127.0.0.1:{self.port}/{answers}")
 
     def _wait(self, module: str, address: str) -> None:
-        end = time.monotonic() + 90
+        end = time.monotonic() + 240
         while time.monotonic() < end and self.process.poll() is None:
             try:
                 with urllib.request.urlopen(address, timeout=5) as answer:
@@ -132,7 +132,7 @@ class Notebook:
             wait_until="domcontentloaded",
             timeout=90_000,
         )
-        self.page.wait_for_function(f"() => {_KERNEL}?.status === 'idle'", timeout=90_000)
+        self.page.wait_for_function(f"() => {_KERNEL}?.status === 'idle'", timeout=240_000)
 
     def run_all(self) -> None:
         """Run every cell."""

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 _AHEAD = 2  # trainings that are sent, for each thread of the cluster
+_SMALL = 10**7  # bytes that go along with each training, so that no worker's end can lose them
 
 
 def client_of(backend: Any) -> Any | None:
@@ -23,8 +24,9 @@ def over_dask(
 ) -> Iterator[Any]:
     """Results of ``call(arrays, *rest)`` as they come, in any order.
 
-    The arrays go to every worker once. A result's future is let go as soon as the result is here:
-    joblib holds the last one, and when its worker is lost, Dask would train again for it.
+    Small arrays go along with each call, large ones to every worker once. A result's future is let
+    go as soon as the result is here: joblib holds the last one, and when its worker is lost, Dask
+    would train again for it.
 
     Parameters
     ----------
@@ -35,8 +37,11 @@ def over_dask(
         The other arguments of each call; read as far ahead as there is work to send.
     """
     import distributed
+    from dask.sizeof import sizeof
 
-    [shared] = client.scatter([arrays], broadcast=True, hash=False)
+    shared: Any = arrays
+    if sizeof(arrays) > _SMALL:
+        [shared] = client.scatter([arrays], broadcast=True, hash=False)
     pending: set[Any] = set()
     done: Any = distributed.as_completed(with_results=True)  # type: ignore[no-untyped-call]
 
@@ -52,6 +57,8 @@ def over_dask(
         for future, result in done:
             pending.discard(future)
             future.release()
+            if isinstance(result, BaseException):  # of a call that was cancelled
+                raise result
             send()
             yield result
     finally:

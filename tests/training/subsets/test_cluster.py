@@ -50,7 +50,11 @@ def study() -> mv.Study:
     return mv.Study(nn.Linear(4, 2).eval(), INPUTS, labels, {"clean": range(N)})
 
 
-def test_dask_gives_the_same_and_an_error_of_the_fit_is_raised_as_it_is(dask: None) -> None:
+@pytest.mark.parametrize("small", [0, 10**7])
+def test_dask_gives_the_same_and_an_error_of_the_fit_is_raised_as_it_is(
+    dask: None, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memviz.training.subsets._cluster._SMALL", small)
     run = partial(train_subsets, study(), trainings=9, progress=False)
     spread = run(nearest)
     with joblib.parallel_config("sequential"):
