@@ -3,3 +3,4 @@
 from ._halves import Halves as Halves
 from ._halves import halves as halves
 from ._report import report as report
+from ._units import verdict as verdict

@@ -19,7 +19,15 @@ from ._laps import Laps
 from ._live import live_study
 from ._page import page
 from ._parts import Section, plural, points
-from ._units import at_most, cost_section, counts_to, effect_words, layer_table, units_section
+from ._units import (
+    at_most,
+    cost_section,
+    counts_to,
+    effect_words,
+    layer_table,
+    units_section,
+    verdict,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,6 +112,7 @@ def _in_short(study: Study, found: Halves, layers: pd.DataFrame) -> list[str]:
     left = len(found.units) - int(most["ablated together"].head(_NAMED).sum())
     sentences = [
         f"{effect_words(shown, group).removesuffix('.')}{half}.",
+        *verdict(shown, group),
         *(effect_words(shown, name) for name in shown.groups[1:]),
         f"The {plural(len(found.units), 'unit')}: {', '.join(of)}"
         + (f", {left} in other layers." if left else "."),

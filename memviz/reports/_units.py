@@ -256,6 +256,26 @@ def effect_words(curve: AblationCurve, name: str) -> str:
     return f"{done}; with as many random ones {share(mean)} ({between(low, high, share)})."
 
 
+def verdict(curve: AblationCurve, name: str) -> list[str]:
+    """A sentence where the chosen units take no more from a group than random ones do.
+
+    Examples
+    --------
+    >>> random = np.array([[[1.0], [0.3]], [[1.0], [0.1]]])
+    >>> curve = AblationCurve([0, 4], ["memorized"], np.array([[1.0], [0.2]]), random, "effect")
+    >>> verdict(curve, "memorized")
+    ['Random units of the same layers take as much from memorized: ...']
+    """
+    column = curve.groups.index(name)
+    after, low = curve.chosen[-1, column], curve.random_low[-1, column]
+    if np.isnan(low) or after < low:
+        return []
+    return [
+        f"Random units of the same layers take as much from {name}: this shows nothing of the "
+        "chosen ones in particular."
+    ]
+
+
 def named(units: UnitSet) -> str:
     """Units as text, cut where there are too many to read."""
     text = str(units)

@@ -17,7 +17,8 @@ import pytest
 import torch
 
 import memviz as mv
-from memviz.reports import halves
+from memviz.engine.sets import AblationCurve
+from memviz.reports import halves, verdict
 from memviz.tensor_files import digest
 from tests.support.widgets import (
     EVIL,
@@ -122,6 +123,23 @@ def test_units_are_chosen_on_one_half_and_shown_on_the_other(page: Page, study: 
     assert table.loc["test", "after"] == pytest.approx(found["test"].after.accuracy)
     last = curve[curve["units"] == 4].set_index("group")["accuracy"]
     assert last.to_dict() == pytest.approx(table["after"].to_dict())
+
+
+@pytest.mark.parametrize(
+    ("after", "random", "said"),
+    [
+        (0.05, [0.3, 0.1], False),
+        (0.2, [0.3, 0.1], True),
+        (0.9, [0.3, 0.1], True),
+        (0.2, [np.nan] * 2, False),
+    ],
+)
+def test_units_that_do_no_more_than_random_ones_are_called_so(
+    after: float, random: list[float], said: bool
+) -> None:
+    draws = np.array([[[1.0], [accuracy]] for accuracy in random])
+    curve = AblationCurve([0, 4], ["memorized"], np.array([[1.0], [after]]), draws, "effect")
+    assert bool(verdict(curve, "memorized")) is said
 
 
 def test_the_units_are_the_highest_of_the_half(study: mv.Study) -> None:
