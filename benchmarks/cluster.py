@@ -71,11 +71,10 @@ class Counted:
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Train; or be killed on the way."""
-        files, killed = Path(self.folder), Path(self.folder, "killed")
+        files = Path(self.folder)
         before, name = _count(files, "begun"), uuid.uuid4().hex
         (files / f"{name}.begun").touch()
-        if before >= self.fatal >= 0 and os.getpid() != self.parent and not killed.exists():
-            killed.touch()
+        if before >= self.fatal >= 0 and os.getpid() != self.parent and _first(files / "killed"):
             _until(lambda: _count(files / "kept", "safetensors") >= _count(files, "ended"))
             os.kill(os.getpid(), signal.SIGKILL)
         result = self.fit(*arguments, **keywords)
@@ -85,6 +84,15 @@ class Counted:
 
 def _count(folder: Path, ending: str) -> int:
     return len(list(folder.glob(f"*.{ending}")))
+
+
+def _first(file: Path) -> bool:
+    """Whether this process is the one that makes the file; of two at once, one is."""
+    try:
+        file.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _until(test: Callable[[], bool]) -> None:

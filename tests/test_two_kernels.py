@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from memviz.tensor_files import read
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 8
+LONGEST = 300  # seconds; kernels that wait for each other fail instead of hanging
 # What is kept in a folder, made where it is not there; both kernels begin together.
 KERNEL = """
 import sys, warnings
@@ -74,12 +76,17 @@ def run_at_once(cache: Path, kernels: int) -> list[list[str]]:
         subprocess.Popen(command, text=True, cwd=ROOT, env=environment, **pipes)
         for _ in range(kernels)
     ]
-    for process in running:
-        assert process.stdout.readline() == "ready\n", process.communicate()
-    for process in running:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    told = [process.communicate() for process in running]
+    ends = threading.Timer(LONGEST, lambda: [process.kill() for process in running])
+    ends.start()
+    try:
+        for process in running:
+            assert process.stdout.readline() == "ready\n", process.communicate()
+        for process in running:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        told = [process.communicate() for process in running]
+    finally:
+        ends.cancel()
     for process, (_, errors) in zip(running, told, strict=True):
         assert process.returncode == 0, errors
     return [lines.splitlines() for lines, _ in told]
