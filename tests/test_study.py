@@ -505,6 +505,43 @@ def test_a_model_that_fails_says_what_it_was_called_with(inputs: torch.Tensor, c
     assert cure in " ".join(caught.value.__notes__)
 
 
+class Masked(nn.Module):
+    """A linear layer on inputs that a mask and a scale of other types go with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        return self.fc(x).masked_fill(mask, 0) * scale
+
+
+@pytest.mark.parametrize(
+    ("x", "scale", "advised"),
+    [
+        (torch.rand(N, 5), torch.ones(N, 1).double(), []),  # the width is wrong, no type
+        (torch.rand(N, 4).double(), torch.ones(N, 1), ["x"]),
+    ],
+)
+def test_types_are_advised_on_where_the_error_is_one_of_types(
+    x: torch.Tensor, scale: torch.Tensor, advised: list[str]
+) -> None:
+    inputs = {"x": x, "mask": torch.zeros(N, 3).bool(), "scale": scale}
+    study = mv.Study(Masked().eval(), inputs, torch.zeros(N), {"test": range(N)})
+    with pytest.raises(RuntimeError) as caught:
+        mv.layers(study)
+    notes = [note.split(" is ")[0] for note in caught.value.__notes__ if ": give " in note]
+    assert notes == advised
+
+
+def test_a_convolution_speaks_of_types_in_its_own_words() -> None:
+    images = torch.rand(N, 1, 8, 8).double()
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 2)).eval()
+    with pytest.raises(RuntimeError, match="type") as caught:
+        mv.layers(mv.Study(model, images, torch.zeros(N), {"test": range(N)}))
+    assert "inputs is float64 and the model's weights are float32" in caught.value.__notes__[-1]
+
+
 def test_labels_that_were_forgotten() -> None:
     task = mv.tasks.Language(prompt=8, continuation=8)
     with pytest.raises(ValueError, match=r"no labels are given; .*prompt=8, .*help\(Language\)"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ from memviz.tasks import Inputs
 from ._from_dataset import FromDataset, is_dataset
 from ._known import check_known
 from ._reader import DatasetInputs
+
+# How torch speaks of types that differ, or that an operation lacks.
+_OF_DTYPES = re.compile(r"dtype|(scalar|input|weight|bias|result) type|not implemented for '", re.I)
 
 
 def read_lazily(given: Any, model: nn.Module) -> DatasetInputs | None:
@@ -120,10 +124,13 @@ def explain(error: Exception, model: nn.Module, inputs: Inputs) -> None:
         for name, part in named.items()
     )
     error.add_note(f"memviz called {type(model).__name__}({given}): a batch of the study's inputs.")
+    if not _OF_DTYPES.search(str(error)):
+        return
     weights = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
     for name, part in named.items():
-        # Whole numbers of 32 or 64 bits are ids, as an embedding wants them.
-        if weights not in (None, part.dtype) and part.dtype not in (torch.int64, torch.int32):
+        # Whole numbers of 32 or 64 bits are ids, as an embedding wants them; bools are masks.
+        meant = part.dtype in (torch.int64, torch.int32, torch.bool)
+        if weights not in (None, part.dtype) and not meant:
             kind, own = (str(dtype).removeprefix("torch.") for dtype in (part.dtype, weights))
             error.add_note(
                 f"{name or 'inputs'} is {kind} and the model's weights are {own}: give "

@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from traceback import clear_frames
 from typing import Any
 
 from memviz.session import HISTORY, Session
@@ -91,7 +92,7 @@ class Telling(ABC):
         try:
             fulfil(self.actions, content, sink)
         except Exception as error:
-            self.failure = error
+            self._keep_failure(error)
             self._send(sink, messages.error_message(error))
             self._send(sink, self.state_message())
 
@@ -266,8 +267,19 @@ class Telling(ABC):
             self._told = now
             self.broadcast(messages.progress_message(job, done, total, words))
 
-    def _failed(self, error: BaseException) -> None:
+    def _keep_failure(self, error: BaseException) -> None:
         self.failure = error
+        seen = set[int]()
+        causes: list[BaseException | None] = [error]
+        while causes:  # what the failed frames hold may be all memory of a device
+            cause = causes.pop()
+            if cause is not None and id(cause) not in seen:
+                seen.add(id(cause))
+                clear_frames(cause.__traceback__)
+                causes += [cause.__cause__, cause.__context__]
+
+    def _failed(self, error: BaseException) -> None:
+        self._keep_failure(error)
         self.broadcast(messages.error_message(error))
         self.broadcast(messages.progress_message("", 0, 0))
         if self.worker.threaded and self._trains():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -744,6 +745,30 @@ def test_an_error_inside_the_model_is_one_line_and_the_widget_goes_on(
     ask(controller, ear, "toggle", units="hidden:1")
     ask(controller, ear, "undo")
     agrees(fragile, ear)
+
+
+def test_a_failure_keeps_no_tensor_of_the_forward_pass_alive(
+    study: mv.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[Tensor]] = []
+
+    def fails(*_: Any) -> None:
+        large = torch.zeros(1000)
+        held.append(weakref.ref(large))
+        try:
+            raise MemoryError("in an inner call")
+        except MemoryError:
+            raise RuntimeError(f"no memory for {len(large)}") from None
+
+    controller, ear = listening(study)
+    for place, name in ((controller, "_answer"), (controller.session, "toggle")):
+        with monkeypatch.context() as patch:  # in the worker, and in the answer to a view
+            patch.setattr(place, name, fails)
+            controller.resume()
+            ask(controller, ear, "toggle", units=UNITS)
+        assert str(controller.failure) == "no memory for 1000"
+        assert held and all(tensor() is None for tensor in held)
+        held.clear()
 
 
 def test_a_sweep_that_fails_is_not_begun_at_every_click(
