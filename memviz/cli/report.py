@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -36,7 +37,7 @@ def report(
     except (OSError, ValueError) as error:
         raise SystemExit(f"report: {error}") from None
     # What the user's own function raises is theirs, and keeps its traceback.
-    made = found() if callable(found) else found
+    made = found() if inspect.isroutine(found) else found
     try:
         if not isinstance(made, Retrieval):
             check_study(made)

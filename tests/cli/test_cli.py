@@ -106,6 +106,15 @@ class TestReport:
             main(["report", *arguments])
 
     def test_what_the_users_own_function_raises_is_theirs(
+    @pytest.mark.parametrize("name", ["model", "Linear"])
+    def test_what_can_be_called_but_is_no_function_is_refused_in_a_sentence(
+        self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "my_model.py").write_text("from torch.nn import Linear\nmodel = Linear(2, 2)\n")
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit, match="^report: expected a Study"):
+            main(["report", f"my_model:{name}"])
+
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "my_other_study.py").write_text("def make():\n    return 1 + 'a'\n")
