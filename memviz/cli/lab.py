@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from memviz.tensor_files import NotWritten, atomic_write, make_folder
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -72,14 +73,20 @@ def find_notebook(notebook: str, *, in_place: bool = False) -> Path:
     if in_place:
         return shipped
     copy = Path.cwd() / "my_notebooks" / shipped.name
-    if copy.exists():
+    found = copy.exists()
+    try:
+        make_folder(copy.parent)
+        for each in folder.glob("*.ipynb"):
+            if not (mine := copy.parent / each.name).exists():
+                # Whole or not at all: half a notebook would be taken for the user's own.
+                with atomic_write(mine) as part:
+                    part.write_bytes(each.read_bytes())
+    except NotWritten as error:
+        raise SystemExit(f"lab: {error}; start it in a folder that can be written.") from None
+    if found:
         print(f"Opening {copy}, which was already there.")
     else:
         print(f"Copied {shipped.name} to {copy.parent}, so that you can change it.")
-    copy.parent.mkdir(exist_ok=True)
-    for each in folder.glob("*.ipynb"):
-        if not (mine := copy.parent / each.name).exists():
-            shutil.copyfile(each, mine)
     return copy
 
 

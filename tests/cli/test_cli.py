@@ -257,6 +257,24 @@ class TestLab:
         assert lab.find_notebook("00_start_here.ipynb").read_text() == "nearer"
 
     def test_from_a_wheel_the_cure_names_the_distribution(self, wheel: Path) -> None:
+    def test_a_copy_that_was_cut_short_is_not_there_and_not_announced(
+        self,
+        wheel: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        def cut(path: Path, content: bytes) -> None:
+            path.write_text(content.decode()[:3])
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as full:
+            full.setattr(Path, "write_bytes", cut)
+            with pytest.raises(SystemExit, match=r"^lab: .*00_start_here.* No space left on dev"):
+                lab.find_notebook("00_start_here")
+        assert list(Path("my_notebooks").iterdir()) == []
+        assert capsys.readouterr().out == ""
+        assert lab.find_notebook("00_start_here").read_text() == "shipped"
+
         assert lab.install_command("lab") == 'python -m pip install "memviz-torch[lab]"'
 
     def test_in_a_clone_the_tracked_notebook_stays_as_it_is(
