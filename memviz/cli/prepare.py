@@ -58,8 +58,11 @@ def prepare(only: Sequence[str]) -> int:
         return 0
     files = sorted(path.name for path in folder.glob("*.safetensors"))
     if found_ready(folder) != len(files):
-        with atomic_write(folder / _NOTE) as part:
-            part.write_text(json.dumps({"files": files}), encoding="utf-8")
+        try:
+            with atomic_write(folder / _NOTE) as part:
+                part.write_text(json.dumps({"files": files}), encoding="utf-8")
+        except NotWritten as error:  # a folder to read: what is in it is ready all the same
+            print(f"\nThe list of what is ready stays as it was: {error}.")
     size = sum((folder / name).stat().st_size for name in files) / 1e6
     print(f"\nYes, ready without a network: {len(files)} files ({size:.0f} MB) in {folder}")
     print(f"For everybody on this machine, set: MEMVIZ_CACHE={folder}")

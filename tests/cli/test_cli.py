@@ -19,13 +19,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from memviz import registry
+from memviz import registry, tensor_files
 from memviz.__main__ import main
 from memviz.cli import demo, doctor, lab
 from memviz.cli.machine import memory
 from memviz.cli.prepare import found_ready
 from memviz.demos import demos
 from memviz.engine.sets import AblationCurve
+from memviz.tensor_files import NotWritten
 
 ROOT = Path(__file__).parents[2]
 
@@ -576,6 +577,27 @@ class TestMakeReady:
         with pytest.raises(SystemExit, match=r"can't be written: .*; set MEMVIZ_CACHE to a folder"):
             main(["prepare"])
         assert read == []
+
+    def test_a_folder_to_read_is_ready_though_its_list_is_not(
+        self,
+        read: list[str],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        folder = tmp_path / "cache"
+        folder.mkdir()
+        (folder / "ready.json").write_text('{"files": []}')
+
+        def refuse(path: Path, *_: int) -> None:
+            raise NotWritten(f"{str(path)!r} can't be written: Permission denied")
+
+        monkeypatch.setattr(tensor_files, "check_writable", refuse)
+        monkeypatch.setattr(tensor_files, "atomic_write", refuse)
+        assert main(["prepare"]) == 0
+        out = capsys.readouterr().out
+        assert "list of what is ready stays as it was: " in out and "Permission denied." in out
+        assert "Yes, ready without a network: 1 files" in out
 
     @pytest.mark.parametrize("options", [["--seeds", "0"], ["--folder", "trained"]])
     def test_options_of_training_again_want_it(
