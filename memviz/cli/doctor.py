@@ -16,7 +16,7 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
-from memviz.cli.lab import PACKAGE, install_command, notebooks
+from memviz.cli.lab import PACKAGE, install_command, is_checkout, notebooks
 from memviz.cli.machine import cores, memory
 
 from .. import _torchvision
@@ -159,21 +159,15 @@ def _front_end() -> Iterator[Check]:
 
 def _files() -> Iterator[Check]:
     from memviz.cli.prepare import found_ready
-    from memviz.demos import cache_folder
-    from memviz.tensor_files import DamagedFile, read
+    from memviz.demos import cache_folder, damaged_weights
 
-    weights = sorted((PACKAGE / "demos" / "weights").glob("*.safetensors"))
-    damaged = []
-    for path in weights:
-        try:
-            read(path)
-        except DamagedFile:
-            damaged.append(path.name)
-    if weights and not damaged:
-        yield Check("demo weights", f"{len(weights)} files")
+    folder = PACKAGE / "demos" / "weights"
+    count, damaged = len(list(folder.glob("*.safetensors"))), damaged_weights(folder)
+    if count and not damaged:
+        yield Check("demo weights", f"{count} files")
     else:
         value = f"damaged: {', '.join(damaged)}" if damaged else "none"
-        yield Check("demo weights", value, "missing", f"{install_command('lab')} --force-reinstall")
+        yield Check("demo weights", value, "missing", _restore_weights())
     found = len(list(notebooks().glob("*.ipynb")))
     yield Check("notebooks", f"{found} in {notebooks()}", "ok" if found else "optional")
     kept = found_ready(cache_folder())
@@ -182,6 +176,12 @@ def _files() -> Iterator[Check]:
         yield Check("trained for notebooks", f"not yet, in {cache_folder()}", "optional", cure)
     else:
         yield Check("trained for notebooks", f"{kept} files in {cache_folder()}")
+
+
+def _restore_weights() -> str:
+    if is_checkout():  # an editable installation brings no files back
+        return "git checkout -- memviz/demos/weights"
+    return f"{install_command('lab')} --force-reinstall --no-deps"
 
 
 def _machine() -> Iterator[Check]:

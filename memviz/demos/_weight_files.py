@@ -100,6 +100,38 @@ def stored(path: Path) -> tuple[State, dict[str, str]]:
     return kept, facts
 
 
+def damaged_weights(folder: Path) -> list[str]:
+    """Names of the weight files in a folder that can't be read, or were altered.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    list of str
+        Sorted; empty if all are as they were written.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write(Path(folder) / "a.safetensors", {"w": torch.ones(2)}, {}, half=False)
+    ...     _ = (Path(folder) / "b.safetensors").write_text("no weights")
+    ...     damaged_weights(Path(folder))
+    ['b.safetensors']
+    """
+    damaged = []
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            # What is not made of weights, as the language demo's text, states no hash.
+            if "sha256" in tensor_files.read(path)[1]:
+                stored(path)
+        except (tensor_files.DamagedFile, DamagedWeights):
+            damaged.append(path.name)
+    return damaged
+
+
 def read(path: Path, expected: Mapping[str, str]) -> tuple[State, dict[str, str]]:
     """Read a state dict, in full precision, and its facts.
 

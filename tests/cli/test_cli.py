@@ -106,7 +106,6 @@ class TestReport:
         with pytest.raises(SystemExit, match=re.escape(sentence)):
             main(["report", *arguments])
 
-    def test_what_the_users_own_function_raises_is_theirs(
     @pytest.mark.parametrize("name", ["model", "Linear"])
     def test_what_can_be_called_but_is_no_function_is_refused_in_a_sentence(
         self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -116,6 +115,7 @@ class TestReport:
         with pytest.raises(SystemExit, match="^report: expected a Study"):
             main(["report", f"my_model:{name}"])
 
+    def test_what_the_users_own_function_raises_is_theirs(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "my_other_study.py").write_text("def make():\n    return 1 + 'a'\n")
@@ -257,7 +257,6 @@ class TestLab:
         Path("00_start_here.ipynb").write_text("nearer")
         assert lab.find_notebook("00_start_here.ipynb").read_text() == "nearer"
 
-    def test_from_a_wheel_the_cure_names_the_distribution(self, wheel: Path) -> None:
     def test_a_copy_that_was_cut_short_is_not_there_and_not_announced(
         self,
         wheel: Path,
@@ -276,6 +275,7 @@ class TestLab:
         assert capsys.readouterr().out == ""
         assert lab.find_notebook("00_start_here").read_text() == "shipped"
 
+    def test_from_a_wheel_the_cure_names_the_distribution(self, wheel: Path) -> None:
         assert lab.install_command("lab") == 'python -m pip install "memviz-torch[lab]"'
 
     def test_in_a_clone_the_tracked_notebook_stays_as_it_is(
@@ -717,6 +717,29 @@ class TestDoctor:
         (folder / "bad.safetensors").write_bytes((folder / "good.safetensors").read_bytes()[:-5])
         check = self.report(capsys)["demo weights"]
         assert (check["status"], check["value"]) == ("missing", "damaged: bad.safetensors")
+        assert check["cure"] == "git checkout -- memviz/demos/weights"
+        monkeypatch.setattr(lab, "PACKAGE", tmp_path)
+        cure = self.report(capsys)["demo weights"]["cure"]
+        assert cure.startswith("python -m pip install ") and "-e" not in cure.split()
+        assert cure.endswith("--force-reinstall --no-deps")
+
+    def test_a_weight_file_that_was_altered_is_named(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """By one byte of one weight, which any reader takes."""
+        folder = tmp_path / "demos" / "weights"
+        folder.mkdir(parents=True)
+        name = "digits-seed0-epoch60.safetensors"
+        content = bytearray((ROOT / "memviz/demos/weights" / name).read_bytes())
+        monkeypatch.setattr(doctor, "PACKAGE", tmp_path)
+        (folder / name).write_bytes(content)
+        assert self.report(capsys)["demo weights"]["status"] == "ok"
+        content[-1] ^= 1
+        (folder / name).write_bytes(content)
+        assert self.report(capsys)["demo weights"]["value"] == f"damaged: {name}"
 
     def test_a_course_that_is_not_ready_is_told_what_to_run(
         self,
