@@ -50,7 +50,7 @@ def test_cross_entropy_memorizes_and_elr_does_not():
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("method", early_learning.SHIPPED_METHODS)
 def test_shipped_figures_are_measured_on_what_ships(seed, method):
-    assert summary(seed, method) == early_learning._measured(seed, method)
+    assert summary(seed, method) == early_learning._measured(seed, predictions(seed, method))
 
 
 def test_a_loss_that_holds_on_is_right_at_its_end_and_others_only_where_they_stop():
@@ -140,3 +140,25 @@ def test_what_is_not_shipped_is_trained_once_and_kept(tmp_path, monkeypatch, cap
 def test_packing_loses_nothing():
     classes = torch.randint(0, 10, (150, 1797), generator=torch.Generator().manual_seed(0))
     assert torch.equal(_unpacked(_packed(classes)), classes)
+
+
+def test_summaries_are_of_the_trainings_just_made(tmp_path, monkeypatch):
+    """Not of what ships: here each network says one class, of every image."""
+    monkeypatch.setenv("MEMVIZ_CACHE", str(tmp_path / "cache"))
+    states = {
+        early_learning._epoch(epoch): MLP(early_learning.WIDTHS, seed=0).state_dict()
+        for epoch in early_learning.CHECKPOINT_EPOCHS
+    }
+
+    def fit(seed, method):
+        said = torch.full((150, 1797), list(early_learning.METHODS).index(method))
+        return {"record": {"predictions": _packed(said)}, **states}
+
+    monkeypatch.setattr(early_learning, "_fit", fit)
+    assert early_learning.prepare([0], tmp_path) == tmp_path
+    path = early_learning._summaries(0).path("summaries", tmp_path)
+    figures = early_learning.weight_files.stored(path)[0]["figures"]
+    data, column = examples(0), early_learning.FIGURES.index("test")
+    truth = data.true_labels[data.groups["test"]]
+    share = [(truth == index).float().mean().item() for index in range(len(figures))]
+    assert figures[:, column].tolist() == share
