@@ -357,6 +357,36 @@ def test_50_000_examples_fit_in_small_messages() -> None:
     assert words.startswith(f"this page has the pictures of {len(every):,} of 50,000 ")
 
 
+class Torn(torch.utils.data.Dataset):
+    """Grey images of 12 × 12, one of which can't be read once ``torn`` is set."""
+
+    torn = False
+
+    def __len__(self) -> int:
+        return 6000
+
+    def __getitem__(self, index: int) -> Any:
+        if self.torn and index == 300:
+            raise OSError("image file is truncated")
+        return torch.full((1, 12, 12), index / 6000), index % 2
+
+
+def test_a_page_stops_at_an_example_that_cannot_be_read() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(144, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    dataset = Torn()
+    pictures = Pictures.of(mv.Study(model, dataset, groups={"test": range(6000)}))
+    thumbnails = Thumbnails(pictures)
+    thumbnails.ask(object(), torch.tensor([5000]))
+    list(thumbnails.steps(lambda sink, message: None))
+    dataset.torn = True
+    page = [decoded(message)["examples"].tolist() for message in thumbnails.for_page()]
+    assert page[0] == [5000]
+    assert list(chain(*page[1:])) == list(range(256))  # the sheets of 64 before it
+    thumbnails.ask(object(), torch.tensor([300]))  # who asks for it is told
+    with pytest.raises(ValueError, match="example 300 of the dataset can't be read"):
+        list(thumbnails.steps(lambda sink, message: None))
+
+
 def test_old_requests_are_dropped_and_the_newest_comes_first() -> None:
     thumbnails, got = Thumbnails(Pictures.of(wide_study(6000))), []
     for first in range(40):
