@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 DOCS = Path(__file__).parent
@@ -66,8 +66,14 @@ def gather(source: Path) -> None:
             content.replace(b"../notebooks/", b"notebooks/") if path.suffix == ".md" else content
         )
         write(source / path, moved)
-    for path in source.rglob("*.md"):
-        if path.relative_to(source) not in wanted and path.parent.name != "api":
+    for path in [path for path in source.rglob("*") if path.is_file()]:
+        within = path.relative_to(source)
+        if within not in wanted and within.parts[0] not in (
+            "api",
+            "notebooks",
+            "extra",
+            "_figures",
+        ):
             path.unlink()
 
 
@@ -85,15 +91,26 @@ def write(target: Path, content: bytes) -> None:
 
 
 def copy_new(folder: Path, target: Path, pattern: str) -> None:
-    """Copy the files of a folder."""
-    for path in sorted(folder.glob(pattern)):
+    """Copy the files of a folder; of those copied before, what is not there any more goes."""
+    wanted = sorted(folder.glob(pattern))
+    for path in wanted:
         write(target / path.name, path.read_bytes())
+    keep_only({path.name for path in wanted}, target, pattern)
+
+
+def keep_only(names: Collection[str], folder: Path, pattern: str) -> None:
+    """Remove the files of a folder that match a pattern and have none of these names."""
+    for path in list(folder.glob(pattern)):
+        if path.name not in names:
+            path.unlink()
 
 
 def execute(folder: Path) -> Path:
     """Execute a copy of every notebook that has changed since; the tracked ones stay clean."""
     folder.mkdir(parents=True, exist_ok=True)
-    for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    keep_only({notebook.name for notebook in notebooks}, folder, "*.ipynb")
+    for notebook in notebooks:
         done = folder / notebook.name
         if done.exists() and done.stat().st_mtime > notebook.stat().st_mtime:
             continue

@@ -3,8 +3,11 @@
 import doctest
 import importlib.util
 import json
+import os
 import re
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -79,11 +82,17 @@ def test_code_in_the_pages_runs(page: Path) -> None:
     assert result.attempted > 0
 
 
-def test_dead_links_of_a_site_are_found(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("links", DOCS / "parts/links.py")
+def part(name: str) -> ModuleType:
+    """A file of the site's own code, which is no package."""
+    spec = importlib.util.spec_from_file_location(Path(name).stem, DOCS / name)
     assert spec is not None and spec.loader is not None
-    links = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(links)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_dead_links_of_a_site_are_found(tmp_path: Path) -> None:
+    links = part("parts/links.py")
     (tmp_path / "sub").mkdir()
     (tmp_path / "a.html").write_text(
         '<h1 id="top"><a href="#top"></a><a href="sub/b.html#here"><img src="no.png">'
@@ -95,3 +104,80 @@ def test_dead_links_of_a_site_are_found(tmp_path: Path) -> None:
         "a.html: no.png",
         "a.html: sub/b.html#there (no such anchor)",
     ]
+
+
+@pytest.fixture
+def build(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The build, which finds its parts by ``sys.path``."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return part("build.py")
+
+
+def test_a_build_forgets_what_is_gone(
+    build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docs, executed, source = tmp_path / "docs", tmp_path / "executed", tmp_path / "source"
+    for path in (docs / "images/a.png", docs / "images/b.png", docs / "index.md"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.name)
+    (tmp_path / "notebooks").mkdir()
+    for name in ("00_one.ipynb", "01_two.ipynb"):
+        (tmp_path / "notebooks" / name).write_text("{}")
+        build.write(executed / name, b"{}")  # newer: nothing is executed
+    monkeypatch.setattr(build, "DOCS", docs)
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+
+    def all_built() -> set[str]:
+        build.gather(source)
+        build.copy_new(build.execute(executed), source / "notebooks", "*.ipynb")
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+        built = [path.relative_to(tmp_path) for path in files]
+        return {path.as_posix() for path in built if path.parts[0] in ("executed", "source")}
+
+    for made in ("source/api/memviz.rst", "source/extra/_live/a.html", "source/_figures/c.png"):
+        build.write(tmp_path / made, b"made by other steps")
+    first = all_built()
+    gone = {"executed/01_two.ipynb", "source/notebooks/01_two.ipynb", "source/images/b.png"}
+    assert gone < first
+    (docs / "images/b.png").unlink()
+    (tmp_path / "notebooks/01_two.ipynb").unlink()
+    assert all_built() == first - gone
+
+
+def test_the_page_of_a_room_that_is_gone_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = part("parts/api.py")
+    monkeypatch.setattr(api, "homes", lambda package: {"memviz": {}, "memviz.study": {}})
+    (tmp_path / "memviz.rooms.rst").write_text("old")
+    api.write(tmp_path, ROOT / "memviz")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["index.md", "memviz.rst", "memviz.study.rst"]
+
+
+def test_a_live_page_that_is_too_large_fails_every_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views, computed = part("parts/views.py"), []
+
+    class Large:
+        def export(self, page: Path) -> None:
+            page.write_bytes(bytes(8_000_001))
+
+        def close(self) -> None:
+            computed.append(self)
+
+    monkeypatch.setattr(views, "computed", lambda name: Large())
+    for _ in range(2):
+        with pytest.raises(SystemExit, match=r"digits.html has 8,000,001 bytes, more than 8,0"):
+            views.export(tmp_path)
+    assert len(computed) == 1
+    monkeypatch.setattr(views, "MOST_BYTES", 8_000_001)
+    views.export(tmp_path)
+    assert len(computed) == 2  # the other page
+    # Written before this file was changed: it is made again.
+    changed = Path(views.__file__).stat().st_mtime
+    monkeypatch.setattr(views, "mv", SimpleNamespace(__file__=str(tmp_path / "none/x.py")))
+    os.utime(tmp_path / "digits.html", (changed - 9, changed - 9))
+    views.export(tmp_path)
+    assert len(computed) == 3

@@ -124,6 +124,8 @@ def write(folder: Path, package: Path) -> None:
         pages = [room for room in pages if name != "memviz" or room == "memviz"]
         lines += ["```{toctree}", ":maxdepth: 1", f":caption: {caption}", "", *pages, "```", ""]
     write_if_new(folder / "index.md", "\n".join(lines))
+    for old in [path for path in folder.glob("*.rst") if path.stem not in rooms]:
+        old.unlink()
 
 
 def write_if_new(path: Path, text: str) -> None:
