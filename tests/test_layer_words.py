@@ -1,5 +1,11 @@
 """Layers as people say them, of transformers as they are written and of anything else."""
 
+import sys
+from collections import Counter
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
 import pytest
 import torch
 import transformers
@@ -106,6 +112,72 @@ def test_towers_of_other_names_stages_and_blocks_without_heads() -> None:
     assert named(*t5)[3:5] == ["block 1 · attention heads", "block 1 · MLP neurons"]
     # Blocks between which others mix in another way.
     assert named("layers.0.mixer", "layers.1.attn")[1] == "block 1 · attention heads"
+
+
+def test_two_layers_beside_the_heads_are_no_mlp_unless_they_are_called_so() -> None:
+    # Attention's projection may stand in the block itself, and the residual after it.
+    assert named("h.0.attn", "h.0.proj", "h.0.fc") == [
+        *("block 0 · attention heads", "block 0 · proj", "block 0 · fc"),
+    ]
+    assert named("h.0.attn", "h.0.proj", "h.0.fc1", "h.0.fc2")[1:] == [
+        *("block 0 · proj", "block 0 · MLP neurons", "block 0 · MLP output"),
+    ]
+    assert named("h.0.attn", "h.0.c_proj", "h.0.c_fc")[1:] == ["block 0 · c_proj", "block 0 · c_fc"]
+    assert named("h.0.attn", "h.0.mlp.0", "h.0.mlp.2")[1:] == [
+        *("block 0 · MLP neurons", "block 0 · MLP output"),
+    ]
+    assert named("h.0.attn", *(f"h.0.mlp.{part}" for part in range(3)))[1] == "block 0 · mlp.0"
+    two = [f"h.0.{half}.{part}" for half in ("left", "right") for part in ("fc1", "fc2")]
+    assert named("h.0.attn", *two)[1] == "block 0 · left.fc1"
+
+
+def test_a_block_without_heads_has_no_mlp_that_is_known() -> None:
+    mixer = ["blocks.0.in_proj", "blocks.0.out_proj"]
+    assert named(*mixer, "blocks.1.attn", "blocks.1.fc1", "blocks.1.fc2") == [
+        *("block 0 · in_proj", "block 0 · out_proj", "block 1 · attention heads"),
+        *("block 1 · MLP neurons", "block 1 · MLP output"),
+    ]
+
+
+def blocks(size: int) -> list[Layer]:
+    ends = {"attn": "heads", "fc1": "linear", "fc2": "linear"}
+    return [Layer(f"h.{n}.{end}", kind, 8, "") for n in range(size) for end, kind in ends.items()]
+
+
+def experts(size: int) -> list[Layer]:
+    """Layers of one block whose words are equal but for the ends of their paths."""
+    names = [f"h.0.mlp.experts.{n}" for n in range(size)]
+    return [Layer("h.0.attn", "heads", 8, ""), *(Layer(name, "experts", 8, "") for name in names)]
+
+
+def work(layers: list[Layer]) -> int:
+    """Steps of the interpreter that find the words."""
+    made, before = Counter[str](), sys.gettrace()
+
+    def count(frame: FrameType, event: str, _: object) -> Any:
+        frame.f_trace_opcodes = True
+        made[event] += 1
+        return count
+
+    sys.settrace(count)
+    try:
+        layer_words(layers)
+    finally:
+        sys.settrace(before)
+    return made.total()
+
+
+@pytest.mark.parametrize("of_size", [blocks, experts])
+def test_the_work_grows_with_the_layers_alone(of_size: Callable[[int], list[Layer]]) -> None:
+    assert work(of_size(164)) < 5 * work(of_size(41))
+
+
+def test_words_are_found_once() -> None:
+    layers = blocks(131)
+    first = work(layers)
+    assert work(list(layers)) < first / 5
+    layer_words(layers).clear()  # whoever asked may change what they got
+    assert len(layer_words(layers)) == len(layers)
 
 
 def test_what_is_no_transformer_is_called_by_its_path() -> None:
