@@ -179,9 +179,8 @@ def measured(cells: list[str], rounds: int) -> dict[str, Any]:
             notebook.wait_for("swept()", True, seconds=300)
         else:
             exact = notebook.python(" ".join(EXACT.split()))
-            cancel = notebook.page.locator(".mv-cancel")
-            cancel.get_by_text("cancel").click(timeout=300_000)
-            cancel.get_by_text("go on").wait_for(timeout=300_000)
+            notebook.page.locator(".mv-cancel", has_text="cancel").click(timeout=300_000)
+            notebook.page.locator(".mv-cancel", has_text="go on").wait_for(timeout=300_000)
         quiet = notebook.page.evaluate(CLICKS, [rounds, 700, exact])
         empty = notebook.page.evaluate(EMPTY)
         found["examples"] = notebook.python("len(study)")
