@@ -33,6 +33,8 @@ nb_mime_priority_overrides = [
 ]
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}
 nb_merge_streams = True
+# Progress bars, which a page would show half done.
+nb_output_stderr = "remove"
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
