@@ -689,6 +689,7 @@ def test_marks_are_set_with_the_mouse_and_with_keys(bench, fake):
     settle(bench)
     bench.get_by_role("button", name="Not memorized").click()
     assert sent(bench, "mark") == [{"type": "mark", "examples": [i], "key": "rejected"}]
+    settle(bench)
     tile = bench.locator(f".mv-tile[data-example='{i}']")
     assert tile.locator(".mv-flag").inner_text() == "⊘"
     assert "rejected" in tile.get_attribute("aria-label")
