@@ -13,7 +13,8 @@ CURVES = [
 ]
 TIMELINE = {
     **{"type": "timeline", "epochs": [0, 20, 60], "groups": CURVES, "fine": []},
-    **{"layers": ["conv1", EVIL], "accuracy": {"memorized": 1.0, "clean": 1.0}},
+    "layers": [{"name": "conv1", "label": "first"}, {"name": EVIL, "label": EVIL}],
+    "accuracy": {"memorized": 1.0, "clean": 1.0},
 }
 INSPECTED = {
     **{"type": "inspected", "index": 7},

@@ -13,6 +13,7 @@ from memviz.probes.localization import Rewinder
 from memviz.study import Study, check_classes
 from memviz.tasks import are_right
 from memviz.training.run import TrainingRun
+from memviz.units import Layer, layer_words
 from memviz.variants import variant
 from memviz.widgets.core import Action, Message, Part
 from memviz.widgets.workbench import Controller
@@ -112,12 +113,24 @@ class Timeline(Part):
                     "epochs": epochs,
                     "groups": groups,
                     "fine": self._fine(),
-                    "layers": list(self._rewinder.groups),
+                    "layers": self._layers(),
                     "accuracy": self._rewinder.accuracies({}),
                 },
                 [],
             )
         )
+
+    def _layers(self) -> list[dict[str, str]]:
+        """Every layer that can be rewound, called as in all views; norms and embeddings too."""
+        known = {layer.name: layer for layer in self.session.known}
+        names = [name for name in self._rewinder.groups if name]
+        others = [Layer(n, "parameters", 1, "parameters") for n in names if n not in known]
+        words = layer_words([*known.values(), *others])
+        labels = {name: words[name].layer for name in names}
+        return [
+            {"name": name, "label": labels.get(name, "other parameters")}
+            for name in self._rewinder.groups
+        ]
 
     def _fine(self) -> Curves:
         """Curves over every epoch, for the groups that the run covers completely."""

@@ -6,10 +6,13 @@ import pytest
 import torch
 
 import memviz as mv
+from memviz.probes.localization import Rewinder
 from memviz.training.run import TrainingRun
+from memviz.units import layer_words
 from memviz.variants import variant
 from memviz.widgets.timeline import Timeline, curves, predicted
 from memviz.widgets.workbench import Controller
+from tests.support.hugging_face import build
 from tests.support.widgets import Ear, ask, flat_study, listening, small_study
 
 Pair = tuple[Controller, Ear]
@@ -139,3 +142,21 @@ def test_predictions_and_curves_by_hand() -> None:
     wrong = flat_study(true_labels=(torch.arange(30) + 1) % 3)
     found = curves(wrong, torch.stack([wrong.labels, wrong.true_labels]))  # type: ignore[list-item]
     assert found == [{"name": "test", "given": [1.0, 0.0], "true": [0.0, 1.0]}]
+
+
+def test_layers_of_a_transformer_are_called_as_in_every_view() -> None:
+    model, tokens = build("gpt2")
+    state = model.state_dict()
+    study = mv.Study(
+        model, tokens, torch.zeros(len(tokens)), {"all": range(len(tokens))}, checkpoints={1: state}
+    )
+    controller, ear = listening(study)
+    controller.part(Timeline).start(None)
+    controller.worker.run_until_idle()
+    told = {layer["name"]: layer["label"] for layer in ear.last("timeline").content["layers"]}
+    assert list(told) == list(Rewinder(study).groups)
+    known = layer_words(mv.layers(study))
+    assert {name: told[name] for name in known if name in told} == {
+        name: words.layer for name, words in known.items() if name in told
+    }
+    assert "block 0 · MLP neurons" in told.values() and "block 0 · ln_1" in told.values()

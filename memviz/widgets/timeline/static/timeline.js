@@ -94,13 +94,13 @@ export function timelineRegion(view) {
     axis.replaceChildren(...marks, ...ticks);
     const keysOf = known.groups.flatMap((g) => [groupMark(g.name), ` ${capital(g.name)}, given label`, g.true ? " (dashed: true label)" : "", "  "]);
     legend.replaceChildren(...keysOf.map((k) => (k instanceof Node ? k : document.createTextNode(k))));
-    inputs = known.layers.map((name) => {
+    inputs = known.layers.map(({ name, label }) => {
       const steps = known.epochs.length;
       const words = el("span", { class: "mv-note mv-depth" });
       const at = store.rewound ? known.epochs.indexOf(store.rewound.epochs[name]) : -1; // a view made later
-      const input = el("input", { type: "range", min: 0, max: steps, step: 1, value: at < 0 ? steps : at, "aria-label": `${name}, epoch`, "data-layer": name, oninput: () => (describe(name), ask()) });
+      const input = el("input", { type: "range", min: 0, max: steps, step: 1, value: at < 0 ? steps : at, "aria-label": `${label}, epoch`, "data-layer": name, oninput: () => (describe(name), ask()) });
       input.disabled = store.saved;
-      rows.append(el("label", {}, el("span", { class: "mv-cut", title: name }, name || "other parameters"), input, words));
+      rows.append(el("label", {}, el("span", { class: "mv-cut", title: name }, label), input, words));
       return { name, input, words };
     });
     for (const { name } of inputs) describe(name);
