@@ -38,6 +38,7 @@ SETTINGS = {
     "interrupts": {},  # it looks for faults, too
     "cluster": {},  # so does it, on a cluster of its own
     "hundredfold": {},  # its slopes stand in docs/scale.md
+    "notebooks": {},  # its table stands in docs/course/teaching.md
     "soak": {},  # it looks for faults and measures no speed
 }
 # Each in a process of its own, so that none finds another's memory.
