@@ -61,7 +61,10 @@ def test_a_passage_breaks_and_is_whole_again(lab: JupyterLab, browser: Any, pict
         notebook.wait_for(f"getattr({message}, 'content', {{}}).get('done')", 1164, 120)
         top.click()
         notebook.wait_for("len(session.units)", 8)
-        says(notebook, "8 of 1,164 units ablated: this passage stays whole; recited whole 71 → 71 of 112")
+        says(
+            notebook,
+            "8 of 1,164 units ablated: this passage stays whole; recited whole 71 → 71 of 112",
+        )
         page.wait_for_function(
             "() => /of 20 draws/.test(document.querySelector('[data-strip=random]').textContent)",
             timeout=120_000,

@@ -253,11 +253,16 @@ def no_random_message(version: int, units: int) -> Message:
 
 
 def effects_message(
-    key: str, label: str, exact: Effects | None, estimate: Effects, measure: str, note: str
+    key: str,
+    label: str,
+    exact: Effects | None,
+    estimate: Effects | None,
+    measure: str,
+    note: str,
+    units: int,
 ) -> Message:
-    """Exact effects where the sweep has computed them, estimates elsewhere."""
-    names = list(estimate.study.groups)
-    values = group_effect(estimate)
+    """Exact effects where the sweep has computed them, estimates elsewhere, as far as there are."""
+    values = np.full(units, np.nan) if estimate is None else group_effect(estimate)
     state = np.where(np.isnan(values), 0, 1).astype(np.uint8)
     arrays: dict[str, np.ndarray] = {}
     done = 0
@@ -266,7 +271,7 @@ def effects_message(
         done = int(mask.sum())
         values = np.where(mask, group_effect(exact), values)
         state[mask] = 2
-        lost = torch.stack([exact.lost(name) for name in names], 1)
+        lost = torch.stack([exact.lost(name) for name in exact.study.groups], 1)
         arrays["lost"] = lost.numpy().astype(np.uint16)
         most = np.full((len(values), 6), 2**32 - 1, np.uint32)
         most_lost = exact.most_lost(6).numpy()
@@ -281,7 +286,7 @@ def effects_message(
     }
     content |= {"kind": "estimate" if exact is None else "exact", "done": done}
     shown = estimate if exact is None else exact
-    if shown.why:
+    if shown is not None and shown.why:
         words = shown.why if exact is None else f"computed by {exact.engine}: {exact.why}"
         content["why"] = f"{words[0].upper()}{words[1:]}."
     # A unit whose ablation does no harm is drawn as 0, however far below it is.

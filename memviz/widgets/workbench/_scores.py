@@ -166,7 +166,7 @@ class ShownScores:
         if key in _SWEPT:
             if key == "effect" and self._cancelled:
                 self._sweep()
-            if self.key in self.estimates:
+            if self._knows(self.key):
                 self.tell_effects(self.key)
         elif key == "conductance":
             self._worker.work("score", self._conductance_steps(), rank=2)
@@ -179,7 +179,7 @@ class ShownScores:
         """Follow the session's intervention and variant."""
         self.sweep_if_new()
         self._localizers.state_changed()
-        if self.key != self._told and self._audience.worn & _SWEPT and self.key in self.estimates:
+        if self.key != self._told and self._audience.worn & _SWEPT and self._knows(self.key):
             self.tell_effects(self.key)
 
     def example_opened(self) -> None:
@@ -197,9 +197,11 @@ class ShownScores:
         self._localizers.cancel()
 
     def _left_steps(self) -> Iterator[None]:
-        if self.key in self.estimates:
-            self.tell_effects(self.key)
+        self.tell_effects(self.key)
         yield
+
+    def _knows(self, key: str) -> bool:
+        return key in self.estimates or key in self.effects
 
     def sweep_if_new(self) -> None:
         """Sweep, unless the last sweep was for the same intervention and variant."""
@@ -219,6 +221,11 @@ class ShownScores:
     def _sweep_steps(self, key: str) -> Iterator[None]:
         replay, kind = self.session.replay, intervention(self.session.how)
         if key not in self.estimates:
+            if key in self.effects:  # those of an earlier sweep need not wait for the estimates
+                if self.singles is not None:
+                    self.singles.of(key, self.effects[key])
+                self.tell_effects(key)
+                yield
             estimate = new_effects(replay, self.units, kind)
             # A large model takes a second for a few examples, and a click must not wait for all.
             for part, _ in enumerate(estimate_steps(replay, estimate, kind), start=1):
@@ -260,13 +267,15 @@ class ShownScores:
         against = f" against {names[1]}" if len(names) > 1 else ""
         unit = lost(self.session.study.task, "margin")
         measure = f"{unit}, mean of {names[0]}" + (f" − mean of {names[1]}" if against else "")
-        exact, estimate = self.effects.get(key), self.estimates[key]
+        exact, estimate, units = self.effects.get(key), self.estimates.get(key), len(self.units)
         label = f"exact effect on {names[0]}{against}"
-        message = effects_message("effect", label, exact, estimate, measure, key)
+        message = effects_message("effect", label, exact, estimate, measure, key, units)
         content = {**message.content, "cancelled": self._cancelled}
         self._tell(Message(content, message.buffers), "effect")
+        if estimate is None:
+            return
         label = f"estimate: gradient × activation on {names[0]}{against}"
-        message = effects_message("estimate", label, None, estimate, measure, key)
+        message = effects_message("estimate", label, None, estimate, measure, key, units)
         self._tell(message, "estimate")
 
     def _conductance_steps(self) -> Iterator[None]:

@@ -483,6 +483,36 @@ def test_cancel_stops_the_sweep(study: mv.Study) -> None:
     agrees(study, ear)
 
 
+def test_a_sweep_cancelled_before_its_estimates_can_go_on(study: mv.Study) -> None:
+    controller, ear = Controller(mv.Session(study), threaded=False), Ear()
+    controller.sinks.append(ear)
+    controller.receive({"type": "hello"}, ear)
+    controller.worker._step()  # the readout
+    ask(controller, ear, "cancel")
+    told = ear.last("scores", key="effect").content
+    assert (told["done"], told["total"], told["cancelled"]) == (0, 20, True)
+    assert not decoded(ear.last("scores", key="effect"))["state"].any()
+    assert "estimate" not in [told["key"] for told in ear.of("scores")]
+    ask(controller, ear, "score", key="effect")
+    told = ear.last("scores", key="effect").content
+    assert (told["done"], told["cancelled"]) == (20, False)
+    agrees(study, ear)
+
+
+def test_effects_that_were_given_are_shown_before_the_estimates(study: mv.Study) -> None:
+    effects = mv.sweep(study, top=3, progress=False)
+    controller, ear = Controller(mv.Session(study), threaded=False), Ear()
+    controller.scores.take(effects)
+    controller.sinks.append(ear)
+    controller.receive({"type": "hello"}, ear)
+    while not ear.of("scores"):
+        controller.worker._step()
+    assert [(told["key"], told["done"]) for told in ear.of("scores")] == [("effect", 3)]
+    assert ear.of("singles")
+    controller.worker.run_until_idle()
+    assert ear.last("scores", key="effect").content["done"] == 20
+
+
 def test_cancel_of_nothing_is_no_error(view: Pair) -> None:
     controller, ear = view
     ask(controller, ear, "cancel")

@@ -177,7 +177,9 @@ def test_numbers_that_are_none_travel_as_null() -> None:
 
 def test_exact_scores_are_those_of_the_sweep(study: mv.Study, swept: Effects) -> None:
     estimate = mv.estimate(study)
-    message = messages.effects_message("effect", "label", swept, estimate, "logits", "zero")
+    message = messages.effects_message(
+        "effect", "label", swept, estimate, "logits", "zero", len(estimate.units)
+    )
     content, arrays = message.content, decoded(message)
     assert (content["kind"], content["done"], content["total"]) == ("exact", 20, 20)
     np.testing.assert_allclose(arrays["value"], swept.scores().values, rtol=1e-5, atol=1e-6)
@@ -192,7 +194,9 @@ def test_exact_scores_are_those_of_the_sweep(study: mv.Study, swept: Effects) ->
 
 def test_an_estimate_says_that_it_is_one(study: mv.Study) -> None:
     estimate = mv.estimate(study)
-    message = messages.effects_message("estimate", "label", None, estimate, "logits", "zero")
+    message = messages.effects_message(
+        "estimate", "label", None, estimate, "logits", "zero", len(estimate.units)
+    )
     arrays = decoded(message)
     assert message.content["kind"] == "estimate"
     assert set(arrays) == {"value", "state"}
@@ -207,7 +211,9 @@ def test_half_a_sweep_marks_the_rest_as_estimates(study: mv.Study) -> None:
     half = new_effects(replay, units, kind)
     for _ in sweep_steps(replay, half, kind, order=[3, 11]):
         pass
-    message = messages.effects_message("effect", "label", half, estimate, "logits", "zero")
+    message = messages.effects_message(
+        "effect", "label", half, estimate, "logits", "zero", len(estimate.units)
+    )
     arrays = decoded(message)
     assert message.content["done"] == 2
     assert np.flatnonzero(arrays["state"] == 2).tolist() == [3, 11]
@@ -314,7 +320,9 @@ def test_25_000_units_fit_in_small_messages() -> None:
     session = mv.Session(study)
     estimate = mv.estimate(study)
     exact = estimate
-    found = messages.effects_message("effect", "label", exact, estimate, "logits", "zero")
+    found = messages.effects_message(
+        "effect", "label", exact, estimate, "logits", "zero", len(estimate.units)
+    )
     assert decoded(found)["most"].shape == (25_000, 6)
     assert size(found) < LIMIT / 4
     assert size(core_messages.study_message(session, Pictures.of(study), [], [], [])) < LIMIT / 4
