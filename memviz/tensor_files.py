@@ -22,6 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from memviz.checks import coded
+
 if sys.platform != "win32":
     import fcntl
 
@@ -250,7 +252,11 @@ def read_hashed(path: Path, kind: str) -> tuple[State, dict[str, str]]:
         tensors, facts = read(path)
     except DamagedFile as error:
         raise ValueError(
-            f"{str(path)!r} can't be read as {kind} ({error}); delete it, or name another file."
+            coded(
+                "E33",
+                f"{str(path)!r} can't be read as {kind} ({error}); delete it, or name another "
+                "file.",
+            )
         ) from error
     if facts.get("kind") != kind:
         raise ValueError(
@@ -259,7 +265,10 @@ def read_hashed(path: Path, kind: str) -> tuple[State, dict[str, str]]:
         )
     if facts.pop("sha256", "") != digest(tensors, facts):
         raise ValueError(
-            f"{str(path)!r} was altered after it was written; delete it, or name another file."
+            coded(
+                "E33",
+                f"{str(path)!r} was altered after it was written; delete it, or name another file.",
+            )
         )
     return tensors, facts
 

@@ -410,7 +410,7 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     ),
     "gaps in labels": (
         lambda: {"labels": pd.Series([0, 1, 2, 0, 1, None])},
-        "labels holds nan, which is not a class; give whole numbers, .n..$",
+        "labels holds nan, which is not a class; give whole numbers, .n. .memviz E19..",
     ),
     "no labels": (lambda: {"labels": [None] * N}, "labels holds NoneType, not numbers"),
     "meta labels": (

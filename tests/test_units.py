@@ -222,7 +222,8 @@ def test_units_are_checked_against_layers() -> None:
         check_units("conf1:0", LAYERS)
     assert isinstance(caught.value, UnknownLayerError)
     assert str(caught.value) == (
-        "there is no layer 'conf1' with units in this model; the nearest name is 'conv1'."
+        "there is no layer 'conf1' with units in this model; the nearest name is 'conv1' "
+        "(memviz E10)."
     )
     with pytest.raises(UnknownLayerError, match="the model has no layer with units"):
         check_units("fc:1", [])

@@ -6,6 +6,7 @@ signature of a function, where ``Seed``, ``Count`` and other kinds say which num
 
 from ._arguments import ArgumentError as ArgumentError
 from ._arguments import checked as checked
+from ._code import coded as coded
 from ._files import check_file as check_file
 from ._files import check_place as check_place
 from ._files import read_json as read_json

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ._code import coded
 from ._kinds import Between
 from ._numbers import as_numbers, described
 
@@ -147,7 +148,9 @@ def _not_made(name: str, value: Any, kind: type) -> Exception:
     article = "" if kind.__name__.endswith("s") else f"{_article(kind.__name__)} "
     called = "" if name == part else f" for {name}"
     return ArgumentError(
-        f"expected {article}{kind.__name__}{called}, got {type(value).__name__}; {hint}."
+        coded(
+            "E02", f"expected {article}{kind.__name__}{called}, got {type(value).__name__}; {hint}."
+        )
     )
 
 

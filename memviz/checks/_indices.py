@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ._code import coded
 from ._numbers import as_numbers
 
 IndicesLike = Tensor | np.ndarray | Iterable[int]
@@ -55,7 +56,7 @@ def as_indices(
         kind = "a single number" if numbers.dim() == 0 else f"of shape {tuple(numbers.shape)}"
         raise ValueError(f"{what} is {kind}; {advice}.")
     if len(numbers) == 0:
-        raise NoneChosenError(f"{what} is empty: no {of} to run; name at least one.")
+        raise NoneChosenError(coded("E27", f"{what} is empty: no {of} to run; name at least one."))
     if numbers.dtype == torch.bool:
         return _of_mask(what, numbers, n, of)
     if numbers.is_floating_point():
@@ -74,7 +75,7 @@ def _of_mask(what: str, mask: Tensor, n: int, of: str) -> Tensor:
         )
     if not mask.any():
         raise NoneChosenError(
-            f"{what} is a mask without a True: no {of} to run; choose at least one."
+            coded("E27", f"{what} is a mask without a True: no {of} to run; choose at least one.")
         )
     return mask.nonzero()[:, 0]
 
@@ -83,7 +84,9 @@ def _check_range(what: str, numbers: Tensor, n: int, of: str) -> None:
     if 0 <= numbers.min() and numbers.max() < n:
         return
     outside = int(numbers[(numbers < 0) | (numbers >= n)][0])
-    raise ValueError(f"{what} names {outside}; this study has {n:,} {of}, 0 to {n - 1}.")
+    raise ValueError(
+        coded("E28", f"{what} names {outside}; this study has {n:,} {of}, 0 to {n - 1}.")
+    )
 
 
 def _check_repeated(what: str, numbers: Tensor, n: int, of: str, each_once: bool) -> None:

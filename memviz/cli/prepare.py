@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
+from memviz.checks import coded
+
 DEFAULT_SEEDS = (0,)  # of a demo that does not say which ones it ships
 _NOTE = "ready.json"
 _ROOM = 50_000_000  # bytes; twice what the trainings of all notebooks take
@@ -110,7 +112,9 @@ def _chosen(only: Sequence[str], known: dict[str, ModuleType]) -> dict[str, Modu
     unknown = [name for name in only if name not in known]
     if unknown:
         names = ", ".join(sorted(known))
-        raise SystemExit(f"There is no demo {unknown[0]!r} to prepare; choose from: {names}.")
+        raise SystemExit(
+            coded("E35", f"There is no demo {unknown[0]!r} to prepare; choose from: {names}.")
+        )
     return {name: known[name] for name in only or known}
 
 

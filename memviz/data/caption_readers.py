@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from memviz.checks import check_file, listed, quoted, read_json
+from memviz.checks import check_file, coded, listed, quoted, read_json
 from memviz.data.caption_pairs import CaptionPairs, Picture, Stretch, plain_caption
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
@@ -269,7 +269,9 @@ def _table(path: str | Path, *columns: str) -> list[tuple[str, ...]]:
             missing = [name for name in columns if name not in there]
             rows = [] if missing else [tuple(row[name] or "" for name in columns) for row in reader]
     except csv.Error as error:
-        raise ValueError(f"{quoted(str(path))} can't be read as a CSV table ({error}).") from None
+        raise ValueError(
+            coded("E33", f"{quoted(str(path))} can't be read as a CSV table ({error}).")
+        ) from None
     if missing:
         raise ValueError(
             f"{quoted(str(path))} has no column {quoted(missing[0])}; its first line must name the "

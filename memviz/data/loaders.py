@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.checks import check_file, listed, quoted
+from memviz.checks import check_file, coded, listed, quoted
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -139,7 +139,9 @@ def load_cifar10n(path: str | Path, kind: str = "aggre") -> Tensor:
                 arrays = dict(torch.load(path, weights_only=True))
     except Exception as error:  # on a damaged file pickles and archives raise almost anything
         raise ValueError(
-            f"{quoted(str(path))} can't be read as CIFAR-10N labels ({_reason(error)})."
+            coded(
+                "E33", f"{quoted(str(path))} can't be read as CIFAR-10N labels ({_reason(error)})."
+            )
         ) from error
     # The release calls them aggre_label, random_label1, worse_label.
     released = f"random_label{kind[-1]}" if kind.startswith("random") else f"{kind}_label"
@@ -170,7 +172,10 @@ def _part(path: Path, read: Callable[[Path], _Table]) -> _Table:
         pixels, labels = read(path)
     except Exception as error:  # on a damaged file pickles and images raise almost anything
         raise ValueError(
-            f"{quoted(str(path))} can't be read as a batch of CIFAR-10 ({_reason(error)})."
+            coded(
+                "E33",
+                f"{quoted(str(path))} can't be read as a batch of CIFAR-10 ({_reason(error)}).",
+            )
         ) from error
     return _checked(path, pixels, labels)
 

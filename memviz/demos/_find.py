@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Literal, overload
 
 from memviz import registry
-from memviz.checks import quoted
+from memviz.checks import coded, quoted
 
 if TYPE_CHECKING:
     from memviz.demos.encoders import Encoders
@@ -56,7 +56,7 @@ def demo(name: str = "digits", seed: int = 0) -> Study | Retrieval | Encoders:
     module = import_module(places[name]) if name in list(places) else None
     if module is None or not _is_demo(module):
         names = ", ".join(repr(known) for known in sorted(demos()))
-        raise ValueError(f"There is no demo {quoted(name)}; choose from: {names}.")
+        raise ValueError(coded("E35", f"There is no demo {quoted(name)}; choose from: {names}."))
     study: Study | Retrieval | Encoders = module.load(seed)
     return study
 

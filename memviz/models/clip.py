@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from memviz import tensor_files
-from memviz.checks import quoted, read_json
+from memviz.checks import coded, quoted, read_json
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 _LARGEST_CONFIG = 1 << 24  # bytes
@@ -274,7 +274,10 @@ def _shapes(path: Path) -> dict[str, list[int]]:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         raise ValueError(
-            f"{path} can't be read as weights ({error}); give a file of open_clip weights."
+            coded(
+                "E33",
+                f"{path} can't be read as weights ({error}); give a file of open_clip weights.",
+            )
         ) from error
     state = content.get("state_dict", content) if isinstance(content, Mapping) else {}
     return {

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from memviz.checks import checked, listed, quoted
+from memviz.checks import checked, coded, listed, quoted
 
 _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt"),
@@ -78,7 +78,10 @@ def causal_lm(
         raise _not_there(place, is_folder, download, error) from error
     except (ValueError, KeyError, ImportError) as error:
         raise ValueError(
-            f"{quoted(place)} can't be read as a causal language model: {_first_line(error)}"
+            coded(
+                "E33",
+                f"{quoted(place)} can't be read as a causal language model: {_first_line(error)}",
+            )
         ) from error
     missing = sorted(report.get("missing_keys", ()))
     if missing:  # transformers would draw them at random, with no more than a warning
@@ -109,8 +112,11 @@ def _not_there(place: str, is_folder: bool, download: bool, error: OSError) -> O
     if download:
         return OSError(f"{quoted(place)} can't be downloaded: {_first_line(error)}")
     return FileNotFoundError(
-        f"{quoted(place)} is no folder and no downloaded model; give a folder, or fetch it: "
-        "download=True."
+        coded(
+            "E34",
+            f"{quoted(place)} is no folder and no downloaded model; give a folder, or fetch it: "
+            "download=True.",
+        )
     )
 
 

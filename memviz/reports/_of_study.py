@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from memviz.checks import quoted
+from memviz.checks import coded, quoted
 from memviz.engine.record import Replay
 from memviz.probes.examples import example_table, scores_of_model
 from memviz.scores import Scores
@@ -54,9 +54,12 @@ def study_page(
     group, against = default_groups(study, None, None)
     if not against:
         raise ValueError(
-            f"this study has only the group {quoted(group)}; a report compares the first group, "
-            "the memorized examples, with the second: add one, or take groups from scores with "
-            "study.suspects(scores, k=...)."
+            coded(
+                "E25",
+                f"this study has only the group {quoted(group)}; a report compares the first "
+                "group, the memorized examples, with the second: add one, or take groups from "
+                "scores with study.suspects(scores, k=...).",
+            )
         )
     # Those of every path that the examples take, as the sweep will have them.
     shown = [layer for layer in Replay(study, memory=0).layers if not layer.is_output]

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from memviz.checks import check_file, check_place, quoted, read_json
+from memviz.checks import check_file, check_place, coded, quoted, read_json
 from memviz.tensor_files import atomic_write, digest
 from memviz.units import UnitSet
 
@@ -106,7 +106,10 @@ def _check(path: str | Path, content: Any) -> None:
         )
     if "sha256" in content and content["sha256"] != _hash(content):
         raise _Refused(
-            f"{quoted(str(path))} was altered after it was written; save the session again."
+            coded(
+                "E33",
+                f"{quoted(str(path))} was altered after it was written; save the session again.",
+            )
         )
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from memviz.checks import listed, quoted
+from memviz.checks import coded, listed, quoted
 from memviz.engine.record import Intervention, Replay, intervention
 from memviz.engine.sets import Toggle
 from memviz.study import Study, check_examples, check_study
@@ -352,17 +352,15 @@ class Session:
             return self._shown[1]
 
     def _check_example(self, example: Any) -> int:
+        last = len(self.study) - 1
         value = example.tolist() if hasattr(example, "tolist") else example
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(
-                f"example is {quoted(example)}; give its index, a whole number from 0 to "
-                f"{len(self.study) - 1}."
+                f"example is {quoted(example)}; give its index, a whole number from 0 to {last}."
             )
-        if not 0 <= value < len(self.study):
-            raise IndexError(
-                f"example {quoted(value)} is not in this study; its examples are 0 to "
-                f"{len(self.study) - 1}."
-            )
+        if not 0 <= value <= last:
+            words = f"example {quoted(value)} is not in this study; its examples are 0 to {last}."
+            raise IndexError(coded("E28", words))
         return value
 
     def _move(self, change: Callable[[State], State]) -> None:

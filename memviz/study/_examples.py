@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memviz.checks import IndicesLike, as_indices, quoted
+from memviz.checks import IndicesLike, as_indices, coded, quoted
 
 from ._study import Study, check_study
 
@@ -139,8 +139,11 @@ def sides(study: Study, most: int = _MOST) -> tuple[Tensor, Tensor]:
     names = default_groups(study, None, None)
     if not names[1]:
         raise ValueError(
-            f"this study has only the group {names[0]!r}; a localizer compares the first group, "
-            "the memorized examples, with the second, the clean ones."
+            coded(
+                "E25",
+                f"this study has only the group {names[0]!r}; a localizer compares the first "
+                "group, the memorized examples, with the second, the clean ones.",
+            )
         )
     generator = torch.Generator().manual_seed(0)
     sampled = []

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
-from memviz.checks import CountOrZero, as_numbers, checked, described, quoted
+from memviz.checks import CountOrZero, as_numbers, checked, coded, described, quoted
 from memviz.tasks import Inputs
 
 _LABELS = ("labels", "label")  # as Hugging Face calls them
@@ -65,8 +65,11 @@ class FromDataset:
     def __post_init__(self) -> None:
         if isinstance(self.dataset, DataLoader):
             raise TypeError(
-                "dataset is DataLoader; give loader.dataset, which is read by index, and its "
-                "collate_fn and num_workers beside it."
+                coded(
+                    "E21",
+                    "dataset is DataLoader; give loader.dataset, which is read by index, and its "
+                    "collate_fn and num_workers beside it.",
+                )
             )
         if not is_dataset(self.dataset) and not hasattr(type(self.dataset), "__getitem__"):
             raise TypeError(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memviz.checks import NoneChosenError, as_indices, quoted
+from memviz.checks import NoneChosenError, as_indices, coded, quoted
 
 
 def as_groups(groups: Any, n: int) -> dict[str, Tensor]:
@@ -41,8 +41,11 @@ def as_groups(groups: Any, n: int) -> dict[str, Tensor]:
             if (other_mask & mask).any():
                 example = int((other_mask & mask).nonzero()[0])
                 raise ValueError(
-                    f"example {example} is in group {quoted(other)} and in group {quoted(name)}; "
-                    "an example may belong to one group only."
+                    coded(
+                        "E26",
+                        f"example {example} is in group {quoted(other)} and in group "
+                        f"{quoted(name)}; an example may belong to one group only.",
+                    )
                 )
         masks[name] = mask
     return masks
@@ -56,5 +59,7 @@ def _as_mask(name: Any, members: Any, n: int) -> Tensor:
     try:
         mask[as_indices(what, members, n, each_once=True)] = True
     except NoneChosenError:
-        raise ValueError(f"{what} is empty; leave it out or give it examples.") from None
+        raise ValueError(
+            coded("E27", f"{what} is empty; leave it out or give it examples.")
+        ) from None
     return mask

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from memviz.checks import quoted
+from memviz.checks import coded, quoted
 from memviz.tasks import Inputs
 
 from ._from_dataset import FromDataset, is_dataset
@@ -34,9 +34,12 @@ def read_lazily(given: Any, model: nn.Module) -> DatasetInputs | None:
     """
     if isinstance(given, DataLoader):
         raise TypeError(
-            "inputs is DataLoader; give loader.dataset, which memviz reads by index, or "
-            "mv.study.FromDataset(loader.dataset, collate_fn=loader.collate_fn, "
-            "num_workers=loader.num_workers)."
+            coded(
+                "E21",
+                "inputs is DataLoader; give loader.dataset, which memviz reads by index, or "
+                "mv.study.FromDataset(loader.dataset, collate_fn=loader.collate_fn, "
+                "num_workers=loader.num_workers).",
+            )
         )
     if is_dataset(given):
         given = FromDataset(given)
@@ -50,12 +53,15 @@ def check_length(what: str, inputs: Tensor | DatasetInputs, n: int, advice: str 
     --------
     >>> check_length("inputs", torch.eye(3), 2)
     Traceback (most recent call last):
-    ValueError: inputs holds 3 examples and labels 2; they must have the same length.
+    ValueError: inputs holds 3 examples and labels 2; they must have the same length (memviz E16).
     """
     if len(inputs) != n:
         raise ValueError(
-            f"{what} holds {len(inputs)} examples and labels {n}; they must have the same length"
-            f"{advice}."
+            coded(
+                "E16",
+                f"{what} holds {len(inputs)} examples and labels {n}; they must have the same "
+                f"length{advice}.",
+            )
         )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from memviz.checks import coded
+
 _VALUES = 1 << 24  # values looked at together, so that a large table needs no copy
 
 
@@ -31,7 +33,7 @@ def check_known(
     --------
     >>> check_known("inputs", torch.tensor([[1.0], [torch.nan]]), is_named=False)
     Traceback (most recent call last):
-    ValueError: inputs of example 1 holds nan; leave the example out, or fill in what is unknown.
+    ValueError: inputs of example 1 holds nan; leave the example out, ...
     """
     if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.numel() == 0:
         return
@@ -47,6 +49,9 @@ def check_known(
             row, column = (int(place) for place in wrong.nonzero()[0])
             example = start + row if examples is None else examples[start + row]
             raise ValueError(
-                f"{what} of example {example} holds {values[row, column].item()}; leave the "
-                "example out, or fill in what is unknown."
+                coded(
+                    "E20",
+                    f"{what} of example {example} holds {values[row, column].item()}; leave the "
+                    "example out, or fill in what is unknown.",
+                )
             )

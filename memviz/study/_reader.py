@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from memviz.checks import as_numbers, listed
+from memviz.checks import as_numbers, coded, listed
 from memviz.progress import slow
 from memviz.restored import random_kept
 from memviz.tasks import Inputs
@@ -289,8 +289,12 @@ class DatasetInputs:
         other = (before != _UNREAD) & (before != now)
         if other.any():
             raise UnreadableError(
-                f"two reads of example {indices[int(other.nonzero()[0])]} of the dataset differ; "
-                "switch off its random transforms, and let collate_fn treat each item alone."
+                coded(
+                    "E22",
+                    f"two reads of example {indices[int(other.nonzero()[0])]} of the dataset "
+                    "differ; switch off its random transforms, and let collate_fn treat each item "
+                    "alone.",
+                )
             )
         self._sums[indices] = now
         if labels is None:
@@ -328,9 +332,12 @@ class DatasetInputs:
             assert place is not None
             example = int(examples[place])
             raise UnreadableError(
-                f"example {example} has the label {self._labels[0][example].tolist()} in labels "
-                f"and {labels[place].tolist()} in the dataset; leave labels out to take the "
-                "dataset's own, or give those as true_labels."
+                coded(
+                    "E23",
+                    f"example {example} has the label {self._labels[0][example].tolist()} in "
+                    f"labels and {labels[place].tolist()} in the dataset; leave labels out to take "
+                    "the dataset's own, or give those as true_labels.",
+                )
             )
 
     def _whole(self, named: Mapping[str, Tensor]) -> Inputs:

@@ -6,6 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from memviz.checks import coded
+
+_METHODS = ("outputs", "predictions", "margin", "loss")  # of a task
+
 
 def check_ready(model: nn.Module) -> None:
     """Refuse a model in train mode, or with weights that are not there, NaN or infinite.
@@ -24,9 +28,12 @@ def check_ready(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if module.training:
             raise ValueError(
-                f"the model is in train mode (module {name or 'model'!r}); "
-                "call model.eval() first: otherwise batch statistics mix the examples and "
-                "dropout makes outputs random."
+                coded(
+                    "E01",
+                    f"the model is in train mode (module {name or 'model'!r}); "
+                    "call model.eval() first: otherwise batch statistics mix the examples and "
+                    "dropout makes outputs random.",
+                )
             )
     for kind, tensors in (
         ("parameter", model.named_parameters()),
@@ -39,7 +46,10 @@ def check_ready(model: nn.Module) -> None:
         values = parameter.float() if parameter.element_size() == 1 else parameter
         if parameter.is_floating_point() and not values.isfinite().all():
             raise ValueError(
-                f"parameter {name!r} holds NaN or infinite weights; load the weights again."
+                coded(
+                    "E04",
+                    f"parameter {name!r} holds NaN or infinite weights; load the weights again.",
+                )
             )
 
 
@@ -64,4 +74,16 @@ def _check_there(what: str, tensor: Tensor) -> None:
         raise ValueError(
             f"{what} is sparse, and memviz reads dense weights only; store it dense, with "
             ".to_dense()."
+        )
+
+
+def check_task(task: object) -> None:
+    """Refuse what does not have the methods of a task, such as the class in place of one."""
+    lacks = [name for name in _METHODS if not callable(getattr(task, name, None))]
+    if isinstance(task, type):
+        raise TypeError(f"task is the class {task.__name__}; give an instance: {task.__name__}().")
+    if lacks:
+        raise TypeError(
+            f"task is {type(task).__name__}, which has no method {lacks[0]}; give a task such as "
+            "mv.Classification(), mv.tasks.Binary() or mv.tasks.Regression(tolerance)."
         )

@@ -12,7 +12,16 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from memviz.checks import Count, IndicesLike, NoneChosenError, Share, as_indices, checked, quoted
+from memviz.checks import (
+    Count,
+    IndicesLike,
+    NoneChosenError,
+    Share,
+    as_indices,
+    checked,
+    coded,
+    quoted,
+)
 from memviz.scores import Scores
 from memviz.tasks import Classification, Inputs, Task, as_numbers, check_labels
 
@@ -20,13 +29,12 @@ from ._from_dataset import FromDataset
 from ._groups import as_groups
 from ._inputs import advice_on_batches, as_inputs, check_length, explain, read_lazily
 from ._reader import DatasetInputs
-from ._ready import check_ready
+from ._ready import check_ready, check_task
 from ._suspects import Rest, Suspicion, after_review, suspicion
 
 _NAMES = (
     "number them, for example with class_names, labels = numpy.unique(labels, return_inverse=True)"
 )
-_METHODS = ("outputs", "predictions", "margin", "loss")
 
 
 class _ReadInBatches(Protocol):
@@ -133,18 +141,24 @@ class Study:
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):
             raise TypeError(
-                f"model is {type(self.model).__name__}; give a torch.nn.Module in eval mode."
+                coded(
+                    "E03",
+                    f"model is {type(self.model).__name__}; give a torch.nn.Module in eval mode.",
+                )
             )
         check_ready(self.model)
-        _check_task(self.task)
+        check_task(self.task)
         lazy = read_lazily(self.inputs, self.model)
         given: Any = self.labels
         if lazy is not None and given is None:
             given = _labels_in(lazy)
         if given is None:
             raise ValueError(
-                f"no labels are given; give labels=..., what {self.task!r} judges the answer by, "
-                f"for each example; help({type(self.task).__name__}) says in what form."
+                coded(
+                    "E17",
+                    f"no labels are given; give labels=..., what {self.task!r} judges the answer "
+                    f"by, for each example; help({type(self.task).__name__}) says in what form.",
+                )
             )
         self.labels = self._as_labels("labels", given)
         read = lazy if lazy is not None else self.inputs
@@ -156,8 +170,11 @@ class Study:
             self.true_labels = self._as_labels("true_labels", self.true_labels)
             if self.true_labels.shape != self.labels.shape:
                 raise ValueError(
-                    f"true_labels holds {len(self.true_labels)} labels for "
-                    f"{len(self.labels)} examples; they must have the same length."
+                    coded(
+                        "E16",
+                        f"true_labels holds {len(self.true_labels)} labels for "
+                        f"{len(self.labels)} examples; they must have the same length.",
+                    )
                     if len(self.true_labels) != len(self.labels)
                     else f"true_labels has shape {tuple(self.true_labels.shape)} and labels "
                     f"{tuple(self.labels.shape)}; they must have the same shape."
@@ -241,7 +258,9 @@ class Study:
         """
         if not isinstance(name, str) or name not in self.groups:
             known = ", ".join(self.groups)
-            raise ValueError(f"there is no group {quoted(name)}; this study has {known}.")
+            raise ValueError(
+                coded("E24", f"there is no group {quoted(name)}; this study has {known}.")
+            )
         return self.groups[name].nonzero()[:, 0]
 
     @checked
@@ -344,21 +363,13 @@ def _labels_in(lazy: DatasetInputs) -> Tensor:
     labels = lazy.own_labels()
     if labels is None:
         raise ValueError(
-            "the dataset's items hold no labels, and none are given; give labels=..., a number per "
-            "example, or let the dataset return pairs (input, label)."
+            coded(
+                "E17",
+                "the dataset's items hold no labels, and none are given; give labels=..., a number "
+                "per example, or let the dataset return pairs (input, label).",
+            )
         )
     return labels
-
-
-def _check_task(task: object) -> None:
-    lacks = [name for name in _METHODS if not callable(getattr(task, name, None))]
-    if isinstance(task, type):
-        raise TypeError(f"task is the class {task.__name__}; give an instance: {task.__name__}().")
-    if lacks:
-        raise TypeError(
-            f"task is {type(task).__name__}, which has no method {lacks[0]}; give a task such as "
-            "mv.Classification(), mv.tasks.Binary() or mv.tasks.Regression(tolerance)."
-        )
 
 
 def check_study(study: object) -> None:
@@ -383,4 +394,4 @@ def check_study(study: object) -> None:
     else:
         which = "this" if isinstance(study, nn.Module) else "the"
         hint = f"build one from {which} model and its data: mv.Study(model, inputs, labels, groups)"
-    raise TypeError(f"expected a Study, got {given}; {hint}.")
+    raise TypeError(coded("E02", f"expected a Study, got {given}; {hint}."))

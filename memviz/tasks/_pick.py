@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from memviz.checks import quoted
+from memviz.checks import coded, quoted
 
 Which = str | int | Callable[[Any], Any]
 Found = list[tuple[str, Tensor]]
@@ -50,8 +50,11 @@ def pick(raw: Any, which: Which | None, task: str) -> Any:
         simple = path.removeprefix("[").removesuffix("]")
         which_one = simple if simple.isdecimal() else f"lambda out: out{path}"
         raise ValueError(
-            f"the model returned a {type(raw).__name__} in which {shapes} could be the outputs to "
-            f"judge; name one, for example task={task}(outputs={which_one})."
+            coded(
+                "E09",
+                f"the model returned a {type(raw).__name__} in which {shapes} could be the outputs "
+                f"to judge; name one, for example task={task}(outputs={which_one}).",
+            )
         )
     if found:
         return found[0][1]

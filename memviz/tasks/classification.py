@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memviz.checks import described
+from memviz.checks import coded, described
 
 from ._judged import Judged, at_least_single, check_judged, right_is_positive
 from ._pick import names_in
@@ -52,7 +52,7 @@ class Classification(Judged):
         logits = self.pick(raw)
         is_table = isinstance(logits, Tensor) and logits.dim() == 2 and logits.shape[1] > 1
         if not isinstance(logits, Tensor) or not is_table or not logits.is_floating_point():
-            raise ValueError(_no_logits(raw, logits))
+            raise ValueError(coded("E08", _no_logits(raw, logits)))
         return logits
 
     def predictions(self, outputs: Tensor) -> Tensor:
@@ -72,8 +72,11 @@ class Classification(Judged):
         if len(labels) and not (0 <= labels.min() and labels.max() < classes):
             outside = next(int(label) for label in labels if not 0 <= label < classes)
             raise ValueError(
-                f"the model gives {classes} classes, 0 to {classes - 1}, and the labels hold "
-                f"{outside}; give labels from 0 to {classes - 1}."
+                coded(
+                    "E18",
+                    f"the model gives {classes} classes, 0 to {classes - 1}, and the labels hold "
+                    f"{outside}; give labels from 0 to {classes - 1}.",
+                )
             )
         logits = at_least_single(outputs)
         given = logits.gather(1, labels[:, None])[:, 0]

@@ -6,6 +6,8 @@ import math
 
 from torch import Tensor
 
+from memviz.checks import coded
+
 
 def class_labels(labels: Tensor, what: str, otherwise: str = "") -> Tensor:
     """Whole numbers, one per example, int64 ``[n]``.
@@ -41,7 +43,10 @@ def class_labels(labels: Tensor, what: str, otherwise: str = "") -> Tensor:
         value = labels[labels != whole][0].item()
         ending = otherwise if math.isfinite(value) else ""
         raise ValueError(
-            f"{what} holds {value:g}, which is not a class; give whole numbers, [n]{ending}."
+            coded(
+                "E19",
+                f"{what} holds {value:g}, which is not a class; give whole numbers, [n]{ending}.",
+            )
         )
     return whole.cpu()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from memviz.checks import coded
 from memviz.tensor_files import NotWritten, State, read_hashed, write_hashed
 
 
@@ -54,8 +55,11 @@ def check_architecture(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         here = list(expected[name].shape) if name in expected else "missing"
         if there != here:
             raise ValueError(
-                f"the checkpoint is of another architecture: {name!r} is {there} in it and {here} "
-                "in the model; build the model as it was trained."
+                coded(
+                    "E30",
+                    f"the checkpoint is of another architecture: {name!r} is {there} in it and "
+                    f"{here} in the model; build the model as it was trained.",
+                )
             )
 
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from memviz.checks import quoted
+from memviz.checks import coded, quoted
 
 from ._set import UnitSet, UnitsLike
 
@@ -87,8 +87,11 @@ def check_units(units: UnitsLike, layers: Sequence[Layer]) -> UnitSet:
         size = by_name[name].units
         if indices[-1] >= size:
             raise IndexError(
-                f"layer {quoted(name)} has {size} units, 0 to {size - 1}; there is no unit "
-                f"{indices[-1]}."
+                coded(
+                    "E12",
+                    f"layer {quoted(name)} has {size} units, 0 to {size - 1}; there is no unit "
+                    f"{indices[-1]}.",
+                )
             )
     return chosen
 
@@ -104,7 +107,9 @@ class UnknownLayerError(KeyError):
             hint = f"the nearest name{'s are' if len(near) > 1 else ' is'} {listed}"
         else:
             hint = "the model has no layer with units"
-        self.sentence = f"there is no layer {quoted(name)} with units in this model; {hint}."
+        self.sentence = coded(
+            "E10", f"there is no layer {quoted(name)} with units in this model; {hint}."
+        )
         super().__init__(self.sentence)
 
     def __str__(self) -> str:

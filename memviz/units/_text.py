@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from memviz.checks import quoted
+from memviz.checks import coded, quoted
 
 # No layer has more units: the widest of known models, their vocabularies, have some 300,000. A slip
 # such as "fc:0-9999999" must be refused before the range is spelled out.
@@ -59,10 +59,13 @@ def parsed(text: str) -> dict[str, Iterable[int]]:
         layer = match and _unquoted(match["layer"])
         if match is None or layer is None:
             raise ValueError(
-                f"{quoted(text[place:].split(maxsplit=1)[0])} is not a set of units; write "
-                "layer:indices, for example 'layer3.0.conv2:5,17 fc:0-9', with names that hold "
-                "spaces, colons or commas in double quotes; all units of a layer are "
-                "mv.layers(study)[0].all()."
+                coded(
+                    "E13",
+                    f"{quoted(text[place:].split(maxsplit=1)[0])} is not a set of units; write "
+                    "layer:indices, for example 'layer3.0.conv2:5,17 fc:0-9', with names that hold "
+                    "spaces, colons or commas in double quotes; all units of a layer are "
+                    "mv.layers(study)[0].all().",
+                )
             )
         pieces = match["ranges"].split(",")
         by_layer.setdefault(layer, []).extend(_ends(layer, piece) for piece in pieces)
@@ -112,7 +115,10 @@ def checked_index(layer: str, given: Any) -> int:
         )
     if index >= _MOST:
         raise ValueError(
-            f"there is no unit {quoted(index)} of layer {quoted(layer)}; units are counted from 0, "
-            f"and no layer has more than {_MOST:,}."
+            coded(
+                "E12",
+                f"there is no unit {quoted(index)} of layer {quoted(layer)}; units are counted "
+                f"from 0, and no layer has more than {_MOST:,}.",
+            )
         )
     return index

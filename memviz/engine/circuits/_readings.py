@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.checks import quoted
+from memviz.checks import coded, quoted
 from memviz.models.logic_gates import SETTINGS, GroupSum, PackedSweep, Wiring
 from memviz.restored import undisturbed
 from memviz.statistics import wilson
@@ -124,8 +124,11 @@ class CircuitStudy:
         known = self.circuit.classes
         if int(study.labels.max()) >= known:
             raise ValueError(
-                f"the model votes for {known} classes, 0 to {known - 1}, and the labels hold "
-                f"{quoted(int(study.labels.max()))}; give labels from 0 to {known - 1}."
+                coded(
+                    "E18",
+                    f"the model votes for {known} classes, 0 to {known - 1}, and the labels hold "
+                    f"{quoted(int(study.labels.max()))}; give labels from 0 to {known - 1}.",
+                )
             )
         self.words = self.circuit.words(study.inputs.cpu())
         self._check_same(model)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from memviz.checks import quoted
+from memviz.checks import coded, quoted
 
 
 @dataclass(frozen=True)
@@ -315,8 +315,11 @@ def intervention(given: str | Intervention) -> Intervention:
         kind = None
     if kind is None or len(values) not in _TAKES.get(kind, (0,)):
         raise ValueError(
-            f"{quoted(given)} is not an intervention; use 'zero', 'mean', 'filter', 'resample', "
-            "'constant 0.5' or 'scale 0.5', or, of units whose module allows them, 'negation' or "
-            "'input a'."
+            coded(
+                "E14",
+                f"{quoted(given)} is not an intervention; use 'zero', 'mean', 'filter', "
+                "'resample', 'constant 0.5' or 'scale 0.5', or, of units whose module allows them, "
+                "'negation' or 'input a'.",
+            )
         )
     return kind(*values)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from memviz.checks import coded
 from memviz.restored import undisturbed, version
 from memviz.study import Study, private
 from memviz.tasks import judged
@@ -128,9 +129,13 @@ class Paths:
         )
         if random is not None:
             raise ValueError(
-                "the model answers the same examples differently from call to call: its forward "
-                f"pass draws random numbers from torch even in eval mode, in {random!r}; switch "
-                "them off there, as F.dropout(..., training=self.training) does."
+                coded(
+                    "E06",
+                    "the model answers the same examples differently from call to call: its "
+                    "forward pass draws random numbers from torch even in eval mode, in "
+                    f"{random!r}; switch them off there, as F.dropout(..., training=self.training) "
+                    "does.",
+                )
             )
 
     def follow(self, inputs: Inputs, run: Callable[[Path], R]) -> tuple[Path, R]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memviz.checks import checked, quoted
+from memviz.checks import checked, coded, quoted
 from memviz.engine.record import (
     Intervention,
     Replay,
@@ -126,8 +126,11 @@ def _check(model: nn.Module, units: UnitSet, how: Intervention) -> None:
                 raise ValueError(refused)
         elif next(module.parameters(), None) is None:
             raise ValueError(
-                f"layer {quoted(name)} ({kind}) has no units of its own; name a conv, linear or "
-                "attention layer, or let the module declare its units."
+                coded(
+                    "E11",
+                    f"layer {quoted(name)} ({kind}) has no units of its own; name a conv, linear "
+                    "or attention layer, or let the module declare its units.",
+                )
             )
         elif how.declared_only:
             raise ValueError(refusal(name, kind, None, indices, how))
@@ -162,8 +165,11 @@ def _source(
         return None
     if reference is None and study is None:
         raise ValueError(
-            f"{quoted(how.name)} takes its values from examples; give a Study instead of the "
-            "model, or reference=inputs."
+            coded(
+                "E15",
+                f"{quoted(how.name)} takes its values from examples; give a Study instead of the "
+                "model, or reference=inputs.",
+            )
         )
     if reference is not None:
         first = reference if isinstance(reference, Tensor) else next(iter(reference.values()))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from memviz.checks import quoted
+from memviz.checks import coded, quoted
 from memviz.study import study_facts
 
 from ._stored import StoredError, check, read, sweep_facts, write
@@ -54,8 +54,11 @@ class Checkpoint:
         # Same weights, other code: the hash alone would not notice.
         if not torch.allclose(stored.margin, effects.margin, 1e-3, 1e-3, equal_nan=True):
             raise StoredError(
-                f"{quoted(str(self.path))} holds the effects of a model with the same weights but "
-                "other outputs; name another file, or delete it."
+                coded(
+                    "E31",
+                    f"{quoted(str(self.path))} holds the effects of a model with the same weights "
+                    "but other outputs; name another file, or delete it.",
+                )
             )
         rows = stored.exact
         effects.margin_change[rows] = stored.margin_change[rows]

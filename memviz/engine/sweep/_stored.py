@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from memviz import tensor_files
-from memviz.checks import check_file, check_place, listed, quoted
+from memviz.checks import check_file, check_place, coded, listed, quoted
 from memviz.study import Study, check_study, study_facts
 from memviz.units import Unit
 
@@ -86,8 +86,11 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         tensors, facts = tensor_files.read(path)
     except tensor_files.DamagedFile as error:
         raise StoredError(
-            f"{quoted(str(path))} can't be read as effects ({error}); delete it, or name another "
-            "file."
+            coded(
+                "E33",
+                f"{quoted(str(path))} can't be read as effects ({error}); delete it, or name "
+                "another file.",
+            )
         ) from error
     if facts.get("format") != _FORMAT:
         raise StoredError(
@@ -96,8 +99,11 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         )
     if facts.pop("sha256", "") != tensor_files.digest(tensors, facts):
         raise StoredError(
-            f"{quoted(str(path))} was altered after it was written; delete it, or name another "
-            "file."
+            coded(
+                "E33",
+                f"{quoted(str(path))} was altered after it was written; delete it, or name another "
+                "file.",
+            )
         )
     try:
         return _fields(tensors, facts), facts
@@ -129,6 +135,9 @@ def check(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> No
         if there != value and not (key == "task" and there.endswith(f".{value}")):
             which = f" ({listed([there])}, not {listed([value])})" if key in ("how", "task") else ""
             raise StoredError(
-                f"{quoted(str(path))} holds the effects of {_WORDS[key]}{which}; "
-                "name another file, or delete it."
+                coded(
+                    "E31",
+                    f"{quoted(str(path))} holds the effects of {_WORDS[key]}{which}; "
+                    "name another file, or delete it.",
+                )
             )

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.checks import IndicesLike, as_numbers, checked
+from memviz.checks import IndicesLike, as_numbers, checked, coded
 from memviz.scores import Null, Scores
 from memviz.training.run import TrainingRun
 
@@ -123,8 +123,11 @@ def three_way(
     predictions = _predictions(run, labels)
     if labels.shape != true_labels.shape:
         raise ValueError(
-            f"there are {len(labels)} labels and {len(true_labels)} true labels; they must have "
-            "the same length."
+            coded(
+                "E16",
+                f"there are {len(labels)} labels and {len(true_labels)} true labels; they must "
+                "have the same length.",
+            )
         )
     chosen = _chosen(examples, len(labels))
     wrong = chosen[labels[chosen] != true_labels[chosen]]
@@ -249,8 +252,11 @@ def _targets(what: str, given: Tensor, labels: Tensor) -> Tensor:
     targets = as_numbers(what, given, "give one column per class, [n, classes]").cpu()
     if not targets.dim() or targets.shape[0] != len(labels):
         raise ValueError(
-            f"there are {targets.shape[0] if targets.dim() else 'no'} {what} and {len(labels)} "
-            "labels; they must have the same length."
+            coded(
+                "E16",
+                f"there are {targets.shape[0] if targets.dim() else 'no'} {what} and {len(labels)} "
+                "labels; they must have the same length.",
+            )
         )
     classes = targets.shape[1] if targets.dim() == 2 else 0
     if classes < 2 or (len(labels) and not 0 <= labels.min() <= labels.max() < classes):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from memviz.checks import IndicesLike, checked, quoted
+from memviz.checks import IndicesLike, checked, coded, quoted
 from memviz.study import Study, check_examples, twin
 from memviz.tasks import are_right
 from memviz.training.checkpoints import load_checkpoint
@@ -149,8 +149,11 @@ def check_epochs(study: Study, epochs: Sequence[int] | None = None) -> tuple[int
     known = sorted(study.checkpoints)
     if not known:
         raise ValueError(
-            "this study has no checkpoints; give Study(checkpoints={epoch: state_dict}), "
-            "for example from train(checkpoint_epochs=...)."
+            coded(
+                "E29",
+                "this study has no checkpoints; give Study(checkpoints={epoch: state_dict}), "
+                "for example from train(checkpoint_epochs=...).",
+            )
         )
     missing = [epoch for epoch in epochs or () if epoch not in study.checkpoints]
     if missing:

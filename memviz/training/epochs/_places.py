@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from memviz.checks import coded
+
 
 def check_one_device(model: nn.Module, **data: Tensor) -> None:
     """Refuse data that is not where the model is.
@@ -19,11 +21,15 @@ def check_one_device(model: nn.Module, **data: Tensor) -> None:
     >>> check_one_device(nn.Linear(2, 1), inputs=torch.zeros(3, 2))
     >>> check_one_device(nn.Linear(2, 1), inputs=torch.zeros(3, 2, device="meta"))
     Traceback (most recent call last):
-    ValueError: the model is on cpu and inputs on meta; give inputs.to('cpu').
+    ValueError: the model is on cpu and inputs on meta; give inputs.to('cpu') (memviz E05).
     """
     where = next((parameter.device for parameter in model.parameters()), None)
     for name, tensor in data.items():
         if where is not None and tensor.device != where:
             raise ValueError(
-                f"the model is on {where} and {name} on {tensor.device}; give {name}.to('{where}')."
+                coded(
+                    "E05",
+                    f"the model is on {where} and {name} on {tensor.device}; give "
+                    f"{name}.to('{where}').",
+                )
             )

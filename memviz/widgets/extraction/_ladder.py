@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from memviz.checks import quoted
+from memviz.checks import coded, quoted
 from memviz.probes.extraction import forecast, teacher_forced
 from memviz.widgets.core import Message, pack
 
@@ -68,8 +68,11 @@ class Rungs:
         for rung in self.rungs:
             if rung.model.training:
                 raise ValueError(
-                    f"ladder: {rung.row!r} is in train mode; call model.eval() first, so that "
-                    "dropout does not decide what is recited."
+                    coded(
+                        "E01",
+                        f"ladder: {rung.row!r} is in train mode; call model.eval() first, so that "
+                        "dropout does not decide what is recited.",
+                    )
                 )
 
     def steps(self) -> Iterator[int]:

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from memviz.checks import quoted
+from memviz.checks import coded, quoted
 from memviz.engine.record import intervention
 from memviz.engine.sweep import (
     Effects,
@@ -131,8 +131,11 @@ class ShownScores:
         )
         if effects.study is not self.session.study or not whole or effects.engine == "estimate":
             raise ValueError(
-                "effects must come from a sweep over all units and examples of this study; "
-                "pass the result of mv.sweep(study), or leave effects out."
+                coded(
+                    "E32",
+                    "effects must come from a sweep over all units and examples of this study; "
+                    "pass the result of mv.sweep(study), or leave effects out.",
+                )
             )
         _keep(self.effects, effects.how, effects)
 

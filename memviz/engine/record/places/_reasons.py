@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from memviz.checks import coded
 from memviz.units import UnitSet, UnitsLike, check_units, declared_units
 
 from .._trace import Trace
@@ -33,7 +34,8 @@ def check_located(
     for name in chosen.layers:
         if name in modules and name not in located:
             kind = type(modules[name]).__name__
-            raise ValueError(f"layer {name!r} ({kind}) {_why(model, trace, located, name)}.")
+            why = _why(model, trace, located, name)
+            raise ValueError(coded("E11", f"layer {name!r} ({kind}) {why}."))
     return check_units(chosen, [place.layer for place in located.values()])
 
 

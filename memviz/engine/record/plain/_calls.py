@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from memviz.checks import coded
 from memviz.restored import random_kept, undisturbed
 from memviz.study import Study
 from memviz.tasks.task import Inputs
@@ -52,7 +53,9 @@ def check_steady(study: Study, inputs: Inputs) -> None:
         if all(agree(other, answers[0], share) for other in answers[1:]):
             return
         cause = _cause_of_change(study.model, drawn, calm.written(), held)
-    raise ValueError(f"the model answers the same examples differently from call to call: {cause}.")
+    raise ValueError(
+        coded("E06", f"the model answers the same examples differently from call to call: {cause}.")
+    )
 
 
 def _cause_of_change(
@@ -178,16 +181,18 @@ class Comparison:
         """The sentence for an answer that depends on the other examples of a batch."""
         norm = self._batch_norm()
         if norm:
-            return f"{_COUPLED}: {norm}"
+            return coded("E07", f"{_COUPLED}: {norm}")
         name = self._first_coupled(position, chunk, row)
         where = f", first in module {name!r}" if name else ""
-        return f"{_COUPLED}{where}; wrap the model so that it treats each example alone."
+        return coded(
+            "E07", f"{_COUPLED}{where}; wrap the model so that it treats each example alone."
+        )
 
     def _fails_alone(self, examples: int, error: Exception) -> str:
         """The sentence for a model that can't be called with other numbers of examples."""
         norm = self._batch_norm()
         if norm:
-            return f"{_COUPLED}: {norm}"
+            return coded("E07", f"{_COUPLED}: {norm}")
         first = str(error).strip().split("\n")[0]
         return (
             f"the model can't be called with {examples} of the examples ({first}); wrap it so that "

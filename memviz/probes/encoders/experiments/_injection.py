@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from memviz.checks import Count, IndicesLike, Positive, checked, quoted
+from memviz.checks import Count, IndicesLike, Positive, checked, coded, quoted
 from memviz.engine.record import (
     Edit,
     Layout,
@@ -283,7 +283,11 @@ def _local(study: Study, unit: Unit, images: Tensor) -> _Local:
     located = layers[unit.layer]
     if unit.index >= located.layer.units:
         raise IndexError(
-            f"layer {unit.layer!r} has {located.layer.units} units, so there is no unit {unit}."
+            coded(
+                "E12",
+                f"layer {unit.layer!r} has {located.layer.units} units, so there is no unit "
+                f"{unit}.",
+            )
         )
     module = dict(study.model.named_modules())[unit.layer]
     plain = isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
