@@ -234,8 +234,8 @@ def _tensor(value: Any) -> Any:
 
 
 def _array(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return _NO if value.dtype.kind in "cOSUV" and value.dtype.kind != "O" else value
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return value
     try:
         numbers = as_numbers("", value, "").detach().cpu()
         # NumPy has no bfloat16; float32 holds each of its numbers.

@@ -78,6 +78,8 @@ def described(value: object) -> str:
     """
     if isinstance(value, Tensor | np.ndarray):
         return f"{value.dtype} of shape {tuple(value.shape)}"
+    if isinstance(value, np.generic):
+        value = value.item()
     # The text of an object may be long, or an address.
     if isinstance(value, str | bytes | int | float | complex | list | tuple | dict | set | None):
         return quoted(value)
@@ -89,6 +91,8 @@ def described(value: object) -> str:
 def _not_a_number(values: Any) -> str:
     """The type of the first entry that is not a number."""
     numbers = (int, float, bool, np.number, np.bool_)
+    if isinstance(values, np.ndarray):
+        values = values.ravel().tolist()
     if not isinstance(values, Iterable):
         return type(values).__name__
     return next((type(v).__name__ for v in values if not isinstance(v, numbers)), "rows")

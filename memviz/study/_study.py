@@ -30,7 +30,7 @@ from ._groups import as_groups
 from ._inputs import advice_on_batches, as_inputs, check_length, explain, read_lazily
 from ._reader import DatasetInputs
 from ._ready import check_ready, check_task
-from ._suspects import Rest, Suspicion, after_review, suspicion
+from ._suspects import Rest, Suspicion, after_review, suspicion, suspicion_of
 
 _NAMES = (
     "number them, for example with class_names, labels = numpy.unique(labels, return_inverse=True)"
@@ -180,8 +180,7 @@ class Study:
                     f"{tuple(self.labels.shape)}; they must have the same shape."
                 )
         self.groups = as_groups(self.groups, len(self.labels))
-        if self.suspicion is not None and not self.suspicion.is_of(self.groups):
-            self.suspicion = None  # the groups have been replaced
+        self.suspicion = suspicion_of(self.suspicion, self.groups)
         if lazy is not None:
             self.inputs = lazy.told(self.labels, self.true_labels)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.checks import quoted
+from memviz.checks import described, quoted
 from memviz.scores import Scores
 
 Rest = Literal["rest", "lowest"]
@@ -51,6 +51,20 @@ class Suspicion:
         """
         own = {name: members.tolist() for name, members in self.groups.items()}
         return own == {name: mask.nonzero()[:, 0].tolist() for name, mask in groups.items()}
+
+
+def suspicion_of(given: Any, groups: Mapping[str, Tensor]) -> Suspicion | None:
+    """What is known of where the groups came from; None if they have been replaced.
+
+    Examples
+    --------
+    >>> suspicion_of("the highest", {})
+    Traceback (most recent call last):
+    TypeError: suspicion is 'the highest'; leave it out: Study.suspects sets it.
+    """
+    if given is not None and not isinstance(given, Suspicion):
+        raise TypeError(f"suspicion is {described(given)}; leave it out: Study.suspects sets it.")
+    return given if given is not None and given.is_of(groups) else None
 
 
 def suspicion(

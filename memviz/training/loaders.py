@@ -17,8 +17,9 @@ def labels_for(inputs: Inputs, labels: Tensor | None) -> Tensor:
     """Labels, int64 ``[n]``, if there is one for each input."""
     tensors = [inputs] if isinstance(inputs, Tensor) else list(inputs.values())
     given = torch.as_tensor([] if labels is None else labels)
-    n = len(tensors[0])
-    if given.ndim != 1 or given.is_floating_point() or {len(t) for t in tensors} != {len(given)}:
+    counts = {len(tensor) if tensor.dim() else 0 for tensor in tensors}
+    n = min(counts, default=0)
+    if given.ndim != 1 or given.is_floating_point() or counts != {len(given)}:
         raise ValueError(
             f"labels must be integers, one for each input, but got {given.dtype} of shape "
             f"{list(given.shape)} for {n} inputs."

@@ -31,6 +31,7 @@ def called(
     seed: Seed = 0,
     share: Share = 0.5,
     numbers: Sequence[int] = (),
+    table: np.ndarray | None = None,
 ) -> dict[str, Any]:
     return dict(locals())
 
@@ -48,6 +49,12 @@ WRONG = [
     ({"values": ["a"]}, "values holds str, not numbers; give a tensor."),
     ({"values": torch.zeros(2, device="meta")}, "values is a tensor on the meta device"),
     ({"values": torch.zeros(2, dtype=torch.complex64)}, "values is a complex tensor"),
+    ({"values": np.full((2, 2), None)}, "values holds NoneType, not numbers; give a tensor."),
+    (
+        {"table": np.full((2, 2), None)},
+        "table is object of shape .2, 2.; give an array of numbers.",
+    ),
+    ({"n": np.uint64(2**63)}, "n is 9223372036854775808; give a whole number below 2.*63."),
     ({"names": "fc"}, "names is 'fc'; give a list of text."),
     ({"names": ["fc", None]}, r"names is \['fc', None\]; give a list of text."),
     ({"names": {"fc": 1}}, "names is .*; give a list of text."),

@@ -156,3 +156,11 @@ def test_a_planted_wrong_label_is_suspected_by_the_loss() -> None:
     assert (
         own.suspects(final_loss(own, range(N)), k=5).group("memorized").tolist() == clear.tolist()
     )
+
+
+@pytest.mark.parametrize("wrong", ["the highest", ("a", "b"), np.ones(1)])
+def test_a_suspicion_is_not_made_by_hand(wrong: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"suspicion is .*; leave it out: Study.suspects sets it\.$"
+    ):
+        study(suspicion=wrong)

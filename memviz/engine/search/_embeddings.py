@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from memviz.checks import check_file, quoted
+from memviz.checks import check_file, described, quoted
 from memviz.progress import slow
 from memviz.study import check_ready
 from memviz.tensor_files import check_writable, digest, read_hashed, write_hashed
@@ -130,6 +130,13 @@ def _parts(
     """The embeddings of one batch after the other."""
     if isinstance(batch, bool) or not hasattr(batch, "__index__") or batch < 1:
         raise ValueError(f"batch is {quoted(batch)}; embed at least 1 item at a time.")
+    if not all(hasattr(items, name) for name in ("__len__", "__getitem__")) or isinstance(
+        items, Mapping
+    ):
+        raise TypeError(
+            f"the items to embed are {described(items)}, which has no slices; give a tensor or a "
+            "list."
+        )
     if not len(items):
         raise ValueError("there are no items to embed; give at least one.")
     for start in slow(range(0, len(items), batch), "embedding", progress=progress):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memviz.checks import checked, quoted
+from memviz.checks import checked, described, quoted
 from memviz.engine.search import Neighbours
 
 from ._shares import shares_of
@@ -262,6 +262,11 @@ def check_top(top: Any) -> int | None:
 
 
 def _check_neighbours(neighbours: Tensor, rows: int) -> None:
+    whole = not neighbours.is_floating_point() and neighbours.dtype != torch.bool
+    if neighbours.dim() != 2 or not whole:
+        raise ValueError(
+            f"neighbours is {described(neighbours)}; give rows of public_objects, int64 [n, k]."
+        )
     if neighbours.numel() and not 0 <= int(neighbours.min()) <= int(neighbours.max()) < rows:
         outside = next(int(row) for row in neighbours.flatten() if not 0 <= row < rows)
         raise ValueError(

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from memviz.checks import checked, quoted
+from memviz.checks import Count, checked, described, quoted
 
 Box = tuple[int, int, int, int]
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
@@ -50,6 +50,7 @@ def background_crop(
     True
     """
     _check_size(height, width)
+    _check_boxes(boxes)
     clipped = [_clipped(box, f"box {row}", height, width) for row, box in enumerate(boxes)]
     inside = [(t, x0, b, x1) for t, x0, b, x1 in clipped if t < b and x0 < x1]
     edges = sorted({0, width, *(x for _, left, _, right in inside for x in (left, right))})
@@ -107,7 +108,7 @@ def corner_crop(height: int, width: int, fraction: float = 0.3, corner: str = "t
 
 
 @checked
-def crops(images: Tensor, boxes: Sequence[Box], size: tuple[int, int]) -> Tensor:
+def crops(images: Tensor, boxes: Sequence[Box], size: tuple[Count, Count]) -> Tensor:
     """Crop one box from each image and resize it to the encoder's input size.
 
     Parameters
@@ -146,6 +147,7 @@ def crops(images: Tensor, boxes: Sequence[Box], size: tuple[int, int]) -> Tensor
         raise ValueError(
             f"images are {given}; expected a tensor of floats [n, channels, height, width]."
         )
+    _check_boxes(boxes)
     if len(boxes) != len(images):
         raise ValueError(
             f"there are {len(boxes)} boxes for {len(images)} images; give one per image."
@@ -160,6 +162,13 @@ def crops(images: Tensor, boxes: Sequence[Box], size: tuple[int, int]) -> Tensor
         crop = images[row : row + 1, :, top:bottom, left:right]
         resized[row] = interpolate(crop, size, mode="bilinear", antialias=True)[0]
     return resized
+
+
+def _check_boxes(boxes: Any) -> None:
+    if not hasattr(boxes, "__len__") or not hasattr(boxes, "__iter__"):
+        raise ValueError(
+            f"boxes is {described(boxes)}; give a list of (top, left, bottom, right), in pixels."
+        )
 
 
 def _check_size(height: int, width: int) -> None:

@@ -119,7 +119,7 @@ def three_way(
     array([[1., 0., 0.],
            [0., 1., 0.]])
     """
-    labels, true_labels = _classes("labels", labels), _classes("true_labels", true_labels)
+    labels, true_labels = _classes("labels", labels, 1), _classes("true_labels", true_labels, 1)
     predictions = _predictions(run, labels)
     if labels.shape != true_labels.shape:
         raise ValueError(
@@ -191,7 +191,7 @@ def detected_as_wrong(
     >>> detected_as_wrong(torch.tensor([[0.75, 0.0], [0.75, 0.25]]), torch.tensor([0, 1])).values
     array([-0.75,  0.5 ])
     """
-    labels = _classes("labels", labels)
+    labels = _classes("labels", labels, 1)
     targets = _targets("targets", targets, labels)
     chosen = _chosen(examples, len(labels))
     unseen = chosen[(targets[chosen] == 0).all(1)]
@@ -223,11 +223,14 @@ def _against(targets: Tensor, labels: Tensor) -> np.ndarray:
     return np.asarray((others - given).numpy())
 
 
-def _classes(what: str, given: Any) -> Tensor:
+def _classes(what: str, given: Any, axes: int) -> Tensor:
     """Whole numbers on the CPU, from a tensor, an array or a list."""
     classes = as_numbers(what, given, "give whole numbers, one per example").cpu()
     if classes.dtype == torch.bool or (classes != classes.long()).any():
         raise ValueError(f"{what} is {classes.dtype} and must hold classes; give whole numbers.")
+    if classes.dim() != axes:
+        wanted = "[n]" if axes == 1 else "[epochs, n]"
+        raise ValueError(f"{what} has shape {list(classes.shape)}; give whole numbers, {wanted}.")
     return classes.long()
 
 
@@ -271,7 +274,7 @@ def _targets(what: str, given: Tensor, labels: Tensor) -> Tensor:
 
 def _predictions(run: TrainingRun | Tensor, labels: Tensor) -> Tensor:
     predictions = run.predictions if isinstance(run, TrainingRun) else run
-    predictions = _classes("the predictions", predictions)
+    predictions = _classes("the predictions", predictions, 2)
     if predictions.ndim != 2 or predictions.shape[1] != len(labels) or not len(predictions):
         raise ValueError(
             f"predictions have shape {list(predictions.shape)} for {len(labels)} labels; give a "

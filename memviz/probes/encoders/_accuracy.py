@@ -63,9 +63,10 @@ class ProbeAccuracy:
 
     def __post_init__(self) -> None:
         for images, labels in ((self.images, self.labels), (self.test_images, self.test_labels)):
-            if len(images) != len(labels) or not len(images):
+            if images.shape[:1] != labels.shape[:1] or not images.shape[:1].numel():
+                counts = [len(given) if given.dim() else 0 for given in (images, labels)]
                 raise ValueError(
-                    f"there are {len(images)} images and {len(labels)} labels; give one label per "
+                    f"there are {counts[0]} images and {counts[1]} labels; give one label per "
                     "image."
                 )
             labels_for(images, labels)

@@ -67,7 +67,7 @@ def extrapolated_exposure(canary_losses: np.ndarray, reference_losses: np.ndarra
     Raises
     ------
     ValueError
-        If there are fewer than 20 references, or they are all equal.
+        If there are fewer than 20 references, they are all equal, or one is infinite.
 
     Examples
     --------
@@ -82,6 +82,11 @@ def extrapolated_exposure(canary_losses: np.ndarray, reference_losses: np.ndarra
         raise ValueError(
             f"a fit needs at least 20 reference losses that are not all equal; got "
             f"{len(references)}."
+        )
+    if np.isinf(references).any():
+        raise ValueError(
+            "reference_losses holds an infinity, and a fit needs finite losses; leave out the "
+            "strings that the model gives no probability."
         )
     shape, place, scale = skewnorm.fit(references)
     return np.asarray(-skewnorm.logcdf(canaries, shape, place, scale) / math.log(2))

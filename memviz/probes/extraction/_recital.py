@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.checks import Count, Seed, checked
+from memviz.checks import Count, Seed, checked, described
 from memviz.models.causal import Causal
 from memviz.statistics import generator_of
 
@@ -118,7 +118,7 @@ def recite(
     Recital(prompt 2, first wrong at token 3 of 3)
     """
     causal = Causal(model)
-    start, truth = _ids(prompt), _ids(true)
+    start, truth = _ids("prompt", prompt), _ids("true", true)
     tokens = as_passages([[*start, *truth]], len(start), len(truth))
     given, wanted = tokens[:, : len(start)], tokens[0, len(start) :]
     if seed is None:
@@ -188,7 +188,7 @@ def predicted_by_prompt(
             [1, 2, 3]])
     """
     causal = Causal(model)
-    tokens = as_passages([_ids(passage)], prompt, continuation)
+    tokens = as_passages([_ids("passage", passage)], prompt, continuation)
     wanted = range(1, prompt + 1) if lengths is None else list(lengths)
     outside = [length for length in wanted if not 1 <= length <= prompt]
     if outside or not len(wanted):
@@ -234,11 +234,13 @@ def matched_by_prompt(
     array([2, 2])
     """
     predicted = predicted_by_prompt(model, passage, prompt, continuation, lengths)
-    right = predicted == torch.as_tensor(_ids(passage)[prompt : prompt + continuation])
+    wanted = _ids("passage", passage)[prompt : prompt + continuation]
+    right = predicted == torch.as_tensor(wanted)
     return right.long().cumprod(1).sum(1).numpy()
 
 
-def _ids(tokens: Any) -> list[Any]:
-    if isinstance(tokens, Tensor | np.ndarray):
-        return list(tokens.tolist())
-    return list(tokens)
+def _ids(what: str, tokens: Any) -> list[Any]:
+    ids = tokens.tolist() if hasattr(tokens, "tolist") else tokens
+    if not isinstance(ids, Sequence) or isinstance(ids, str | bytes):
+        raise TypeError(f"{what} is {described(tokens)}; give the ids of its tokens, int [tokens].")
+    return list(ids)

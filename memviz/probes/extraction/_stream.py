@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,9 @@ def extract_stream(
     ...     [len(found) for found in parts]
     [4, 4, 2]
     """
-    if not hasattr(passages, "__len__") or not hasattr(passages, "__getitem__"):
+    if not all(hasattr(passages, name) for name in ("__len__", "__getitem__")) or isinstance(
+        passages, Mapping
+    ):
         raise ValueError(
             f"passages is {type(passages).__name__}, which has no slices; give a list, an array or "
             "a memory-mapped file."

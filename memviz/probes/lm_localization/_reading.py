@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.checks import quoted
+from memviz.checks import described, quoted
 from memviz.engine.record import Replay, Zero
 from memviz.engine.sets import ablate
 from memviz.models.causal import Causal
@@ -99,14 +100,25 @@ class Reader:
         return tokens if self.task.tokenizer is None else self.task.text(tokens)
 
 
-def edit_distance(one: Sequence[object], other: Sequence[object]) -> int:
+def edit_distance(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
     """Fewest insertions, deletions and exchanges that turn one sequence into the other.
+
+    Parameters
+    ----------
+    one, other : text, or sequence of tokens
+        Lists, or tensors and arrays with one axis.
+
+    Raises
+    ------
+    TypeError
+        If one is neither.
 
     Examples
     --------
     >>> edit_distance("kitten", "sitting"), edit_distance([1, 2, 3], [])
     (3, 3)
     """
+    one, other = _entries("one", one), _entries("other", other)
     places = np.arange(len(other) + 1)
     row = places.copy()
     codes = {value: code for code, value in enumerate(dict.fromkeys([*one, *other]))}
@@ -117,3 +129,11 @@ def edit_distance(one: Sequence[object], other: Sequence[object]) -> int:
         # An insertion costs one more than the place before: a running minimum of what is left.
         row = np.minimum.accumulate(first - places) + places
     return int(row[-1])
+
+
+def _entries(what: str, given: Any) -> Sequence[Hashable]:
+    """Letters or tokens; those of a tensor as numbers, since two tensors are never the same key."""
+    entries = given.tolist() if hasattr(given, "tolist") else given
+    if not isinstance(entries, Sequence) or not all(isinstance(e, Hashable) for e in entries):
+        raise TypeError(f"{what} is {described(given)}; give text or a list of tokens.")
+    return entries

@@ -39,6 +39,11 @@ def subset_gradients(
         One per parameter, of its shape: the gradient of the part's summed loss over ``b``, which is
         the part's mean loss times its share of the batch.
 
+    Raises
+    ------
+    ValueError
+        If shapes differ, ``noisy`` is no mask, or losses or a parameter require no gradient.
+
     Examples
     --------
     >>> weight = torch.tensor([2.0], requires_grad=True)
@@ -52,6 +57,10 @@ def subset_gradients(
             f"noisy is {noisy.dtype} and losses require {'a' if losses.requires_grad else 'no'} "
             "gradient; give a bool mask, and losses that the parameters were used for."
         )
+    still = [place for place, p in enumerate(parameters) if not p.requires_grad]
+    if still or not len(parameters):
+        which = f"holds no tensor with a gradient at {still[0]}" if still else "is empty"
+        raise ValueError(f"parameters {which}; give those that the losses were computed with.")
 
     def part(mask: Tensor) -> list[Tensor]:
         if not mask.any():

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from memviz.checks import Seed, checked
+from memviz.checks import Count, CountOrZero, Seed, checked
 from memviz.progress import slow
 from memviz.statistics import generator_of
 from memviz.study import Study, default_groups
@@ -33,8 +33,8 @@ def gradient_accounting(
     *,
     epochs: Sequence[int] | None = None,
     optimizer: MakeOptimizer | None = None,
-    batch_size: int = 512,
-    null_draws: int = 5,
+    batch_size: Count = 512,
+    null_draws: CountOrZero = 5,
     seed: Seed = 0,
     progress: bool = True,
 ) -> GradientAccounting:

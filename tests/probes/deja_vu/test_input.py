@@ -11,6 +11,7 @@ from memviz.probes.deja_vu import (
     DejaVu,
     Embedded,
     Predictions,
+    embedded_by,
     predict,
     predicted_objects,
     two_model_test,
@@ -64,8 +65,21 @@ def test_other_wrong_arguments():
         (lambda: found.most_memorized(fractions=[0]), "fraction is 0; give one above 0"),
         (lambda: found.summary(1), "draws is 1"),
         (lambda: predicted_objects(torch.tensor([[4]]), SHOWN), "neighbour 4 is not one of the 4"),
+        (
+            lambda: predicted_objects(torch.tensor([[torch.nan]]), SHOWN),
+            "neighbours is torch.float",
+        ),
+        (
+            lambda: predicted_objects(torch.tensor([1]), SHOWN),
+            r"neighbours is torch.int64 of shape",
+        ),
+        (
+            lambda: embedded_by(EYE.matmul, {0}, EYE.matmul, EYE),
+            r"to embed are \{0\}, which has no",
+        ),
+        (lambda: embedded_by(EYE.matmul, EYE, EYE.matmul, None), "to embed are None, which has no"),
     ):
-        with pytest.raises((ValueError, KeyError), match=words):
+        with pytest.raises((ValueError, KeyError, TypeError), match=words):
             call()
     euclidean = nearest(EYE, EYE, 1, measure="euclidean")
     side = predict(euclidean, SHOWN, SHOWN)

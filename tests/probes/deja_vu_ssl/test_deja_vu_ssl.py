@@ -347,6 +347,9 @@ def test_wrong_boxes_are_refused():
         background_crop(10, 10, [(5, 0, 2, 3)])
     with pytest.raises(ValueError, match="the image is 0 × 10"):
         background_crop(0, 10, [])
+    for wrong in (3, object()):
+        with pytest.raises(ValueError, match=r"boxes is .*; give a list of \(top, left, bottom"):
+            background_crop(10, 10, wrong)
 
 
 @pytest.mark.parametrize("corner", CORNERS)
@@ -375,6 +378,8 @@ def test_crops_equal_the_parts_cut_by_hand():
         (lambda: corner_crop(4, 4, 1.5), "fraction is 1.5"),
         (lambda: corner_crop(4, 4, corner="middle"), "corner is 'middle'; choose from top left"),
         (lambda: crops(torch.zeros(4, 4), [], (2, 2)), "of floats"),
+        (lambda: crops(torch.zeros(1, 1, 4, 4), 3, (2, 2)), "boxes is 3; give a list"),
+        (lambda: crops(torch.zeros(1, 1, 4, 4), [(0, 0, 2, 2)], (-1, 2)), r"size is \(-1, 2\)"),
         (lambda: crops(np.zeros((1, 1, 4, 4)), [], (2, 2)), "0 boxes for 1 images"),
         (lambda: crops("images", [], (2, 2)), "images is 'images', not numbers; give a tensor"),
         (lambda: crops(torch.zeros(2, 1, 4, 4), [(0, 0, 1, 1)], (2, 2)), "1 boxes for 2 images"),

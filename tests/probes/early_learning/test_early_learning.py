@@ -58,6 +58,10 @@ def test_bad_input_gets_one_clear_sentence():
         three_way(predicted[:, :7], GIVEN, TRUE)
     with pytest.raises(ValueError, match="8 labels and 7 true labels"):
         three_way(predicted, GIVEN, TRUE[:7])
+    with pytest.raises(ValueError, match=r"true_labels has shape \[\]; give whole numbers, \[n\]"):
+        three_way(predicted, GIVEN, TRUE[0])
+    with pytest.raises(ValueError, match=r"labels has shape \[8, 1\]; give whole numbers"):
+        detected_as_wrong(torch.ones(8, 3), GIVEN[:, None])
     with pytest.raises(ValueError, match="0 of the examples have a wrong label and 8 a right one"):
         three_way(predicted, TRUE, TRUE)
     with pytest.raises(ValueError, match="the null has 1 epochs and the run 2"):

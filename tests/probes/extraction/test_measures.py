@@ -284,6 +284,7 @@ def test_counterfactual_memorization_of_tables() -> None:
         (lambda: exposure([float("nan")], [1.0]), "holds NaN"),
         (lambda: exposure([1.0], []), "give one loss per string"),
         (lambda: extrapolated_exposure([1.0], [1.0, 2.0]), "at least 20"),
+        (lambda: extrapolated_exposure([1.0], [np.inf, *range(30)]), "holds an infinity"),
         (lambda: counterfactual_memorization([[1.0]], [[1]]), "bool of the same shape"),
         (lambda: constant_rate(1.5, 3), "from 0 to 1"),
         (lambda: tracks({"a": [True]}), "at least two checkpoints"),

@@ -109,10 +109,17 @@ def test_each_prompt_length_gives_what_decoding_from_it_gives() -> None:
         (lambda: recite(SUCCESSOR, [1], [1], seed=0, temperature=0.0), "temperature is 0.0"),
         (lambda: matched_by_prompt(SUCCESSOR, [1, 2, 3], 2, 1, [3]), "lengths holds 3"),
         (lambda: matched_by_prompt(SUCCESSOR, [1, 2], 2, 1), "passage 0 has 2 tokens"),
+        (lambda: matched_by_prompt(SUCCESSOR, None, 2, 1), "passage is None; give the ids of"),
+        (lambda: recite(SUCCESSOR, 3, [1]), "prompt is 3; give the ids of its tokens"),
+        (
+            lambda: recite(SUCCESSOR, [1], torch.tensor(2)),
+            r"true is torch.int64 of shape \(\); give",
+        ),
+        (lambda: recite(SUCCESSOR, [1], "text"), "true is 'text'; give the ids of its tokens"),
     ],
 )
 def test_bad_input_gets_one_sentence(call: object, sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises((ValueError, TypeError), match=sentence):
         call()  # type: ignore[operator]
 
 

@@ -179,6 +179,7 @@ def test_no_stream_holds_parts_of_two_models(first: int, tmp_path: Path) -> None
     ("passages", "given", "sentence"),
     [
         (iter([[1]]), {}, "has no slices"),
+        ({"a": 1}, {}, "passages is dict, which has no slices"),
         ([], {}, "passages is empty"),
         (drawn(3), {"ids": ["a"]}, "ids holds 1 names for 3"),
         (drawn(3)[:, :9], {}, "fewer than a prompt of 5"),

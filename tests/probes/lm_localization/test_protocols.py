@@ -268,6 +268,16 @@ def test_top_per_layer_names_a_share_of_each_layer() -> None:
     assert not top_per_layer(scores, 0)
 
 
+def test_tokens_of_a_tensor_are_compared_as_numbers() -> None:
+    assert edit_distance(torch.tensor([1, 2, 3]), np.array([1, 3])) == 1
+    for wrong in (None, 3, float("nan"), torch.tensor(1), {"a"}, [[1], [2]], torch.ones(2, 2)):
+        for pair in ((wrong, "kitten"), ("kitten", wrong)):
+            with pytest.raises(
+                TypeError, match="(one|other) is .*; give text or a list of tokens."
+            ):
+                edit_distance(*pair)
+
+
 def test_the_contest_knows_the_planted_passage() -> None:
     assert "injected, one passage" in known_truths()
 
@@ -280,6 +290,7 @@ def test_bad_input_gets_one_sentence(planted: Injection) -> None:
         (lambda: inject(study, [0], "blocks.0.attention.qkv:0"), "is no FFN neuron of this model"),
         (lambda: inject(study, [0], ""), "neurons is empty"),
         (lambda: inject(study, [0], share=2.0), "share is 2"),
+        (lambda: inject(study, [0], rate=1e300), "rate is 1e\\+300; give a number above 0, up to"),
         (lambda: injection_benchmark(study, [0], {}), "localizers is empty"),
         (lambda: deletion(table, [2.0]), "shares is 2"),
         (lambda: deletion(table, []), "shares is empty"),

@@ -244,6 +244,13 @@ def test_bad_input_gets_one_sentence() -> None:
         gradient_accounting(study(), epochs=[7])
     with pytest.raises(ValueError, match="another architecture"):
         gradient_accounting(study(checkpoints={0: nn.Linear(2, 2).state_dict()}), progress=False)
+    with pytest.raises(ValueError, match="batch_size is -1; give a whole number from 1"):
+        gradient_accounting(study(), batch_size=-1)
+    losses, noisy = model(torch.ones(2, 3)).sum(1), torch.tensor([True, False])
+    with pytest.raises(ValueError, match="parameters is empty; give those that the losses"):
+        subset_gradients(losses, noisy, [])
+    with pytest.raises(ValueError, match="parameters holds no tensor with a gradient at 1"):
+        subset_gradients(losses, noisy, [model.weight, torch.ones(2)])
 
 
 class WithBias(nn.Module):

@@ -239,6 +239,18 @@ def test_probes_refuse_bad_input() -> None:
     x, y = torch.rand(6, 2), torch.arange(6) % 2
     with pytest.raises(ValueError, match="6 images and 5 labels"):
         ProbeAccuracy(x, y[:5], x, y)
+    with pytest.raises(ValueError, match="6 images and 0 labels"):
+        ProbeAccuracy(x, y, x, y[0])
+    encoder = nn.Sequential(nn.Linear(2, 3), nn.ReLU()).eval()
+    for wrong in (x.double(), x[:, :1], x[0, 0], torch.zeros(0)):
+        with pytest.raises(
+            ValueError, match=r"the model failed on inputs, torch\.float.*; give what"
+        ):
+            replace_layers(encoder, encoder, ["0"], wrong)
+    with pytest.raises(ValueError, match="the model failed on inputs, image: TypeError"):
+        layer_modules(encoder, {"image": x}, "0")
+    with pytest.raises(ValueError, match="the model failed on inputs, torch.float64 of shape"):
+        fine_tune_layers(encoder, ["0"], x.double(), y)
     with pytest.raises(ValueError, match="how is 'svm'; use 'linear' or 'knn'"):
         ProbeAccuracy(x, y, x, y, "svm")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="the same class"):

@@ -311,6 +311,10 @@ def test_bad_input_gets_one_sentence() -> None:
         ssl_mem(f, f, images[:1], noise)
     with pytest.raises(ValueError, match="the subsets name image 11, but there are 9 images"):
         layer_mem(one, one, images[:9], noise, SETS)
+    with pytest.raises(
+        ValueError, match=r"failed on images, torch.float64 of shape \(1, 3\): Runtime"
+    ):
+        layer_mem(one, one, images.double(), noise, SETS)
     with pytest.raises(ValueError, match="1 targets and 2 references"):
         layer_mem([one], [one, one], images, noise, SETS)
     with pytest.raises(ValueError, match=r"model is in train mode|train"):
