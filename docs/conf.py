@@ -20,6 +20,7 @@ extensions = [
     "sphinx_design",
     "parts.mathml",
     "parts.notebook_output",
+    "parts.from_printed",
 ]
 exclude_patterns = ["parts", "extra"]
 html_extra_path = ["extra"]

@@ -181,3 +181,29 @@ def test_a_live_page_that_is_too_large_fails_every_build(
     os.utime(tmp_path / "digits.html", (changed - 9, changed - 9))
     views.export(tmp_path)
     assert len(computed) == 3
+
+
+def test_the_figure_of_the_contest_is_that_of_the_printed_tables() -> None:
+    import pandas as pd
+
+    printed = part("parts/printed.py")
+    found = printed.contest((DOCS / "figures.md").read_text())
+    recall = found.table("recall")
+    assert recall.at["exact ablation", "injected, one image a unit"] == 0.08
+    assert recall.at["GradCam", "example-tied, one image"] == 0.28
+    assert pd.isna(recall.at["GradCam", "constructed, ReLU"]) and recall["digits"].isna().all()
+    drops = [
+        found.table(f"{of} drop").at["exact ablation", "digits"] for of in ("memorized", "net")
+    ]
+    assert drops == pytest.approx([0.60, 0.53])
+    assert found.table("seconds").shape == (19, 7) == recall.shape
+    frame = found.frame.set_index(["localizer", "truth"])
+    lowest = frame.loc[("greedy search", "constructed, hard-tanh")]
+    assert (lowest["recall"], lowest["random high"]) == (0.0, 0.5)
+
+
+def test_the_table_of_corners_is_the_printed_one() -> None:
+    rows = part("parts/printed.py").corners((DOCS / "figures.md").read_text())
+    assert len(rows) == 6
+    assert rows[3] == ("50 % of each side", "0", "+.028 ± .008", "+.004 ± .008")
+    assert rows[0][2] == "−.004 ± .006"
