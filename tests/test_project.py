@@ -199,7 +199,7 @@ def test_the_wheel_names_what_is_not_python() -> None:
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
-def test_notebooks_have_exercises_and_say_where_to_go_next(notebook: Path) -> None:
+def test_notebooks_have_a_time_exercises_and_where_to_go_next(notebook: Path) -> None:
     cells = json.loads(notebook.read_text())["cells"]
     text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     assert text.count("<details><summary>A solution</summary>") >= 3
@@ -208,6 +208,8 @@ def test_notebooks_have_exercises_and_say_where_to_go_next(notebook: Path) -> No
     assert named and named <= {path.name for path in NOTEBOOKS} - {notebook.name}
     numbers = [int(number) for number in re.findall(r"## (\d+)\. ", text)]
     assert numbers == list(range(1, len(numbers) + 1))
+    *_, last = "".join(cells[0]["source"]).splitlines()
+    assert re.fullmatch(r"\*\*Time:\*\* about [a-z -]+ on two cores[.,;].*", last)
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
