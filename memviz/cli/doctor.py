@@ -22,7 +22,9 @@ from memviz.cli.machine import cores, memory
 from .. import _torchvision
 
 DISTRIBUTION = "memviz-torch"
-ENOUGH = 5 * 2**29  # bytes: 2.5 GiB, a little more than the largest notebook takes
+# Bytes, a little more than the largest notebook takes; then with MEMVIZ_MEMORY of at most FEW.
+ENOUGH, ENOUGH_KEEPING_FEW = 5 * 2**29, 3 * 2**29
+FEW = 128  # MiB
 # Distribution that brings it: folder among JupyterLab's extensions.
 EXTENSIONS = {
     "anywidget": "anywidget",
@@ -187,12 +189,17 @@ def _restore_weights() -> str:
 def _machine() -> Iterator[Check]:
     size, here = memory(), cores()
     words = "unknown" if size is None else f"{size / 2**30:.1f} GiB for this process"
-    small = size is not None and size < ENOUGH
+    kept = os.environ.get("MEMVIZ_MEMORY", "")
+    few = kept.isdecimal() and int(kept) <= FEW
+    enough = ENOUGH_KEEPING_FEW if few else ENOUGH
+    small = size is not None and size < enough
+    other = "" if few else f" or {ENOUGH_KEEPING_FEW / 2**30:g} GiB and MEMVIZ_MEMORY={FEW}"
     yield Check(
         "memory",
         f"{words}; {here} core{'s' if here > 1 else ''}",
         "optional" if small else "ok",
-        f"give each kernel {ENOUGH / 2**30:g} GiB (JupyterHub: mem_limit), or it may be ended"
+        f"give each kernel {enough / 2**30:g} GiB{other} (JupyterHub: mem_limit), "
+        "or it may be ended"
         if small
         else "",
     )

@@ -767,6 +767,29 @@ class TestDoctor:
         assert "mem_limit" in checks["memory"]["cure"]
 
     @pytest.mark.parametrize(
+        ("kept", "gib", "status"),
+        [
+            ("", 1.5, "optional"),
+            ("129", 1.5, "optional"),
+            ("128", 1.5, "ok"),
+            ("128", 1, "optional"),
+        ],
+    )
+    def test_less_memory_is_enough_where_less_is_kept(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        kept: str,
+        gib: float,
+        status: str,
+    ) -> None:
+        monkeypatch.setenv("MEMVIZ_MEMORY", kept)
+        monkeypatch.setattr(doctor, "memory", lambda: int(gib * 2**30))
+        check = self.report(capsys)["memory"]
+        assert check["status"] == status
+        assert ("MEMVIZ_MEMORY=128" in check["cure"]) == (kept != "128")
+
+    @pytest.mark.parametrize(
         "name", ["sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"]
     )
     def test_memory_is_the_share_of_a_container(self, tmp_path: Path, name: str) -> None:
