@@ -1,4 +1,4 @@
-"""The workbench where it is not JupyterLab: Notebook 7, Voilà, and a host that knows anywidget only."""
+"""The workbench outside JupyterLab: Notebook 7, Voilà, marimo, a host that knows anywidget only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.jupyter import START, JupyterLab, Voila
+from tests.support.jupyter import START, JupyterLab, Marimo, Voila
 from tests.support.lab import click_unit, opened, says
 from tests.support.page import play, sent, settle
 
@@ -68,6 +68,36 @@ def test_voila_shows_answers_and_exports(tmp_path: Path, browser: Any) -> None:
         exports(shown, tmp_path)
         shown.page.locator(".mv-undo").click()
         says(shown, "No unit is ablated")
+        assert errors == []
+    finally:
+        context.close()
+        server.stop()
+
+
+def test_marimo_shows_and_answers_in_two_views_of_a_session(tmp_path: Path, browser: Any) -> None:
+    installed("marimo")
+    first = START + "\nreturn mv, widget"
+    server = Marimo(tmp_path, [(first, ""), ("mv.timeline(widget.session)", "mv, widget")])
+    context = browser.new_context(viewport={"width": 1400, "height": 1200})
+    shown = SimpleNamespace(page=context.new_page())
+    errors: list[str] = []
+    shown.page.on("pageerror", lambda error: errors.append(str(error)))
+
+    def reads(words: str) -> None:  # marimo puts each output into a shadow root
+        shown.page.locator(".mv-say", has_text=words).first.wait_for(timeout=20_000)
+
+    try:
+        shown.page.goto(f"http://127.0.0.1:{server.port}/", timeout=90_000)
+        shown.page.wait_for_selector("canvas.mv-units", timeout=120_000)
+        shown.page.wait_for_selector("svg.mv-time", timeout=60_000)
+        click_unit(shown, "conv4", 5)
+        reads("conv4 unit 5 ablated")
+        shown.page.locator("canvas.mv-units[data-layer=conv4]").focus()
+        for key in ("ArrowRight", "Space"):
+            shown.page.keyboard.press(key)
+        reads("2 of 320 units ablated")
+        shown.page.keyboard.press("Control+z")
+        reads("conv4 unit 5 ablated")
         assert errors == []
     finally:
         context.close()

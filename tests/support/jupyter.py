@@ -1,4 +1,4 @@
-"""A real JupyterLab, Notebook 7 or Voilà on loopback, and one notebook, driven by Playwright."""
+"""A real JupyterLab, Notebook 7, Voilà or marimo on loopback, and a notebook, for Playwright."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Server:
         }
         environment.pop("MPLBACKEND", None)  # figures should show inline, as a user sees them
         self.log = folder / "jupyter.log"
-        command = [sys.executable, "-m", module, *arguments, "--no-browser", f"--port={self.port}"]
+        command = [sys.executable, "-m", module, *arguments, f"--port={self.port}"]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, start_new_session=True
@@ -98,7 +98,7 @@ class JupyterLab(Server):
         }[module]
         arguments = ["--allow-root", "--ip=127.0.0.1", "--ServerApp.port_retries=0"]
         arguments += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"]
-        arguments += [f"--{app}.expose_app_in_browser=True"]
+        arguments += [f"--{app}.expose_app_in_browser=True", "--no-browser"]
         super().__init__(folder, module, arguments, f"api/status?token={TOKEN}")
 
 
@@ -106,8 +106,23 @@ class Voila(Server):
     """Voilà, which runs a notebook and shows its outputs alone."""
 
     def __init__(self, folder: Path, cells: list[str]) -> None:
-        arguments = [str(write_notebook(folder / "shown.ipynb", cells)), "--Voila.ip=127.0.0.1"]
+        notebook = str(write_notebook(folder / "shown.ipynb", cells))
+        arguments = [notebook, "--Voila.ip=127.0.0.1", "--no-browser"]
         super().__init__(folder, "voila", arguments, "voila/api/themes/none")
+
+
+class Marimo(Server):
+    """marimo, which runs a file of cells as an app; each names what later ones read."""
+
+    def __init__(self, folder: Path, cells: list[tuple[str, str]]) -> None:
+        source = "import marimo\n\napp = marimo.App()\n"
+        for code, given in cells:
+            body = "".join(f"    {line}\n" for line in code.splitlines())
+            source += f"\n\n@app.cell\ndef _({given}):\n{body}"
+        path = folder / "shown.py"
+        path.write_text(source)
+        arguments = ["run", str(path), "--headless", "--no-token", "--host=127.0.0.1"]
+        super().__init__(folder, "marimo", arguments, "health")
 
 
 def write_notebook(path: Path, cells: list[str]) -> Path:
