@@ -91,8 +91,8 @@ mv.timeline(session)
 mv.demo("digits")
 mv.demo("encoders")
 """
-# Arguments whose right values would take minutes.
-_ONLY = {"memviz.demo": ("name",)}
+# Those with others whose right values would take minutes, or that are words of a message.
+_ONLY = {"memviz.demo": ("name",), "memviz.tasks.as_numbers": ("values",)}
 
 
 @dataclass

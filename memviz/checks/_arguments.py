@@ -143,15 +143,13 @@ def _not_made(name: str, value: Any, kind: type) -> Exception:
         hint = f"take its .{part}"
     else:
         which = "this" if isinstance(value, torch.nn.Module) else "the"
-        known = _MAKE.get(kind.__name__, "see the function's examples for how to make {kind}")
+        known = _MAKE.get(kind.__name__, "make one as the function's examples do")
         hint = known.format(which=which, kind=kind.__name__)
     article = "" if kind.__name__.endswith("s") else f"{_article(kind.__name__)} "
     called = "" if name == part else f" for {name}"
-    return ArgumentError(
-        coded(
-            "E02", f"expected {article}{kind.__name__}{called}, got {type(value).__name__}; {hint}."
-        )
-    )
+    got = described(value) if isinstance(value, type) else type(value).__name__
+    sentence = f"expected {article}{kind.__name__}{called}, got {got}; {hint}."
+    return ArgumentError(coded("E02", sentence))
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
@@ -373,7 +371,8 @@ def words(hint: Any, many: bool = False) -> str:
         of = "" if count is None else f" of {count} argument{'s' * (count != 1)}"
         return f"functions{of}" if many else f"a function{of}"
     if origin is not None and inspect.isclass(origin) and issubclass(origin, Mapping):
-        return "a dict" + (f" of {words(parts[1], many=True)}" if len(parts) == 2 else "")
+        held = parts[1] if len(parts) == 2 else Any
+        return "a dict" + ("" if held in (Any, object) else f" of {words(held, many=True)}")
     if origin is tuple and Ellipsis not in parts:
         return f"{len(parts)} values: {', '.join(words(p) for p in parts)}"
     if origin is not None:
@@ -381,6 +380,8 @@ def words(hint: Any, many: bool = False) -> str:
     if hint is Any or hint is object:
         return "anything"
     own = getattr(hint, "__name__", "value")
+    if own.endswith("s"):  # Scores, Effects and Subsets are plurals
+        return own
     name = _NAMES.get(hint) or f"{_article(own)} {own}"
     if not many:
         return name

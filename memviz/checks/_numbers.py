@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._quote import quoted
+from ._quote import listed, quoted
 
 
 def as_numbers(what: str, values: Any, advice: str, for_names: str = "") -> Tensor:
@@ -80,6 +80,8 @@ def described(value: object) -> str:
         return f"{value.dtype} of shape {tuple(value.shape)}"
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, dict) and any(isinstance(part, Tensor) for part in value.values()):
+        return f"a dict of tensors ({listed(value, 60)})"
     # The text of an object may be long, or an address.
     if isinstance(value, str | bytes | int | float | complex | list | tuple | dict | set | None):
         return quoted(value)

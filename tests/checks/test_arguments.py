@@ -32,6 +32,8 @@ def called(
     share: Share = 0.5,
     numbers: Sequence[int] = (),
     table: np.ndarray | None = None,
+    scores: Sequence[mv.Scores] = (),
+    anything: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     return dict(locals())
 
@@ -64,6 +66,13 @@ WRONG = [
     ({"model": nn.Linear}, "model is the class Linear; give a torch.nn.Module."),
     ({"stop": True}, "stop is True; give a function."),
     ({"study": "digits"}, "expected a Study, got str; build one from the model and its data"),
+    ({"study": mv.Study}, "expected a Study, got the class Study; build one"),
+    ({"scores": 3}, "scores is 3; give a list of Scores."),
+    ({"anything": 3}, "anything is 3; give a dict."),
+    (
+        {"model": nn.Linear(2, 2).state_dict()},
+        r"model is a dict of tensors \(weight, bias\); give a",
+    ),
     ({"count": 0}, "count is 0; give a whole number from 1 to 1000000000."),
     ({"count": 2**70}, "count is .*; give a whole number from 1"),
     ({"seed": -1}, "seed is -1; give a whole number from 0 to 9223372036854775807."),

@@ -85,7 +85,7 @@ def prediction_depth(
     """
     check_classes(study, "nearest-neighbour probes")
     chosen = check_examples(study, examples)
-    voters = _all_but_test(study) if support is None else check_examples(study, support)
+    voters = _all_but_test(study) if support is None else check_examples(study, support, "support")
     if not 1 <= k < len(voters):
         raise ValueError(
             f"k is {k} and the support has {len(voters)} examples; give more than k, since an "

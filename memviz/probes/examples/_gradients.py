@@ -17,7 +17,7 @@ from memviz.checks import CountOrZero, IndicesLike, Seed, checked, quoted
 from memviz.engine.gradients import gradient_norms, gradient_products
 from memviz.progress import slow
 from memviz.scores import Scores
-from memviz.study import Study, check_classes
+from memviz.study import Study, check_classes, check_examples
 
 from ._at_checkpoints import (
     About,
@@ -249,6 +249,7 @@ def tracin_influence(
     >>> tracin_influence(study, 0.1, torch.tensor([0, 1]), torch.arange(2, 6)).shape
     torch.Size([2, 4])
     """
+    test, train = check_examples(study, test, "test"), check_examples(study, train, "train")
     steps = chosen_epochs(study, epochs)
     rates = _rates(learning_rates, steps)
     model, total = copy.deepcopy(study.model), torch.zeros(len(test), len(train)).double()

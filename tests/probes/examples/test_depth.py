@@ -144,6 +144,8 @@ def test_bad_input_gets_one_sentence(digits: mv.Study) -> None:
         prediction_depth(digits, some, k=3, layers=[])
     with pytest.raises(ValueError, match="contains an example twice"):
         prediction_depth(digits, some, support=torch.tensor([1, 2, 2, 3, 4]), k=3)
+    with pytest.raises(ValueError, match=r"support is a mask of shape \(7,\) for 1,797 examples"):
+        prediction_depth(digits, some, support=torch.ones(7).bool(), k=3)
     with pytest.raises(ValueError, match="examples names 1797"):
         prediction_depth(digits, torch.tensor([1797]), k=3)
     with pytest.raises(ValueError, match="examples names an example twice"):

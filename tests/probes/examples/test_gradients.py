@@ -336,6 +336,12 @@ def test_influence_of_one_example_on_another_is_a_sum_of_products(study: mv.Stud
     assert float(found[1, 1]) == pytest.approx(own.values[0], rel=1e-5)
     alone = tracin_influence(study, rates, test[1:], train[:1], epochs=[2, 9], progress=False)
     assert float(alone) == pytest.approx(float(found[1, 0]), rel=1e-6)
+    masks = [torch.zeros(len(study)).bool().scatter(0, ids, True) for ids in (test, train)]
+    order = test.argsort(), train.argsort()
+    masked = tracin_influence(study, rates, *masks, epochs=[2, 9], progress=False)
+    assert torch.equal(masked, found[order[0]][:, order[1]])
+    with pytest.raises(ValueError, match="train names 99"):
+        tracin_influence(study, rates, test, torch.tensor([99]))
     with pytest.raises(ValueError, match="a finite number of at least 0"):
         tracin_influence(study, -1.0, test, train)
     with pytest.raises(ValueError, match="learning_rates has none for epoch 5"):
