@@ -55,6 +55,19 @@ def check_judged(outputs: Any, labels: Any) -> None:
         )
 
 
+def check_outputs(outputs: Any, axes: int, wanted: str) -> None:
+    """Refuse outputs that are no numbers, or of another number of axes.
+
+    Examples
+    --------
+    >>> check_outputs(torch.ones(3), 2, "logits [n, classes]")
+    Traceback (most recent call last):
+    ValueError: outputs is torch.float32 of shape (3,); give logits [n, classes].
+    """
+    if not isinstance(outputs, Tensor) or outputs.dim() != axes or outputs.dtype == torch.bool:
+        raise ValueError(f"outputs is {described(outputs)}; give {wanted}.")
+
+
 def at_least_single(outputs: Tensor) -> Tensor:
     """Outputs in float32, or in float64 if they are.
 

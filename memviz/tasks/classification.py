@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from memviz.checks import coded, described
 
-from ._judged import Judged, at_least_single, check_judged, right_is_positive
+from ._judged import Judged, at_least_single, check_judged, check_outputs, right_is_positive
 from ._pick import names_in
 from .labels import class_labels
 
@@ -57,6 +57,7 @@ class Classification(Judged):
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """Class of the largest logit, int64 ``[n]``; the first of those that tie."""
+        check_outputs(outputs, 2, "logits [n, classes]")
         return outputs.argmax(1)
 
     def margin(self, outputs: Tensor, labels: Tensor) -> Tensor:
@@ -67,17 +68,7 @@ class Classification(Judged):
         ValueError
             If a label has no logit.
         """
-        self._check(outputs, labels)
-        classes = outputs.shape[1]
-        if len(labels) and not (0 <= labels.min() and labels.max() < classes):
-            outside = next(int(label) for label in labels if not 0 <= label < classes)
-            raise ValueError(
-                coded(
-                    "E18",
-                    f"the model gives {classes} classes, 0 to {classes - 1}, and the labels hold "
-                    f"{outside}; give labels from 0 to {classes - 1}.",
-                )
-            )
+        labels = self._labels(outputs, labels)
         logits = at_least_single(outputs)
         given = logits.gather(1, labels[:, None])[:, 0]
         others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
@@ -90,17 +81,36 @@ class Classification(Judged):
         return right_is_positive(margin, right)
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy in nats, ``[n]``, in single precision at least."""
-        self._check(outputs, labels)
+        """Cross-entropy in nats, ``[n]``, in single precision at least.
+
+        Raises
+        ------
+        ValueError
+            If a label has no logit.
+        """
+        labels = self._labels(outputs, labels)
         return nn.functional.cross_entropy(at_least_single(outputs), labels, reduction="none")
 
-    def _check(self, outputs: Tensor, labels: Tensor) -> None:
+    def _labels(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The labels as int64 that these logits know."""
         check_judged(outputs, labels)
-        if outputs.dim() != 2 or labels.dim() != 1 or labels.is_floating_point():
+        check_outputs(outputs, 2, "logits [n, classes]")
+        if labels.dim() != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
             raise ValueError(
                 f"outputs is {described(outputs)} and labels {described(labels)}; give logits "
                 "[n, classes] and whole numbers [n]."
             )
+        classes = outputs.shape[1]
+        if len(labels) and not (0 <= labels.min() and labels.max() < classes):
+            outside = next(int(label) for label in labels if not 0 <= label < classes)
+            raise ValueError(
+                coded(
+                    "E18",
+                    f"the model gives {classes} classes, 0 to {classes - 1}, and the labels hold "
+                    f"{outside}; give labels from 0 to {classes - 1}.",
+                )
+            )
+        return labels.long()
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Probability of each class, ``[n, classes]``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ._judged import Judged, at_least_single, check_judged, finite_labels
@@ -124,4 +125,8 @@ class Density(Judged):
             raise ValueError(
                 f"the labels have shape {tuple(labels.shape)} and log p(x) {tuple(outputs.shape)}; "
                 "give one held-out log-likelihood per example, [n]."
+            )
+        if torch.bool in (outputs.dtype, labels.dtype):
+            raise ValueError(
+                "log p(x) or its label is a bool; give log-likelihoods as floats, [n]."
             )

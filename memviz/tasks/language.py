@@ -281,7 +281,8 @@ def tokens_of(name: str, count: Any) -> int:
 
 
 def _check_logits(outputs: Any) -> None:
-    if not isinstance(outputs, Tensor) or outputs.dim() != 3 or not outputs.shape[-1]:
+    is_bool = isinstance(outputs, Tensor) and outputs.dtype == torch.bool
+    if not isinstance(outputs, Tensor) or outputs.dim() != 3 or not outputs.shape[-1] or is_bool:
         raise ValueError(
             f"outputs is {described(outputs)}; give logits of the continuation's tokens, "
             "[n, continuation, vocabulary]."

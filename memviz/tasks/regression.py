@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from memviz.checks import quoted
 
-from ._judged import Judged, at_least_single, check_judged, finite_labels
+from ._judged import Judged, at_least_single, check_judged, check_outputs, finite_labels
 from ._pick import Which
 
 
@@ -81,6 +82,7 @@ class Regression(Judged):
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """The predicted numbers, ``[n, d]``, or ``[n]`` for one target."""
+        check_outputs(outputs, 2, "predictions [n, targets]")
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     def margin(self, outputs: Tensor, labels: Tensor) -> Tensor:
@@ -141,6 +143,7 @@ def _rounded(value: float, decimals: int) -> str:
 def _errors(outputs: Tensor, labels: Tensor) -> Tensor:
     """Predictions minus targets, ``[n, d]``."""
     check_judged(outputs, labels)
+    check_outputs(outputs, 2, "predictions [n, targets]")
     targets = labels.flatten(1) if labels.dim() > 1 else labels[:, None]
     if targets.shape != outputs.shape:
         # Never broadcast: [n] and [n, 1] would give every pair of examples.
@@ -148,4 +151,6 @@ def _errors(outputs: Tensor, labels: Tensor) -> Tensor:
             f"the model gives {outputs.shape[1]} predictions per example and the labels hold "
             f"{targets.shape[1]} targets; they must be equally many."
         )
+    if labels.dtype == torch.bool:
+        raise ValueError("the labels are bools; give the numbers to predict.")
     return at_least_single(outputs) - targets

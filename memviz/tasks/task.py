@@ -90,7 +90,13 @@ def are_right(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
     check_judged(outputs, labels)
     if labels.is_floating_point():
         return (task.margin(outputs, labels.to(outputs.device)) > 0).cpu()
-    agrees: Tensor = task.predictions(outputs).cpu() == labels.cpu()
+    predicted = task.predictions(outputs)
+    if predicted.shape != labels.shape:  # never broadcast: that would give pairs of examples
+        raise ValueError(
+            f"the labels have shape {tuple(labels.shape)} and the predictions "
+            f"{tuple(predicted.shape)}; give one label per prediction."
+        )
+    agrees: Tensor = predicted.cpu() == labels.cpu()
     return agrees.flatten(1).all(1) if agrees.dim() > 1 else agrees
 
 

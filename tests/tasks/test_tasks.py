@@ -1,7 +1,9 @@
 """Each task against its formula, and one rule for ties: right exactly if predicted."""
 
+import traceback
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +17,9 @@ import memviz as mv
 from memviz.tasks import (
     Binary,
     Classification,
+    Density,
     ImageText,
+    Language,
     MultiLabel,
     Regression,
     are_right,
@@ -504,3 +508,46 @@ def test_what_a_task_depends_on_is_told_in_full() -> None:
     assert told(Classification(outputs=column(1))) == told(Classification(outputs=column(1)))
     assert told(Regression(0.1)) != told(Regression(0.1 + 1e-9))
     assert told(Own(0.1)) != told(Own(0.2)) and "0x" not in told(Own(object()))  # type: ignore
+
+
+OUTPUTS = {
+    "classes": (Classification(), torch.rand(2, 3), torch.tensor([0, 1])),
+    "binary": (Binary(), torch.tensor([[-1.0, 1.0], [1.0, -1.0]]), torch.tensor([0, 1])),
+    "labels": (MultiLabel(), torch.rand(2, 3), torch.tensor([[0, 1, 1], [1, 0, 0]])),
+    "numbers": (Regression(0.1), torch.rand(2, 1), torch.rand(2)),
+    "tokens": (Language(2, 2), torch.rand(2, 2, 5), torch.tensor([[0, 1], [1, 2]])),
+    "density": (Density(), torch.rand(2), torch.rand(2)),
+}
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_other_shapes_and_types_are_judged_or_refused_in_a_sentence(kind: str) -> None:
+    task, outputs, labels = OUTPUTS[kind]
+    changed = [lambda t: t[..., None], lambda t: t[None], lambda t: t > 0, lambda t: -t - 1]
+    pairs = [(change(outputs), labels) for change in (*changed, lambda t: t[0], lambda t: t[:0])]
+    pairs += [(outputs, change(labels)) for change in (*changed, lambda t: t[0])]
+    errors: list[Exception] = []
+    for given, of in pairs:
+        for judge in (partial(are_right, task), task.margin, task.loss):
+            try:
+                judge(given, of)
+            except (ValueError, TypeError) as error:
+                errors.append(error)
+    assert len(errors) > len(pairs)
+    for error in errors:
+        assert (traceback.extract_tb(error.__traceback__)[-1].line or "").startswith("raise")
+
+
+def test_a_label_without_a_logit_has_no_loss() -> None:
+    logits = torch.rand(2, 3)
+    for wrong in (-1, -100, 3):  # torch leaves -100 out
+        with pytest.raises(ValueError, match=f"the labels hold {wrong}; give labels from 0 to 2"):
+            Classification().loss(logits, torch.tensor([0, wrong]))
+    whole = Classification().loss(logits, torch.tensor([0, 2]))
+    assert torch.equal(Classification().loss(logits, torch.tensor([0, 2], dtype=torch.int8)), whole)
+
+
+def test_whether_labels_are_right_is_never_asked_of_pairs_of_examples() -> None:
+    numbers = torch.ones(2, 1)
+    with pytest.raises(ValueError, match=r"labels have shape \(2, 1\) and the predictions \(2,\)"):
+        are_right(Regression(0.1), numbers, torch.ones(2, 1).long())

@@ -137,6 +137,8 @@ def _parts(
             f"the items to embed are {described(items)}, which has no slices; give a tensor or a "
             "list."
         )
+    if getattr(items, "is_meta", False):
+        raise ValueError("the items to embed are on the meta device; give them with their values.")
     if not len(items):
         raise ValueError("there are no items to embed; give at least one.")
     for start in slow(range(0, len(items), batch), "embedding", progress=progress):

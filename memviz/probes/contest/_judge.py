@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memviz.checks import checked, quoted
+from memviz.checks import checked, described, quoted
 from memviz.engine.record import Intervention, Replay, intervention
 from memviz.engine.sets import SetOutputs, random_reading
 from memviz.engine.sweep import default_units
@@ -72,6 +72,8 @@ class Truth:
     def __post_init__(self) -> None:
         for name in ("planted", "among"):
             object.__setattr__(self, name, UnitSet.of(getattr(self, name)))
+        if not isinstance(self.k, int | np.integer | None):
+            raise ValueError(f"k is {described(self.k)}; give a whole number, or None.")
         if not self.named:
             raise ValueError(
                 f"truth {quoted(self.name)} has neither planted units nor k; give k, the "

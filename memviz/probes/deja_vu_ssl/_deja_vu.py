@@ -9,7 +9,7 @@ at the backbone.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from memviz.checks import checked
+from memviz.checks import checked, described
 from memviz.engine.search import embed
 from memviz.scores import Null, Scores
 from memviz.statistics import evenly, first_of, resampled, share_of_first, sign_test
@@ -88,8 +88,9 @@ def ssl_test(
     >>> round(result.dv, 3)
     0.667
     """
-    known = labels_of_public(public_labels, len(public), k)
-    queries = [(tensor_of(crops), labels_among(known, labels, "labels", len(crops)))]
+    known = labels_of_public(public_labels, _length("public", public), k)
+    checked = labels_among(known, labels, "labels", _length("crops", crops))
+    queries = [(tensor_of(crops), checked)]
     if held_out is not None:
         if not isinstance(held_out, tuple | list) or len(held_out) != 2:
             raise ValueError(
@@ -97,7 +98,8 @@ def ssl_test(
                 "integer label per crop."
             )
         held_out_crops, held_out_labels = held_out
-        checked = labels_among(known, held_out_labels, "held_out[1]", len(held_out_crops))
+        count = _length("held_out[0]", held_out_crops)
+        checked = labels_among(known, held_out_labels, "held_out[1]", count)
         queries.append((tensor_of(held_out_crops), checked))
 
     def votes(encode: Callable[[Any], Tensor]) -> list[Votes]:
@@ -108,6 +110,13 @@ def ssl_test(
     labels_of = [checked for _, checked in queries]
     result, *null = map(SSLDejaVu, votes(target), votes(reference), labels_of)
     return replace(result, null=null[0] if null else None)
+
+
+def _length(what: str, images: Any) -> int:
+    has_slices = hasattr(images, "__len__") and hasattr(images, "__getitem__")
+    if not has_slices or isinstance(images, Mapping) or getattr(images, "ndim", 1) == 0:
+        raise ValueError(f"{what} is {described(images)}; give a tensor or a list of images.")
+    return len(images)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,10 +22,10 @@ def integers(values: Any, words: str, rows: int | None, of: str) -> Tensor:
             f"{words} is {type(values).__name__}, not all numbers; give one integer per image."
         ) from None
     whole = not (numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool)
-    if not whole or numbers.dim() != 1 or len(numbers) != rows:
+    if not whole or numbers.dim() != 1 or len(numbers) != rows or numbers.is_meta:
         raise ValueError(
-            f"{words} is {numbers.dtype} {list(numbers.shape)} for {rows} {of}; give one integer "
-            "per image."
+            f"{words} is {numbers.dtype} {list(numbers.shape)}{' on meta' * numbers.is_meta} for "
+            f"{rows} {of}; give one integer per image."
         )
     return numbers.detach().cpu().long()
 

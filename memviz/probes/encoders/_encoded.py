@@ -8,11 +8,33 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from memviz.checks import described, listed
 from memviz.engine.activations import check_repeats, differing, examined, floats
 from memviz.engine.record import tensors_in
 from memviz.restored import undisturbed
+from memviz.tasks.task import Inputs
 
 Key = TypeVar("Key", bound=Hashable)
+
+
+def called(model: nn.Module, inputs: Inputs, what: str) -> object:
+    """What a model returns for a batch; one sentence if it fails on it.
+
+    Examples
+    --------
+    >>> called(nn.Linear(4, 2), torch.ones(2, 3), "images")
+    Traceback (most recent call last):
+    ValueError: the model failed on images, torch.float32 of shape (2, 3): RuntimeError: ...
+    """
+    try:
+        return model(inputs) if isinstance(inputs, Tensor) else model(**inputs)
+    except Exception as error:
+        given = described(inputs) if isinstance(inputs, Tensor) else listed(inputs)
+        first = str(error).split("\n")[0][:200]
+        raise ValueError(
+            f"the model failed on {what}, {given}: {type(error).__name__}: {first}; give what it "
+            "takes, in its own dtype."
+        ) from error
 
 
 def encoded(encoder: nn.Module, images: Tensor) -> Tensor:
@@ -21,7 +43,8 @@ def encoded(encoder: nn.Module, images: Tensor) -> Tensor:
     Raises
     ------
     ValueError
-        If it does not return one row per image, or several tensors that could be the features.
+        If it fails on the images, does not return one row per image, or returns several tensors
+        that could be the features.
 
     Examples
     --------
@@ -31,7 +54,8 @@ def encoded(encoder: nn.Module, images: Tensor) -> Tensor:
     device = next((p.device for p in encoder.parameters()), images.device)
     calm = undisturbed(random=False)
     with calm, calm:
-        outputs = {id(output): output for output in tensors_in(encoder(images.to(device)))}
+        found = called(encoder, images.to(device), "images")
+        outputs = {id(output): output for output in tensors_in(found)}
     features = [rows for rows in outputs.values() if rows.dim() and len(rows) == len(images)]
     if len(features) > 1:
         shapes = ", ".join(str(list(rows.shape)) for rows in features)

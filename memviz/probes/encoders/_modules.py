@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
-from memviz.checks import checked, described, listed
+from memviz.checks import checked
 from memviz.engine.record import NORMALIZATIONS, Located, Trace, locate, trace
 from memviz.study import twin
 from memviz.tasks.task import Inputs
 from memviz.units import UnknownLayerError
+
+from ._encoded import called
 
 
 @checked
@@ -39,38 +41,13 @@ def layer_modules(model: nn.Module, inputs: Inputs, layer: str) -> list[nn.Modul
     ['Linear', 'BatchNorm1d']
     """
     own = twin(model)
-    seen = traced(own, inputs, "inputs")
+    seen = trace(own, lambda: called(own, inputs, "inputs"))
     located = locate(own, seen)
     if layer not in located:
         raise UnknownLayerError(layer, located)
     names = {id(module): name for name, module in own.named_modules()}
     norms = [names[id(norm)] for norm in norms_behind(own, seen, located[layer])]
     return [model.get_submodule(name) for name in (layer, *norms)]
-
-
-def traced(model: nn.Module, inputs: Inputs, what: str) -> Trace:
-    """What a model calls on a batch; one sentence if it fails on it.
-
-    Examples
-    --------
-    >>> import torch
-    >>> traced(nn.Linear(4, 2), torch.ones(2, 3), "images")
-    Traceback (most recent call last):
-    ValueError: the model failed on images, torch.float32 of shape (2, 3): RuntimeError: ...
-    """
-
-    def call() -> object:
-        try:
-            return model(inputs) if isinstance(inputs, Tensor) else model(**inputs)
-        except Exception as error:
-            given = described(inputs) if isinstance(inputs, Tensor) else listed(inputs)
-            first = str(error).split("\n")[0][:200]
-            raise ValueError(
-                f"the model failed on {what}, {given}: {type(error).__name__}: {first}; give what "
-                "it takes, in its own dtype."
-            ) from error
-
-    return trace(model, call)
 
 
 def norms_behind(model: nn.Module, seen: Trace, located: Located) -> list[nn.Module]:

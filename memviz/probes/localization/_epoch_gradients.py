@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memviz.checks import Seed, check_shapes, checked
+from memviz.checks import Seed, check_shapes, checked, described
 from memviz.tasks.classification import Classification
 from memviz.tasks.task import Task
 
@@ -129,9 +129,9 @@ class EpochGradients:
     ) -> None:
         noisy = torch.as_tensor(noisy).cpu()
         if noisy.dtype != torch.bool or noisy.dim() != 1 or not 0 < noisy.sum() < len(noisy):
+            given = f"{described(noisy)} with {int((noisy != 0).sum())} set"
             raise ValueError(
-                f"noisy is {noisy.dtype} of shape {tuple(noisy.shape)} with {int(noisy.sum())} "
-                "set; give a bool mask [n] that marks some examples but not all."
+                f"noisy is {given}; give a bool mask [n] that marks some examples but not all."
             )
         if null_draws < 0:
             raise ValueError(f"null_draws is {null_draws}; give at least 0.")

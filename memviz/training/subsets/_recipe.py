@@ -185,7 +185,8 @@ def _check_takes(recipe: Recipe, inputs: Tensor) -> None:
     except Exception as error:
         first = str(error).split("\n")[0][:200]
         raise ValueError(
-            f"the recipe's network can't be called with {described(inputs[:1])}: {first}"
+            f"the recipe's network can't be called with {described(inputs[:1])}: {first}; give "
+            "what it takes."
         ) from error
 
 

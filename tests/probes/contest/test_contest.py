@@ -238,6 +238,10 @@ def test_a_wrong_localizer_gets_one_sentence(
     [
         (lambda: Truth("mine", planted()), "truth 'mine' has neither planted units nor k"),
         (
+            lambda: Truth("mine", planted(), k=np.ones(2)),
+            "k is float64 of shape (2,); give a whole",
+        ),
+        (
             lambda: contest([Truth("mine", planted(), "2:0")]),
             "unit 2:0 of truth 'mine' is planted but may not be named; only units of 0 may",
         ),

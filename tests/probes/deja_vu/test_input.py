@@ -77,6 +77,7 @@ def test_other_wrong_arguments():
             lambda: embedded_by(EYE.matmul, {0}, EYE.matmul, EYE),
             r"to embed are \{0\}, which has no",
         ),
+        (lambda: embedded_by(EYE.matmul, EYE.to("meta"), EYE.matmul, EYE), "on the meta device"),
         (lambda: embedded_by(EYE.matmul, EYE, EYE.matmul, None), "to embed are None, which has no"),
     ):
         with pytest.raises((ValueError, KeyError, TypeError), match=words):

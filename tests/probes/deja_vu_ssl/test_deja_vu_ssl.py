@@ -293,6 +293,13 @@ def test_labels_and_pictures_may_be_lists_and_arrays(asked, kind):
         ({"public_labels": [0, 1, 3, -1] * 2}, "public_labels holds -1; classes start at 0"),
         ({"held_out": torch.eye(5)}, r"held_out is Tensor; give the pair \(crops, labels\)"),
         ({"held_out": (torch.eye(5),)}, "held_out is tuple; give the pair"),
+        ({"crops": None}, "crops is None; give a tensor or a list of images"),
+        (
+            {"labels": torch.zeros(4, dtype=torch.int64, device="meta")},
+            r"\[4\] on meta for 4 crops",
+        ),
+        ({"public": 1.5}, "public is 1.5; give a tensor or a list of images"),
+        ({"held_out": ({"a": 1}, [0])}, r"held_out\[0\] is {'a': 1}; give a tensor or a list"),
         ({"k": 9}, "k is 9 and the public set has 8 images"),
     ],
 )

@@ -230,7 +230,8 @@ def test_frame_figure_and_words() -> None:
 
 def test_bad_input_gets_one_sentence() -> None:
     model = nn.Linear(3, 2)
-    for wrong in (torch.zeros(4), torch.zeros(4).bool(), torch.ones(4).bool()):
+    numbers = torch.tensor([torch.nan, torch.inf, 0.0, 1.0])
+    for wrong in (torch.zeros(4), torch.zeros(4).bool(), torch.ones(4).bool(), numbers):
         with pytest.raises(ValueError, match="give a bool mask"):
             EpochGradients(model, wrong)
     loss = EpochGradients(model, torch.arange(4) < 1)

@@ -23,6 +23,8 @@ from .._modules import check_unshared, layer_modules
 if TYPE_CHECKING:
     import pandas as pd
 
+_MOST_CLASSES = 10**6
+
 
 @checked
 def replace_layers(
@@ -163,14 +165,19 @@ def fine_tune_layers(
     (torch.Size([4, 2]), False)
     """
     check_ready(encoder)
-    if (lowest := int(labels_for(images, labels).min())) < 0:
-        raise ValueError(f"labels hold {lowest}; number the classes from 0.")
+    labels = labels_for(images, labels).to(images.device)
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= _MOST_CLASSES:
+        raise ValueError(
+            f"labels hold {lowest if lowest < 0 else highest}; number the classes from 0, below "
+            f"{_MOST_CLASSES:,}."
+        )
     copied = deepcopy(encoder).requires_grad_(False)
     tuned = [module for layer in layers for module in layer_modules(copied, images[:2], layer)]
     check_unshared(copied, tuned)
     for module in tuned:
         module.requires_grad_(True)
-    width, classes = features(copied, images[:2]).shape[1], int(labels.max()) + 1
+    width, classes = features(copied, images[:2]).shape[1], highest + 1
     head = seeded(seed, lambda: nn.Linear(width, classes)).to(images.device)
     model = nn.Sequential(copied, nn.Flatten(), head).eval()
     free = [parameter for parameter in model.parameters() if parameter.requires_grad]

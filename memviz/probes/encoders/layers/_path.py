@@ -23,13 +23,13 @@ from memviz.engine.record import (
     locate,
     run_edited,
     tensors_in,
+    trace,
 )
 from memviz.restored import undisturbed
 from memviz.study import check_ready, twin
 from memviz.units import UnknownLayerError
 
-from .._encoded import check_own, not_its_own
-from .._modules import traced
+from .._encoded import called, check_own, not_its_own
 
 Kind = Literal["conv", "linear", "attention", "join", "features"]
 # By the kind of a layer; other layers are not on the path.
@@ -232,7 +232,7 @@ class PathFeatures:
         tried = images[examined(images, torch.arange(len(images)))].to(self.device)
         pair = tried[:2]
         # Sliced and moved before tracing, which would record these calls with the model's.
-        single, self._trace = (traced(model, images, "images") for images in (pair[:1], pair))
+        single, self._trace = (_traced(model, images) for images in (pair[:1], pair))
         self.points = data_path(model, self._trace, layers)
         if not self.points:
             raise ValueError(
@@ -293,6 +293,10 @@ class PathFeatures:
                 raise not_its_own(next(p.name for p in self.points if p.name in wrong))
             for name in wrong:
                 self._layouts[name] = replace(self._layouts[name], interleaved=True)
+
+
+def _traced(model: nn.Module, images: Tensor) -> Trace:
+    return trace(model, lambda: called(model, images, "images"))
 
 
 def _output(call: Traced) -> Tensor:

@@ -251,6 +251,10 @@ def test_probes_refuse_bad_input() -> None:
         layer_modules(encoder, {"image": x}, "0")
     with pytest.raises(ValueError, match="the model failed on inputs, torch.float64 of shape"):
         fine_tune_layers(encoder, ["0"], x.double(), y)
+    with pytest.raises(ValueError, match="labels hold 4611686018427387904; number the classes"):
+        fine_tune_layers(encoder, ["0"], x, torch.tensor([2**62, 0, 0, 1, 1, 1]))
+    tuned = [fine_tune_layers(encoder, ["0"], x, given, epochs=2) for given in (y, y.int())]
+    assert torch.equal(tuned[0](x), tuned[1](x))
     with pytest.raises(ValueError, match="how is 'svm'; use 'linear' or 'knn'"):
         ProbeAccuracy(x, y, x, y, "svm")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="the same class"):

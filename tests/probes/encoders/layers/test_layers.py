@@ -307,6 +307,8 @@ def test_bad_input_gets_one_sentence() -> None:
         layer_mem(deep, one, images, noise, SETS)
     with pytest.raises(ValueError, match="augmentations is 1; alignment compares views"):
         ssl_mem(f, f, images, noise, augmentations=1)
+    with pytest.raises(ValueError, match="the model failed on images, torch.float32 of shape"):
+        ssl_mem(f, f, images[:, :2], noise)
     with pytest.raises(ValueError, match="give at least 2 images, not 1"):
         ssl_mem(f, f, images[:1], noise)
     with pytest.raises(ValueError, match="the subsets name image 11, but there are 9 images"):
