@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 
 from tqdm.auto import tqdm
@@ -34,7 +35,9 @@ def live_study(study: Study, *, progress: bool) -> Swept:
 def live_retrieval(retrieval: Retrieval, *, progress: bool) -> Saved:
     """The déjà vu explorer of a retrieval."""
     controller = DejaVuController(retrieval, Session(retrieval.study), threaded=False)
-    return _computed(controller, "deja_vu", progress=progress)
+    with closing(controller):
+        controller.find_alone(progress=progress)
+        return _computed(controller, "deja_vu", progress=progress)
 
 
 def _computed(controller: Telling, part: str, *, progress: bool) -> Saved:

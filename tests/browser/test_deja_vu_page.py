@@ -1,6 +1,7 @@
 """The déjà vu explorer clicked in a real browser, with a fake model in place of a kernel."""
 
 import io
+from base64 import b64encode
 
 import numpy as np
 import pytest
@@ -8,11 +9,12 @@ from PIL import Image
 
 import memviz as mv
 from memviz.widgets.deja_vu import DejaVuController
+from memviz.widgets.deja_vu import _alone as alone
 from tests.support.access import serious
 from tests.support.fake_study import LAYERS, pack
 from tests.support.page import EVIL, play, sent, settle
 from tests.support.retrievals import small_retrieval
-from tests.support.widgets import Ear
+from tests.support.widgets import Ear, decoded
 
 pytestmark = pytest.mark.browser
 OBJECTS = ["seven", EVIL, "moon", "star"]
@@ -211,7 +213,12 @@ def test_nothing_serious_is_found_by_axe(page):
 
 @pytest.fixture(scope="module")
 def explorer():
-    retrieval = small_retrieval()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alone, "MOST_UNITS", 6)
+        yield from open_explorer(small_retrieval())
+
+
+def open_explorer(retrieval):
     controller = DejaVuController(retrieval, mv.Session(retrieval.study), threaded=False)
     controller.ready()
     yield controller
@@ -245,5 +252,107 @@ def test_a_saved_page_opens_finds_and_sorts_every_pair(open_saved, explorer, tmp
     found = sum(word.casefold() in text.casefold() for text in pairs.captions)
     rows.nth(found).wait_for(state="detached")
     assert rows.count() == found
-    assert page.get_by_text("switching units need a running kernel").is_visible()
+    words = "the 6 of 1,360 units with the largest effects that were known or estimated on AUCG"
+    assert words in page.locator(".mv-savednote").inner_text()
+    assert serious(page) == []
+
+
+def figures_shown(page):
+    """All that the page says of the opened pair and of all pairs."""
+    settle(page)
+    shown = {"say": page.locator(".mv-say").inner_text()}
+    for name in (".mv-dv-figures", ".mv-dv-mark", ".mv-dv-objects", ".mv-dv-gaps .mv-big"):
+        shown[name] = [n.inner_text() for n in page.locator(name).all() if n.is_visible()]
+    paths = "list => list.map(node => node.getAttribute('d'))"
+    shown["curves"] = page.locator(".mv-dv-curves path").evaluate_all(paths)
+    return shown
+
+
+def cell(page, explorer, unit):
+    """The canvas of a unit's layer, and where the unit is in it."""
+    canvas = page.locator(f"canvas[data-layer='{unit.layer}']")
+    columns, pitch = (int(canvas.get_attribute(f"data-{name}")) for name in ("columns", "pitch"))
+    x, y = unit.index % columns, unit.index // columns
+    return canvas, {"x": (x + 0.4) * pitch, "y": (y + 0.4) * pitch}
+
+
+def test_single_units_of_a_saved_page_give_the_figures_of_a_live_one(
+    open_saved, open_page, explorer, tmp_path
+):
+    explorer.export(tmp_path / "saved.html")
+    page = open_saved(tmp_path / "saved.html", drawn=".mv-dv-list li")
+    clean = figures_shown(page)
+    tables = next(m for m in explorer.snapshot() if m.content["type"] == "alone")
+    units = [explorer.scores.units[row] for row in decoded(tables)["unit"]]
+    live = open_page()
+    live.evaluate("start('deja_vu')")
+    for unit in units[:2]:
+        session = mv.Session(explorer.retrieval.study)
+        session.ablate(str(unit))
+        fresh = DejaVuController(explorer.retrieval, session, threaded=False)
+        ear = Ear()
+        fresh.hello(ear)
+        while fresh.worker._step():
+            fresh.worker.drop("sweep")
+            fresh.worker.drop("random")
+        kinds = ("study", "state", "tiles", "pairs", "pair", "gaps")
+        told = [
+            m for m in fresh._everything(fresh.picture_messages()) if m.content["type"] in kinds
+        ]
+        live.evaluate("start('deja_vu')")
+        play(live, *({"msg": c, "buffers": [b64encode(b).decode() for b in bs]} for c, bs in told))
+        canvas, place = cell(page, explorer, unit)
+        canvas.click(position=place)
+        shown, wanted = figures_shown(page), figures_shown(live)
+        # A kernel goes on to draw random units; the page says that it cannot.
+        wanted[".mv-dv-gaps .mv-big"] = [
+            w.split("random")[0].strip() for w in wanted[".mv-dv-gaps .mv-big"]
+        ]
+        shown[".mv-dv-gaps .mv-big"] = [w.strip() for w in shown[".mv-dv-gaps .mv-big"]]
+        assert shown == wanted and "ablated: this pair's recall" in shown["say"]
+        assert "Random units need a running kernel." in page.locator(".mv-dv-gaps").inner_text()
+        fresh.close()
+    page.get_by_role("button", name="Reset").click()
+    assert figures_shown(page) == clean
+
+
+def test_a_saved_page_by_keyboard_and_what_it_refuses(open_saved, explorer, tmp_path):
+    explorer.export(tmp_path / "saved.html")
+    page = open_saved(tmp_path / "saved.html", drawn=".mv-dv-list li")
+    clean = figures_shown(page)
+    tables = next(m for m in explorer.snapshot() if m.content["type"] == "alone")
+    rows = decoded(tables)["unit"].tolist()
+    unit = explorer.scores.units[rows[0]]
+    canvas, _ = cell(page, explorer, unit)
+    canvas.focus()
+    canvas.press("Home")
+    for _ in range(unit.index):
+        canvas.press("ArrowRight")
+    canvas.press("Space")
+    off = figures_shown(page)
+    assert off != clean and f" {unit.index} ablated" in off["say"]
+    # Another pair, with the unit still off.
+    own = page.locator(".mv-dv-list li[aria-selected=true]").get_attribute("data-row")
+    page.locator(".mv-dv-list ul").press("Home")
+    page.locator(".mv-dv-list ul").press("ArrowDown")
+    row = int(page.locator(".mv-dv-list li[aria-selected=true]").get_attribute("data-row"))
+    recall = explorer.retrieval.retrieve(str(unit)).found.target.recall[row]
+    figure = "1.00" if recall == 1 else f"{recall:.2f}".lstrip("0")
+    assert f"recall {figure}" in page.locator(".mv-dv-figures").nth(1).inner_text()
+    page.locator(f".mv-dv-list li[data-row='{own}']").click()
+    assert figures_shown(page) == off
+    # What the page does not know.
+    unknown = next(u for r, u in enumerate(explorer.scores.units) if r not in rows)
+    other, place = cell(page, explorer, unknown)
+    other.click(position=place)
+    assert page.locator(".mv-say").inner_text() == (
+        "The page does not know this unit's figures: they need a running kernel."
+    )
+    canvas.press("Control+a")
+    canvas.press("Space")
+    settle(page)
+    assert "sets of units need a running kernel" in page.locator(".mv-say").inner_text()
+    assert {**figures_shown(page), "say": ""} == {**off, "say": ""}
+    page.keyboard.press("Control+z")
+    assert figures_shown(page) == clean
     assert serious(page) == []

@@ -25,8 +25,9 @@ from ._pairs import pairs_section
 
 _LIVE = (
     "Open, sort and search the pairs: what a caption brings back from either model, and the exact "
-    "effect of every unit of both towers. Its second line says what needs Python; nothing is sent "
-    "anywhere."
+    "effect of every unit of both towers. Click one of the units with the largest effects to see "
+    "all figures and neighbours without it, exactly. Its second line says what needs Python; "
+    "nothing is sent anywhere."
 )
 
 

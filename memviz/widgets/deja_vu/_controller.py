@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from memviz.checks import quoted
 from memviz.engine.record import CancelledError, intervention
@@ -18,6 +19,7 @@ from memviz.widgets.core import (
     Action,
     Message,
     Pictures,
+    Sink,
     Telling,
     interventions,
     ranking,
@@ -25,6 +27,8 @@ from memviz.widgets.core import (
 )
 
 from . import _messages as messages
+from ._album import album_entries, album_messages, bytes_of
+from ._alone import Alone
 from ._scores import DejaVuScores
 
 RANDOM_DRAWS = 5
@@ -52,6 +56,7 @@ class DejaVuController(Telling):
         self.shown: Retrieved | None = None
         self.scores = DejaVuScores(retrieval, session, self.worker, self)
         self._tiles = messages.Tiles(retrieval)
+        self._alone = Alone(retrieval, self.scores, session.known)
         self._draws: list[Retrieved] | None = None  # of random units, to compare with
         # State and row of the newest answer: a click may have changed the session since.
         self._version = 0
@@ -93,6 +98,7 @@ class DejaVuController(Telling):
                 "sort",
             ),
             "caption": Action(lambda request, _: self.ask(request["text"]), "text"),
+            "export": Action(lambda _, sink: self._export_later(sink)),
         }
 
     def list_by(self, sort: str, find: str, more: bool = False) -> None:
@@ -133,7 +139,7 @@ class DejaVuController(Telling):
 
     def cancel(self) -> None:
         """Stop the background work and keep its results so far."""
-        self._cancel("sweep", "score")
+        self._cancel("sweep", "score", "export")
 
     def thumbnail(self, number: int) -> np.ndarray:
         """A picture by its number, uint8 ``[side, side, 3]``: training pairs, then public ones."""
@@ -298,17 +304,49 @@ class DejaVuController(Telling):
         return self._keep(Message({**content, "objects": objects}, message.buffers))
 
     def snapshot(self) -> list[Message]:
-        """All that a new view needs, and every pair, which a page without a kernel opens itself."""
-        told = super().snapshot()
+        """All that a new view needs, and what a page without a kernel opens and switches itself."""
+        told, entries = super().snapshot(), self._entries()
+        rows, known = _rows(entries), self.session.known
+        alone = self._alone.message(self.session.how, rows)
         assert self.shown is not None
-        album = messages.album_messages(
-            self.retrieval, self.shown, self._private, self._tiles, self.session.known
-        )
-        return [*told, *album]
+        first = [] if self.pair is None else self._alone.pictures(rows.index(self.pair))
+        more = (bytes_of([alone]), first)
+        album = album_messages(self.retrieval, self.shown, entries, self._tiles, known, *more)
+        return [*told, *album, alone]
+
+    def find_alone(self, *, progress: bool) -> None:
+        """Compute the single units of a saved page now, with a bar; what is done stays known."""
+        self.ready()
+        steps = self._alone.steps(self.session.how, _rows(self._entries()))
+        with tqdm(desc="single units", unit="unit", leave=False, disable=not progress) as bar:
+            for done, total in steps:
+                bar.total = total
+                bar.update(done - bar.n)
+
+    def _entries(self) -> list[dict[str, Any]]:
+        assert self.shown is not None
+        return album_entries(self.retrieval, self.shown, self._private, self.pair)
+
+    def _export_later(self, sink: Sink) -> None:
+        """Save beside the notebook once the single units are known; clicks go first."""
+        self.worker.work("export", self._export_steps(sink), rank=0)
+
+    def _export_steps(self, sink: Sink) -> Iterator[None]:
+        self.ready()
+        rows, how = _rows(self._entries()), self.session.how
+        for done, total in self._alone.steps(how, rows, lambda: self.worker.answer_waits):
+            self.tell_progress("export", "units for the page", done, total)
+            yield
+        self.tell_progress("export", "", 0, 0)
+        self._export_beside(sink)
 
     def picture_messages(self) -> Sequence[Message]:
         """The thumbnails sent so far."""
         return self._tiles.all()
+
+
+def _rows(entries: Sequence[dict[str, Any]]) -> list[int]:
+    return [entry["row"] for entry in entries]
 
 
 def _text(request: dict[str, Any], field: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -29,9 +28,7 @@ SORTS = {
     "min_dist": "distance, nearest first",
 }
 _SIDE = 96  # px of a picture at most
-_A_SHEET = 128  # pictures
-_MOST_BYTES = 4_500_000  # of the pictures in a saved page, which may have 8 MB
-_MOST_TEXT = 1_500_000  # characters about its pairs
+A_SHEET = 128  # pictures
 _RARE = 0.03  # of all captions; rarer words count as private
 
 
@@ -56,8 +53,8 @@ class Tiles:
 
     def sheets(self, numbers: Sequence[int]) -> Iterator[Message]:
         """These pictures; browsers refuse a sheet that is too wide."""
-        for start in range(0, len(numbers), _A_SHEET):
-            yield self._sheet(numbers[start : start + _A_SHEET])
+        for start in range(0, len(numbers), A_SHEET):
+            yield self._sheet(numbers[start : start + A_SHEET])
 
     def _sheet(self, numbers: Sequence[int]) -> Message:
         sheet = Image.new("RGB", (self.side * len(numbers), self.side))
@@ -98,55 +95,6 @@ def pairs_message(
     return Message(content, [])
 
 
-def album_messages(
-    retrieval: Retrieval,
-    now: Retrieved,
-    private: PrivateWords,
-    tiles: Tiles,
-    known: Sequence[Layer],
-) -> Iterator[Message]:
-    """The pairs with what their captions find, for a page without a kernel, and their pictures.
-
-    Both come in the order of the recall gap, as many as fit; the first ``pictured`` pairs have all
-    of their pictures.
-    """
-    clean, pairs, units = retrieval.clean.found, retrieval.training, len(now.units)
-    sides = [clean.target, now.found.target, clean.reference]
-    values = {sort: clean.scores(sort).values for sort in SORTS if " " not in sort}  # type: ignore[arg-type]
-    rows = np.asarray(clean.scored)
-    entries, text = [], 0
-    for row in rows[np.argsort(-values["recall_gap"][rows], kind="stable")].tolist():
-        caption = pairs.captions[row]
-        words = private.of(caption)
-        entry = pair_message(retrieval, row, caption, sides, row, words, units, -1).content
-        text += len(json.dumps(entry))
-        if text > _MOST_TEXT:
-            break
-        entries.append(entry)
-    held, room, pictured = set(tiles.sent), _MOST_BYTES - _bytes(tiles.all()), 0
-    while pictured < len(entries):
-        few = entries[pictured : pictured + _A_SHEET // 4]
-        wanted = [number for entry in few for number in _pictures(entry) if number not in held]
-        sheets = list(tiles.sheets(list(dict.fromkeys(wanted))))
-        room -= _bytes(sheets)
-        if room < 0:
-            break
-        held.update(wanted)
-        pictured += len(few)
-        yield from sheets
-    content = {"type": "album", "pairs": entries, "pictured": pictured}
-    content["sentence"] = sentence(retrieval.clean, now, known, "")
-    yield pack(content, **{name: np.asarray(v, np.float64) for name, v in values.items()})
-
-
-def _pictures(pair: dict[str, Any]) -> list[int]:
-    return [pair["row"], *(number for side in pair["sides"] for number in side["pictures"])]
-
-
-def _bytes(messages: Iterable[Message]) -> int:
-    return sum(len(buffer) for message in messages for buffer in message.buffers)
-
-
 def pair_message(
     retrieval: Retrieval,
     row: int,
@@ -173,7 +121,7 @@ def pair_message(
         strips.append(
             {
                 "pictures": [n + i for i in ids],
-                "objects": [_objects(retrieval.public.objects[i]) for i in ids],
+                "objects": [shown_objects(retrieval.public.objects[i]) for i in ids],
                 "precision": _known(side.precision[place]),
                 "recall": _known(side.recall[place]),
             }
@@ -185,8 +133,8 @@ def pair_message(
         "caption": caption,
         "edited": caption != pairs.captions[row],
         "private": list(private),
-        "objects": _objects(pairs.objects[row]),
-        "named": [] if pairs.named is None else _objects(pairs.named[row]),
+        "objects": shown_objects(pairs.objects[row]),
+        "named": [] if pairs.named is None else shown_objects(pairs.named[row]),
         "sides": strips,
         "came": came[0, :SHOWN].tolist(),
         "lost": lost[0, :SHOWN].tolist(),
@@ -207,11 +155,10 @@ def gaps_message(
         {"name": name, "before": _real(before[i]), "after": _real(after[i])}
         for i, name in enumerate(MEASURES)
     ]
-    levels = torch.linspace(0, 1, 41, dtype=torch.float64)
     curves = {
-        "before": _survival(clean.found.target, levels),
-        "after": _survival(now.found.target, levels),
-        "reference": _survival(clean.found.reference, levels),
+        "before": survival(clean.found.target),
+        "after": survival(now.found.target),
+        "reference": survival(clean.found.reference),
     }
     content = {"type": "gaps", "version": version, "figures": figures, "units": len(now.units)}
     content |= {
@@ -294,12 +241,15 @@ def _words(text: str) -> list[str]:
     return kept.split()
 
 
-def _objects(mask: Tensor) -> list[int]:
+def shown_objects(mask: Tensor) -> list[int]:
+    """The objects of a picture by their number."""
     indices: list[int] = mask.nonzero()[:, 0].tolist()
     return indices
 
 
-def _survival(side: Predictions, levels: Tensor) -> np.ndarray:
+def survival(side: Predictions) -> np.ndarray:
+    """Share of the pairs at or above each of 41 recalls from 0 to 1, float32 ``[41]``."""
+    levels = torch.linspace(0, 1, 41, dtype=torch.float64)
     recall = side.recall[~side.recall.isnan()]
     return np.asarray((recall[:, None] >= levels - 1e-9).double().mean(0).numpy(), np.float32)
 

@@ -89,7 +89,7 @@ class DejaVuScores:
     def _aucg_steps(self, how: str) -> Iterator[None]:
         values = self.aucg.setdefault(how, np.full(len(self.units), np.nan))
         parsed, told_at = intervention(how), 0.0
-        for row in self._likely_first(parsed, np.flatnonzero(np.isnan(values))):
+        for row in self.likely_first(parsed, np.flatnonzero(np.isnan(values))):
             while np.isnan(values[row]):
                 with suppress(CancelledError):  # a click goes first, then this unit is tried again
                     values[row] = self._beyond_held_out(self.units[row], parsed)
@@ -106,7 +106,7 @@ class DejaVuScores:
         lost, null = lost_aucg(self.retrieval, unit, how, lambda: self._worker.answer_waits)
         return lost if np.isnan(null) else lost - null
 
-    def _likely_first(self, how: Intervention, rows: np.ndarray) -> np.ndarray:
+    def likely_first(self, how: Intervention, rows: np.ndarray) -> np.ndarray:
         """Order units by an estimate on a few pairs, so that the important ones come first."""
         if not len(rows):
             return rows

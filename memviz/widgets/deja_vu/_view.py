@@ -27,6 +27,16 @@ class DejaVuView(BaseView):
         """The models and pairs explored."""
         return self.controller.retrieval
 
+    def export(self, path: str, *, progress: bool = True) -> None:
+        """Write a page that works without a kernel or a network.
+
+        It opens, sorts and searches the pairs, and ablates single units exactly: the 64 with the
+        largest effect on AUCG, fewer where their figures would take more than a megabyte. Each
+        costs one retrieval, once; it can be interrupted at any time, and nothing is written then.
+        """
+        self.controller.find_alone(progress=progress)
+        super().export(path)
+
     def __repr__(self) -> str:
         words = self.controller.sentence
         return f"memviz déjà vu explorer of {self.session.study.name!r}. {words}"

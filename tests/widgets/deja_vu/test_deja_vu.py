@@ -290,26 +290,6 @@ def test_the_code_makes_the_figures_and_the_view(
         assert [float(x) for x in printed[-2].split()[:2]] == pytest.approx(expected)
 
 
-def test_a_saved_page_has_every_pair_as_it_would_be_told(
-    controller: DejaVuController, sink: Sink, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    controller.receive({"type": "set", "units": f"{FC}:0-9"}, sink)
-    work(controller)
-    album = controller.snapshot()[-1].content
-    assert album["type"] == "album" and album["pictured"] == 40
-    for entry in album["pairs"]:
-        controller.receive({"type": "open", "example": entry["row"]}, sink)
-        work(controller)
-        assert {**sink.last("pair"), "version": -1} == entry
-    assert album["sentence"].startswith("10 of") and "this pair" not in album["sentence"]
-    # Pictures that do not fit are left out, those of the widest gaps last.
-    monkeypatch.setattr(told, "_MOST_BYTES", 0)
-    assert controller.snapshot()[-1].content["pictured"] == 0
-    monkeypatch.setattr(told, "_MOST_TEXT", 5_000)
-    few = [entry["row"] for entry in controller.snapshot()[-1].content["pairs"]]
-    assert 0 < len(few) < 10 and few == [entry["row"] for entry in album["pairs"][: len(few)]]
-
-
 def test_a_sheet_of_pictures_is_never_wide(retrieval: Retrieval) -> None:
     tiles = told.Tiles(retrieval)
     sheets = [*tiles.new(range(60)), *tiles.new(range(100))]

@@ -80,7 +80,7 @@ export function liveLine(view) {
     write(store.note || store.sentence || (store.study ? "Reading the model …" : "Waiting for the kernel …"));
     const wrong = store.gone ? "The kernel is gone: run this cell again." : store.error;
     say(error, wrong && `! ${wrong}`);
-    say(hint, store.fixed ? `Saved page: ${view.needs} a running kernel.` : "Saved page: single units are exact, sets are estimates (≈); all else needs a running kernel.");
+    say(hint, `Saved page: ${store.fixed ? view.needs : store.rule} a running kernel.`);
     if (dirty.has("exported") && store.file) {
       const { baseUrl } = JSON.parse(document.getElementById("jupyter-config-data")?.textContent || "{}");
       say(put(file, { href: baseUrl && store.file.href ? baseUrl + store.file.href : null }), store.file.text);
@@ -95,7 +95,7 @@ export function liveLine(view) {
 /** The sentence again where the units are: a click down there is answered in sight. @param {View} view */
 export function echoLine(view) {
   const root = el("p", { class: "mv-echo mv-note", "aria-hidden": "true" });
-  const update = () => say(root, view.store.sentence);
+  const update = () => say(root, view.store.note || view.store.sentence);
   return { root, update, prompt: true };
 }
 

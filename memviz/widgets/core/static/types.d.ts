@@ -41,6 +41,8 @@ interface Store {
   sheets: Sheet[]; off: Uint8Array; preview: Uint8Array; sentence: string; readout: Readout; ahead: Readout; random: RandomUnits; frame: Frame | null;
   before: Uint16Array; after: Uint16Array; change: Float32Array; scores: Map<string, Score>;
   lost: Uint16Array; lostState: Uint8Array; most: Uint32Array; examples: Map<string, Example>;
+  /** What a saved page that answers clicks says of itself: "… a running kernel." */
+  rule?: string;
   progress: Progress; code: string; error: string; note: string; file?: { text: string; href: string };
   subscribe(fn: (kinds: string[]) => void): () => void;
   emit(...kinds: string[]): void;

@@ -1,5 +1,6 @@
 // @ts-check
 /** A saved page opens, sorts and finds pairs by itself: all of them came with it. */
+import { presentTables } from "./alone.js";
 
 const MORE = 200; // pairs listed at first, and added at a time
 
@@ -13,10 +14,20 @@ export function keepAlbum(store, msg, values) {
 
 /** @param {Store} store @param {number} row */
 export function openAlone(store, row) {
-  const { pairs, first, told, sentence } = store.album;
   Object.assign(store.state, { opened: row });
-  Object.assign(store, { pair: pairs.get(row), sentence: row === first ? told : sentence });
+  store.note = "";
+  present(store);
   store.emit("state", "pair", "readout");
+}
+
+/** Show the opened pair and the figures as they are with the units off that are off. @param {Store} store */
+export function present(store) {
+  if (!store.album) return;
+  const { pairs, first, told, sentence } = store.album;
+  const pair = pairs.get(store.state.opened);
+  if (store.tables) presentTables(store, pair);
+  if (store.tables && store.state.units !== store.tables.home.units) return;
+  Object.assign(store, { pair, sentence: pair && pair.row !== first ? sentence : told });
 }
 
 /** As the kernel lists them. @param {Store} store @param {string} sort @param {string} find @param {boolean} more */

@@ -207,10 +207,10 @@ function strip(view, which) {
     figures.replaceChildren("precision ", figure(side.precision), "  recall ", figure(side.recall), chance ? el("span", { class: "mv-rnd" }, `  random ${count(chance.units)}: `, figure(chance.recall)) : "");
     side.pictures.forEach((number, i) => {
       const { node, canvas, mark, objects } = cell(i);
-      drawTile(store, canvas, number);
+      const drawn = drawTile(store, canvas, number);
       const [words, state] = change(pair, i);
       node.className = `mv-dv-tile ${state}`;
-      say(mark, words);
+      say(mark, drawn || !store.saved ? words : `${words} not in the page`);
       objects.replaceChildren(...side.objects[i].map((o) => (pair.objects.includes(o)
         ? el("span", { class: "mv-dv-own" }, `✓ ${store.study.objects[o]}`) : el("span", {}, `· ${store.study.objects[o]}`))));
     });
@@ -232,7 +232,7 @@ export function dejaVuRegion(view) {
   const head = pairHead(view);
   const strips = [0, 1, 2].map((which) => strip(view, which));
   const gaps = gapsColumn(view);
-  const hint = el("p", { class: "mv-note" }, "Ablate units below; what the caption then finds appears between the two models.");
+  const hint = el("p", { class: "mv-note" });
   const legend = el("p", { class: "mv-note" });
   const waiting = el("p", { class: "mv-empty" }, "Embedding captions and pictures …");
   const middle = el("div", { class: "mv-dv-middle" }, waiting, head.root, strips[0].root, strips[1].root, strips[2].root, hint, legend);
@@ -246,7 +246,8 @@ export function dejaVuRegion(view) {
     for (const one of strips) one.update();
     gaps.update();
     const pair = store.pair;
-    hint.hidden = !pair || pair.units > 0 || store.saved;
+    hint.hidden = !pair || pair.units > 0 || store.fixed;
+    say(hint, `Ablate ${store.saved ? "a unit" : "units"} below; what the caption then finds appears between the two models.`);
     legend.replaceChildren(el("b", { class: "mv-dv-own" }, "✓ name"), " also in the private picture · name: not in it. ", pair && pair.top ? `Only the ${count(pair.top)} objects that most of the ${count(pair.k)} neighbours show are counted.` : pair ? `Every object of the ${count(pair.k)} neighbours is counted.` : "");
     legend.hidden = !pair;
   }

@@ -86,14 +86,15 @@ export function gapsColumn(view) {
     const named = (list, name) => (list ? list.find((f) => f.name === name) : null);
     const drawn = chance && chance.version === gaps.version ? chance.figures : null;
     const none = drawn && !chance.draws;
+    const undrawn = !drawn && store.saved; // nobody draws any more
     title.firstChild.data = `All ${count(gaps.pairs)} pairs `;
     for (const row of rows) {
       const held = named(gaps.figures, `held-out ${row.name}`);
       const random = named(drawn, row.name);
-      row.show(named(gaps.figures, row.name), row.name === "utility" ? random && random.mean : held && held.after, random, none ? 0 : gaps.units);
+      row.show(named(gaps.figures, row.name), row.name === "utility" ? random && random.mean : held && held.after, random, none || undrawn ? 0 : gaps.units);
     }
     const drew = drawn ? `, mean of ${count(chance.draws)} draw${chance.draws === 1 ? "" : "s"}` : "";
-    const beside = none ? `. ${chance.words}` : gaps.units ? `; for utility, ${count(gaps.units)} random units of the same layers${drew}` : "";
+    const beside = none ? `. ${chance.words}` : undrawn && gaps.units ? ". Random units need a running kernel" : gaps.units ? `; for utility, ${count(gaps.units)} random units of the same layers${drew}` : "";
     say(notes, `◆ grey: the same gap on ${count(gaps.held_out)} held-out pairs${beside}.`);
     const aucg = named(gaps.figures, "AUCG");
     before.show(gaps.beforeCurve, gaps.referenceCurve, aucg.before);

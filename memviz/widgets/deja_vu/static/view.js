@@ -5,10 +5,11 @@ import { controls, echoLine, liveLine, toolbar } from "../../core/static/header.
 import { topSlider } from "../../core/static/top.js";
 import { unitMaps } from "../../core/static/units.js";
 import { registerView } from "../../core/static/views.js";
-import { keepAlbum } from "./album.js";
+import { keepAlbum, present } from "./album.js";
+import { keepTables } from "./alone.js";
 import { dejaVuRegion } from "./deja_vu.js";
 
-const nothingYet = () => ({ tiles: new Map(), pairs: null, pair: null, gaps: null, chance: null, album: null });
+const nothingYet = () => ({ tiles: new Map(), pairs: null, pair: null, gaps: null, chance: null, album: null, tables: null });
 
 /** @param {Store} store @returns {Record<string, Taker>} */
 const takers = (store) => ({
@@ -40,6 +41,13 @@ const takers = (store) => ({
   album(msg, arrays) {
     keepAlbum(store, msg, arrays);
   },
+  alone(msg, arrays) {
+    if (!store.album || !store.gaps) return false;
+    keepTables(store, msg, arrays);
+  },
+  state() {
+    present(store);
+  },
 });
 
 /** @param {View} view */
@@ -56,11 +64,12 @@ registerView({
   part: "deja_vu",
   title: "déjà vu explorer",
   main: true,
+  alone: true,
   cell: [11, 12],
   needs: "looking up an edited caption and switching units need",
   state: nothingYet,
   takers,
-  dirty: ["pairs", "pair", "gaps", "chance", "album"],
+  dirty: ["pairs", "pair", "gaps", "chance", "album", "alone"],
   prompt: ["pair", "gaps"],
   build,
 });

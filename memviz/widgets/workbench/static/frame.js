@@ -137,7 +137,7 @@ function frameOf(store, key, off, ahead) {
 
 /** What the workbench keeps of single units, and who takes it. */
 export const frames = {
-  state: () => ({ singles: new Map(), margins: null, adding: "" }),
+  state: () => ({ singles: new Map(), margins: null, adding: "", rule: "single units are exact, sets are estimates (≈); all else needs" }),
   /** @param {Store} store @returns {Record<string, Taker>} */
   takers(store) {
     store.foresee = (key, off, ahead) => frameOf(store, key, off, ahead);
