@@ -185,6 +185,12 @@ def measured(cells: list[str], rounds: int) -> dict[str, Any]:
             notebook.page.locator(".mv-cancel", has_text="cancel").click(timeout=300_000)
             notebook.page.locator(".mv-cancel", has_text="go on").wait_for(timeout=300_000)
             exact = notebook.python(" ".join(EXACT.split()))
+            # A first set, and the rest after it, in which the first group is recorded by itself.
+            notebook.python("widget.session.ablate('conv1:0,1')")
+            ready = "widget.controller._answers._first_ready() is not None"
+            notebook.wait_for(ready, True, seconds=300)
+            notebook.python("widget.session.reset()")
+            notebook.page.wait_for_timeout(15_000)
         quiet = notebook.page.evaluate(CLICKS, [rounds, 700, exact])
         empty = notebook.page.evaluate(EMPTY)
         found["examples"] = notebook.python("len(study)")
