@@ -41,5 +41,5 @@ Seed = Annotated[int, Between(0, 2**63 - 1)]
 Count = Annotated[int, Between(1, 10**9)]
 CountOrZero = Annotated[int, Between(0, 10**9)]
 Share = Annotated[float, Between(0, 1)]
-# So that float32 holds it, too.
+# Beyond it float32 overflows.
 Positive = Annotated[float, Between(0, 1e30, above=True)]

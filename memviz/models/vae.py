@@ -344,7 +344,7 @@ def as_numbers_of(examples: IndicesLike | range) -> list[int]:
 
 
 def check_images(images: Tensor) -> None:
-    """Refuse images that are no numbers from 0 to 1, one row each.
+    """Refuse images that are not numbers from 0 to 1, one row each.
 
     Raises
     ------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 from tqdm.auto import tqdm
 
@@ -36,18 +38,22 @@ def live_retrieval(retrieval: Retrieval, *, progress: bool) -> Saved:
     """The déjà vu explorer of a retrieval."""
     controller = DejaVuController(retrieval, Session(retrieval.study), threaded=False)
     with closing(controller):
-        controller.find_alone(progress=progress)
-        return _computed(controller, "deja_vu", progress=progress)
+        # After the sweep, which says which units those are.
+        last = partial(controller.find_alone, progress=progress)
+        return _computed(controller, "deja_vu", last, progress=progress)
 
 
-def _computed(controller: Telling, part: str, *, progress: bool) -> Saved:
-    """Let a controller do all its work in this thread, and take what a page needs."""
+def _computed(
+    controller: Telling, part: str, last: Callable[[], None] = lambda: None, *, progress: bool
+) -> Saved:
+    """Let a controller do all its work in this thread, then ``last``; take what a page needs."""
     with tqdm(desc="sweep", unit="unit", disable=not progress, leave=False) as bar:
         ear = _Ear(bar)
         controller.sinks.append(ear)
         try:
             controller.receive({"type": "hello"}, ear)
             controller.worker.run_until_idle()
+            last()
             found = saved(part, controller.snapshot())
         finally:
             controller.close()

@@ -56,7 +56,7 @@ def check_judged(outputs: Any, labels: Any) -> None:
 
 
 def check_outputs(outputs: Any, axes: int, wanted: str) -> None:
-    """Refuse outputs that are no numbers, or of another number of axes.
+    """Refuse outputs that are not numbers, or of another number of axes.
 
     Examples
     --------

@@ -159,8 +159,9 @@ class TrainingFile:
         try:
             self._check(facts, states)
         except ValueError as error:
+            why = str(error).partition(";")[0].rstrip(".")
             raise ValueError(
-                f"the folder {str(self.path.parent)!r} holds another training: {error}; name "
+                f"the folder {str(self.path.parent)!r} holds another training: {why}; name "
                 "another folder, or repeat the call that began it."
             ) from error
         optimizer: dict[str, Any] = {"state": {}, "param_groups": json.loads(facts["groups"])}

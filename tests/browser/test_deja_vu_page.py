@@ -9,6 +9,7 @@ from PIL import Image
 
 import memviz as mv
 from memviz.widgets.deja_vu import DejaVuController
+from memviz.widgets.deja_vu import _album as album
 from memviz.widgets.deja_vu import _alone as alone
 from tests.support.access import serious
 from tests.support.fake_study import LAYERS, pack
@@ -252,7 +253,7 @@ def test_a_saved_page_opens_finds_and_sorts_every_pair(open_saved, explorer, tmp
     found = sum(word.casefold() in text.casefold() for text in pairs.captions)
     rows.nth(found).wait_for(state="detached")
     assert rows.count() == found
-    words = "the 6 of 1,360 units with the largest effects that were known or estimated on AUCG"
+    words = "6 of 1,360 units are exact, each ablated alone: those whose effect on AUCG was known"
     assert words in page.locator(".mv-savednote").inner_text()
     assert serious(page) == []
 
@@ -345,6 +346,7 @@ def test_a_saved_page_by_keyboard_and_what_it_refuses(open_saved, explorer, tmp_
     unknown = next(u for r, u in enumerate(explorer.scores.units) if r not in rows)
     other, place = cell(page, explorer, unknown)
     other.click(position=place)
+    settle(page)
     assert page.locator(".mv-say").inner_text() == (
         "The page does not know this unit's figures: they need a running kernel."
     )
@@ -356,3 +358,33 @@ def test_a_saved_page_by_keyboard_and_what_it_refuses(open_saved, explorer, tmp_
     page.keyboard.press("Control+z")
     assert figures_shown(page) == clean
     assert serious(page) == []
+
+
+def test_a_pair_that_was_told_last_and_is_not_in_the_page_moves_no_figure(
+    open_saved, explorer, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(album, "_MOST_TEXT", 20_000)
+    opened, ear = explorer.pair, Ear()
+    known = {entry["row"] for entry in explorer._entries()}
+    far = next(row for row in range(len(explorer.retrieval.training)) if row not in known)
+    for example in (far, None):
+        explorer.session.open(example)
+        explorer.hello(ear)
+        while explorer.worker._step():
+            explorer.worker.drop("sweep")
+    assert explorer._latest["pair"].content["row"] == far
+    explorer.export(tmp_path / "saved.html")
+    tables = next(m for m in explorer.snapshot() if m.content["type"] == "alone")
+    explorer.session.open(opened)
+    page = open_saved(tmp_path / "saved.html", drawn=".mv-dv-list li")
+    listed = [int(li.get_attribute("data-row")) for li in page.locator(".mv-dv-list li").all()]
+    assert listed and set(listed) <= known  # no pair that it cannot open
+    unit = explorer.scores.units[decoded(tables)["unit"][0]]
+    page.locator(".mv-dv-list li").first.click()
+    canvas, place = cell(page, explorer, unit)
+    canvas.click(position=place)
+    settle(page)
+    row = int(page.locator(".mv-dv-list li[aria-selected=true]").get_attribute("data-row"))
+    recall = explorer.retrieval.retrieve(str(unit)).found.target.recall[row]
+    figure = "1.00" if recall == 1 else f"{recall:.2f}".lstrip("0")
+    assert f"recall {figure}" in page.locator(".mv-dv-figures").nth(1).inner_text()

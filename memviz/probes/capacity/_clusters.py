@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, isinf, log
+from math import ceil, log
 from typing import TYPE_CHECKING
 
 import torch
@@ -49,8 +49,6 @@ def planted_clusters(
     >>> points.shape, signs.unique().tolist()
     (torch.Size([10, 6]), [-1.0, 1.0])
     """
-    if isinf(apart):
-        raise ValueError("apart is infinite; give a distance.")
     draw = torch.Generator().manual_seed(centres)
     checked_size(n, features)
     checked_size(clusters, features)

@@ -262,7 +262,8 @@ def check_top(top: Any) -> int | None:
 
 
 def _check_neighbours(neighbours: Tensor, rows: int) -> None:
-    whole = not neighbours.is_floating_point() and neighbours.dtype != torch.bool
+    # By bool and uint8 torch would index as by a mask.
+    whole = not neighbours.is_floating_point() and neighbours.dtype not in (torch.bool, torch.uint8)
     if neighbours.dim() != 2 or not whole:
         raise ValueError(
             f"neighbours is {described(neighbours)}; give rows of public_objects, int64 [n, k]."

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from memviz.checks import described, listed
 from memviz.engine.activations import check_repeats, differing, examined, floats
-from memviz.engine.record import tensors_in
+from memviz.engine.record import is_out_of_memory, tensors_in
 from memviz.restored import undisturbed
 from memviz.tasks.task import Inputs
 
@@ -29,8 +29,10 @@ def called(model: nn.Module, inputs: Inputs, what: str) -> object:
     try:
         return model(inputs) if isinstance(inputs, Tensor) else model(**inputs)
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         given = described(inputs) if isinstance(inputs, Tensor) else listed(inputs)
-        first = str(error).split("\n")[0][:200]
+        first = str(error).split("\n")[0][:200].rstrip(".")
         raise ValueError(
             f"the model failed on {what}, {given}: {type(error).__name__}: {first}; give what it "
             "takes, in its own dtype."

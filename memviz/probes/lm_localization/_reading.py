@@ -132,8 +132,10 @@ def edit_distance(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
 
 
 def _entries(what: str, given: Any) -> Sequence[Hashable]:
-    """Letters or tokens; those of a tensor as numbers, since two tensors are never the same key."""
+    """Letters or tokens; tensors as their numbers, since two tensors are never the same key."""
     entries = given.tolist() if hasattr(given, "tolist") else given
+    if isinstance(entries, list):
+        entries = [e.item() if getattr(e, "ndim", None) == 0 else e for e in entries]
     if not isinstance(entries, Sequence) or not all(isinstance(e, Hashable) for e in entries):
         raise TypeError(f"{what} is {described(given)}; give text or a list of tokens.")
     return entries

@@ -42,7 +42,7 @@ def subset_gradients(
     Raises
     ------
     ValueError
-        If shapes differ, ``noisy`` is no mask, or losses or a parameter require no gradient.
+        If shapes differ, ``noisy`` is not a mask, or losses or a parameter require no gradient.
 
     Examples
     --------

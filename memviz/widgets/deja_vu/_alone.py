@@ -65,8 +65,9 @@ class Alone:
 
         A unit that ``stop`` interrupts is tried again.
         """
-        if self._kept_for != (how, tuple(pairs)):
-            self._kept, self._kept_for = {}, (how, tuple(pairs))
+        asked = how, tuple(pairs)
+        if self._kept_for != asked:
+            self._kept, self._kept_for = {}, asked
         self._order = rows = self._rows(how, len(pairs))
         parsed = intervention(how)
         for done, row in enumerate(rows):
@@ -154,8 +155,10 @@ class Alone:
         """Which units the page knows, in words."""
         swept = self._scores.aucg.get(how)
         whole = swept is not None and not np.isnan(swept).any()
-        effect = "largest effects" if whole else "largest effects that were known or estimated"
+        which = f"{len(rows):,} of {len(self._scores.units):,} units"
+        if whole:
+            return f"the {which} with the largest effects on AUCG are exact, each ablated alone"
         return (
-            f"the {len(rows):,} of {len(self._scores.units):,} units with the {effect} on AUCG "
-            "are exact, each ablated alone"
+            f"{which} are exact, each ablated alone: those whose effect on AUCG was known, then "
+            "those with the largest estimates"
         )

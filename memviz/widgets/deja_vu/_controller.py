@@ -309,7 +309,8 @@ class DejaVuController(Telling):
         rows, known = _rows(entries), self.session.known
         alone = self._alone.message(self.session.how, rows)
         assert self.shown is not None
-        first = [] if self.pair is None else self._alone.pictures(rows.index(self.pair))
+        pair = self.pair
+        first = self._alone.pictures(rows.index(pair)) if pair in rows else []
         more = (bytes_of([alone]), first)
         album = album_messages(self.retrieval, self.shown, entries, self._tiles, known, *more)
         return [*told, *album, alone]
@@ -333,10 +334,13 @@ class DejaVuController(Telling):
 
     def _export_steps(self, sink: Sink) -> Iterator[None]:
         self.ready()
-        rows, how = _rows(self._entries()), self.session.how
-        for done, total in self._alone.steps(how, rows, lambda: self.worker.answer_waits):
-            self.tell_progress("export", "units for the page", done, total)
-            yield
+        known: tuple[str, list[int]] | None = None
+        # What is asked for may change on the way.
+        while known != (asked := (self.session.how, _rows(self._entries()))):
+            for done, total in self._alone.steps(*asked, lambda: self.worker.answer_waits):
+                self.tell_progress("export", "units for the page", done, total)
+                yield
+            known = asked
         self.tell_progress("export", "", 0, 0)
         self._export_beside(sink)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from memviz.checks import checked
+from memviz.checks import check_place, checked
 from memviz.probes.deja_vu.ablation import Retrieval
 from memviz.scores import Scores
 from memviz.session import Session
@@ -34,6 +34,7 @@ class DejaVuView(BaseView):
         largest effect on AUCG, fewer where their figures would take more than a megabyte. Each
         costs one retrieval, once; it can be interrupted at any time, and nothing is written then.
         """
+        check_place(path)
         self.controller.find_alone(progress=progress)
         super().export(path)
 

@@ -152,10 +152,11 @@ class ShownScores:
 
         An estimate never stands in for an exact effect: in a scatter the two would seem to agree.
         """
-        if key not in self._latest:
+        told = self._latest.get(key)
+        if told is None or (key in _SWEPT and told.content["note"] != self.key):
             label = next(score["label"] for score in self.picks() if score["key"] == key)
             return Scores(label, "", np.full(len(self.units), np.nan), units=tuple(self.units))
-        content, buffers = self._latest[key]
+        content, buffers = told
         value, state = np.frombuffer(buffers[0], np.float32), np.frombuffer(buffers[1], np.uint8)
         units, exact = tuple(self.units), state != 1
         value = np.where(state > (key == "effect"), value, np.nan)
@@ -167,7 +168,7 @@ class ShownScores:
         Choosing the exact effect resumes a sweep that was cancelled.
         """
         if key in _SWEPT:
-            if key == "effect" and self._cancelled:
+            if self._cancelled and (key == "effect" or self.key not in self.estimates):
                 self._sweep()
             if self._knows(self.key):
                 self.tell_effects(self.key)

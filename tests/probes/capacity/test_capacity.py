@@ -127,7 +127,7 @@ def test_clusters_are_apart_and_seeds_share_their_centres():
     assert near.max() < 2 * 4 / 6
     with pytest.raises(ValueError, match="don't fit in 1 dimensions"):
         planted_clusters(3, features=1, clusters=24)
-    with pytest.raises(ValueError, match="apart is infinite; give a distance"):
+    with pytest.raises(ValueError, match="apart is inf; give a number above 0"):
         planted_clusters(4, apart=float("inf"))
 
 

@@ -185,6 +185,11 @@ def test_the_edit_distance_is_torchmetrics(seed: int) -> None:
     assert edit_distance(one, other) == edit_distance(list(one), list(other)) == int(theirs[0])
 
 
+def test_tokens_in_tensors_are_compared_by_their_numbers() -> None:
+    tokens = torch.tensor([4, 7, 7])
+    assert edit_distance(tokens, [4, 7]) == edit_distance(list(tokens), [4, 7]) == 1
+
+
 class Numbers:
     """A tokenizer of numbers with spaces between them."""
 

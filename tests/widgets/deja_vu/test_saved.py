@@ -78,7 +78,7 @@ def test_every_unit_has_the_figures_of_a_fresh_retrieval(retrieval: Retrieval) -
     message, entries = of(controller, "alone"), of(controller, "album").content["pairs"]
     content, arrays = message.content, decoded(message)
     rows, units = [entry["row"] for entry in entries], controller.scores.units
-    assert len(arrays["unit"]) == FEW and content["rule"].startswith(f"the {FEW} of 1,360 units")
+    assert len(arrays["unit"]) == FEW and content["rule"].startswith(f"{FEW} of 1,360 units")
     n = len(retrieval.training)
     before = retrieval.clean.found.target.neighbours.ids
     for place, unit in enumerate([None, *arrays["unit"].tolist()]):
@@ -109,7 +109,7 @@ def test_the_units_with_the_largest_effects_are_taken(retrieval: Retrieval) -> N
     message = of(controller, "alone")
     unit = decoded(message)["unit"].tolist()
     assert unit[:3] == [400, 90, 7] and len(set(unit)) == FEW
-    assert "known or estimated" in message.content["rule"]
+    assert "then those with the largest estimates" in message.content["rule"]
     controller.scores.aucg = {"zero": np.linspace(1, 0, len(values))}
     message = of(controller, "alone")
     assert decoded(message)["unit"].tolist() == list(range(FEW))
@@ -179,3 +179,12 @@ def test_an_interrupted_export_writes_nothing_and_goes_on_from_there(
     assert (tmp_path / "a.html").stat().st_size > 100_000
     after = retrieval.target.model.state_dict()
     assert all((value == after[name]).all() for name, value in weights.items())
+
+
+def test_a_place_that_cannot_be_is_refused_before_anything_is_computed(
+    retrieval: Retrieval, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = mv.deja_vu(retrieval)
+    monkeypatch.setattr(view.controller, "find_alone", lambda **_: pytest.fail("computed"))
+    with pytest.raises(FileNotFoundError):
+        view.export("no such/folder/page.html")

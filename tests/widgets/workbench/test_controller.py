@@ -493,7 +493,8 @@ def test_a_sweep_cancelled_before_its_estimates_can_go_on(study: mv.Study) -> No
     assert (told["done"], told["total"], told["cancelled"]) == (0, 20, True)
     assert not decoded(ear.last("scores", key="effect"))["state"].any()
     assert "estimate" not in [told["key"] for told in ear.of("scores")]
-    ask(controller, ear, "score", key="effect")
+    # Without estimates, whichever of the two is chosen goes on.
+    ask(controller, ear, "score", key="estimate")
     told = ear.last("scores", key="effect").content
     assert (told["done"], told["cancelled"]) == (20, False)
     agrees(study, ear)

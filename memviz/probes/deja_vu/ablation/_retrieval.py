@@ -12,6 +12,7 @@ from torch import Tensor
 
 from memviz.data.caption_pairs import CaptionPairs
 from memviz.engine.record import Intervention, Zero, intervention
+from memviz.engine.record.plain import fingerprint
 from memviz.engine.search import nearest
 from memviz.models.clip import Clip
 from memviz.scores import Scores
@@ -146,6 +147,7 @@ class Retrieval:
             origin=origin and f"{origin}.study",
         )
         self.origin = origin
+        self._weights: tuple[int, ...] = ()  # of the target, when it was first asked
         self._reference = reference if isinstance(reference, Clip) else None
         self.reference = (
             self._embedded_by(reference, images[0]) if isinstance(reference, Clip) else reference
@@ -193,6 +195,8 @@ class Retrieval:
         ------
         CancelledError
             If ``stop()`` returns True.
+        ValueError
+            If the target's weights have changed since the retrieval was first asked.
 
         Examples
         --------
@@ -236,8 +240,19 @@ class Retrieval:
         stop: Callable[[], bool] | None = None,
         keep: bool = True,
     ) -> tuple[Tensor, Tensor]:
+        self._check_weights()
         ablation = (units, how, stop)
         return self.text.features(*ablation, keep=keep), self.image.features(*ablation, keep=keep)
+
+    def _check_weights(self) -> None:
+        # What is kept (embeddings, the clean test, effects) is of the weights it was computed with.
+        weights = tuple(checksum for _, checksum in fingerprint(self.target.model)[:-1])
+        if self._weights and weights != self._weights:
+            raise ValueError(
+                "the target's weights have changed since this retrieval was first asked; build it "
+                "again: Retrieval(target, reference, training, public, held_out)."
+            )
+        self._weights = weights
 
     def _embedded(self, captions: Tensor, images: Tensor) -> Embedded:
         n, public = len(self.training), images[: len(self.public)]

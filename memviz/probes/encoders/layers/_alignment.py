@@ -185,7 +185,7 @@ def _with_clean(images: Tensor, drawn: Tensor) -> Tensor:
 
 
 def check_finite(features: Mapping[str, Tensor], images: Tensor) -> None:
-    """Refuse features ``[n, views, ...]`` that are no numbers; ``images`` names the rows."""
+    """Refuse features ``[n, views, ...]`` that are not numbers; ``images`` names the rows."""
     for name, rows in features.items():
         bad = ~rows.isfinite().flatten(1).all(1)
         if bool(bad.any()):

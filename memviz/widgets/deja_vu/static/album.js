@@ -6,10 +6,11 @@ const MORE = 200; // pairs listed at first, and added at a time
 
 /** @param {Store} store @param {any} msg @param {any} values of each order, by pair */
 export function keepAlbum(store, msg, values) {
-  const opened = store.pair && !store.pair.edited ? store.pair : null;
   const pairs = new Map(msg.pairs.map((pair) => [pair.row, pair]));
+  const opened = store.pair && !store.pair.edited && pairs.has(store.pair.row) ? store.pair : null; // the newest one told may not be among them
   if (opened) pairs.set(opened.row, opened); // with what random units do to it
   store.album = { pairs, values, pictured: msg.pictured, sentence: msg.sentence, told: store.sentence, first: opened ? opened.row : null };
+  if (store.pairs) listAlone(store, store.pairs.sort, store.pairs.find, false); // the kernel's list also has pairs that the page lacks
 }
 
 /** @param {Store} store @param {number} row */

@@ -210,7 +210,7 @@ function strip(view, which) {
       const drawn = drawTile(store, canvas, number);
       const [words, state] = change(pair, i);
       node.className = `mv-dv-tile ${state}`;
-      say(mark, drawn || !store.saved ? words : `${words} not in the page`);
+      say(mark, drawn || !store.saved ? words : `${words} not in the page`.trim());
       objects.replaceChildren(...side.objects[i].map((o) => (pair.objects.includes(o)
         ? el("span", { class: "mv-dv-own" }, `✓ ${store.study.objects[o]}`) : el("span", {}, `· ${store.study.objects[o]}`))));
     });

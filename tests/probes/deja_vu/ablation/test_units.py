@@ -28,6 +28,7 @@ from memviz.probes.deja_vu.ablation import (
 )
 from memviz.scores import Scores
 from memviz.units import Unit, UnitSet
+from tests.support.retrievals import small_retrieval
 
 K, TOP = 4, 3
 VISION = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
@@ -412,3 +413,19 @@ def test_a_curve_needs_its_null(found):
     scores = Scores("s", "AUCG", np.zeros(1), units=(Unit(FC, 0),))
     with pytest.raises(ValueError, match="random_draws is 0"):
         gap_curve(found, scores, [0], random_draws=0)
+
+
+def test_a_retrieval_whose_target_has_changed_is_refused() -> None:
+    retrieval, layer = small_retrieval(), "transformer.resblocks.1.mlp.c_fc"
+    units = f"{layer}:3"
+    before = retrieval.retrieve(units)
+    weight = retrieval.target.model.get_submodule(layer).weight
+    old = weight.detach().clone()
+    with torch.no_grad():
+        weight.mul_(1.5)
+    for ask in (lambda: retrieval.retrieve(units), lambda: retrieval.retrieve(units, keep=False)):
+        with pytest.raises(ValueError, match="weights have changed .* build it again"):
+            ask()
+    with torch.no_grad():
+        weight.copy_(old)
+    assert retrieval.retrieve(units).found.prg == before.found.prg
