@@ -156,7 +156,7 @@ def test_every_example_opens_with_its_picture(show: Any, ablated: Controller) ->
               return canvas.toDataURL() !== blank.toDataURL();
             }"""
         )
-        assert page.get_by_text("Why it is predicted so needs a running kernel.").is_visible()
+        page.get_by_text("Why it is predicted so needs a running kernel.").wait_for()
         assert page.locator(".mv-trio figure:visible").count() == 1
 
 
