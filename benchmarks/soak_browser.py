@@ -191,8 +191,8 @@ def in_browser(interactions: int, seed: int, minutes: float) -> dict[str, Any]:
         ``interactions``, and how many of each kind; ``page_errors``, exceptions in the page;
         ``raw_errors`` that a widget showed; ``wrong_sentences``, other than a fresh computation's;
         ``kernel_traces``; ``..._first`` and ``..._last``, memory after the first tenth and at the
-        end; ``flat``, whether it grew by no more than the bounds, None if it was read only once;
-        ``same_model``.
+        end; ``memory``, all readings on the way, one a tenth; ``flat``, whether it grew by no more
+        than the bounds, None if it was read only once; ``same_model``.
     """
     # One cell: JupyterLab keeps the toolbar of each cell that was active, and so grows by itself.
     with in_lab("soak", [SETUP]) as notebook:
@@ -204,7 +204,7 @@ def in_browser(interactions: int, seed: int, minutes: float) -> dict[str, Any]:
         notebook.page.evaluate(WATCH)
         browser, hand = Browser(notebook), Hand(notebook, np.random.default_rng([seed, 3]))
         begun, wrong, failed = time.monotonic(), list[str](), list[str]()
-        first: dict[str, float] = {}
+        memory: list[dict[str, float]] = []
         made = looks = 0
         while made < interactions and time.monotonic() - begun < 60 * minutes:
             try:
@@ -215,11 +215,11 @@ def in_browser(interactions: int, seed: int, minutes: float) -> dict[str, Any]:
             if made % min(LOOK, max(1, interactions // 4)) == 0:
                 looks += 1
                 wrong += _wrong(notebook)
-                warm = made * 10 >= interactions or time.monotonic() - begun > 6 * minutes
-                if not first and warm and made < interactions:
-                    first = {**browser.holds(), "kernel_mb": notebook.python("resident_mb()")}
+                way = (time.monotonic() - begun) / (60 * minutes)
+                if 10 * max(made / interactions, way) >= len(memory) + 1 and made < interactions:
+                    memory.append(_memory(notebook, browser, made))
         wrong += _wrong(notebook)
-        last = {**browser.holds(), "kernel_mb": notebook.python("resident_mb()")}
+        first, last = memory[0] if memory else {}, _memory(notebook, browser, made)
         told = notebook.page.evaluate("() => window.told")
         raw = [f"{why}: {text[:200]}" for text in told if (why := is_raw(text))]
         bounds = {"kernel_mb": KERNEL_BOUND_MB, "browser_mb": BROWSER_BOUND_MB}
@@ -233,6 +233,7 @@ def in_browser(interactions: int, seed: int, minutes: float) -> dict[str, Any]:
             "sentences_compared": looks + 1,
             "wrong_sentences": len(wrong),
             "kernel_traces": notebook.python("len(traces)"),
+            "memory": [*memory, last],
             **{f"{name}_first": value for name, value in first.items()},
             **{f"{name}_last": value for name, value in last.items()},
             "bounds": bounds,
@@ -246,6 +247,12 @@ def in_browser(interactions: int, seed: int, minutes: float) -> dict[str, Any]:
             "trace_texts": notebook.python(f"traces[:{_MOST}]"),
             "browser_minutes": round((time.monotonic() - begun) / 60, 1),
         }
+
+
+def _memory(notebook: Notebook, browser: Browser, made: int) -> dict[str, float]:
+    """Megabytes and counts of kernel and page after so many interactions."""
+    kernel = {"after": made, "kernel_mb": notebook.python("resident_mb()")}
+    return {**browser.holds(), **kernel}
 
 
 def _wrong(notebook: Notebook) -> list[str]:

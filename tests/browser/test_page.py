@@ -705,6 +705,17 @@ def test_marks_are_set_with_the_mouse_and_with_keys(bench, fake):
     settle(bench)
     pressed = bench.locator(".mv-verdict button[aria-pressed=true]")
     assert pressed.all_inner_texts() == ["Memorized"]
+    # Closed meanwhile, and not yet drawn so: the mark is of the example that is still seen.
+    bench.evaluate(
+        """message => {
+          model.play([message]);
+          document.querySelector(".mv-verdict button[aria-pressed=false]").click();
+        }""",
+        fake.state(version=4, opened=None, confirmed=[i, others[0]], rejected=others[1:]),
+    )
+    assert sent(bench, "mark")[-1] == {"type": "mark", "examples": [i], "key": "rejected"}
+    play(bench, fake.state(version=5, confirmed=[i, others[0]], rejected=others[1:]))
+    settle(bench)
     bench.locator(".mv-filter[data-filter=marked]").click()
     settle(bench)
     shown = [int(t.get_attribute("data-example")) for t in bench.locator(".mv-tile").all()]

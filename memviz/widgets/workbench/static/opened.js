@@ -15,7 +15,7 @@ export function openedExample(view, closed) {
   const about = el("small");
   const close = el("button", { class: "mv-close", type: "button", "aria-label": "Close this example", title: "Close (Esc)", onclick: shut }, icon("close"));
   /** @param {"confirmed" | "rejected"} key */
-  const judge = (key, words, letter) => el("button", { class: "mv-filter", type: "button", "data-mark": key, title: `${words} (${letter} in the gallery)`, onclick: () => store.mark(store.state.opened, key) }, words);
+  const judge = (key, words, letter) => el("button", { class: "mv-filter", type: "button", "data-mark": key, title: `${words} (${letter} in the gallery)`, onclick: () => store.mark(shown, key) }, words);
   const verdicts = { confirmed: judge("confirmed", "Memorized", "c"), rejected: judge("rejected", "Not memorized", "r") };
   const verdict = el("div", { class: "mv-chips mv-verdict", role: "group", "aria-label": "Is this example memorized?" }, verdicts.confirmed, verdicts.rejected);
   const frame = (words) => {
