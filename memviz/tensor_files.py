@@ -28,7 +28,7 @@ if sys.platform != "win32":
     import fcntl
 
 State = dict[str, Tensor]
-_LOCK = "lock"
+_OPENED, _LOCK = "opened", "lock"  # what a writer holds, before and after it is locked
 _BEGINNING = 60.0  # seconds in which a writer has made its lock for certain
 
 
@@ -66,9 +66,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         beside = path.with_name(f"{_beginning(path)}{secrets.token_hex(4)}.part")
         beside.mkdir()
         try:
-            with open(beside / _LOCK, "xb") as held:
-                with suppress(OSError):  # some network folders know no locks
-                    _lock(held)
+            with open(beside / _OPENED, "xb") as held:
+                _hold(held, beside / _LOCK)
                 part = beside / path.name
                 yield part
                 part.chmod(stat.S_IMODE(os.fstat(held.fileno()).st_mode))  # safetensors makes 0600
@@ -90,6 +89,14 @@ def _remove(folder: Path) -> None:
         for name in os.listdir(folder):
             os.unlink(folder / name)
         os.rmdir(folder)
+
+
+def _hold(file: IO[bytes], name: Path) -> None:
+    """Lock an open file, and rename it only then: nobody finds it by ``name`` and unlocked."""
+    if sys.platform != "win32":  # which renames no open file
+        with suppress(OSError):  # some network folders know no locks
+            _lock(file)
+        os.rename(file.name, name)
 
 
 def _lock(file: IO[bytes]) -> None:

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import os
 import re
 import resource
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from memviz import tensor_files
 from memviz.tensor_files import (
     DamagedFile,
     NotWritten,
@@ -178,6 +181,30 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_no
     living.communicate("go on")
     assert path.read_text() == "half of it"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.txt", "abcde1234x.part"]
+
+
+@pytest.mark.parametrize("moment", ["before it is locked", "when it is locked", "in the block"])
+def test_whoever_looks_for_orphans_leaves_a_living_writer_alone_at_any_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+):
+    path, lock, looked = tmp_path / "a.txt", tensor_files._lock, []
+
+    def look(at: str) -> None:
+        if at == moment and not looked:
+            looked.append(at)
+            tensor_files.remove_orphans(path)
+
+    def lock_watched(file: IO[bytes]) -> None:
+        look("before it is locked")
+        lock(file)
+        look("when it is locked")
+
+    monkeypatch.setattr(tensor_files, "_lock", lock_watched)
+    with atomic_write(path) as part:
+        look("in the block")
+        part.write_text("whole")
+    assert looked and path.read_text() == "whole"
+    assert os.listdir(tmp_path) == ["a.txt"]
 
 
 @pytest.mark.parametrize("stem", ["n" * 251, "é" * 125])
