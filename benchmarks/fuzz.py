@@ -112,7 +112,8 @@ def quiet(seconds: float) -> Iterator[None]:
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+            # Again and again: Python drops what is raised while it frees an object.
+            signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
             yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

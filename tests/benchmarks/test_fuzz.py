@@ -1,6 +1,8 @@
 """Fuzzed calls of the most used functions: no raw error, no wrong answer; a run goes on later."""
 
 import json
+import time
+from contextlib import suppress
 
 import pytest
 
@@ -24,6 +26,19 @@ def test_no_error_is_raw_and_no_answer_wrong(known, tmp_path, monkeypatch) -> No
     assert result["functions"] == len(MOST_USED)
     assert (result["raw"], result["wrong"]) == (0, 0), result["examples"]
     assert result["plausible_mistakes"] > 200 and result["refused"] > 150
+
+
+def test_a_call_is_stopped_even_where_the_first_alarm_is_dropped() -> None:
+    began = time.monotonic()
+
+    def wait() -> None:
+        while time.monotonic() - began < 60:
+            pass
+
+    with pytest.raises(fuzz.TooLong), fuzz.quiet(0.05):
+        with suppress(fuzz.TooLong):  # as Python does where it lands in a finalizer
+            wait()
+        wait()
 
 
 def test_a_run_goes_on_where_it_ended(known, tmp_path, monkeypatch) -> None:
