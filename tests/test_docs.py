@@ -207,3 +207,29 @@ def test_the_table_of_corners_is_the_printed_one() -> None:
     assert len(rows) == 6
     assert rows[3] == ("50 % of each side", "0", "+.028 ± .008", "+.004 ± .008")
     assert rows[0][2] == "−.004 ± .006"
+
+
+def test_the_figures_of_deja_vu_are_those_of_the_printed_tables() -> None:
+    printed = part("parts/printed_gaps.py")
+    text = (DOCS / "figures.md").read_text()
+    table = printed.directions(text)
+    settings = table.groupby(["direction", "setting"], sort=False)["PPG"]
+    assert (settings.size() == 3).all() and table["direction"].nunique() == 6
+    masked = settings.agg(["mean", "min", "max"]).loc[("caption masking", "0.3")]
+    assert masked.tolist() == pytest.approx([0.338, 0.299, 0.371])
+    assert table["null PPG"].agg(["min", "max"]).tolist() == [-0.135, 0.191]
+    assert ("training pairs, about 240 steps", "4,000") in settings.groups
+    near = printed.neighbours(text).set_index(["labels", "k"])
+    assert near.shape == (16, 6) and near.at[("top 10 labels", 50), "null AUCG"] == 0.009
+    assert near.at[("all labels", 50), "PRG"] == 0.152
+    first = printed.first_pairs(text)
+    assert list(first) == ["recall_gap", "min_dist"]
+    assert first["min_dist"].set_index("pairs").at[10, "null_recall_gap"] == 0.031
+
+
+def test_every_printed_figure_that_a_page_shows_is_drawn() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    named = re.findall(r"\{printed-figure\} (\S+)\n:alt: \S", text)
+    assert len(named) == text.count("```{printed-figure}")
+    drawn = (DOCS / "parts/from_printed.py").read_text()
+    assert set(named) == set(re.findall(r'^    "([a-z-]+)": ', drawn, re.M))

@@ -1,35 +1,77 @@
 """Figures and tables of what takes too long for a build, from what the commands printed.
 
-That stands in ``figures.md``. A page shows it by ``{contest-figure}``, with an ``:alt:``, and by
-``{corner-table}``.
+That stands in ``figures.md``. A page shows it by ``{printed-figure} NAME``, with an ``:alt:``, and
+by ``{corner-table}``. The names are the functions of :data:`DRAWN`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from . import printed
+from . import printed, printed_gaps
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-class ContestFigure(SphinxDirective):
-    """The figure of the contest."""
+def contest(text: str) -> Figure:
+    """Who finds the planted units."""
+    from memviz.probes.contest.figures import contest as drawn
 
+    return drawn(printed.contest(text))
+
+
+def mitigation(text: str) -> Figure:
+    """Memorization of image-caption models against their utility."""
+    from memviz.probes.deja_vu.figures import mitigation as drawn
+
+    return drawn(printed_gaps.directions(text), utilities=("utility", "linear probe"))
+
+
+def neighbours(text: str) -> Figure:
+    """Gaps against the number of neighbours."""
+    from memviz.probes.deja_vu.figures import curve
+
+    return curve(printed_gaps.neighbours(text))
+
+
+def first_pairs(text: str) -> Figure:
+    """A gap over the first pairs of each sort order."""
+    from memviz.probes.deja_vu.figures import most_memorized
+
+    return most_memorized(printed_gaps.first_pairs(text))
+
+
+DRAWN: dict[str, Callable[[str], Figure]] = {
+    "contest": contest,
+    "mitigation": mitigation,
+    "neighbours": neighbours,
+    "first-pairs": first_pairs,
+}
+
+
+class PrintedFigure(SphinxDirective):
+    """One of the figures, by its name."""
+
+    required_arguments = 1
     option_spec: ClassVar[dict[str, Any]] = {"alt": directives.unchanged_required}
 
     def run(self) -> list[nodes.Node]:
         """Draw it from the tables."""
-        from memviz.probes.contest.figures import contest as drawn
-
+        (wanted,) = self.arguments
+        if wanted not in DRAWN:
+            raise self.error(f"there is no figure {wanted!r}; there are {', '.join(DRAWN)}")
         content = io.BytesIO()
-        drawn(printed.contest(_printed(self))).savefig(content, dpi=150, format="png")
+        DRAWN[wanted](_printed(self)).savefig(content, dpi=150, format="png")
         name = f"_figures/{hashlib.sha256(content.getvalue()).hexdigest()[:16]}.png"
         path = Path(self.env.srcdir) / name
         path.parent.mkdir(exist_ok=True)
@@ -56,6 +98,6 @@ def _printed(directive: SphinxDirective) -> str:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
-    app.add_directive("contest-figure", ContestFigure)
+    app.add_directive("printed-figure", PrintedFigure)
     app.add_directive("corner-table", CornerTable)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
