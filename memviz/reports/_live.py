@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from tqdm.auto import tqdm
 
@@ -28,38 +27,34 @@ class Swept:
 
 def live_study(study: Study, *, progress: bool) -> Swept:
     """Sweep every unit of a study as its workbench does."""
-    session = Session(study)
-    controller = Controller(session, threaded=False)
-    view = _computed(controller, "workbench", progress=progress)
+    controller = Controller(Session(study), threaded=False)
+    with _computed(controller, progress=progress):
+        view = saved("workbench", controller.snapshot())
     return Swept(view, controller.effects[controller.key])
 
 
 def live_retrieval(retrieval: Retrieval, *, progress: bool) -> Saved:
     """The déjà vu explorer of a retrieval."""
     controller = DejaVuController(retrieval, Session(retrieval.study), threaded=False)
-    with closing(controller):
-        # After the sweep, which says which units those are.
-        last = partial(controller.find_alone, progress=progress)
-        return _computed(controller, "deja_vu", last, progress=progress)
+    with _computed(controller, progress=progress):
+        controller.find_alone(progress=progress)  # after the sweep, which says which units
+        return saved("deja_vu", controller.snapshot())
 
 
-def _computed(
-    controller: Telling, part: str, last: Callable[[], None] = lambda: None, *, progress: bool
-) -> Saved:
-    """Let a controller do all its work in this thread, then ``last``; take what a page needs."""
-    with tqdm(desc="sweep", unit="unit", disable=not progress, leave=False) as bar:
+@contextmanager
+def _computed(controller: Telling, *, progress: bool) -> Iterator[None]:
+    """Let a controller do all its work in this thread; close it at the end of the block."""
+    with (
+        closing(controller),
+        tqdm(desc="sweep", unit="unit", disable=not progress, leave=False) as bar,
+    ):
         ear = _Ear(bar)
         controller.sinks.append(ear)
-        try:
-            controller.receive({"type": "hello"}, ear)
-            controller.worker.run_until_idle()
-            last()
-            found = saved(part, controller.snapshot())
-        finally:
-            controller.close()
-    if ear.errors:
-        raise RuntimeError(ear.errors[0]) from controller.failure
-    return found
+        controller.receive({"type": "hello"}, ear)
+        controller.worker.run_until_idle()
+        if ear.errors:
+            raise RuntimeError(ear.errors[0]) from controller.failure
+        yield
 
 
 class _Ear:

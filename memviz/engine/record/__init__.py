@@ -52,3 +52,4 @@ from .places import locate as locate
 from .places import map_arguments as map_arguments
 from .places import refusal as refusal
 from .places import turned_by as turned_by
+from .plain import fingerprint as fingerprint

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from memviz.data.caption_pairs import CaptionPairs
-from memviz.engine.record import Intervention, Zero, intervention
-from memviz.engine.record.plain import fingerprint
+from memviz.engine.record import Intervention, Zero, fingerprint, intervention
 from memviz.engine.search import nearest
 from memviz.models.clip import Clip
 from memviz.scores import Scores
