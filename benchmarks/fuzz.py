@@ -37,7 +37,7 @@ import memviz
 from benchmarks.fuzz_calls import Call, calls
 from benchmarks.mistakes import changes
 from benchmarks.report import about, parser, show
-from memviz.tensor_files import atomic_write
+from memviz.tensor_files import NotWritten, atomic_write
 
 HOME = str(Path(memviz.__file__).parent)
 TYPES = (ValueError, TypeError, KeyError, IndexError, RuntimeError, FileNotFoundError)
@@ -54,6 +54,8 @@ class TooLong(BaseException):
 
 def is_sentence(error: BaseException) -> bool:
     """Whether an error is memviz's own: raised by it, of a usual type, and a sentence."""
+    if isinstance(error, NotWritten):  # one clause
+        return len(str(error)) <= LONGEST
     if not isinstance(error, TYPES) or not error.args:
         return False
     frames = traceback.extract_tb(error.__traceback__)

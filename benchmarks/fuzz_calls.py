@@ -92,7 +92,11 @@ mv.demo("digits")
 mv.demo("encoders")
 """
 # Those with others whose right values would take minutes, or that are words of a message.
-_ONLY = {"memviz.demo": ("name",), "memviz.tasks.as_numbers": ("values",)}
+_ONLY = {
+    "memviz.demo": ("name",),
+    "memviz.tasks.as_numbers": ("values",),
+    "memviz.tasks.check_labels": ("task", "labels"),
+}
 
 
 @dataclass

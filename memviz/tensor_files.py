@@ -22,13 +22,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from memviz.checks import coded
+from memviz.checks import coded, quoted
 
 if sys.platform != "win32":
     import fcntl
 
 State = dict[str, Tensor]
 _OPENED, _LOCK = "opened", "lock"  # what a writer holds, before and after it is locked
+_PATH = 300  # characters of a path in a message
 _BEGINNING = 60.0  # seconds in which a writer has made its lock for certain
 
 
@@ -137,7 +138,11 @@ def not_written(path: Path, error: Exception) -> NotWritten:
     if isinstance(error, NotWritten):
         return error
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return NotWritten(f"{str(path)!r} can't be written: {reason}")
+    return NotWritten(f"{_named(path)} can't be written: {reason}")
+
+
+def _named(path: Path) -> str:
+    return quoted(str(path), most=_PATH)
 
 
 def make_folder(folder: Path) -> None:
@@ -254,27 +259,28 @@ def read_hashed(path: Path, kind: str) -> tuple[State, dict[str, str]]:
     ({'w': tensor([1., 1.])}, {'kind': 'demo'})
     """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}.")
+        raise FileNotFoundError(f"there is no file {_named(path)}.")
     try:
         tensors, facts = read(path)
     except DamagedFile as error:
         raise ValueError(
             coded(
                 "E33",
-                f"{str(path)!r} can't be read as {kind} ({error}); delete it, or name another "
+                f"{_named(path)} can't be read as {kind} ({error}); delete it, or name another "
                 "file.",
             )
         ) from error
     if facts.get("kind") != kind:
         raise ValueError(
-            f"{str(path)!r} holds {facts.get('kind', 'something else')}, not {kind}; "
+            f"{_named(path)} holds {facts.get('kind', 'something else')}, not {kind}; "
             "name another file."
         )
     if facts.pop("sha256", "") != digest(tensors, facts):
         raise ValueError(
             coded(
                 "E33",
-                f"{str(path)!r} was altered after it was written; delete it, or name another file.",
+                f"{_named(path)} was altered after it was written; delete it, or name another "
+                "file.",
             )
         )
     return tensors, facts

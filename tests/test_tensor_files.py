@@ -145,6 +145,8 @@ def test_whatever_can_not_be_written_is_one_error(tmp_path: Path, small_files: N
         ):
             attempt()
         assert read(path)[0]["w"].tolist() == [1, 1] and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(NotWritten, match=r"^'n{290,}…' can't be written: File name too long$"):
+        check_writable(Path("n" * 1000))
     check_writable(tmp_path / "new" / "folder")
     assert list((tmp_path / "new" / "folder").iterdir()) == []
 

@@ -139,6 +139,8 @@ def _parts(
         )
     if getattr(items, "is_meta", False):
         raise ValueError("the items to embed are on the meta device; give them with their values.")
+    if getattr(items, "ndim", 1) == 0:
+        raise ValueError("the items to embed are a single number; give one row per item.")
     if not len(items):
         raise ValueError("there are no items to embed; give at least one.")
     for start in slow(range(0, len(items), batch), "embedding", progress=progress):

@@ -93,6 +93,8 @@ def two_model_test(
             f"target and reference are both called {quoted(names[0])}; give them different names."
         )
     pair_ids = np.arange(len(objects)) if ids is None else _array(ids)
+    if not pair_ids.ndim:
+        raise ValueError("ids is a single number; give one name per pair.")
     if len(pair_ids) != len(objects):
         raise ValueError(
             f"there are {len(pair_ids)} ids for {len(objects)} pairs; give one per pair."

@@ -264,8 +264,9 @@ def _targets(what: str, given: Tensor, labels: Tensor) -> Tensor:
     classes = targets.shape[1] if targets.dim() == 2 else 0
     if classes < 2 or (len(labels) and not 0 <= labels.min() <= labels.max() < classes):
         raise ValueError(
-            f"{what} has shape {list(targets.shape)} for labels up to {int(labels.max())}; give "
-            "one column per class, [n, classes]."
+            f"{what} has shape {list(targets.shape)} for "
+            f"{f'labels up to {int(labels.max())}' if len(labels) else 'no labels'}; give one "
+            "column per class, [n, classes]."
         )
     if targets.isnan().any():
         raise ValueError(f"{what} holds NaN; give those of a training that did not diverge.")

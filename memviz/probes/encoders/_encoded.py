@@ -58,7 +58,7 @@ def encoded(encoder: nn.Module, images: Tensor) -> Tensor:
     with calm, calm:
         found = called(encoder, images.to(device), "images")
         outputs = {id(output): output for output in tensors_in(found)}
-    features = [rows for rows in outputs.values() if rows.dim() and len(rows) == len(images)]
+    features = [rows for rows in outputs.values() if rows.dim() > 1 and len(rows) == len(images)]
     if len(features) > 1:
         shapes = ", ".join(str(list(rows.shape)) for rows in features)
         raise ValueError(

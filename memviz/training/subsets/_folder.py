@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memviz.checks import quoted
 from memviz.tensor_files import (
     NotWritten,
     State,
@@ -59,7 +60,7 @@ class TrainingFolder:
         self.folder, self.kind, self.facts, self.size = Path(folder), kind, dict(facts), size
         self._warned = False
         if "\0" in str(folder):
-            raise ValueError(f"no folder can be called {str(folder)!r}; name another.")
+            raise ValueError(f"no folder can be called {quoted(str(folder))}; name another.")
         make_folder(self.folder)
 
     def find(self, trainings: int) -> dict[int, State]:
@@ -106,9 +107,9 @@ class TrainingFolder:
     def _check(self, facts: Mapping[str, str]) -> None:
         if facts.get("fingerprint") != _FINGERPRINT:
             raise ValueError(
-                f"the folder {str(self.folder)!r} holds trainings of an earlier version of memviz, "
-                "which can't be checked against this recipe and must be made again; name another "
-                "folder, or delete this one."
+                f"the folder {quoted(str(self.folder))} holds trainings of an earlier version of "
+                "memviz, which can't be checked against this recipe and must be made again; name "
+                "another folder, or delete this one."
             )
         for key, words in _WORDS.items():
             if facts.get(key) != self.facts[key]:
@@ -116,8 +117,8 @@ class TrainingFolder:
                 if key == "recipe" and python != _PYTHON:
                     words += f", or of the same one under Python {python}, not {_PYTHON}"
                 raise ValueError(
-                    f"the folder {str(self.folder)!r} holds trainings of {words}; name another "
-                    "folder, or delete this one."
+                    f"the folder {quoted(str(self.folder))} holds trainings of {words}; name "
+                    "another folder, or delete this one."
                 )
 
 

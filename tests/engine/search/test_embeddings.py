@@ -161,6 +161,8 @@ def test_a_wrong_encoder_gets_one_sentence(encode, words):
 def test_other_wrong_arguments(tmp_path: Path):
     with pytest.raises(ValueError, match="there are no items"):
         embed(network(), ITEMS[:0])
+    with pytest.raises(ValueError, match="are a single number; give one row per item"):
+        embed(network(), torch.tensor(1.0))
     with pytest.raises(ValueError, match="batch is 0"):
         embed(network(), ITEMS, batch=0)
     with pytest.raises(ValueError, match="train mode"):

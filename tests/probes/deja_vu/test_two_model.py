@@ -299,6 +299,9 @@ def test_ids_of_any_kind_stand_in_the_table():
     assert random_test(ids=[1, "b", *range(58)]).frame["id"].tolist()[:2] == [1, "b"]
     with pytest.raises(ValueError, match="there are 2 ids for 60 pairs"):
         random_test(ids=[1, 2])
+    for number in (np.array(3), torch.tensor(3)):
+        with pytest.raises(ValueError, match="ids is a single number; give one name per pair"):
+            random_test(ids=number)
 
 
 def test_the_text_says_all_that_is_needed():

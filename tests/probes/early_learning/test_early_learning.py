@@ -199,5 +199,7 @@ def test_lists_are_taken_and_masks_repeats_and_misfits_are_refused():
         detected_as_wrong(targets, GIVEN, null_targets=targets[:5])
     with pytest.raises(ValueError, match=r"targets has shape \[8, 2\] for labels up to 2"):
         detected_as_wrong(targets[:, :2], GIVEN)
+    with pytest.raises(ValueError, match=r"targets has shape \[0\] for no labels"):
+        detected_as_wrong([], GIVEN[:0])
     with pytest.raises(ValueError, match="targets holds NaN"):
         detected_as_wrong(targets * torch.nan, GIVEN)

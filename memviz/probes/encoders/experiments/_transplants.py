@@ -221,6 +221,11 @@ def layer_fine_tuning(
     DataFrame
         One row per choice (``head alone`` first): mean, least and largest accuracy over the seeds.
 
+    Raises
+    ------
+    KeyError, ValueError
+        As for :func:`fine_tune_layers`, or if there is no seed.
+
     Examples
     --------
     >>> encoder = nn.Sequential(nn.Linear(4, 8), nn.ReLU()).eval()
@@ -230,6 +235,8 @@ def layer_fine_tuning(
     """
     import pandas as pd
 
+    if not len(seeds):
+        raise ValueError("seeds is empty; give at least one.")
     labels_for(*test)
     rows = {}
     all_choices = list({"head alone": (), **choices}.items())

@@ -216,6 +216,8 @@ def test_only_the_chosen_layers_are_tuned(encoder: nn.Sequential, study: mv.Stud
     ]  # fmt: skip
     with pytest.raises(KeyError, match="there is no layer 'conv'"):
         fine_tune_layers(encoder, ["conv"], images, labels)
+    with pytest.raises(ValueError, match="seeds is empty; give at least one"):
+        layer_fine_tuning(encoder, {}, (images, labels), (images, labels), seeds=())
 
 
 def test_probes_equal_a_plain_classifier() -> None:
