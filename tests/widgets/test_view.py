@@ -160,6 +160,23 @@ def test_the_last_view_closed_ends_the_thread_and_lets_go(study: mv.Study) -> No
     ear.wait("readout", version=0)
 
 
+def test_a_view_whose_making_was_interrupted_ends_without_a_word(
+    study: mv.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+
+    def interrupted(*_: object, **__: object) -> str:
+        raise KeyboardInterrupt
+
+    for name in ("uuid.uuid4", "anywidget.AnyWidget.__init__"):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(name, interrupted)
+            mv.workbench(study)
+        gc.collect()
+    assert not told
+
+
 def test_a_session_and_its_controller_are_collected_after_the_last_view(study: mv.Study) -> None:
     session = mv.Session(study)
     shown, second = mv.workbench(session), mv.readout_view(session)

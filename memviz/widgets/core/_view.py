@@ -56,8 +56,8 @@ class BaseView(anywidget.AnyWidget):
         super().__init__(part=part, uid=uuid.uuid4().hex)
         self.controller = controller
         self.session = controller.session
-        controller.sinks.append(self)
         self.greeted, self._over = False, threading.Event()
+        controller.sinks.append(self)
         self._is_displayed, self._waits, self._moved = False, False, 0.0
         self.on_msg(lambda _widget, content, _buffers: self._hear(content))
         if getattr(self.comm, "kernel", None) is not None:
@@ -94,7 +94,8 @@ class BaseView(anywidget.AnyWidget):
 
     def close(self) -> None:
         """Close the view and keep its session; closing the last view ends the background work."""
-        if not self._over.is_set():
+        # Python closes what an interrupted cell left half made, too.
+        if hasattr(self, "_over") and not self._over.is_set():
             self._over.set()
             with suppress(ValueError):
                 self.controller.sinks.remove(self)
