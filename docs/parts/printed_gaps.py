@@ -1,4 +1,4 @@
-"""Tables of déjà vu that ``memviz.demos.scenes.directions`` printed into ``figures.md``, read again.
+"""Tables of déjà vu, as ``memviz.demos.scenes.directions`` printed them into ``figures.md``, read.
 
 Each cell is a mean with the lowest and the highest of its rows, rounded to .001.
 """
