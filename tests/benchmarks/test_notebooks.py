@@ -1,5 +1,7 @@
 """What a notebook costs: the seconds and the memory that its cells are known to take."""
 
+import json
+
 import nbformat
 import pytest
 
@@ -14,6 +16,19 @@ while time.process_time() < end:
 """
 FULL = "large = bytearray({bytes}); large[::512] = bytes([1]) * len(large[::512]); del large"
 PICTURE = "from IPython.display import HTML, display; display(HTML('<b>seen</b>'))"
+
+
+EXERCISE = """
+**1. Add.** How much?
+
+<details><summary>A solution</summary>
+
+```python
+{code}
+```
+
+</details>
+"""
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +68,34 @@ def test_the_notebook_stays_without_outputs(found):
 def test_a_number_that_no_notebook_has_is_refused():
     with pytest.raises(SystemExit, match="none in .* begins with 99"):
         benchmarks.main(["notebooks", "99"])
+
+
+def test_hidden_solutions_run_where_they_stand_and_one_that_fails_is_named(
+    tmp_path, monkeypatch, capsys
+):
+    of = nbformat.v4
+    answers = ["print(seen + 1)\nseen * 21", "raise ValueError('not so')", "seen"]
+    cells = [
+        of.new_code_cell("seen = 2"),
+        *(of.new_markdown_cell(EXERCISE.format(code=a)) for a in answers),
+    ]
+    for number, cell in enumerate(cells):
+        cell.id = f"add-{number}"
+    nbformat.write(of.new_notebook(cells=cells), tmp_path / "07_add.ipynb")
+    monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
+    with pytest.raises(SystemExit, match=r"these solutions fail: add-2-solution\."):
+        notebooks.main(["--solutions", "--json"])
+    found = json.loads(capsys.readouterr().out)["07_add"]["solutions"]
+    assert [found[f"add-{n}-solution"].get("said") for n in (1, 2, 3)] == ["3\n\n42", None, "2"]
+    assert found["add-2-solution"]["error"] == "ValueError: not so"
+
+
+def test_every_hidden_solution_is_code():
+    for path in sorted(notebooks.FOLDER.glob("*.ipynb")):
+        book = nbformat.read(path, as_version=4)
+        added = notebooks.add_solutions(book)
+        assert len(added) >= 3
+        for cell in book.cells:
+            if cell.id in added:
+                assert cell.source.strip()
+                compile(cell.source, cell.id, "exec")
