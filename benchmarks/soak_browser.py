@@ -7,19 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
 
 from benchmarks.click import in_lab
+from benchmarks.soak_memory import Browser
 from benchmarks.soak_world import is_raw
 from tests.support.jupyter import Notebook
 
 KERNEL_BOUND_MB, BROWSER_BOUND_MB = 60.0, 60.0  # growth after the warm-up that still counts as flat
 LOOK = 200  # interactions between two looks at figures and memory
 _MOST = 20  # texts of faults that are kept
+# What is imported at the first use of an attribution or a picture is there before memory is read.
 SETUP = """\
+import captum.attr
 import memviz as mv
 from IPython.display import display
-from benchmarks.soak_world import Model, resident_mb, settled, strokes, traces_caught
+from benchmarks.soak_world import Model, kernel_holds, settled, strokes, traces_caught
 from memviz.tensor_files import digest
 study, twin = strokes(), strokes()
 model = Model(study.model, (study.inputs,))
@@ -44,6 +46,9 @@ WATCH = """() => {
     }
   }).observe(document.body, { childList: true, subtree: true, characterData: true });
 }"""
+# JupyterLab changes the tab's icon whenever the kernel turns busy or idle, and DevTools, by which
+# Playwright moves the mouse, keep 43 kB of base64 of each that is loaded again.
+STILL_ICON = "() => document.querySelectorAll('link.favicon').forEach((icon) => icon.remove())"
 KINDS = {
     "map": "canvas.mv-units",
     "button": "button:not([disabled])",
@@ -146,35 +151,6 @@ class Hand:
         keyboard.press("Enter")
 
 
-class Browser:
-    """What the page holds: its JavaScript heap after a collection, its nodes, its process."""
-
-    def __init__(self, notebook: Notebook) -> None:
-        self._devtools = notebook.context.new_cdp_session(notebook.page)
-        self._devtools.send("Performance.enable")
-
-    def holds(self) -> dict[str, float]:
-        """Megabytes and counts, now."""
-        self._devtools.send("HeapProfiler.collectGarbage")
-        found = self._devtools.send("Performance.getMetrics")["metrics"]
-        metrics = {one["name"]: one["value"] for one in found}
-        return {
-            "browser_heap_mb": round(metrics["JSHeapUsedSize"] / 2**20, 1),
-            "browser_mb": round(sum(map(_own_mb, _renderers())), 1),
-            "browser_nodes": metrics["Nodes"],
-            "browser_listeners": metrics["JSEventListeners"],
-        }
-
-
-def _renderers() -> list[psutil.Process]:
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if "--type=renderer" in " ".join(child.cmdline())]
-
-
-def _own_mb(process: psutil.Process) -> float:
-    return float(process.memory_full_info().uss) / 2**20
-
-
 def in_browser(interactions: int, seed: int, minutes: float) -> dict[str, Any]:
     """Move mouse and keys at random over four widgets on one session.
 
@@ -191,8 +167,9 @@ def in_browser(interactions: int, seed: int, minutes: float) -> dict[str, Any]:
         ``interactions``, and how many of each kind; ``page_errors``, exceptions in the page;
         ``raw_errors`` that a widget showed; ``wrong_sentences``, other than a fresh computation's;
         ``kernel_traces``; ``..._first`` and ``..._last``, memory after the first tenth and at the
-        end; ``memory``, all readings on the way, one a tenth; ``flat``, whether it grew by no more
-        than the bounds, None if it was read only once; ``same_model``.
+        end; ``memory``, all readings on the way, one a tenth, with the page's by allocator;
+        ``flat``, whether it grew by no more than the bounds, None if it was read only once;
+        ``same_model``.
     """
     # One cell: JupyterLab keeps the toolbar of each cell that was active, and so grows by itself.
     with in_lab("soak", [SETUP]) as notebook:
@@ -202,9 +179,10 @@ def in_browser(interactions: int, seed: int, minutes: float) -> dict[str, Any]:
         notebook.page.wait_for_selector("canvas.mv-units", timeout=300_000)
         notebook.page.wait_for_function(SHOWN, timeout=300_000)
         notebook.page.evaluate(WATCH)
+        notebook.page.evaluate(STILL_ICON)
         browser, hand = Browser(notebook), Hand(notebook, np.random.default_rng([seed, 3]))
         begun, wrong, failed = time.monotonic(), list[str](), list[str]()
-        memory: list[dict[str, float]] = []
+        memory: list[dict[str, Any]] = []
         made = looks = 0
         while made < interactions and time.monotonic() - begun < 60 * minutes:
             try:
@@ -249,10 +227,9 @@ def in_browser(interactions: int, seed: int, minutes: float) -> dict[str, Any]:
         }
 
 
-def _memory(notebook: Notebook, browser: Browser, made: int) -> dict[str, float]:
+def _memory(notebook: Notebook, browser: Browser, made: int) -> dict[str, Any]:
     """Megabytes and counts of kernel and page after so many interactions."""
-    kernel = {"after": made, "kernel_mb": notebook.python("resident_mb()")}
-    return {**browser.holds(), **kernel}
+    return {"after": made, **browser.holds(), **notebook.python("kernel_holds()")}
 
 
 def _wrong(notebook: Notebook) -> list[str]:

@@ -199,6 +199,18 @@ def resident_mb() -> float:
     return round(int(line.split()[1]) / 1024, 1)
 
 
+def kernel_holds() -> dict[str, float]:
+    """Megabytes of this process in all and of files mapped in it, its modules and objects."""
+    total = resident_mb()
+    found = {"kernel_mb": total, "kernel_modules": len(sys.modules)}
+    found["kernel_objects"] = len(gc.get_objects())
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("RssFile"))
+        found["kernel_files_mb"] = round(int(line.split()[1]) / 1024, 1)
+    return found
+
+
 @contextmanager
 def traces_caught() -> Iterator[list[str]]:
     """Everything that would stand as a traceback in the kernel's log."""
