@@ -16,9 +16,7 @@ from tests.support.jupyter import Notebook
 KERNEL_BOUND_MB, BROWSER_BOUND_MB = 60.0, 60.0  # growth after the warm-up that still counts as flat
 LOOK = 200  # interactions between two looks at figures and memory
 _MOST = 20  # texts of faults that are kept
-# What is imported at the first use of an attribution or a picture is there before memory is read.
 SETUP = """\
-import captum.attr
 import memviz as mv
 from IPython.display import display
 from benchmarks.soak_world import Model, kernel_holds, settled, strokes, traces_caught
