@@ -57,6 +57,7 @@ class DejaVuController(Telling):
         self.scores = DejaVuScores(retrieval, session, self.worker, self)
         self._tiles = messages.Tiles(retrieval)
         self._alone = Alone(retrieval, self.scores, session.known)
+        self._exporting: list[Sink] = []  # views that wait for a page
         self._draws: list[Retrieved] | None = None  # of random units, to compare with
         # State and row of the newest answer: a click may have changed the session since.
         self._version = 0
@@ -139,6 +140,7 @@ class DejaVuController(Telling):
 
     def cancel(self) -> None:
         """Stop the background work and keep its results so far."""
+        self._exporting.clear()
         self._cancel("sweep", "score", "export")
 
     def thumbnail(self, number: int) -> np.ndarray:
@@ -330,9 +332,12 @@ class DejaVuController(Telling):
 
     def _export_later(self, sink: Sink) -> None:
         """Save beside the notebook once the single units are known; clicks go first."""
-        self.worker.work("export", self._export_steps(sink), rank=0)
+        if sink not in self._exporting:
+            self._exporting.append(sink)
+        # Begun anew for a second view, with all that is known by now; both get their answer.
+        self.worker.work("export", self._export_steps(), rank=0)
 
-    def _export_steps(self, sink: Sink) -> Iterator[None]:
+    def _export_steps(self) -> Iterator[None]:
         self.ready()
         known: tuple[str, list[int]] | None = None
         # What is asked for may change on the way.
@@ -342,7 +347,9 @@ class DejaVuController(Telling):
                 yield
             known = asked
         self.tell_progress("export", "", 0, 0)
-        self._export_beside(sink)
+        sinks, self._exporting = self._exporting, []
+        for sink in sinks:
+            self._export_beside(sink)
 
     def picture_messages(self) -> Sequence[Message]:
         """The thumbnails sent so far."""

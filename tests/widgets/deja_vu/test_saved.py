@@ -154,6 +154,22 @@ def test_the_export_button_goes_unit_by_unit_and_can_be_cancelled(
     assert ear.last("exported").content["text"].startswith("Saved as memviz-")
 
 
+def test_two_views_that_export_at_once_are_both_answered(
+    retrieval: Retrieval, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    controller, ear = heard(retrieval)
+    other = Ear()
+    controller.sinks.append(other)
+    controller.receive({"type": "export"}, ear)
+    controller.worker._step()
+    for _ in range(2):  # who is impatient gets one page
+        controller.receive({"type": "export"}, other)
+    work(controller)
+    names = [sink.last("exported").content["text"] for sink in (ear, other)]
+    assert len(list(tmp_path.iterdir())) == 2 and names[0] != names[1]
+
+
 def test_an_interrupted_export_writes_nothing_and_goes_on_from_there(
     retrieval: Retrieval, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
