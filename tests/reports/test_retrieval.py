@@ -6,36 +6,23 @@ import base64
 import html
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 import memviz as mv
 from memviz.data.caption_pairs import CaptionPairs
 from memviz.data.scenes import caption, draw_scenes
-from memviz.models.clip import Clip, create_clip
-from memviz.probes.deja_vu import unit_effects, unit_layers
-from memviz.probes.deja_vu.ablation import Retrieval
+from memviz.probes.deja_vu import pair_halves, unit_effects, unit_layers
+from memviz.probes.deja_vu.ablation import Retrieval, measured
+from memviz.scores import Scores
+from tests.support.retrievals import untrained_clip, untrained_retrieval
 from tests.support.widgets import EVIL
 
-VISION = {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16}
-TEXT = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
-CONFIG = {"embed_dim": 8, "vision_cfg": VISION, "text_cfg": TEXT}
-PREPROCESS = {"mean": [0.25] * 3, "std": [0.25] * 3, "size": 32}
 SETS = draw_scenes(3, target=8, reference=8, public=20, held_out=10)
-
-
-def untrained(seed: int) -> Clip:
-    """A model whose captions are not all alike."""
-    clip = create_clip(CONFIG, PREPROCESS, seed=seed)
-    with torch.no_grad():
-        for name, weight in clip.model.named_parameters():
-            if weight.ndim > 1:
-                weight.mul_(20 if "embedding" in name else 3)
-    return clip
 
 
 def hostile(pairs: CaptionPairs) -> CaptionPairs:
@@ -49,8 +36,8 @@ def hostile(pairs: CaptionPairs) -> CaptionPairs:
 def retrieval() -> Retrieval:
     sets = [hostile(pairs) for pairs in (SETS.target, SETS.public, SETS.held_out)]
     return Retrieval(
-        untrained(1), untrained(2), *sets, query=lambda name: caption([name], []), k=4, top=3,
-        name=EVIL, summary=EVIL,
+        untrained_clip(1), untrained_clip(2), *sets, query=lambda name: caption([name], []),
+        k=4, top=3, name=EVIL, summary=EVIL,
     )  # fmt: skip
 
 
@@ -90,17 +77,60 @@ def test_units_are_ranked_by_their_exact_effect_and_heads_are_not(
     assert heads and units["value"].isna().tolist() == is_head.tolist()
     expected = (effects.values - effects.null.mean)[~is_head]
     np.testing.assert_allclose(units["value"][~is_head], expected, atol=1e-9)
-    last = table(written, "curve").query("units == 8").set_index("measure")["value"]
-    told = re.search(r"The 8 units: ([^<]*)<", written.read_text())
+
+
+def chosen_units(path: Path) -> mv.UnitSet:
+    told = re.search(r"The \d+ units?: ([^<]*)<", path.read_text())
     assert told is not None
-    chosen = mv.UnitSet.parse(html.unescape(told[1]))
-    values = dict(zip(effects.units, effects.values - effects.null.mean, strict=True))
-    least = min(values[unit] for unit in chosen)
-    ranked = [values[unit] for unit in effects.units if unit.layer not in heads]
-    assert len(chosen) == 8 and sum(value > least for value in ranked) <= 8
+    return mv.UnitSet.parse(html.unescape(told[1]))
+
+
+def test_units_are_chosen_on_one_half_and_judged_on_the_other(
+    retrieval: Retrieval, written: Path
+) -> None:
+    half = unit_effects(retrieval, progress=False).half
+    assert half is not None and half.null is not None and half.units is not None
+    heads = {layer.name for layer in unit_layers(retrieval) if layer.kind == "heads"}
+    values = dict(zip(half.units, half.values - half.null.mean, strict=True))
+    chosen = chosen_units(written)
+    ranked = sorted((values[u] for u in half.units if u.layer not in heads), reverse=True)
+    assert sorted((values[unit] for unit in chosen), reverse=True) == ranked[:8]
+    _, other = pair_halves(retrieval)
+    last = table(written, "curve").query("units == 8").set_index("measure")["value"]
     after = retrieval.retrieve(chosen)
-    assert last["AUCG"] == pytest.approx(after.found.aucg)
+    assert last.tolist() == pytest.approx(measured(after, other))
     assert last["utility"] == pytest.approx(after.utility)
+    assert last["AUCG"] != pytest.approx(after.found.aucg)
+    text = written.read_text()
+    assert "which had no part in the choice" in text and "no half was held out" not in text
+    assert f"({int(other.training.sum())} and {int(other.held_out.sum())})" in text
+
+
+def test_a_planted_unit_of_one_half_is_chosen_there_and_seen_on_the_other(tmp_path: Path) -> None:
+    planted = untrained_retrieval()
+    effects = unit_effects(planted, progress=False)
+    assert effects.half is not None and effects.units is not None
+    single = [row for row, unit in enumerate(effects.units) if "attn" not in unit.layer]
+    values = np.zeros(len(effects))
+    values[single[3]] = 1.0  # all pairs together would choose another one
+    whole = np.zeros(len(effects))
+    whole[single[5]] = 9.0
+    planted.effects = replace(
+        effects, values=whole, half=replace(effects.half, values=values, null=None), null=None
+    )
+    path = mv.report(planted, tmp_path / "a.html", units=1, random_draws=1, progress=False)
+    assert list(chosen_units(path)) == [effects.units[single[3]]]
+    assert table(path, "units")["value"].idxmax() == single[5]
+
+
+def test_effects_of_all_pairs_alone_hold_no_half_out_and_say_so(tmp_path: Path) -> None:
+    known = untrained_retrieval()
+    effects = unit_effects(known, progress=False)
+    known.effects = Scores("mine", "AUCG", effects.values, units=effects.units)
+    path = mv.report(known, tmp_path / "a.html", units=2, random_draws=1, progress=False)
+    assert "no half was held out" in path.read_text()
+    last = table(path, "curve").query("units == 2").set_index("measure")["value"]
+    assert last.tolist() == pytest.approx(measured(known.retrieve(chosen_units(path))))
 
 
 def test_the_same_bytes_but_for_the_date_and_names_are_text(

@@ -13,11 +13,14 @@ of a cut, objects or pairs, shares them, so that neither label numbers nor the o
 """
 
 from memviz.probes.deja_vu.ablation import GapCurve as GapCurve
+from memviz.probes.deja_vu.ablation import GapEffects as GapEffects
+from memviz.probes.deja_vu.ablation import PairHalf as PairHalf
 from memviz.probes.deja_vu.ablation import Retrieval as Retrieval
 from memviz.probes.deja_vu.ablation import Retrieved as Retrieved
 from memviz.probes.deja_vu.ablation import beyond_held_out as beyond_held_out
 from memviz.probes.deja_vu.ablation import gap_curve as gap_curve
 from memviz.probes.deja_vu.ablation import pair_effects as pair_effects
+from memviz.probes.deja_vu.ablation import pair_halves as pair_halves
 from memviz.probes.deja_vu.ablation import unit_effects as unit_effects
 from memviz.probes.deja_vu.ablation import unit_layers as unit_layers
 

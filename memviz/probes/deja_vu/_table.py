@@ -81,6 +81,11 @@ class DejaVu:
         """Area between the curves ``Pr[recall >= t]``: the difference of the mean recalls."""
         return float(self._gaps[2].mean())
 
+    def gaps_over(self, pairs: Tensor | None = None) -> tuple[float, float, float]:
+        """PPG, PRG and AUCG of some pairs, bool ``[n]``, or of all; NaN if none is scored."""
+        rows = self._gaps if pairs is None else self._gaps[:, pairs[self.scored]]
+        return float(rows[0].mean()), float(rows[1].mean()), float(rows[2].mean())
+
     def summary(self, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
         """PPG, PRG and AUCG with resampled intervals, the sign test's z, and the null."""
         frame = summary(self._gaps, None if self.null is None else self.null._gaps, draws, seed)

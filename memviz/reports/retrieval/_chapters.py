@@ -9,8 +9,8 @@ from functools import partial
 
 import numpy as np
 
-from memviz.probes.deja_vu import beyond_held_out, gap_curve, unit_effects, unit_layers
-from memviz.probes.deja_vu.ablation import MEASURES, GapCurve, Retrieval, first_units
+from memviz.probes.deja_vu import beyond_held_out, unit_effects, unit_layers
+from memviz.probes.deja_vu.ablation import MEASURES, GapCurve, Retrieval
 from memviz.scores import Scores
 from memviz.study import study_facts
 from memviz.units import Layer
@@ -21,6 +21,7 @@ from .._live import live_retrieval
 from .._page import page
 from .._parts import Section, between, facts, figure, plural, points, share, table, words
 from .._units import at_most, effect_parts, layer_table, named
+from ._halves import Judged, judged
 from ._pairs import pairs_section
 
 _LIVE = (
@@ -42,22 +43,22 @@ def retrieval_page(
         raise ValueError(_too_many(units, single))
     with laps.lap("units"):
         if own.effects is None:
-            own.effects = unit_effects(own, progress=progress)
-        ranking = _without_heads(own.effects, layers)
+            own.effects = unit_effects(own, seed=seed, progress=progress)
+        ranking = _ranked(own.effects, layers)
     most = at_most(len(ranking.order())) if units is None else units
     if most >= len(ranking.order()):
         raise ValueError(_too_many(most, len(ranking.order())))
     counts = sorted({0, max(1, most // 16), max(1, most // 4), most})
     with laps.lap("curve"):
-        curve = gap_curve(own, ranking, counts, random_draws=draws, seed=seed, progress=progress)
+        found = judged(own, partial(_ranked, layers=layers), counts, draws, seed, progress=progress)
     with laps.lap("view"):
         view = live_retrieval(own, progress=progress)
     chapters = [
-        Section("short", "In short", (points(_in_short(own, curve)),)),
+        Section("short", "In short", (points(_in_short(own, found)),)),
         Section("asked", "What was asked", tuple(_asked(own, layers, most))),
         pairs_section(own, seed),
-        _units_section(ranking, curve, seed),
-        _cost_section(curve),
+        _units_section(ranking, found),
+        _cost_section(found.curve),
     ]
     engine = "exact, one full retrieval per set of units"
     computed = tuple(about_computing(seed, own.study.device, engine))
@@ -75,8 +76,8 @@ def _too_many(units: int, ranked: int) -> str:
     )
 
 
-def _without_heads(effects: Scores, layers: list[Layer]) -> Scores:
-    """The ranking: a head is a large share of its layer, and would always come first."""
+def _ranked(effects: Scores, layers: list[Layer]) -> Scores:
+    """The ranking, without heads: one is a large share of its layer, and would always lead."""
     heads = {layer.name for layer in layers if layer.kind == "heads"}
     ranking = effects if effects.null is None else beyond_held_out(effects)
     values = [
@@ -105,30 +106,31 @@ def _asked(retrieval: Retrieval, layers: list[Layer], most: int) -> list[str]:
     return [facts(told)]
 
 
-def _in_short(retrieval: Retrieval, curve: GapCurve) -> list[str]:
+def _in_short(retrieval: Retrieval, shown: Judged) -> list[str]:
     found = retrieval.clean.found
     null = "" if found.null is None else f"; held-out pairs {found.null.ppg:+.3f}"
     return [
         f"Net of the pairs where it is the other way round, the {found.names[0]} names a caption's "
         f"own objects more precisely than the {found.names[1]} on {share(found.ppg)} of "
         f"{len(found.scored):,} pairs (PPG {found.ppg:+.3f}{null}).",
-        *(_told(curve, name) for name in ("PPG", "AUCG", "utility")),
+        *(_told(shown.curve, name, shown.on) for name in ("PPG", "AUCG")),
+        _told(shown.curve, "utility"),
     ]
 
 
-def _told(curve: GapCurve, name: str) -> str:
+def _told(curve: GapCurve, name: str, on: str = "") -> str:
     column = MEASURES.index(name)
     draws = curve.random[:, -1, column]
     low, high = np.percentile(draws, [2.5, 97.5])
     return (
-        f"{name}: {curve.chosen[0, column]:.3f} → {curve.chosen[-1, column]:.3f} with "
+        f"{name}{on}: {curve.chosen[0, column]:.3f} → {curve.chosen[-1, column]:.3f} with "
         f"{plural(curve.counts[-1], 'unit')} ablated; with as many random ones {draws.mean():.3f} "
         f"({between(low, high, '{:.3f}'.format)})."
     )
 
 
-def _units_section(ranking: Scores, curve: GapCurve, seed: int) -> Section:
-    units = first_units(ranking, curve.counts[-1], seed)  # as the curve takes them
+def _units_section(ranking: Scores, found: Judged) -> Section:
+    units, curve = found.units, found.curve
     method = (
         f"{ranking.measure}, training less held-out pairs, each unit ablated alone; attention "
         f"heads are not ranked, each is a large share of its layer. Source: {ranking.source}."
@@ -136,15 +138,15 @@ def _units_section(ranking: Scores, curve: GapCurve, seed: int) -> Section:
     draws = len(curve.random)
     parts = [
         *effect_parts(ranking, layer_table(ranking, units), method),
+        words(found.words),
         words(
-            "Units were chosen on the same pairs that the curve shows: no half was held out. The "
-            "control are held-out pairs, which neither model knows: where their gap moves as "
+            "The control are held-out pairs, which neither model knows: where their gap moves as "
             "well, the model is broken rather than made to forget."
         ),
         words(f"The {plural(len(units), 'unit')}: {named(units)}", "note"),
         figure(
             curve.plot,
-            "Gaps and utility against the number of units ablated together",
+            f"Gaps{found.on} and utility against the number of units ablated together",
             "curve",
             curve.frame,
             method=f"Units by {curve.name}, ablated together exactly. Grey: mean and 95% of "

@@ -60,11 +60,11 @@ class DejaVuScores:
         self.pair: dict[tuple[int, str], np.ndarray] = {}  # by row and intervention
 
     def _known_effects(self) -> dict[str, np.ndarray]:
-        if self.retrieval.effects is None:
+        effects = self.retrieval.effects
+        if effects is None:
             return {}
-        assert self.retrieval.effects.units is not None
-        effects = beyond_held_out(self.retrieval.effects)
-        known = dict(zip(self.retrieval.effects.units, effects.values, strict=True))
+        effects = effects if effects.null is None else beyond_held_out(effects)
+        known = dict(zip(effects.units or (), effects.values, strict=True))
         return {"zero": np.array([known.get(unit, np.nan) for unit in self.units])}
 
     def choices(self) -> Choices:
