@@ -14,15 +14,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from joblib import cpu_count  # type: ignore[import-untyped]
 from packaging.requirements import Requirement
 
 from memviz.cli.lab import PACKAGE, install_command, is_checkout, notebooks
-from memviz.cli.machine import cores, memory
+from memviz.engine.record import memory_allowed
 
 from .. import _torchvision
 
 DISTRIBUTION = "memviz-torch"
-# Bytes, a little more than the largest notebook takes; then with MEMVIZ_MEMORY of at most FEW.
+# Bytes, a little more than the largest notebook takes where an engine keeps a GiB; then with
+# MEMVIZ_MEMORY of at most FEW, which is what it keeps by itself in so small a container.
 ENOUGH, ENOUGH_KEEPING_FEW = 5 * 2**29, 3 * 2**29
 FEW = 128  # MiB
 # Distribution that brings it: folder among JupyterLab's extensions.
@@ -119,7 +121,7 @@ def _torch() -> Iterator[Check]:
         device = ", ".join(map(torch.cuda.get_device_name, range(torch.cuda.device_count())))
     else:
         device = "Apple GPU (mps)" if torch.backends.mps.is_available() else "CPU"
-    threads, here = torch.get_num_threads(), cores()
+    threads, here = torch.get_num_threads(), int(cpu_count())
     cure = f"set OMP_NUM_THREADS={here} before Python starts: threads that share a core only wait"
     yield Check(
         "torch device",
@@ -187,10 +189,10 @@ def _restore_weights() -> str:
 
 
 def _machine() -> Iterator[Check]:
-    size, here = memory(), cores()
+    size, here = memory_allowed(), int(cpu_count())
     words = "unknown" if size is None else f"{size / 2**30:.1f} GiB for this process"
-    kept = os.environ.get("MEMVIZ_MEMORY", "")
-    few = kept.isdecimal() and int(kept) <= FEW
+    kept = os.environ.get("MEMVIZ_MEMORY")
+    few = kept is None or (kept.isdecimal() and int(kept) <= FEW)
     enough = ENOUGH_KEEPING_FEW if few else ENOUGH
     small = size is not None and size < enough
     other = "" if few else f" or {ENOUGH_KEEPING_FEW / 2**30:g} GiB and MEMVIZ_MEMORY={FEW}"

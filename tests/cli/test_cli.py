@@ -22,7 +22,6 @@ from safetensors.torch import save_file
 from memviz import registry, tensor_files
 from memviz.__main__ import main
 from memviz.cli import demo, doctor, lab
-from memviz.cli.machine import memory
 from memviz.cli.prepare import found_ready
 from memviz.demos import demos
 from memviz.engine.sets import AblationCurve
@@ -757,8 +756,8 @@ class TestDoctor:
     def test_more_threads_than_cores_and_little_memory_are_told(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr(doctor, "cores", lambda: 2)
-        monkeypatch.setattr(doctor, "memory", lambda: 2**29)
+        monkeypatch.setattr(doctor, "cpu_count", lambda: 2)
+        monkeypatch.setattr(doctor, "memory_allowed", lambda: 2**29)
         monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
         checks = self.report(capsys)
         assert "64 threads on 2 cores" in checks["torch device"]["value"]
@@ -769,6 +768,8 @@ class TestDoctor:
     @pytest.mark.parametrize(
         ("kept", "gib", "status"),
         [
+            (None, 1.5, "ok"),  # the engine keeps as much as there is room for
+            (None, 1.4, "optional"),
             ("", 1.5, "optional"),
             ("129", 1.5, "optional"),
             ("128", 1.5, "ok"),
@@ -779,30 +780,18 @@ class TestDoctor:
         self,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
-        kept: str,
+        kept: str | None,
         gib: float,
         status: str,
     ) -> None:
-        monkeypatch.setenv("MEMVIZ_MEMORY", kept)
-        monkeypatch.setattr(doctor, "memory", lambda: int(gib * 2**30))
+        if kept is None:
+            monkeypatch.delenv("MEMVIZ_MEMORY", raising=False)
+        else:
+            monkeypatch.setenv("MEMVIZ_MEMORY", kept)
+        monkeypatch.setattr(doctor, "memory_allowed", lambda: int(gib * 2**30))
         check = self.report(capsys)["memory"]
         assert check["status"] == status
-        assert ("MEMVIZ_MEMORY=128" in check["cure"]) == (kept != "128")
-
-    @pytest.mark.parametrize(
-        "name", ["sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"]
-    )
-    def test_memory_is_the_share_of_a_container(self, tmp_path: Path, name: str) -> None:
-        whole = memory(tmp_path)
-        assert whole is not None and whole > 2**28
-        file = tmp_path / name
-        file.parent.mkdir(parents=True)
-        file.write_text("max\n")
-        assert memory(tmp_path) == whole
-        file.write_text(f"{2**28}\n")
-        assert memory(tmp_path) == 2**28
-        file.write_text(f"{2**62}\n")  # how the older kernels say that there is no limit
-        assert memory(tmp_path) == whole
+        assert ("MEMVIZ_MEMORY=128" in check["cure"]) == (kept not in (None, "128"))
 
     @pytest.mark.parametrize("named", [True, False])
     def test_chromium_is_the_named_or_the_first_on_the_path(

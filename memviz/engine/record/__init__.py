@@ -4,6 +4,7 @@ from ._chunks import Chunked as Chunked
 from ._chunks import chunk_size as chunk_size
 from ._chunks import default_memory as default_memory
 from ._chunks import is_out_of_memory as is_out_of_memory
+from ._chunks import memory_allowed as memory_allowed
 from ._chunks import split as split
 from ._edits import edit as edit
 from ._edits import filter_reference as filter_reference

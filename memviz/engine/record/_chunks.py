@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -13,6 +14,10 @@ from torch import Tensor
 # Of the largest activation: big enough that Python's share is small, small enough for the cache.
 _LARGEST_VALUE = 8 * 2**20
 _LARGEST = 1024
+# What is kept on a CPU: a part of what the process may take, and never more than this.
+_PART, _MOST = 12, 2**30
+# Where Linux says what a container may take; the second is the older way.
+_LIMITS = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 R = TypeVar("R")
 
@@ -50,11 +55,11 @@ def chunk_size(
 
 
 def default_memory(device: torch.device) -> int:
-    """Bytes the engine may keep: half of what is free on a GPU, elsewhere 1 GiB.
+    """Bytes the engine may keep: half of what is free on a GPU, elsewhere at most 1 GiB.
 
-    The environment variable ``MEMVIZ_MEMORY`` gives another number for the CPU, in MiB: where many
-    people share a machine, less is kept and more is computed again. Results differ by rounding
-    alone.
+    On a CPU it is a twelfth of what the process may take (:func:`memory_allowed`), so that a small
+    container keeps less and computes more again. The environment variable ``MEMVIZ_MEMORY`` gives
+    another number, in MiB. Results differ by rounding alone.
 
     Raises
     ------
@@ -62,17 +67,44 @@ def default_memory(device: torch.device) -> int:
 
     Examples
     --------
-    >>> default_memory(torch.device("cpu"))
-    1073741824
+    >>> 0 < default_memory(torch.device("cpu")) <= 2**30
+    True
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] // 2)
-    chosen = os.environ.get("MEMVIZ_MEMORY", "1024")
+    chosen = os.environ.get("MEMVIZ_MEMORY")
+    if chosen is None:
+        allowed = memory_allowed()
+        return _MOST if allowed is None else max(1, min(_MOST, allowed // _PART))
     if not chosen.isdecimal() or int(chosen) < 1:
         raise ValueError(
             f"MEMVIZ_MEMORY is a whole number of MiB from 1 up, but the environment has {chosen!r}."
         )
     return int(chosen) * 2**20
+
+
+def memory_allowed(root: Path = Path("/")) -> int | None:
+    """Bytes that this process may take, or None where that is unknown.
+
+    A container's share, where it has one: not the host's memory.
+
+    Parameters
+    ----------
+    root : Path
+        The folder that the files of the system are in.
+    """
+    sizes = [size for name in _LIMITS if (size := _limit(root / name)) is not None]
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min(sizes, default=None)
+
+
+def _limit(file: Path) -> int | None:
+    """The number in a file; None if there is no file, or it says that there is no limit."""
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def split(n: int, size: int) -> list[Tensor]:

@@ -4,17 +4,41 @@ import pytest
 import torch
 
 import memviz as mv
-from memviz.engine.record import default_memory
+from memviz.engine.record import default_memory, memory_allowed
 from memviz.models import MLP
 
 CPU = torch.device("cpu")
 
 
 def test_the_environment_says_how_much_is_kept(monkeypatch):
-    monkeypatch.delenv("MEMVIZ_MEMORY", raising=False)
-    assert default_memory(CPU) == 2**30
     monkeypatch.setenv("MEMVIZ_MEMORY", "96")
     assert default_memory(CPU) == 96 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("allowed", "kept"),
+    [(None, 2**30), (2**36, 2**30), (12 * 2**30, 2**30), (3 * 2**29, 2**27), (5, 1)],
+)
+def test_without_it_a_twelfth_of_what_the_process_may_take(monkeypatch, allowed, kept):
+    monkeypatch.delenv("MEMVIZ_MEMORY", raising=False)
+    monkeypatch.setattr("memviz.engine.record._chunks.memory_allowed", lambda: allowed)
+    assert default_memory(CPU) == kept
+
+
+@pytest.mark.parametrize(
+    "name", ["sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"]
+)
+def test_memory_is_the_share_of_a_container(tmp_path, name):
+    whole = memory_allowed(tmp_path)
+    assert whole is not None and whole > 2**28
+    file = tmp_path / name
+    file.parent.mkdir(parents=True)
+    file.write_text("max\n")
+    assert memory_allowed(tmp_path) == whole
+    file.write_text(f"{2**28}\n")
+    assert memory_allowed(tmp_path) == 2**28
+    file.write_text(f"{2**62}\n")  # how the older kernels say that there is no limit
+    assert memory_allowed(tmp_path) == whole
 
 
 @pytest.mark.parametrize("given", ["", "0", "-5", "1.5", "1 GB"])
