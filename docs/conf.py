@@ -56,6 +56,7 @@ html_copy_source = False
 html_sidebars = {"index": [], "start": []}
 html_theme_options = {
     "logo": {"text": "memviz"},
+    "navbar_persistent": ["search-button"],  # the field would not fit beside seven links
     "navbar_end": ["theme-switcher"],
     "header_links_before_dropdown": 7,
     "show_prev_next": True,

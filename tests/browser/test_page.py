@@ -534,7 +534,7 @@ def test_text_has_contrast(open_page, fake, light, host):
     assert {k: v for k, v in ratios.items() if v < 4.5} == {}
 
 
-@pytest.mark.parametrize("width", [760, 420])
+@pytest.mark.parametrize("width", [760, 420, 340])
 def test_narrow_cells_do_not_overflow(open_page, fake, width):
     page = open_page()
     page.set_viewport_size({"width": width, "height": 900})
