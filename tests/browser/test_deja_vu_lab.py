@@ -62,7 +62,7 @@ def test_a_pair_is_forgotten(lab: JupyterLab, browser: Any, pictures: Path) -> N
         page.locator(".mv-undo").scroll_into_view_if_needed()
         for theme in ("Light", "Dark"):
             notebook.theme(f"JupyterLab {theme}")
-            page.locator(".mv").first.screenshot(path=pictures / f"deja-vu-{theme.lower()}.png")
+            page.locator(".mv").first.screenshot(path=pictures / f"deja_vu-{theme.lower()}.png")
         # An edited caption is looked up by all three models.
         page.get_by_role("button", name="Edit the caption").click()
         page.keyboard.press("Control+a")
