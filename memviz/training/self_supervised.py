@@ -15,6 +15,7 @@ from memviz.training.epochs import (
     Epochs,
     OnEpoch,
     advice,
+    check_one_device,
     check_seed,
     seeded_draws,
     seeded_epoch,
@@ -249,6 +250,7 @@ def _train(
     on_epoch: OnEpoch | None,
     progress: bool,
 ) -> SelfSupervisedRun:
+    check_one_device(encoder, images=images)
     seed = settings["seed"] = check_seed(settings["seed"])
     epochs, batch_size = settings["epochs"], settings["batch_size"]
     learning_rate, weight_decay = settings["learning_rate"], settings["weight_decay"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ._gates import COEFFICIENTS, Gates, check_hard
-from ._layers import DenseGates, GroupSum, Thresholds, TreeConv
+from ._layers import DenseGates, GroupSum, Thresholds, TreeConv, bits_of
 
 Words = NDArray[np.uint64]
 Indices = NDArray[np.int64]
@@ -140,11 +140,8 @@ class Circuit:
         self.classes, self.tau = last.classes, last.tau
 
     def bits(self, inputs: Tensor) -> Tensor:
-        """What the first gates read, of inputs ``[n, ...]``."""
-        with torch.no_grad():
-            for layer in self._before:
-                inputs = layer(inputs)
-        return inputs
+        """What the first gates read of inputs ``[n, ...]``, on the CPU."""
+        return bits_of(self._before, inputs)
 
     def _add(self, name: str, layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
         if type(layer) is DenseGates and len(shape) == 1:

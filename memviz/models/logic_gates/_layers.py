@@ -51,6 +51,16 @@ class Thresholds(nn.Module):
         return (x.unsqueeze(2) > levels).flatten(1, 2).to(x.dtype)
 
 
+def bits_of(layers: Sequence[nn.Module], inputs: Tensor) -> Tensor:
+    """What gates read behind these layers, on the CPU; inputs may be elsewhere than the layers."""
+    with torch.no_grad():
+        for layer in layers:
+            if isinstance(layer, Thresholds):
+                inputs = inputs.to(layer.levels.device)
+            inputs = layer(inputs)
+    return inputs.cpu()
+
+
 class DenseGates(nn.Module):
     """Gates that each read two of the inputs, drawn once (Petersen et al. 2022).
 

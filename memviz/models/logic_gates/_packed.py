@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ._gates import COEFFICIENTS, Gates
-from ._layers import DenseGates, GroupSum, Thresholds, TreeConv
+from ._layers import DenseGates, GroupSum, Thresholds, TreeConv, bits_of
 
 Words = NDArray[np.uint64]
 _ONES = np.uint64(2**64 - 1)
@@ -26,7 +26,8 @@ class PackedNetwork:
     Parameters
     ----------
     model : nn.Sequential
-        In evaluation mode, of the layers of this module, ``nn.Flatten`` and ``nn.MaxPool2d``.
+        In evaluation mode, of the layers of this module, ``nn.Flatten`` and ``nn.MaxPool2d``; on
+        any device. The words are on the CPU, and so are votes and predictions.
 
     Raises
     ------
@@ -70,8 +71,7 @@ class PackedNetwork:
         return self.votes(inputs).argmax(1)
 
     def _votes(self, inputs: Tensor) -> Tensor:
-        for layer in self._before:
-            inputs = layer(inputs)
+        inputs = bits_of(self._before, inputs)
         if not ((inputs == 0) | (inputs == 1)).all():
             raise ValueError("inputs must be bits, 0 or 1; begin the model with Thresholds.")
         words = packed(inputs.bool().numpy())

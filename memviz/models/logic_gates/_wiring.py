@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from memviz.checks import listed, quoted
 
 from ._gates import COEFFICIENTS, Gates, live_gates
-from ._layers import DenseGates, GroupSum, Thresholds, TreeConv
+from ._layers import DenseGates, GroupSum, Thresholds, TreeConv, bits_of
 from ._packed import Words, packed, unpacked
 
 Ints = NDArray[np.int64]
@@ -146,7 +146,7 @@ class Wiring:
     def _add(self, name: str, layer: nn.Module, shape: tuple[int, ...]) -> None:
         if isinstance(layer, Thresholds) or (not self._steps and isinstance(layer, nn.Flatten)):
             self._before.append(layer)
-            self.bits = tuple(self._bits(torch.zeros(1, *shape)).shape[1:])
+            self.bits = tuple(bits_of(self._before, torch.zeros(1, *shape)).shape[1:])
             self._origin = np.arange(prod(self.bits)).reshape(*self.bits, 1)
             if isinstance(layer, Thresholds):
                 each = self._origin.size // len(self.features)  # bits of one value
@@ -173,7 +173,7 @@ class Wiring:
 
     def words(self, inputs: Tensor) -> Words:
         """The input bits of examples ``[n, ...]``, uint64 ``[..., ceil(n / 64)]``."""
-        bits = self._bits(inputs)
+        bits = bits_of(self._before, inputs)
         if not ((bits == 0) | (bits == 1)).all():
             raise ValueError("inputs must be bits, 0 or 1; begin the model with Thresholds.")
         return packed(bits.bool().numpy())
@@ -267,12 +267,6 @@ class Wiring:
         return place, row - self.layers[place].start
 
     # Building -----------------------------------------------------------------------------------
-
-    def _bits(self, inputs: Tensor) -> Tensor:
-        with torch.no_grad():
-            for layer in self._before:
-                inputs = layer(inputs)
-        return inputs
 
     def _threshold(self, layer: Thresholds, each: int) -> None:
         """The bits of one feature or channel stand together, for each of its places."""

@@ -69,7 +69,8 @@ def construct_memorizer(
     Returns
     -------
     Memorizer
-        With the network, ``model``, an ordinary ``nn.Sequential`` in float64.
+        With the network, ``model``, an ordinary ``nn.Sequential`` in float64, on the CPU whatever
+        device the points are on.
 
     Raises
     ------
@@ -110,7 +111,7 @@ def construct_memorizer(
 
 def _codes(values: Tensor) -> tuple[Tensor, int]:
     """Classes as codes from -1 to 1, and how many classes there are."""
-    given = torch.as_tensor(values)
+    given = torch.as_tensor(values).cpu()
     if given.dim() != 1 or given.is_floating_point() or not len(given) or int(given.min()) < 0:
         raise ValueError(
             f"values is {given.dtype} of shape {tuple(given.shape)}; give classes from 0, integers "

@@ -64,18 +64,18 @@ class Points:
 
 
 def checked_points(inputs: Tensor, values: Tensor) -> Points:
-    """Points and values as float64, equal points merged.
+    """Points and values as float64 on the CPU, equal points merged.
 
     Raises
     ------
     ValueError
         If shapes don't fit, something is not finite, or a point has two values.
     """
-    given = torch.as_tensor(inputs).detach()
+    given = torch.as_tensor(inputs).detach().cpu()
     if given.dim() < 2 or not given.numel():
         raise ValueError(f"inputs is {described(given)}; give one row per point, [n, ...].")
     points = given.flatten(1).double()
-    targets = torch.as_tensor(values).detach().double()
+    targets = torch.as_tensor(values).detach().cpu().double()
     if targets.dim() not in (1, 2) or len(targets) != len(points) or not targets.numel():
         raise ValueError(
             f"values has shape {tuple(targets.shape)} for {len(points)} points; give one value "

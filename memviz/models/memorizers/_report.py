@@ -86,7 +86,7 @@ class Memorizer:
 
         The certified network gives signs, at least 1 in size: how far it falls short of that.
         """
-        twin = deepcopy(self.model).to(dtype)
+        twin = deepcopy(self.model).to("cpu", dtype)  # where the inputs are
         values = self.values if self.values.dim() == 2 else self.values[:, None]
         with torch.no_grad():
             parts = [twin(part.to(dtype)).double() for part in self.inputs.split(256)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -67,6 +68,7 @@ def certificates(
     (132, 0)
     """
     radii, points, signs = _certified(memorizer), memorizer.inputs, memorizer.values
+    model = deepcopy(memorizer.model).cpu()  # where the points are
     lowest, broken, number = torch.inf, 0, 0
     for row in slow(range(len(points)), "certificates", progress=progress):
         draw = torch.Generator().manual_seed(seed * 1_000_003 + row)
@@ -75,7 +77,7 @@ def certificates(
         ways = torch.cat([ways, (points[apart.argmin()] - points[row])[None]])
         edge = points[row] + radii[row] * ways / ways.norm(dim=1, keepdim=True)
         with torch.no_grad():
-            values = torch.cat([memorizer.model(part)[:, 0] for part in edge.split(_BATCH)])
+            values = torch.cat([model(part)[:, 0] for part in edge.split(_BATCH)])
         margins = values * signs[row]
         lowest = min(lowest, float(margins.min()))
         broken += int((margins < 1 - _TOLERANCE).sum())
@@ -116,10 +118,10 @@ def covered(memorizer: Memorizer, inputs: Tensor, labels: Tensor) -> float:
             f"inputs is {described(inputs)}; give one row or more of {features:,} features, as the "
             "memorizer has."
         )
-    points = inputs.flatten(1).double()
+    points = inputs.flatten(1).double().cpu()
     if not points.isfinite().all():
         raise ValueError("inputs holds a number that is not finite; leave out its row.")
-    signs = torch.as_tensor(labels).double()
+    signs = torch.as_tensor(labels).double().cpu()
     if signs.shape != (len(points),) or not bool((signs.abs() == 1).all()):
         raise ValueError("labels must be -1 or 1, one for each input.")
     inside = torch.cdist(points, memorizer.inputs) <= radii

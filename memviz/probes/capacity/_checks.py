@@ -16,7 +16,7 @@ _MOST_BYTES = 2 * 2**30
 def checked_examples(
     inputs: Tensor, labels: Tensor, name: str = "inputs", labels_name: str = "labels"
 ) -> tuple[Tensor, Tensor]:
-    """Inputs as float64 ``[n, d]`` and labels as int64 ``[n]``.
+    """Inputs as float64 ``[n, d]`` and labels as int64 ``[n]``, both on the CPU.
 
     Raises
     ------
@@ -25,13 +25,13 @@ def checked_examples(
     """
     if inputs.dim() < 2 or not inputs.numel():
         raise ValueError(f"{name} is {described(inputs)}; give [n, ...], at least one row.")
-    x = inputs.flatten(1).double()
+    x = inputs.flatten(1).double().cpu()
     if not x.isfinite().all():
         row = int((~x.isfinite()).any(1).nonzero()[0])
         raise ValueError(f"{name} holds a number that is not finite, in row {row}; leave it out.")
     if labels.dim() != 1 or not len(labels):
         raise ValueError(f"{labels_name} is {described(labels)}; give one class per row, [n].")
-    y = class_labels(labels, labels_name)
+    y = class_labels(labels, labels_name).cpu()
     if len(y) != len(x):
         raise ValueError(
             f"{labels_name} has {len(y):,} entries for {len(x):,} {name}; give one for each."

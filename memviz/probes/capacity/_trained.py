@@ -34,7 +34,9 @@ def trained(
     learning_rate: Positive = 3e-3,
     seed: Seed = 0,
 ) -> nn.Module:
-    """An MLP by Adam, float64 as the constructions are; the global generator is left alone.
+    """An MLP by Adam, in float64 and on the CPU as the constructions are.
+
+    The global generator is left alone.
 
     Parameters
     ----------

@@ -107,7 +107,8 @@ def two_model_test(
             _predict(side, side.held_out, "held-out captions", *settings) for side in sides
         )
         rows = np.arange(len(held_out_objects))
-        null = DejaVu(of_target, of_reference, held_out_objects, public_objects, rows, names)
+        shown = held_out_objects.cpu(), public_objects.cpu()
+        null = DejaVu(of_target, of_reference, *shown, rows, names)
     elif target.held_out is not None or reference.held_out is not None:
         raise ValueError(
             "held-out captions were given without held_out_objects; give the objects that their "
@@ -117,7 +118,8 @@ def two_model_test(
     of_target, of_reference = (
         _predict(side, side.captions, "captions", *settings) for side in sides
     )
-    return DejaVu(of_target, of_reference, objects, public_objects, pair_ids, names, null)
+    shown = objects.cpu(), public_objects.cpu()
+    return DejaVu(of_target, of_reference, *shown, pair_ids, names, null)
 
 
 @checked
@@ -184,7 +186,7 @@ def _predict(
 def _array(ids: Sequence[Any] | np.ndarray | Tensor) -> np.ndarray:
     """One entry per id, unchanged: np.array would make a table of tuples, or text of numbers."""
     if isinstance(ids, np.ndarray | Tensor):
-        return np.asarray(ids)
+        return np.asarray(ids.cpu() if isinstance(ids, Tensor) else ids)
     entries = np.empty(len(ids), dtype=object)
     for row, name in enumerate(ids):
         entries[row] = name
