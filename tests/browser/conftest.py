@@ -70,7 +70,7 @@ def open_page(browser):
         context = browser.new_context(viewport={"width": 1040, "height": 1200}, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(8000)
+        page.set_default_timeout(30_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.route("**/*", serve)
         for pattern, answer in dict(routes).items():

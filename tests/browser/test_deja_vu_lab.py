@@ -57,7 +57,7 @@ def test_a_pair_is_forgotten(lab: JupyterLab, browser: Any, pictures: Path) -> N
         page.wait_for_selector(".mv-dv-tile.mv-new:visible")
         page.wait_for_selector(".mv-dv-tile.mv-lost:visible")
         assert page.locator("[data-measure=AUCG] .mv-now").inner_text() != before
-        page.get_by_text("mean of 5 draws").wait_for(timeout=30_000)
+        page.get_by_text("mean of 5 draws").wait_for(timeout=90_000)
         page.set_viewport_size({"width": 1400, "height": 1900})
         page.locator(".mv-undo").scroll_into_view_if_needed()
         for theme in ("Light", "Dark"):

@@ -56,8 +56,8 @@ def test_what_holds_the_noise_is_switched_off(
             "(mv.readout(study, session.units, random_draws=0).groups['memorized'])"
         )
         says(notebook, f"memorized M {before:.1f} → {after:.1f}".replace("-", "−"))
-        page.get_by_text("same layers, 20 draws").wait_for(timeout=60_000)
-        page.locator(".mv-dn-made figure[data-picture=random]:visible").wait_for(timeout=60_000)
+        page.get_by_text("same layers, 20 draws").wait_for(timeout=120_000)
+        page.locator(".mv-dn-made figure[data-picture=random]:visible").wait_for(timeout=120_000)
         page.set_viewport_size({"width": 1400, "height": 1900})
         page.mouse.move(0, 0)
         for theme in ("Light", "Dark"):
@@ -69,7 +69,7 @@ def test_what_holds_the_noise_is_switched_off(
         page.keyboard.press("Home")
         notebook.wait_for("part.epoch", 0)
         says(notebook, "after 10 epochs: M ")
-        page.get_by_text("by the model then, squared error").wait_for(timeout=60_000)
+        page.get_by_text("by the model then, squared error").wait_for(timeout=120_000)
         page.locator(".mv-dn-rate").focus()
         page.keyboard.press("Home")
         notebook.wait_for("part.rate", 0)

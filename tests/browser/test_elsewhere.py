@@ -27,10 +27,10 @@ def installed(module: str) -> None:
 def exports(shown: Any, folder: Path) -> None:
     """The button writes a page, which shows the units in any browser, without the server."""
     shown.page.locator(".mv-export").click()
-    shown.page.locator(".mv-live").get_by_text(PAGE).wait_for(timeout=20_000)
+    shown.page.locator(".mv-live").get_by_text(PAGE).wait_for(timeout=90_000)
     page = shown.page.context.new_page()
     page.goto((folder / PAGE).as_uri())
-    page.wait_for_selector("canvas.mv-units", timeout=20_000)
+    page.wait_for_selector("canvas.mv-units", timeout=90_000)
     assert "conv4 unit 5" in page.locator(".mv-say").inner_text()
     page.close()
 
@@ -84,12 +84,12 @@ def test_marimo_shows_and_answers_in_two_views_of_a_session(tmp_path: Path, brow
     shown.page.on("pageerror", lambda error: errors.append(str(error)))
 
     def reads(words: str) -> None:  # marimo puts each output into a shadow root
-        shown.page.locator(".mv-say", has_text=words).first.wait_for(timeout=20_000)
+        shown.page.locator(".mv-say", has_text=words).first.wait_for(timeout=90_000)
 
     try:
         shown.page.goto(f"http://127.0.0.1:{server.port}/", timeout=90_000)
         shown.page.wait_for_selector("canvas.mv-units", timeout=120_000)
-        shown.page.wait_for_selector("svg.mv-time", timeout=60_000)
+        shown.page.wait_for_selector("svg.mv-time", timeout=120_000)
         click_unit(shown, "conv4", 5)
         reads("conv4 unit 5 ablated")
         shown.page.locator("canvas.mv-units[data-layer=conv4]").focus()

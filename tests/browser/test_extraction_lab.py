@@ -27,7 +27,7 @@ def test_a_passage_breaks_and_is_whole_again(lab: JupyterLab, browser: Any, pict
     page = notebook.page
     try:
         page.wait_for_selector(".mv-ex-list [role=option] >> nth=5", timeout=120_000)
-        page.wait_for_selector(".mv-ex-t >> nth=31", timeout=30_000)
+        page.wait_for_selector(".mv-ex-t >> nth=31", timeout=90_000)
         says(notebook, "71 of 112 passages are recited whole; 0 of 96 held-out ones")
         # Another passage by keyboard.
         rows = page.locator(".mv-ex-list [role=option]")
@@ -44,11 +44,11 @@ def test_a_passage_breaks_and_is_whole_again(lab: JupyterLab, browser: Any, pict
         for head in range(3):
             click_unit(notebook, HEADS, head)
         notebook.wait_for("len(session.units)", 3)
-        page.wait_for_selector(".mv-ex-first", timeout=30_000)
+        page.wait_for_selector(".mv-ex-first", timeout=90_000)
         says(notebook, "3 of 1,164 units ablated: this passage now breaks at token")
         page.wait_for_function(
             "() => /of 20 draws/.test(document.querySelector('[data-strip=random]').textContent)",
-            timeout=60_000,
+            timeout=120_000,
         )
         page.locator(".mv-ex-ladder tbody tr >> nth=2").wait_for()
         # The units that hold this passage alone, and the passage without the first eight.
@@ -84,7 +84,7 @@ def test_a_passage_breaks_and_is_whole_again(lab: JupyterLab, browser: Any, pict
         page.get_by_role("button", name="Original prompt").click()
         page.get_by_role("button", name="Reset").click()
         notebook.wait_for("str(session.units)", "")
-        page.wait_for_function("() => !document.querySelector('.mv-ex-no')", timeout=30_000)
+        page.wait_for_function("() => !document.querySelector('.mv-ex-no')", timeout=90_000)
         assert page.locator(".mv img").count() == 0
         assert notebook.errors == []
     finally:

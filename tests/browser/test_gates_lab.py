@@ -58,7 +58,7 @@ def test_gates_are_set_traced_and_undone(lab: JupyterLab, browser: Any, pictures
         page.keyboard.press("Enter")
         notebook.wait_for("len(session.settings)", 5)
         says(notebook, "live gates set: ")
-        page.get_by_text("200 draws").wait_for(timeout=60_000)
+        page.get_by_text("200 draws").wait_for(timeout=120_000)
         page.set_viewport_size({"width": 1400, "height": 1500})
         page.mouse.move(0, 0)
         for theme in ("Light", "Dark"):

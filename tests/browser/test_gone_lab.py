@@ -32,18 +32,18 @@ def test_a_restarted_kernel_and_a_reloaded_page(
         page.wait_for_function(
             "() => document.querySelector('.memviz-still')?.textContent"
             ".includes('conv4 unit 5 ablated')",
-            timeout=60_000,
+            timeout=120_000,
         )
         page.evaluate(SAVE)
         page.evaluate(RESTART)
-        page.get_by_text("The kernel is gone: run this cell again.").wait_for(timeout=30_000)
+        page.get_by_text("The kernel is gone: run this cell again.").wait_for(timeout=90_000)
         assert page.locator(".mv-grid").evaluate("node => node.inert")
         page.screenshot(path=str(pictures / "gone.png"))
         assert notebook.errors == []
 
         page.reload(wait_until="domcontentloaded")
         still = page.locator(".memviz-still")
-        still.wait_for(timeout=60_000)
+        still.wait_for(timeout=120_000)
         assert "run this cell again" in still.inner_text()
         assert "conv4 unit 5 ablated" in still.inner_text()
         page.wait_for_timeout(4000)

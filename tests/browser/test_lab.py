@@ -74,19 +74,19 @@ def test_a_first_session(lab: JupyterLab, browser: Any, pictures: Path) -> None:
 
         # An example opens with its attribution before and after.
         page.locator(".mv-tile").first.click()
-        page.wait_for_selector(".mv-open", timeout=20_000)
+        page.wait_for_selector(".mv-open", timeout=90_000)
         example = int(page.locator(".mv-tile").first.get_attribute("data-example"))
         notebook.wait_for("session.opened", example)
         page.wait_for_function(
             "() => document.querySelectorAll('.mv-open canvas, .mv-open svg').length >= 3",
-            timeout=20_000,
+            timeout=90_000,
         )
         page.wait_for_function(
             "() => document.querySelector('.mv-open')?.innerText.includes('Probability')",
-            timeout=20_000,
+            timeout=90_000,
         )
         page.locator("[role=option][data-layer='conv1']").click()
-        page.get_by_text("units of the same layers, 20 draws").wait_for(timeout=60_000)
+        page.get_by_text("units of the same layers, 20 draws").wait_for(timeout=120_000)
         page.set_viewport_size({"width": 1400, "height": 1700})
         page.locator(".mv-undo").scroll_into_view_if_needed()
         page.wait_for_timeout(500)
@@ -122,7 +122,7 @@ def test_parts_move_together(lab: JupyterLab, browser: Any) -> None:
         notebook.page.wait_for_function(
             "() => [...document.querySelectorAll('.mv-say')]"
             ".every((say) => say.textContent.startsWith('2 of 320'))",
-            timeout=20_000,
+            timeout=90_000,
         )
         assert notebook.errors == []
     finally:
@@ -141,7 +141,7 @@ def test_every_view_follows_the_timeline(lab: JupyterLab, browser: Any, pictures
     notebook = opened(lab, browser, "time", cells)
     page = notebook.page
     try:
-        page.wait_for_selector("svg.mv-time", timeout=60_000)
+        page.wait_for_selector("svg.mv-time", timeout=120_000)
         chart = page.locator("svg.mv-time")
         chart.focus()
         page.keyboard.press("Home")
@@ -150,7 +150,7 @@ def test_every_view_follows_the_timeline(lab: JupyterLab, browser: Any, pictures
         page.wait_for_function(
             "() => [...document.querySelectorAll('.mv-say')].every(n => /test 9\\d%/.test("
             "n.textContent) && !/memorized 100%/.test(n.textContent))",
-            timeout=60_000,
+            timeout=120_000,
         )
         assert page.locator("select.mv-variant").input_value() == "epoch 3"
         page.locator(".mv-rewinds input[data-layer='conv3']").fill("0")
@@ -158,8 +158,8 @@ def test_every_view_follows_the_timeline(lab: JupyterLab, browser: Any, pictures
             "() => !document.querySelector('.mv-rewound').textContent.includes('1.00 → 1.00')"
         )
         page.locator(".mv-tile").first.click()
-        page.wait_for_selector(".mv-critical li", timeout=60_000)
-        page.wait_for_selector(".mv-neighbour", timeout=60_000)
+        page.wait_for_selector(".mv-critical li", timeout=120_000)
+        page.wait_for_selector(".mv-neighbour", timeout=120_000)
         for theme in ("light", "dark"):
             notebook.theme(f"JupyterLab {theme.capitalize()}")
             chart.scroll_into_view_if_needed()

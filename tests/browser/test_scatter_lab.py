@@ -34,7 +34,7 @@ def cancel_and_go_on(notebook: Any, pictures: Path) -> None:
     page = notebook.page
     page.locator(".mv-part-scatter select[data-axis=x]").select_option("estimate")
     notebook.python("cut_short()")
-    page.wait_for_selector(".mv-sweeprest:visible", timeout=20_000)
+    page.wait_for_selector(".mv-sweeprest:visible", timeout=90_000)
     words = page.locator(".mv-sofar").inner_text()
     done = notebook.python("int(scatter.controller.effects['mean'].done.sum())")
     assert words == f"{done} of 320 units exact. The others are not drawn." and 0 < done < 320
@@ -47,7 +47,7 @@ def cancel_and_go_on(notebook: Any, pictures: Path) -> None:
         page.locator(".mv-part-scatter").screenshot(path=shot)
     page.locator(".mv-sweeprest").click()
     notebook.wait_for("bool(scatter.controller.effects['mean'].done.all())", True, seconds=60)
-    page.wait_for_selector(".mv-sofar", state="hidden", timeout=20_000)
+    page.wait_for_selector(".mv-sofar", state="hidden", timeout=90_000)
     assert dots.get_attribute("aria-label").startswith("320 units, ")
 
 
@@ -89,7 +89,7 @@ def test_brush_ablate_undo_and_open(
         # The last unit in the order of UnitMem, by the keys alone, and one of its pictures.
         page.keyboard.press("End")
         page.keyboard.press("Enter")
-        page.wait_for_selector(".mv-fire", timeout=30_000)
+        page.wait_for_selector(".mv-fire", timeout=90_000)
         told = notebook.python(
             "[str(scatter.controller.parts['scatter'].unit), *map(int, "
             "__import__('memviz.engine.activations._top_examples', fromlist=['x']).top_examples(study).of("
@@ -101,7 +101,7 @@ def test_brush_ablate_undo_and_open(
         assert shown == told[1:]
         page.locator(".mv-fire").first.click()
         notebook.wait_for("session.opened", shown[0])
-        page.wait_for_selector(".mv-part-examples .mv-open", timeout=20_000)
+        page.wait_for_selector(".mv-part-examples .mv-open", timeout=90_000)
         page.mouse.move(0, 0)
         for theme in ("Light", "Dark"):
             notebook.theme(f"JupyterLab {theme}")

@@ -13,8 +13,8 @@ def opened(
     """A notebook that has run, once its view is there and shows its units."""
     notebook = Notebook(lab, browser, name, cells)
     notebook.run_all()
-    notebook.page.wait_for_selector(".mv-say", timeout=60_000)
-    notebook.page.wait_for_selector(shown, timeout=60_000)
+    notebook.page.wait_for_selector(".mv-say", timeout=120_000)
+    notebook.page.wait_for_selector(shown, timeout=120_000)
     return notebook
 
 
@@ -34,5 +34,5 @@ def says(shown: Any, words: str) -> None:
         "(words) => document.querySelector('.mv-say')?.textContent.includes(words)"
         " && !document.querySelector('.mv-guess')",
         arg=words,
-        timeout=20_000,
+        timeout=90_000,
     )

@@ -34,7 +34,7 @@ class SavedPages:
         )
         self._contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: self._errors.append(str(error)))
         page.on("console", lambda m: said.append(m.text) if m.type != "log" else None)
         page.on("dialog", lambda dialog: self._errors.append(dialog.message))
