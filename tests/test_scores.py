@@ -1,6 +1,9 @@
 """Scores: a table with its null, the highest rows, and files."""
 
+from importlib import import_module
+from inspect import unwrap
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any
 
 import numpy as np
@@ -251,3 +254,15 @@ def test_words_of_others_stay_text() -> None:
         units=(mv.Unit(bad, 0), *UNITS[1:]),
     )._repr_html_()
     assert "<img" not in html and html.count("&lt;img") >= 5
+
+
+def test_no_kind_of_scores_shows_its_tables_in_full() -> None:
+    for module in walk_packages(mv.__path__, "memviz."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+    kinds: list[type[mv.Scores]] = [mv.Scores]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        if kind.__module__.startswith("memviz"):  # what dataclass writes lists every field
+            assert unwrap(kind.__repr__).__code__.co_filename != "<string>", kind
+    assert len(kinds) > 5

@@ -30,7 +30,7 @@ def known_effects(retrieval: Retrieval, seed: int) -> GapEffects | None:
     tables = _kept(retrieval, seed).read(_PART)
     assert tables is not None
     known = {name: table.double().numpy() for name, table in tables.items()}
-    half = (known["half_values"], known["half_null"]) if "half_values" in known else None
+    half = known["half_values"], known["half_null"]
     return effect_scores(_units(retrieval), known["values"], known["null"], half, HALF_SEED)
 
 

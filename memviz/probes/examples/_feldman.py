@@ -22,7 +22,7 @@ _BLOCK = 2**24  # entries of the influence matrix in memory at once
 _SLACK = 1e-4  # above the rounding of an influence in single precision
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Memorization(Scores):
     """Scores with the error and the numbers of trainings behind Feldman and Zhang's estimate.
 

@@ -26,6 +26,10 @@ def test_three_units_swept_again_agree(shipped):
     rows = [kept.units.index(unit) for unit in units]
     assert kept.values[rows] == pytest.approx(again.values, abs=1e-6)
     assert kept.null.values[0, rows] == pytest.approx(again.null.values[0], abs=1e-6)
+    half, half_again = kept.half, again.half
+    assert half.values[rows] == pytest.approx(half_again.values, abs=1e-6)
+    assert half.null.values[0, rows] == pytest.approx(half_again.null.values[0], abs=1e-6)
+    assert kept.seed == again.seed
     assert (kept.name, kept.measure, kept.higher) == (again.name, again.measure, again.higher)
 
 

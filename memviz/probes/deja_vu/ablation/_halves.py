@@ -26,7 +26,7 @@ class PairHalf(NamedTuple):
     held_out: Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GapEffects(Scores):
     """What units take from AUCG: on all pairs, and on one half of them.
 
