@@ -356,6 +356,21 @@ def test_slider_shows_a_preview_and_sends_on_release(bench):
     assert sent(bench, "top") == [{"type": "top", "k": 36}]
 
 
+def test_a_preview_ends_where_the_score_is_gone_when_it_is_let_go(bench, fake):
+    off = "[...document.querySelectorAll('.mv-layers [role=option]')].map(n => n.ariaLabel).join()"
+    before = bench.evaluate(off)
+    box = bench.locator(".mv-top").bounding_box()
+    bench.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20)
+    bench.mouse.down()
+    settle(bench)
+    assert bench.evaluate(off) != before
+    play(bench, fake.state(version=2, score="grad"))  # its values are on their way
+    bench.mouse.up()
+    settle(bench)
+    assert bench.evaluate(off) == before
+    assert sent(bench, "top") == []
+
+
 def test_stale_readout_state_and_random_are_ignored(bench, fake):
     play(
         bench,

@@ -188,7 +188,8 @@ export function createStore(tell, saved = false, answers = false) {
       store.emit("state", ...reframed());
     },
     top(k) {
-      if (store.fixed || !store.score()) return;
+      if (store.fixed) return;
+      if (!store.score()) return store.peek(null); // one was chosen whose values are on their way
       if (saved) return store.alone.move(topRows(k), k);
       pending.clear();
       wanted = { k, when: performance.now() };

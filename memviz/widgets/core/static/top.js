@@ -114,5 +114,9 @@ export function topSlider(view, what = "units") {
     const kind = (score() && score().kind === "exact" && score().order.length < units ? " exact scores" : ` ranked ${what}`) + (shown < layers.length ? ` in ${shown} of ${layers.length} layers` : "");
     say(range, n ? `${extent < n ? `the first ${count(extent)} of` : "all"} ${count(n)}${kind}` : "no exact scores yet");
   }
-  return { root, update, destroy: send.cancel };
+  function destroy() {
+    send.cancel();
+    if (dragged !== null || asked !== null) store.peek(null);
+  }
+  return { root, update, destroy };
 }
