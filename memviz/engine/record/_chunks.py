@@ -58,8 +58,8 @@ def default_memory(device: torch.device) -> int:
     """Bytes the engine may keep: half of what is free on a GPU, elsewhere at most 1 GiB.
 
     On a CPU it is a twelfth of what the process may take (:func:`memory_allowed`), so that a small
-    container keeps less and computes more again. The environment variable ``MEMVIZ_MEMORY`` gives
-    another number, in MiB. Results differ by rounding alone.
+    container keeps less and computes more again, or what the environment variable
+    ``MEMVIZ_MEMORY`` says, in MiB; a GPU does not read it. Results differ by rounding alone.
 
     Raises
     ------
