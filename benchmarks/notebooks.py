@@ -44,8 +44,8 @@ def measure(
     cells : bool
         Also each cell that took a second, or peaked at a gigabyte.
     solutions : bool
-        Run the hidden solutions, too, each below its exercise. The figures of the notebook are
-        without them.
+        Run the hidden solutions, too, each below its exercise. The processor time of the
+        notebook is without them; what the clock says and memory is not.
     """
     chosen = [p for p in sorted(FOLDER.glob("*.ipynb")) if p.name.startswith(tuple(numbers) or "")]
     if not chosen:

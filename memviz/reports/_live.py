@@ -52,9 +52,9 @@ def _computed(controller: Telling, *, progress: bool) -> Iterator[None]:
         controller.sinks.append(ear)
         controller.receive({"type": "hello"}, ear)
         controller.worker.run_until_idle()
-        if ear.errors:
-            raise RuntimeError(ear.errors[0]) from controller.failure
+        ear.check(controller)
         yield
+        ear.check(controller)
 
 
 class _Ear:
@@ -63,6 +63,11 @@ class _Ear:
     def __init__(self, bar: tqdm[object]) -> None:
         self._bar = bar
         self.errors: list[str] = []
+
+    def check(self, controller: Telling) -> None:
+        """Raise what a browser would be told went wrong."""
+        if self.errors:
+            raise RuntimeError(self.errors[0]) from controller.failure
 
     def tell(self, message: Message) -> None:
         """Take a message."""

@@ -106,7 +106,7 @@ def test_units_are_chosen_on_one_half_and_judged_on_the_other(
     assert f"({int(other.training.sum())} and {int(other.held_out.sum())})" in text
 
 
-def test_a_planted_unit_of_one_half_is_chosen_there_and_seen_on_the_other(tmp_path: Path) -> None:
+def test_a_planted_unit_of_one_half_is_chosen_though_all_pairs_rank_another(tmp_path: Path) -> None:
     planted = untrained_retrieval()
     effects = unit_effects(planted, progress=False)
     assert effects.half is not None and effects.units is not None

@@ -102,7 +102,7 @@ def activation_statistics(
     seed : int
         Of the copies, and of the draw between tied examples.
     memory : int, optional
-        Bytes for the median, 1 GiB by default.
+        Bytes for the median, a twelfth of what the process may take by default, at most 1 GiB.
     progress : bool
 
     Raises

@@ -59,7 +59,7 @@ def default_memory(device: torch.device) -> int:
 
     On a CPU it is a twelfth of what the process may take (:func:`memory_allowed`), so that a small
     container keeps less and computes more again, or what the environment variable
-    ``MEMVIZ_MEMORY`` says, in MiB; a GPU does not read it. Results differ by rounding alone.
+    ``MEMVIZ_MEMORY`` says, in MiB; a CUDA GPU does not read it. Results differ by rounding alone.
 
     Raises
     ------
@@ -95,16 +95,18 @@ def memory_allowed(root: Path = Path("/")) -> int | None:
     """
     sizes = [size for name in _LIMITS if (size := _limit(root / name)) is not None]
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        pages = os.sysconf("SC_PHYS_PAGES")
+        sizes += [pages * os.sysconf("SC_PAGE_SIZE")] if pages > 0 else []  # -1: unknown
     return min(sizes, default=None)
 
 
 def _limit(file: Path) -> int | None:
     """The number in a file; None if there is no file, or it says that there is no limit."""
     try:
-        return int(file.read_text())
+        limit = int(file.read_text())
     except (OSError, ValueError):
         return None
+    return limit if limit > 0 else None
 
 
 def split(n: int, size: int) -> list[Tensor]:

@@ -54,8 +54,9 @@ class Replay(Passes):
     examples : int64 ``[n]``, optional
         Which examples to run, all by default.
     memory : int, optional
-        Bytes to use, 1 GiB or half of a GPU's free memory by default. Half of it is for recorded
-        results; if they do not fit, passes are run whole or recorded again each time.
+        Bytes to use; by default a twelfth of what the process may take, at most 1 GiB, or half of a
+        GPU's free memory. Half of it is for recorded results; if they do not fit, passes are run
+        whole or recorded again each time.
     progress : bool
         Show a progress bar where recording takes longer than a second.
 

@@ -118,10 +118,10 @@ def covered(memorizer: Memorizer, inputs: Tensor, labels: Tensor) -> float:
             f"inputs is {described(inputs)}; give one row or more of {features:,} features, as the "
             "memorizer has."
         )
-    points = inputs.flatten(1).double().cpu()
+    points = inputs.flatten(1).cpu().double()
     if not points.isfinite().all():
         raise ValueError("inputs holds a number that is not finite; leave out its row.")
-    signs = torch.as_tensor(labels).double().cpu()
+    signs = torch.as_tensor(labels).cpu().double()
     if signs.shape != (len(points),) or not bool((signs.abs() == 1).all()):
         raise ValueError("labels must be -1 or 1, one for each input.")
     inside = torch.cdist(points, memorizer.inputs) <= radii

@@ -25,7 +25,7 @@ def checked_examples(
     """
     if inputs.dim() < 2 or not inputs.numel():
         raise ValueError(f"{name} is {described(inputs)}; give [n, ...], at least one row.")
-    x = inputs.flatten(1).double().cpu()
+    x = inputs.flatten(1).cpu().double()  # no float64 on MPS
     if not x.isfinite().all():
         row = int((~x.isfinite()).any(1).nonzero()[0])
         raise ValueError(f"{name} holds a number that is not finite, in row {row}; leave it out.")

@@ -132,7 +132,7 @@ def _told(curve: GapCurve, name: str, on: str = "") -> str:
 def _units_section(ranking: Scores, found: Judged) -> Section:
     units, curve = found.units, found.curve
     method = (
-        f"{ranking.measure}, training less held-out pairs, each unit ablated alone; attention "
+        f"{ranking.name}, in {ranking.measure}, all pairs, each unit ablated alone; attention "
         f"heads are not ranked, each is a large share of its layer. Source: {ranking.source}."
     )
     draws = len(curve.random)

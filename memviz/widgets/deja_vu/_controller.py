@@ -347,9 +347,10 @@ class DejaVuController(Telling):
                 yield
             known = asked
         self.tell_progress("export", "", 0, 0)
-        sinks, self._exporting = self._exporting, []
-        for sink in sinks:
-            self._export_beside(sink)
+        while self._exporting:  # popped, so that a page that fails is not tried again
+            sink = self._exporting.pop(0)
+            if sink in self.sinks:  # its view may have been closed meanwhile
+                self._export_beside(sink)
 
     def picture_messages(self) -> Sequence[Message]:
         """The thumbnails sent so far."""

@@ -61,9 +61,10 @@ class DejaVuScores:
 
     def _known_effects(self) -> dict[str, np.ndarray]:
         effects = self.retrieval.effects
-        if effects is None:
+        # Without their null they would be ranked beside units whose held-out loss is taken off.
+        if effects is None or effects.units is None or effects.null is None:
             return {}
-        effects = effects if effects.null is None else beyond_held_out(effects)
+        effects = beyond_held_out(effects)
         known = dict(zip(effects.units or (), effects.values, strict=True))
         return {"zero": np.array([known.get(unit, np.nan) for unit in self.units])}
 

@@ -41,6 +41,15 @@ def test_memory_is_the_share_of_a_container(tmp_path, name):
     assert memory_allowed(tmp_path) == whole
 
 
+def test_a_size_that_the_system_does_not_know_is_no_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sysconf", lambda _name: -1)
+    assert memory_allowed(tmp_path) is None
+    file = tmp_path / "sys/fs/cgroup/memory.max"
+    file.parent.mkdir(parents=True)
+    file.write_text("0")
+    assert memory_allowed(tmp_path) is None
+
+
 @pytest.mark.parametrize("given", ["", "0", "-5", "1.5", "1 GB"])
 def test_what_is_no_number_of_mib_is_refused(monkeypatch, given):
     monkeypatch.setenv("MEMVIZ_MEMORY", given)

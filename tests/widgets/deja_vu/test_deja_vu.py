@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -221,6 +222,18 @@ def test_known_effects_are_worn_at_once(retrieval: Retrieval) -> None:
     place = [str(unit) for unit in controller.scores.units].index(f"{FC}:0")
     expected = known.values - known.null.values[0]
     assert controller.scores.aucg["zero"][place : place + 3] == pytest.approx(expected)
+
+
+def test_known_effects_without_their_null_are_not_ranked_beside_those_with_it(
+    retrieval: Retrieval,
+) -> None:
+    units = [mv.Unit(FC, index) for index in range(3)]
+    retrieval.effects = replace(unit_effects(retrieval, units, progress=False), null=None)
+    try:
+        controller = DejaVuController(retrieval, mv.Session(retrieval.study), threaded=False)
+    finally:
+        retrieval.effects = None
+    assert controller.scores.aucg == {}
 
 
 def test_find_and_sort(controller: DejaVuController, sink: Sink) -> None:

@@ -168,6 +168,10 @@ def test_two_views_that_export_at_once_are_both_answered(
     work(controller)
     names = [sink.last("exported").content["text"] for sink in (ear, other)]
     assert len(list(tmp_path.iterdir())) == 2 and names[0] != names[1]
+    controller.receive({"type": "export"}, other)
+    controller.sinks.remove(other)
+    work(controller)
+    assert len(list(tmp_path.iterdir())) == 2  # nobody waits for the third
 
 
 def test_an_interrupted_export_writes_nothing_and_goes_on_from_there(

@@ -16,7 +16,7 @@ from memviz.progress import slow
 from memviz.scores import Scores
 from memviz.units import UnitSet
 
-from ._halves import PairHalf
+from ._halves import PairHalf, check_pairs
 from ._retrieval import Retrieval, Retrieved
 from ._units import unit_layers
 
@@ -113,7 +113,8 @@ def gap_curve(
     Raises
     ------
     ValueError
-        If ``random_draws`` is below 1, or a count exceeds the units of the ranking.
+        If ``random_draws`` is below 1, a count exceeds the units of the ranking, or ``pairs`` are
+        not of this retrieval, or none of them has a gap.
 
     Examples
     --------
@@ -132,6 +133,7 @@ def gap_curve(
     if random_draws < 1:
         raise ValueError(f"random_draws is {random_draws}; the curve's null needs at least 1.")
     how, layers = intervention(how), unit_layers(retrieval)
+    pairs = None if pairs is None else check_pairs(retrieval, pairs)
     chosen, null = [], []
     for point, count in enumerate(slow(counts, "curve", progress=progress)):
         units = first_units(ranking, count, seed)

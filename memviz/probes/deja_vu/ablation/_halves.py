@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memviz.checks import Seed, checked
+from memviz.checks import Seed, checked, described
 from memviz.scores import Null, Scores
 from memviz.statistics import generator_of
 from memviz.units import Unit
@@ -47,7 +47,8 @@ def pair_halves(retrieval: Retrieval, seed: Seed = 0) -> tuple[PairHalf, PairHal
     """Draw two halves of the training pairs and of the held-out pairs.
 
     Each pair is drawn by the seed and its own row alone, so that the halves are of about equal
-    size, and further pairs change nothing for those before them.
+    size, and further pairs change nothing for those before them. Copies of one pair may come into
+    both.
 
     Examples
     --------
@@ -64,6 +65,21 @@ def pair_halves(retrieval: Retrieval, seed: Seed = 0) -> tuple[PairHalf, PairHal
 def _drawn(seed: int, kind: int, size: int) -> Tensor:
     draws = [torch.rand(1, generator=generator_of(seed, kind, row)) for row in range(size)]
     return torch.cat([torch.empty(0), *draws]) < 0.5
+
+
+def check_pairs(retrieval: Retrieval, pairs: PairHalf) -> PairHalf:
+    """Masks of this retrieval's pairs, on the CPU, with at least one whose gap is defined."""
+    on_cpu = PairHalf(*(mask.cpu() for mask in pairs))
+    sizes = (len(retrieval.training), len(retrieval.held_out))
+    for mask, size, kind in zip(on_cpu, sizes, ("training", "held-out"), strict=True):
+        if mask.dtype != torch.bool or mask.shape != (size,):
+            raise ValueError(
+                f"pairs holds {described(mask)} for the {kind} pairs; give bool [{size}], as "
+                "pair_halves does."
+            )
+    if not are_scored(retrieval, [on_cpu]):
+        raise ValueError("pairs holds no pair whose gap is defined; choose more of them.")
+    return on_cpu
 
 
 def are_scored(retrieval: Retrieval, halves: Sequence[PairHalf]) -> bool:

@@ -63,7 +63,7 @@ def peaks(
     Parameters
     ----------
     memory : int, optional
-        Bytes for the median; 1 GiB by default.
+        Bytes for the median; a twelfth of what the process may take by default, at most 1 GiB.
 
     Examples
     --------

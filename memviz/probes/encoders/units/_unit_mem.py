@@ -80,7 +80,8 @@ def unit_mem(
     seed : int
         Seed of augmentations, random weights, and the draw of an owner where images tie.
     memory : int, optional
-        Bytes for the median, which keeps activations of all images; 1 GiB by default.
+        Bytes for the median, which keeps activations of all images; a twelfth of what the process
+        may take by default, at most 1 GiB.
     progress : bool
 
     Returns

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from memviz.engine.record import Zero
+from memviz.engine.sets import random_units
 from memviz.probes.deja_vu import (
     beyond_held_out,
     gap_curve,
@@ -16,7 +17,13 @@ from memviz.probes.deja_vu import (
     two_model_test,
     unit_effects,
 )
-from memviz.probes.deja_vu.ablation import PairHalf, Retrieval, first_units, measured
+from memviz.probes.deja_vu.ablation import (
+    PairHalf,
+    Retrieval,
+    first_units,
+    measured,
+    unit_layers,
+)
 from memviz.units import Unit, UnitSet
 from tests.support.retrievals import untrained_clip, untrained_retrieval
 
@@ -113,3 +120,27 @@ def test_what_is_beyond_held_out_pairs_is_so_on_the_half(found: Retrieval) -> No
 def test_too_few_pairs_have_no_halves() -> None:
     effects = unit_effects(untrained_retrieval(1), UNITS[:1], progress=False)
     assert effects.half is None and len(effects) == 1
+
+
+def test_random_units_are_judged_on_the_same_pairs(found: Retrieval) -> None:
+    effects = unit_effects(found, UNITS, progress=False)
+    other = pair_halves(found)[1]
+    curve = gap_curve(found, effects, [2], pairs=other, random_draws=2, seed=5, progress=False)
+    for draw in range(2):
+        units = random_units(unit_layers(found), first_units(effects, 2, 5), 5 + draw)
+        assert curve.random[draw, 0, :6].tolist() == pytest.approx(by_hand(found, other, units))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda pairs: PairHalf(pairs.training[:-1], pairs.held_out), "for the training pairs"),
+        (lambda pairs: PairHalf(pairs.training, pairs.held_out[1:]), "for the held-out pairs"),
+        (lambda pairs: PairHalf(pairs.training.nonzero()[:, 0], pairs.held_out), "give bool"),
+        (lambda pairs: PairHalf(pairs.training & False, pairs.held_out), "no pair whose gap is"),
+    ],
+)
+def test_pairs_of_another_kind_are_refused(found: Retrieval, change, words: str) -> None:
+    effects = unit_effects(found, UNITS[:2], progress=False)
+    with pytest.raises(ValueError, match=words):
+        gap_curve(found, effects, [1], pairs=change(pair_halves(found)[0]), progress=False)
