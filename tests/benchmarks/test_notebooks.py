@@ -41,10 +41,8 @@ def found(tmp_path_factory):
     nbformat.write(book, folder / "07_small.ipynb")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(notebooks, "FOLDER", folder)
-        yield (
-            notebooks.measure(["07"], cells=True)["07_small"],
-            nbformat.read(folder / "07_small.ipynb", as_version=4),
-        )
+        facts = notebooks.measure(["07"], cells=True)["07_small"]
+    return facts, nbformat.read(folder / "07_small.ipynb", as_version=4)
 
 
 def test_seconds_and_memory_are_those_of_the_kernel(found):
