@@ -4,7 +4,7 @@ import { views } from "./views.js";
 
 const TYPES = { uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, int8: Int8Array, int16: Int16Array, float32: Float32Array, float64: Float64Array };
 export const UNKNOWN = 65535; // a label or prediction that is not there
-const SETTLE = 400; // ms for which a click outlives an older state that crosses it on the way
+const SETTLE = 2000; // ms for which a click outlives an older state that crosses it on the way
 
 /** Copy each buffer into an aligned typed array. */
 export function decode(msg, buffers) {
